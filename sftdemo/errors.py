@@ -1,0 +1,33 @@
+"""Errors whose message is one sentence meant for the person using the program.
+
+SftdemoError
+├── ConfigError      a setting outside its range (exit code 2 on the command line)
+├── DataError        the examples as a whole cannot be used
+├── ModelError       a model or tokenizer cannot be found, fetched, converted or loaded
+├── TemplateError    a prompt template is malformed, or the model has none
+└── TrainingError    a run cannot start, or ended without a usable result
+"""
+
+
+class SftdemoError(Exception):
+    """Base of every error that a surface shows as it stands, without a traceback."""
+
+
+class ConfigError(SftdemoError):
+    pass
+
+
+class DataError(SftdemoError):
+    pass
+
+
+class ModelError(SftdemoError):
+    pass
+
+
+class TemplateError(SftdemoError):
+    pass
+
+
+class TrainingError(SftdemoError):
+    pass

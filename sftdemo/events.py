@@ -1,0 +1,104 @@
+"""What a run tells while it goes on. The core yields these; the terminal prints them, the page draws them.
+
+`to_dict` gives the JSON form: the fields beside `"event"`, the class's name in lower case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Event:
+    def to_dict(self) -> dict:
+        return {"event": type(self).__name__.lower()} | asdict(self)
+
+
+@dataclass(frozen=True)
+class Phase(Event):
+    """Something that takes time has begun or got further. `fraction` is in [0, 1], or None where it is not known."""
+
+    name: str
+    message: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Model(Event):
+    """The model is loaded: the name it was asked by, which copy it is, and where it runs."""
+
+    name: str
+    copy: str
+    device: str
+    dtype: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Prepared(Event):
+    """What will be trained: examples, their tokens and how many of them are trained, and the optimizer steps."""
+
+    examples: int
+    tokens: int
+    trained_tokens: int
+    steps: int
+    trainable_parameters: int
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class Step(Event):
+    """An optimizer step is done. `loss` is the mean over its trained tokens in nats, `seconds` since training began,
+    `remaining` the expected seconds to the last step."""
+
+    step: int
+    total: int
+    loss: float
+    seconds: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Comparison(Event):
+    """One prompt's answers. `source` is "held out", "typed" or "training"; a stop is "EOS", "length" or "stopped"."""
+
+    prompt: str
+    before: str
+    after: str
+    before_stop: str
+    after_stop: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Answer(Event):
+    """One prompt's answer from one model."""
+
+    prompt: str
+    answer: str
+    stop: str
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    """`kind` is "adapter", "merged" or "full"."""
+
+    path: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The run is over; `stopped` where it was asked to end before its last step."""
+
+    steps: int
+    total: int
+    seconds: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The run ended without a result; `message` is meant for the user."""
+
+    message: str

