@@ -1,3 +1,7 @@
-"""See prompt masking, and feel it: colour every token by its label, train on the completion, compare before and after."""
+"""See prompt masking, and feel it: colour every token by its label, train, compare before and after."""
+
+from .environment import prepare
 
 __version__ = "0.1.0"
+
+prepare()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, fields
 from math import isfinite
 
@@ -93,6 +94,21 @@ class RunConfig:
     def to_dict(self) -> dict:
         """The settings as JSON can hold them."""
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"prompts": list(self.prompts)}
+
+    def command_line(self, data: str) -> str:
+        """The shell command that repeats the run on the file `data`; settings at their defaults are left out."""
+        words = ["python", "-m", "sftdemo", "train", data]
+        plain = RunConfig(full=self.full)
+        for name in ("model", "template", "max_length", "batch_size", "lora_r", "seed", "device", "max_new_tokens"):
+            if getattr(self, name) != getattr(plain, name):
+                words += [f"--{name.replace('_', '-')}", str(getattr(self, name)).replace("\n", "\\n")]
+        if self.learning_rate != plain.learning_rate:
+            words += ["--learning-rate", f"{self.learning_rate:g}"]
+        words += ["--steps", str(self.steps)] if self.steps is not None else ["--epochs", f"{self.epochs:g}"]
+        words += [f"--{name}" for name in ("packing", "full", "merge") if getattr(self, name)]
+        for prompt in self.prompts:
+            words += ["--prompt", prompt]
+        return shlex.join(words)
 
 
 def check_limit(name: str, value: float | None) -> None:

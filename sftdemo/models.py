@@ -1,4 +1,4 @@
-"""From a name to a loaded model and tokenizer. Safetensors only, no remote code, and no waiting for a hub that is away."""
+"""From a name to a loaded model and tokenizer: safetensors only, no remote code, no long wait for an absent hub."""
 
 from __future__ import annotations
 
@@ -220,6 +220,11 @@ def max_positions(source: ModelSource) -> int | None:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"the configuration of {source.name} cannot be read: {_first_line(error)}") from error
     return getattr(config, "max_position_embeddings", None)
+
+
+def effective_max_length(max_length: int, source: ModelSource) -> int:
+    """`max_length`, or the model's longest position where that is shorter. The view and the trainer both use it."""
+    return min(max_length, max_positions(source) or max_length)
 
 
 def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:

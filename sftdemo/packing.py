@@ -8,6 +8,7 @@ padded         [A A A pad pad]   padding-free   [A A A B B B B C C]    one row a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .errors import TrainingError
@@ -32,7 +33,7 @@ def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
     if "position_ids" in batch:
         for ids, row_labels, positions in zip(input_ids, labels, batch["position_ids"].tolist(), strict=True):
             starts = [index for index, position in enumerate(positions) if position == 0] + [len(ids)]
-            for begin, end in zip(starts, starts[1:], strict=False):
+            for begin, end in pairwise(starts):
                 rows.append((tuple(ids[begin:end]), tuple(row_labels[begin:end])))
     else:
         for ids, row_labels, mask in zip(input_ids, labels, batch["attention_mask"].tolist(), strict=True):

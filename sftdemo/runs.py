@@ -18,9 +18,9 @@ from .models import (
     ModelSource,
     choose_device,
     describe_device,
+    effective_max_length,
     load_model,
     load_tokenizer,
-    max_positions,
     resolve,
     uses_bf16,
 )
@@ -61,7 +61,7 @@ def _run(
     source = yield from located(config.model)
     yield Phase("load", "Loading the model")
     tokenizer = load_tokenizer(source)
-    config = replace(config, max_length=min(config.max_length, max_positions(source) or config.max_length))
+    config = replace(config, max_length=effective_max_length(config.max_length, source))
     examples, left_out = _trainable(config, data, tokenizer)
     questions = _questions(config, data, tokenizer)
     model = load_model(source, device)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 IGNORE_INDEX = -100
 
 FLAGS = {
-    "merged_boundary": "a token would merge across the end of the prompt: the prompt's ids and the completion's own ids "
-    "are used. End the template in a newline.",
+    "merged_boundary": "a token would merge across the end of the prompt: the prompt's ids and the completion's own "
+    "ids are used. End the template in a newline.",
     "answer_cut": "the answer is cut by max_length. Raise max_length or shorten the row.",
     "eos_cut": "EOS is cut off, so this row never teaches the model to stop. Raise max_length or shorten the row.",
     "nothing_trained": "no token is trained, so the row is left out. Raise max_length or write an answer.",

@@ -1,4 +1,4 @@
-"""Trains on labels that are ready, with TRL's SFTTrainer, and yields an event a step. The only importer of TRL's trainer.
+"""Trains on labels that are ready, with TRL's SFTTrainer, an event a step. The only importer of TRL's trainer.
 
 Importing this module takes about 9 s on 2 cores, so import it where it is used.
 """
