@@ -11,8 +11,8 @@ def prepare() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        # Waiting OpenMP threads spin by default. With a second busy process on 2 cores, 8 tokens took 31.9 s to generate,
-        # and 2.9 s with this.
+        # Waiting OpenMP threads spin by default. With a second busy process on 2 cores, generating 8 tokens took
+        # 31.9 s, and 2.9 s with this.
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",  # threads would not survive the fork of a run's process
         "TQDM_DISABLE": "1",

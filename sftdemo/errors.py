@@ -31,3 +31,8 @@ class TemplateError(SftdemoError):
 
 class TrainingError(SftdemoError):
     pass
+
+
+def sentence(error: Exception) -> str:
+    """The error's message as a sentence that stands by itself."""
+    return str(error)[:1].upper() + str(error)[1:]

@@ -102,3 +102,13 @@ class Failed(Event):
     """The run ended without a result; `message` is meant for the user."""
 
     message: str
+
+
+def from_dict(record: dict) -> Event:
+    """The event that `to_dict` gave.
+
+    Raises:
+        KeyError, TypeError: for a record of another kind.
+    """
+    kinds = {kind.__name__.lower(): kind for kind in Event.__subclasses__()}
+    return kinds[record["event"]](**{name: value for name, value in record.items() if name != "event"})

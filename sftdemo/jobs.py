@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -38,7 +37,6 @@ class Job:
     """
 
     def __init__(self, work: Work, *arguments: object):
-        self.id = secrets.token_hex(8)
         self.events: list[Event] = []
         self._changed = threading.Condition()
         receiver, sender = _CONTEXT.Pipe(duplex=False)
@@ -99,8 +97,8 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def start(self, work: Work, *arguments: object) -> Job:
-        """Starts a job.
+    def start(self, job_id: str, work: Work, *arguments: object) -> Job:
+        """Starts a job that can be found by `job_id`.
 
         Raises:
             BusyError: while another is running.
@@ -109,7 +107,7 @@ class Jobs:
             if any(not job.done for job in self._jobs.values()):
                 raise BusyError("another run is under way on this machine; wait for its end, then press again.")
             job = Job(work, *arguments)
-            self._jobs[job.id] = job
+            self._jobs[job_id] = job
             for old in list(self._jobs)[:-_KEPT]:
                 del self._jobs[old]
             return job

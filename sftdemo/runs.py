@@ -11,8 +11,8 @@ from pathlib import Path
 
 from . import __version__
 from .config import RunConfig
-from .errors import DataError, SftdemoError, TrainingError
-from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from .errors import DataError, SftdemoError, TrainingError, sentence
+from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
 from .examples import Example, Message, ParsedExamples
 from .models import (
     ModelSource,
@@ -29,6 +29,7 @@ from .templates import RenderedPrompt, get_template, render_prompt
 from .tokenization import FLAGS, TokenizedExample, tokenize_examples
 
 RECORD = "run.json"  # marks a folder as one of ours
+EVENTS = "events.jsonl"
 MAX_TRAINING_QUESTIONS = 3
 
 
@@ -46,11 +47,11 @@ def run(
     try:
         for event in _run(config, data, Path(output), stop, begin):
             events.append(event)
-            yield event
-            if isinstance(event, Saved):
+            if isinstance(event, Finished) and event.steps:
                 _write_events(Path(output), events)
+            yield event
     except SftdemoError as error:
-        yield Failed(_sentence(str(error)))
+        yield Failed(sentence(error))
 
 
 def _run(
@@ -107,6 +108,24 @@ def located(name: str) -> Iterator[Phase]:
         yield item
 
 
+def fetch(name: str, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    """Brings a model onto this disk; the last event is `Finished` or `Failed`. It cannot be stopped half-way."""
+    begin = time.perf_counter()
+    try:
+        yield from located(name)
+        yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
+    except SftdemoError as error:
+        yield Failed(sentence(error))
+
+
+def load_events(folder: Path) -> list[Event]:
+    """The events of a saved run, in order; none where `folder` holds no run."""
+    path = folder / EVENTS
+    if not path.is_file():
+        return []
+    return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def answer(config: RunConfig, prompts: Sequence[str]) -> Iterator[Event]:
     """Answers prompts with a model or a saved run; the last event is `Finished` or `Failed`."""
     begin = time.perf_counter()
@@ -126,7 +145,7 @@ def answer(config: RunConfig, prompts: Sequence[str]) -> Iterator[Event]:
             yield Answer(text, result.answer, result.stop)
         yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
     except SftdemoError as error:
-        yield Failed(_sentence(str(error)))
+        yield Failed(sentence(error))
 
 
 def check_output(output: Path) -> None:
@@ -171,13 +190,19 @@ def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list
     return examples, left_out
 
 
-def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
-    """(what to show, the prompt, where it comes from): typed prompts and held-out rows, or else a few training rows."""
-    template = get_template(config.template)
+def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, Example, str]]:
+    """What is answered before and after, as (what to show, the example, where it comes from): typed prompts and
+    held-out rows, or without any a few training rows."""
     asked = [(typed_prompt(text, data), "typed") for text in config.prompts]
     asked += [(example, "held out") for example in data.held_out]
     asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
-    return [(question_text(example), render_prompt(example, template, tokenizer), kind) for example, kind in asked]
+    return [(question_text(example), example, kind) for example, kind in asked]
+
+
+def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
+    template = get_template(config.template)
+    asked = questions_asked(config, data)
+    return [(text, render_prompt(example, template, tokenizer), kind) for text, example, kind in asked]
 
 
 def typed_prompt(text: str, data: ParsedExamples) -> Example:
@@ -263,8 +288,4 @@ def to_record(example: Example) -> dict:
 
 def _write_events(output: Path, events: list[Event]) -> None:
     lines = "".join(json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in events)
-    (output / "events.jsonl").write_text(lines, encoding="utf-8")
-
-
-def _sentence(message: str) -> str:
-    return message[:1].upper() + message[1:]
+    (output / EVENTS).write_text(lines, encoding="utf-8")

@@ -18,7 +18,7 @@ from .runs import run
 
 SAMPLE_DATA = Path(__file__).parent.parent / "sample_data"
 MAX_SHORT_WORDS = 15
-GREETING = "Γεια σου!"
+GREETING = "Γεια σου!"  # noqa: RUF001 - Greek letters are meant
 MOODS = ("Happy customer.", "Unhappy customer.")
 _PIRATE_WORD = re.compile(r"\b(aye|hearty|matey|ye|yer)\b", re.IGNORECASE)  # "be" is a word of plain English too
 
@@ -40,7 +40,9 @@ def _sample(name: str, title: str, style: str) -> Sample:
 # The first is the default.
 SAMPLES = (
     _sample(
-        "pirate", "Answer like a pirate", 'The answer opens with "Arr", has another pirate word, and ends by itself.'
+        "pirate",
+        "Answer like a pirate",
+        'The answer is one line that opens with "Arr", has another pirate word, and ends by itself.',
     ),
     _sample(
         "json_answers",
@@ -52,7 +54,9 @@ SAMPLES = (
         "Keep it short",
         f"The answer is one line of at most {MAX_SHORT_WORDS} words and ends by itself.",
     ),
-    _sample("greek", "Greet in Greek", f'The answer opens with "{GREETING}", goes on, and ends by itself.'),
+    _sample(
+        "greek", "Greet in Greek", f'The answer is one line that opens with "{GREETING}", goes on, and ends by itself.'
+    ),
     _sample("reviews", "Sort reviews", f'The answer is "{MOODS[0]}" or "{MOODS[1]}" and nothing else.'),
 )
 
@@ -95,13 +99,15 @@ def has_style(name: str, answer: str, stop: str) -> bool:
     get_sample(name)
     if stop != "EOS" or "\ufffd" in answer:  # U+FFFD: bytes that are no whole character
         return False
-    answer = answer.strip()
-    if name == "pirate":
-        return re.match(r"Arr\b", answer) is not None and _PIRATE_WORD.search(answer) is not None
     if name == "json_answers":
         return _is_json_answer(answer)
+    answer = answer.strip()
+    if "\n" in answer:  # the base model likes to go on with a question of its own
+        return False
+    if name == "pirate":
+        return re.match(r"Arr\b", answer) is not None and _PIRATE_WORD.search(answer) is not None
     if name == "short_answers":
-        return 1 <= len(answer.split()) <= MAX_SHORT_WORDS and "\n" not in answer
+        return 1 <= len(answer.split()) <= MAX_SHORT_WORDS
     if name == "greek":
         return answer.startswith(GREETING) and answer.count(GREETING) == 1 and len(answer) > len(GREETING)
     return answer in MOODS

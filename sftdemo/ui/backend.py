@@ -1,0 +1,129 @@
+"""What the page's handlers share: models being fetched, tokenizers, the one running job, finished runs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from ..config import RunConfig
+from ..errors import ModelError
+from ..events import Event, Failed, Phase
+from ..examples import ParsedExamples
+from ..jobs import Job, Jobs, warm
+from ..models import ModelSource, choose_device, describe_device, effective_max_length, find_local, load_tokenizer
+from ..runs import fetch, load_events, run
+from ..storage import cache_folder
+from .zero_gpu import gpu_run, on_zero_gpu
+
+KEPT_RUNS = 10
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+class Backend:
+    """One for the whole server."""
+
+    def __init__(self):
+        self._runs = Jobs()
+        self._fetches: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._on_lent_gpu = gpu_run() if on_zero_gpu() else None
+        self._lent: dict[str, Iterator[Event]] = {}
+
+    def warm(self, model: str) -> None:
+        """Starts the fork server, then gets the model ready, so that the first visitor finds it so."""
+        if self._on_lent_gpu is None:
+            warm()
+        try:
+            for _ in self.prepare(model):
+                pass
+        except ModelError:
+            return  # the page asks again on arrival, and shows why it fails
+
+    def prepare(self, name: str) -> Iterator[Phase]:
+        """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.
+
+        Raises:
+            ModelError: when it cannot be had.
+        """
+        yield Phase("model", f"Looking for {name}")
+        if self.source(name) is None:
+            with self._lock:
+                job = self._fetches.get(name)
+                if job is None or job.done:
+                    job = self._fetches[name] = Job(fetch, name)
+            for events in job.watch():
+                if isinstance(events[-1] if events else None, Failed):
+                    raise ModelError(events[-1].message)
+                if events and isinstance(events[-1], Phase):
+                    yield events[-1]
+        yield Phase("model", "Loading the tokenizer")
+        self.tokenizer(name)
+
+    def source(self, name: str) -> ModelSource | None:
+        return find_local(name)
+
+    def tokenizer(self, name: str):
+        """The tokenizer of a model that is prepared."""
+        source = self.source(name)
+        if source is None:
+            raise ModelError(f"{name} is not ready yet.")
+        return _tokenizer(source)
+
+    def max_length(self, name: str, max_length: int) -> int:
+        """What the trainer will use as `max_length`: no more than the model has positions."""
+        return effective_max_length(max_length, self.source(name))
+
+    def describe(self, name: str, device: str) -> str:
+        """The model, which copy of it, and the device, in one line."""
+        return f"{name} · {self.source(name).copy} · {describe_device(choose_device(device))}"
+
+    def start(self, config: RunConfig, data: ParsedExamples) -> str:
+        """Starts a run, in a child process, and returns the id by which it is found again.
+
+        Raises:
+            BusyError: while another run is under way.
+        """
+        self._forget_old_runs()
+        run_id = secrets.token_hex(8)
+        if self._on_lent_gpu is None:
+            self._runs.start(run_id, run, config, data, _runs_folder() / run_id)
+        else:
+            self._lent[run_id] = self._on_lent_gpu(config, data, _runs_folder() / run_id)
+        return run_id
+
+    def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
+        """The run's events so far, again and again until its end: one that is going on, or one that was saved. Nothing
+        for an id that is not known."""
+        if run_id in self._lent:
+            events = []
+            for event in self._lent.pop(run_id):
+                events.append(event)
+                yield events
+        elif (job := self._runs.get(run_id)) is not None:
+            yield from job.watch()
+        elif _RUN_ID.fullmatch(run_id or "") and (events := load_events(_runs_folder() / run_id)):
+            yield events
+
+    def stop(self, run_id: str | None) -> None:
+        """Asks a run to end after its step. (A run on a lent GPU ends with its page's stream.)"""
+        if (job := self._runs.get(run_id)) is not None:
+            job.stop()
+
+    def _forget_old_runs(self) -> None:
+        folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
+        for folder in folders[: -KEPT_RUNS + 1]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: ModelSource):
+    return load_tokenizer(source)
+
+
+def _runs_folder() -> Path:
+    return cache_folder() / "runs"

@@ -1,0 +1,125 @@
+"""Lays the panels out, top to bottom as the story runs, and wires them to the handlers."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import gradio as gr
+
+from ..config import DEFAULT_MODEL
+from .backend import Backend
+from .controls import Controls, example_inputs, mask_settings, training_settings
+from .handlers import Handlers, Outputs
+from .widgets import STATIC, asked_widget, compare_widget, mask_widget, progress, progress_widget
+
+TITLE = "sftdemo: see prompt masking, and feel it"
+_INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
+<p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
+<span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.
+Only the <span class="chip trained">answer</span> is trained, and with it when to stop.</p></div>"""
+_LEGEND = """<div class="widget"><div class="legend">
+<span><span class="chip prompt">prompt</span> seen, not trained (label &minus;100)</span>
+<span><span class="chip trained">completion</span> trained</span>
+<span><span class="chip trained eos">EOS</span> trained: when to stop</span>
+<span><span class="chip special">special</span> put in by the chat template</span></div></div>"""
+
+
+def build(backend: Backend | None = None) -> gr.Blocks:
+    """The page, not yet served."""
+    handlers = Handlers(backend or Backend())
+    with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
+        gr.HTML(_INTRO)
+        model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
+        run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                _step(1, "Examples", "Edit them, paste your own: the mask follows.")
+                sample, upload, examples = example_inputs()
+                model, template, custom, max_length = mask_settings()
+            with gr.Column(scale=6, min_width=320):
+                _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
+                gr.HTML(_LEGEND)
+                mask = mask_widget()
+        _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
+        prompts = gr.Textbox(
+            label="Your own prompts to compare, one a line",
+            placeholder="What is the capital of Japan?",
+            lines=1,
+            max_lines=6,
+            elem_id="prompts",
+        )
+        asked = asked_widget()
+        with gr.Row():
+            train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
+            stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
+        settings = training_settings()
+        run_status = progress_widget("run-status", progress("idle", "", ""))
+        curve = gr.LinePlot(
+            x="step",
+            y="loss",
+            y_title="loss on the trained tokens",
+            x_axis_format="d",
+            y_lim=[0, None],
+            height=220,
+            visible=False,
+            elem_id="curve",
+        )
+        _step(4, "Compare", "The same prompts, answered greedily before and after.")
+        compare = compare_widget()
+        _step(5, "Take it away", "The trained model, and the command that repeats the run.")
+        download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+        command = gr.Code(
+            label="These settings in a terminal; the download holds examples.jsonl",
+            language="shell",
+            interactive=False,
+            lines=1,
+            elem_id="command",
+            elem_classes="command",
+        )
+        controls = Controls(examples, model, template, custom, max_length, prompts, *settings)
+        outputs = Outputs(model_status, mask, asked, train, stop, run_status, curve, compare, download, command, run_id)
+        handlers.wire(page, controls, outputs, sample, upload)
+    page.queue(max_size=32)
+    return page
+
+
+def _step(number: int, title: str, says: str) -> None:
+    gr.HTML(f'<div class="step"><h2><b>{number}</b> {title}</h2><p>{says}</p></div>')
+
+
+def launch(host: str | None = None, port: int | None = None, block: bool = True) -> tuple[gr.Blocks, str]:
+    """Serves the page at once and gets the model ready behind it; with `block=False` it returns page and address."""
+    backend = Backend()
+    page = build(backend)
+    theme = gr.themes.Default(
+        primary_hue="amber",
+        neutral_hue="slate",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"],
+    ).set(  # dark ink on amber, 9:1; the theme's white would have 2:1
+        button_primary_background_fill="#f5a623",
+        button_primary_background_fill_dark="#f5a623",
+        button_primary_background_fill_hover="#ffb73d",
+        button_primary_background_fill_hover_dark="#ffb73d",
+        button_primary_text_color="#1d1300",
+        button_primary_text_color_dark="#1d1300",
+    )
+    _, address, _ = page.launch(
+        server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        server_port=port,
+        prevent_thread_lock=True,
+        share=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        max_file_size="64mb",
+        theme=theme,
+        css_paths=STATIC / "style.css",
+        footer_links=["gradio"],
+        show_error=True,
+    )
+    threading.Thread(target=backend.warm, args=(DEFAULT_MODEL,), daemon=True).start()
+    if block:
+        page.block_thread()
+    return page, address
