@@ -72,6 +72,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         command = gr.Code(
             label="These settings in a terminal; the download holds examples.jsonl",
             language="shell",
+            wrap_lines=True,
             interactive=False,
             lines=1,
             elem_id="command",

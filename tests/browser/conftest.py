@@ -1,0 +1,111 @@
+"""The real app in a process of its own, and Debian's or any other Chromium to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from default_model import environment, private_cache
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REQUIRED = "SFTDEMO_REQUIRE_BROWSER"
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args():
+    if CHROMIUM is None:
+        if os.environ.get(REQUIRED):
+            pytest.fail(f"no Chromium is installed, and {REQUIRED} says that the browser tests must run")
+        pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)")
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    return {"executable_path": CHROMIUM, "args": ["--no-sandbox", "--disable-gpu", *quiet]}
+
+
+@pytest.fixture(scope="session")
+def cache(browser_type_launch_args, tmp_path_factory):
+    return private_cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def app(cache):
+    """The address of `python app.py`; at the end the server is stopped and must take its processes along."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env=environment(cache, GRADIO_SERVER_PORT=str(port)),
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}/"
+    _wait_for(address, process)
+    yield address
+    process.send_signal(signal.SIGKILL)  # the hard way: its children must notice by themselves
+    process.wait()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _in_session(process.pid):
+        time.sleep(0.2)
+    assert _in_session(process.pid) == []
+
+
+def _wait_for(address: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail("the app did not come up")
+
+
+def _in_session(session: int) -> list[int]:
+    """The processes of a session that are alive (Linux)."""
+    alive = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, of_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(of_session) == session and state != "Z":
+            alive.append(int(entry.name))
+    return alive
+
+
+@pytest.fixture
+def visit(app, context):
+    """Opens the page, mask drawn; at the end no page may have had an error or asked another host for anything."""
+    errors, foreign = [], []
+
+    def watch(page) -> None:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: None if _own(request.url, app) else foreign.append(request.url))
+
+    context.on("page", watch)
+
+    def open_page(query: str = "", **size):
+        page = context.new_page()
+        if size:
+            page.set_viewport_size(size)
+        page.goto(app + query)
+        page.wait_for_selector("#mask .row", timeout=90_000)
+        page.wait_for_selector("#train:not([disabled])", timeout=30_000)
+        return page
+
+    yield open_page
+    assert errors == []
+    assert foreign == []
+
+
+def _own(url: str, app: str) -> bool:
+    return url.startswith((app, "data:", "blob:"))

@@ -1,0 +1,22 @@
+"""The default model for the tests that need it: fetched once into the user's cache, everything else kept out of it."""
+
+import os
+from pathlib import Path
+
+from sftdemo.config import DEFAULT_MODEL
+from sftdemo.models import resolve
+from sftdemo.storage import cache_folder
+
+
+def private_cache(folder: Path) -> Path:
+    """A cache folder for one test session that shares the fetched models with the user's own."""
+    for _ in resolve(DEFAULT_MODEL):
+        pass
+    models = cache_folder() / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    (folder / "models").symlink_to(models.resolve())
+    return folder
+
+
+def environment(cache: Path, **more: str) -> dict[str, str]:
+    return os.environ | {"SFTDEMO_CACHE": str(cache)} | more
