@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="answer prompts with a model or a saved run")
     generate.add_argument("model", metavar="MODEL_OR_OUTPUT", help="a saved run's folder, or a model as for --model")
     generate.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="may be given several times")
-    _add_template(generate)
+    _add_template(generate, default=None, default_words="a saved run's own, or instruction")
     _add_answering(generate)
     generate.add_argument("--json", action="store_true", help="print the events as JSON lines")
     generate.set_defaults(command=_generate)
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     app = commands.add_parser("app", help="open the page in the browser")
     app.add_argument("--host", default="127.0.0.1", help="address to listen on, defaults to 127.0.0.1")
     app.add_argument("--port", type=int, help="defaults to the first free one from 7860")
+    app.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     app.set_defaults(command=_app)
     return parser
 
@@ -88,13 +89,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens a row keeps, defaults to 512")
 
 
-def _add_template(parser: argparse.ArgumentParser) -> None:
+def _add_template(
+    parser: argparse.ArgumentParser, default: str | None = DEFAULT_TEMPLATE, default_words: str = DEFAULT_TEMPLATE
+) -> None:
     parser.add_argument(
         "--template",
-        default=DEFAULT_TEMPLATE,
+        default=default,
         metavar="T",
-        help="instruction (default), alpaca, chat (the model's own), or a text with {instruction} and, if wanted, "
-        r"{input} in it, where \n is a newline",
+        help="instruction, alpaca, chat (the model's own), or a text with {instruction} and, if wanted, {input} in it, "
+        rf"where \n is a newline; default: {default_words}",
     )
 
 
@@ -231,13 +234,9 @@ def _stop_on_interrupt() -> list[int]:
 def _generate(options: argparse.Namespace) -> int:
     from .runs import answer
 
-    config = RunConfig(
-        model=options.model,
-        template=_template(options.template),
-        device=options.device,
-        max_new_tokens=options.max_new_tokens,
-    )
-    return _print_events(answer(config, options.prompt), options.json)
+    config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
+    template = None if options.template is None else _template(options.template)
+    return _print_events(answer(config, options.prompt, template), options.json)
 
 
 def _print_events(events: Iterable[Event], as_json: bool) -> int:
@@ -279,5 +278,5 @@ def _samples(options: argparse.Namespace) -> int:
 def _app(options: argparse.Namespace) -> int:
     from .ui import launch
 
-    launch(host=options.host, port=options.port)
+    launch(host=options.host, port=options.port, open_browser=not options.no_browser)
     return 0

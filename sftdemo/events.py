@@ -59,8 +59,19 @@ class Step(Event):
 
 
 @dataclass(frozen=True)
+class Before(Event):
+    """One prompt's answer from the untrained model, told as soon as it is known. `Comparison` will repeat it."""
+
+    prompt: str
+    answer: str
+    stop: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Comparison(Event):
-    """One prompt's answers. `source` is "held out", "typed" or "training"; a stop is "EOS", "length" or "stopped"."""
+    """One prompt's answers. `source` is "held out", "typed", or "training" where the prompt is one
+    of the trained rows'; a stop is "EOS", "length" or "stopped"."""
 
     prompt: str
     before: str

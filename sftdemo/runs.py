@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import __version__
-from .config import RunConfig
+from .config import DEFAULT_TEMPLATE, RunConfig
 from .errors import DataError, SftdemoError, TrainingError, sentence
-from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
+from .events import Answer, Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
 from .examples import Example, Message, ParsedExamples
 from .models import (
     ModelSource,
@@ -74,6 +74,8 @@ def _run(
     prompts = [prompt for _, prompt, _ in questions]
     yield Phase("before", f"Answering {len(prompts)} prompts before training")
     before = generate(model, tokenizer, prompts, config.max_new_tokens, stop)
+    for (text, _, kind), result in zip(questions, before, strict=True):
+        yield Before(text, result.answer, result.stop, kind)
     steps = Step(0, 0, 0.0, 0.0, 0.0)
     if not stop():
         yield Phase("train", "Training")
@@ -126,16 +128,21 @@ def load_events(folder: Path) -> list[Event]:
     return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def answer(config: RunConfig, prompts: Sequence[str]) -> Iterator[Event]:
-    """Answers prompts with a model or a saved run; the last event is `Finished` or `Failed`."""
+def answer(config: RunConfig, prompts: Sequence[str], template: str | None = None) -> Iterator[Event]:
+    """Answers prompts with a model or a saved run; the last event is `Finished` or `Failed`.
+
+    A saved run is asked in the way it was trained, unless a `template` is given: with its own template, verbatim, or
+    as a chat.
+    """
     begin = time.perf_counter()
     try:
         device = choose_device(config.device)
         source = yield from located(config.model)
         yield Phase("load", "Loading the model")
         tokenizer = load_tokenizer(source)
-        template = get_template(config.template)
-        rendered = [render_prompt(Example(-1, "", instruction=text), template, tokenizer) for text in prompts]
+        known, shape = _way_of_asking(Path(config.model))
+        asked = [typed_prompt(text, shape if template is None else "instruction") for text in prompts]
+        rendered = [render_prompt(example, get_template(template or known), tokenizer) for example in asked]
         model = load_model(source, device)
         yield _model_event(source, model, device)
         from .generation import generate
@@ -146,6 +153,14 @@ def answer(config: RunConfig, prompts: Sequence[str]) -> Iterator[Event]:
         yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
     except SftdemoError as error:
         yield Failed(sentence(error))
+
+
+def _way_of_asking(folder: Path) -> tuple[str, str]:
+    """The template and the shape of the examples that a run was trained with; the defaults for any other model."""
+    if not (folder / RECORD).is_file():
+        return DEFAULT_TEMPLATE, "instruction"
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return record["config"]["template"], record["shape"]
 
 
 def check_output(output: Path) -> None:
@@ -193,10 +208,12 @@ def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list
 def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, Example, str]]:
     """What is answered before and after, as (what to show, the example, where it comes from): typed prompts and
     held-out rows, or without any a few training rows."""
-    asked = [(typed_prompt(text, data), "typed") for text in config.prompts]
+    asked = [(typed_prompt(text, _shape(data.train[0])), "typed") for text in config.prompts]
     asked += [(example, "held out") for example in data.held_out]
     asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
-    return [(question_text(example), example, kind) for example, kind in asked]
+    trained = {question_text(example) for example in data.train}
+    questions = [(question_text(example), example, kind) for example, kind in asked]
+    return [(text, example, "training" if text in trained else kind) for text, example, kind in questions]
 
 
 def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
@@ -205,12 +222,17 @@ def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple
     return [(text, render_prompt(example, template, tokenizer), kind) for text, example, kind in asked]
 
 
-def typed_prompt(text: str, data: ParsedExamples) -> Example:
-    """A typed prompt in the shape of the examples: verbatim, a user's turn, or an instruction."""
-    first = data.train[0]
-    if first.prompt is not None:
-        return Example(-1, "", prompt=text)
-    return Example(-1, "", messages=(Message("user", text),)) if first.messages else Example(-1, "", instruction=text)
+def _shape(example: Example) -> str:
+    if example.prompt is not None:
+        return "prompt"
+    return "messages" if example.messages else "instruction"
+
+
+def typed_prompt(text: str, shape: str) -> Example:
+    """A typed prompt in the shape of the examples: a verbatim "prompt", a user's turn of "messages", "instruction"."""
+    if shape == "messages":
+        return Example(-1, "", messages=(Message("user", text),))
+    return Example(-1, "", prompt=text) if shape == "prompt" else Example(-1, "", instruction=text)
 
 
 def question_text(example: Example) -> str:
@@ -230,6 +252,8 @@ def _compare(questions, before: list[Answer], after: list[Answer]) -> list[Compa
 
 
 def _save(config, data, source, model, tokenizer, output: Path, steps: Step, comparisons) -> Saved:
+    from safetensors import SafetensorError
+
     kind = "full" if config.full else "merged" if config.merge else "adapter"
     if kind == "merged":
         model = model.merge_and_unload()
@@ -238,6 +262,7 @@ def _save(config, data, source, model, tokenizer, output: Path, steps: Step, com
         "kind": kind,
         "model": {"name": source.name, "copy": source.copy, "hub_id": source.hub_id},
         "config": config.to_dict(),
+        "shape": _shape(data.train[0]),
         "steps": steps.step,
         "loss": steps.loss,
         "comparisons": [comparison.to_dict() for comparison in comparisons],
@@ -250,8 +275,8 @@ def _save(config, data, source, model, tokenizer, output: Path, steps: Step, com
             rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
             (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(_card(record), encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(f"the model could not be saved to {output}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
     return Saved(str(output), kind)
 
 

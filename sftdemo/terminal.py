@@ -22,6 +22,12 @@ _STYLES = {
     "eos": ("bold black on gold1 underline", "bold black on gold1 underline"),
 }
 
+_KINDS = {
+    "adapter": "the LoRA adapter and the tokenizer",
+    "merged": "the model with the adapter merged into it, and the tokenizer",
+    "full": "the model and the tokenizer",
+}
+
 
 def print_mask(examples: Sequence[TokenizedExample], tokenizer, held_out: int) -> None:
     """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
@@ -135,7 +141,7 @@ class EventPrinter:
                 self._line(event.prompt, "bold")
                 self._line(f"{event.answer}  ⟨{event.stop}⟩")
             case Saved():
-                self._line(f"Saved the {event.kind} model to {event.path}")
+                self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
                 stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
                 self._line(f"Done in {event.seconds:.0f} s{stopped}.")

@@ -6,6 +6,7 @@ import pytest
 
 from sftdemo.events import (
     Answer,
+    Before,
     Comparison,
     Event,
     Failed,
@@ -24,6 +25,7 @@ EVERY = [
     Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124),
     Prepared(2, 40, 11, 12, 7, ["row 3: no answer"]),
     Step(1, 12, 2.5, 0.25, 2.75),
+    Before("Naïve ⚠?", "", "length", "held out"),
     Comparison("Naïve ⚠?", "", "Arr\n", "length", "EOS", "held out"),
     Answer("Why?", "Because.", "stopped"),
     Saved("outputs", "adapter"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sftdemo.events import Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from sftdemo.events import Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
 from sftdemo.ui.story import POINTS, tell
 
 BEGUN = [
@@ -42,6 +42,11 @@ def test_training():
     assert "loss 5.000" in shown["detail"]
     assert "2 s" in shown["detail"]
     assert (story.losses, story.total, story.done) == ([(1, 10.0), (2, 5.0)], 4, False)
+
+
+def test_answers_before_the_training_are_kept_as_they_come():
+    answers = [Before("Why?", "no", "length", "typed"), Before("How?", "", "EOS", "held out")]
+    assert tell([*BEGUN, *answers, *steps(1)]).before == answers
 
 
 def test_notes_stay_to_the_end():

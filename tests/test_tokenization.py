@@ -44,7 +44,7 @@ CUSTOM = ["Q: {instruction} A: ", "{instruction}", "{instruction}\n", "→{instr
 
 
 def texts(special: bool = True, min_size: int = 0):
-    pieces = st.sampled_from(PIECES + SPECIAL_TEXT * special) | st.text(max_size=4)
+    pieces = st.sampled_from(PIECES + SPECIAL_TEXT * special) | st.characters(exclude_categories=["Cs"])
     return st.lists(pieces, min_size=min_size, max_size=6).map("".join)
 
 
@@ -179,7 +179,8 @@ class TestBoundary:
 @st.composite
 def cases(draw, name: str, special: bool = True):
     template = draw(templates(name))
-    special = special and not (template == "chat" and name.startswith("llama"))
+    # what the tokenizer's own call cannot leave plain has no oracle: see test_user_text_never_becomes_a_special_token
+    special = special and name != "unigram" and not (template == "chat" and name.startswith("llama"))
     instruction, context, completion = draw(texts(special)), draw(texts(special) | st.just("")), draw(texts(special))
     return template, instruction, context, completion, draw(st.integers(8, 80) | st.just(10_000))
 

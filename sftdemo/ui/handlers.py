@@ -138,6 +138,7 @@ class Handlers:
             stop=gr.update(visible=True, interactive=True, value="Stop, keep what it has"),
             run_status=progress("working", "Starting"),
             curve=gr.update(value=None, visible=False),
+            compare=comparison([], ""),
             download=gr.update(value=None, label="Nothing trained yet", interactive=False),
             command=config.command_line("examples.jsonl"),
             run_id=run_id,
@@ -163,8 +164,10 @@ class Handlers:
             frame = pd.DataFrame(story.losses, columns=["step", "loss"])
             parts["curve"] = gr.update(value=frame, visible=True, x_lim=[1, story.total])
         if story.comparisons:
-            message = "Greedy answers to the same prompts, with the same settings."
+            message = "Greedy answers of the same model to the same prompts, with the same settings."
             parts["compare"] = comparison(story.comparisons, message)
+        elif story.before:
+            parts["compare"] = comparison(story.before, "The answers before the training; those after it are to come.")
         if story.done and story.saved and (Path(story.saved) / RECORD).is_file():
             archive = _zipped(Path(story.saved))
             size = f"{archive.stat().st_size / 1e6:.0f} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 import gradio as gr
@@ -89,8 +90,11 @@ def _step(number: int, title: str, says: str) -> None:
     gr.HTML(f'<div class="step"><h2><b>{number}</b> {title}</h2><p>{says}</p></div>')
 
 
-def launch(host: str | None = None, port: int | None = None, block: bool = True) -> tuple[gr.Blocks, str]:
-    """Serves the page at once and gets the model ready behind it; with `block=False` it returns page and address."""
+def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:
+    """Serves the page at once, until it is interrupted, and gets the model ready behind it.
+
+    `host` defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1. A browser is opened where there is a screen to show it on.
+    """
     backend = Backend()
     page = build(backend)
     theme = gr.themes.Default(
@@ -106,7 +110,8 @@ def launch(host: str | None = None, port: int | None = None, block: bool = True)
         button_primary_text_color="#1d1300",
         button_primary_text_color_dark="#1d1300",
     )
-    _, address, _ = page.launch(
+    page.launch(
+        inbrowser=open_browser and _has_screen(),
         server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         server_port=port,
         prevent_thread_lock=True,
@@ -121,6 +126,8 @@ def launch(host: str | None = None, port: int | None = None, block: bool = True)
         show_error=True,
     )
     threading.Thread(target=backend.warm, args=(DEFAULT_MODEL,), daemon=True).start()
-    if block:
-        page.block_thread()
-    return page, address
+    page.block_thread()
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

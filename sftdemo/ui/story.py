@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..events import Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from ..events import Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
 from .widgets import progress
 
 POINTS = 300  # the curve's, at most: drawing more costs the browser more than it shows
@@ -18,6 +18,7 @@ class Story:
     status: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
     total: int = 0
+    before: list[Before] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     saved: str | None = None
     done: bool = False
@@ -45,6 +46,8 @@ def tell(events: Sequence[Event]) -> Story:
                 title = f"Training: step {event.step} of {event.total}"
                 detail = f"loss {event.loss:.3f} · about {event.remaining:.0f} s of training left"
                 story.status = progress("working", title, detail, event.step / event.total, notes)
+            case Before():
+                story.before.append(event)
             case Comparison():
                 story.comparisons.append(event)
             case Saved():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..events import Comparison
+from ..events import Before, Comparison
 from ..examples import Example, ParsedExamples, Problem
 from ..rendering import flag_sentences, summary, view_tokens
 from ..tokenization import TokenizedExample
@@ -84,9 +84,16 @@ def progress(state: str, title: str, detail: str = "", fraction: float | None = 
     return _json(state=state, title=title, detail=detail, fraction=fraction, notes=list(notes))
 
 
-def comparison(rows: Sequence[Comparison], message: str) -> str:
-    """Prompts with their answers before and after."""
-    return _json(rows=[row.to_dict() for row in rows], message=message)
+def comparison(rows: Sequence[Comparison | Before], message: str) -> str:
+    """Prompts with their answers before and, once they are known, after."""
+    return _json(rows=[_pair(row) for row in rows], message=message)
+
+
+def _pair(row: Comparison | Before) -> dict:
+    if isinstance(row, Comparison):
+        return row.to_dict()
+    pair = {"prompt": row.prompt, "source": row.source, "before": row.answer, "before_stop": row.stop}
+    return pair | {"after": None, "after_stop": ""}
 
 
 def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
