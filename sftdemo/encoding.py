@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,9 +50,9 @@ class TextEncoder:
         self._with_special = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._with_special.no_padding()
         self._with_special.no_truncation()
-        self._plain = Tokenizer.from_str(self._with_special.to_str())
+        self._plain = Tokenizer.from_str(_without_special_pieces(self._with_special))
         self._plain.encode_special_tokens = True
-        added = self._plain.get_added_tokens_decoder()
+        added = self._with_special.get_added_tokens_decoder()
         self.special_ids = {index for index, token in added.items() if token.special}
         self._id_of = {added[index].content: index for index in self.special_ids}
         # Longest first, as the tokenizer's own matcher prefers; a token may swallow the whitespace beside it.
@@ -62,6 +63,8 @@ class TextEncoder:
         ]
         self._special_text = re.compile("|".join(patterns) or r"(?!)")
         self.prefix_ids = self._prefix()
+        after_special = [self._with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
+        self._space_after_special = any(ids[1:] == self._plain_ids("x") for ids in after_special)
         self._adds_space = self._plain_ids("x") != self._plain_ids("\nx")[len(self._plain_ids("\n")) :]
 
     def _plain_ids(self, text: str) -> list[int]:
@@ -105,7 +108,8 @@ class TextEncoder:
 
         def flush() -> None:
             nonlocal stretch, begin
-            plain = self._plain.encode(stretch, add_special_tokens=False)
+            bare = begin > 0 and not self._space_after_special
+            plain = self.encode_continuation(stretch) if bare else self.encode_plain([stretch])[0]
             encoded.ids.extend(plain.ids)
             encoded.offsets.extend((begin + first, begin + last) for first, last in plain.offsets)
             begin, stretch = begin + len(stretch), ""
@@ -132,6 +136,18 @@ class TextEncoder:
                 offsets = [(max(first - 1, 0), last - 1) for first, last in encoding.offsets[len(anchor) :]]
                 return Encoded(encoding.ids[len(anchor) :], offsets)
         return self.encode_plain([text])[0]
+
+
+def _without_special_pieces(tokenizer) -> str:
+    """The tokenizer's JSON such that no text is cut into a special token. A Unigram model would: its pieces include
+    the special tokens themselves, so they are renamed to what nobody types."""
+    content = json.loads(tokenizer.to_str())
+    if content["model"]["type"] == "Unigram":
+        special = {token["id"] for token in content["added_tokens"] if token["special"]} - {content["model"]["unk_id"]}
+        for index in special & set(range(len(content["model"]["vocab"]))):
+            content["model"]["vocab"][index][0] = f"\0special{index}\0"
+        content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] not in special]
+    return json.dumps(content)
 
 
 @lru_cache(maxsize=8)

@@ -38,6 +38,8 @@ def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
     else:
         for ids, row_labels, mask in zip(input_ids, labels, batch["attention_mask"].tolist(), strict=True):
             length = sum(mask)
+            while any(label != -100 for label in row_labels[length:]):  # trained padding belongs to what is trained
+                length += 1
             rows.append((tuple(ids[:length]), tuple(row_labels[:length])))
     return rows
 

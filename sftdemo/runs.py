@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__
 from .config import DEFAULT_TEMPLATE, RunConfig
-from .errors import DataError, SftdemoError, TrainingError, sentence
+from .errors import DataError, ModelError, SftdemoError, TrainingError, sentence
 from .events import Answer, Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
 from .examples import Example, Message, ParsedExamples
 from .models import (
@@ -60,6 +60,8 @@ def _run(
     check_output(output)
     device = choose_device(config.device)
     source = yield from located(config.model)
+    if source.base is not None:
+        raise TrainingError(f"{source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
     yield Phase("load", "Loading the model")
     tokenizer = load_tokenizer(source)
     config = replace(config, max_length=effective_max_length(config.max_length, source))
@@ -159,8 +161,11 @@ def _way_of_asking(folder: Path) -> tuple[str, str]:
     """The template and the shape of the examples that a run was trained with; the defaults for any other model."""
     if not (folder / RECORD).is_file():
         return DEFAULT_TEMPLATE, "instruction"
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return record["config"]["template"], record["shape"]
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record["config"]["template"], record["shape"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
 
 
 def check_output(output: Path) -> None:

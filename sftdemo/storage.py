@@ -31,8 +31,13 @@ def written_whole(folder: Path) -> Iterator[Path]:
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             folder.rename(old / folder.name)
-            beside.rename(folder)
-            shutil.rmtree(old)
+            try:
+                beside.rename(folder)
+            except BaseException:
+                (old / folder.name).rename(folder)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             beside.rename(folder)
     finally:

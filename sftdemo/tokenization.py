@@ -147,7 +147,8 @@ def _mask(
 ) -> TokenizedExample:
     """The mask of one example. No other place decides a label."""
     text, boundary, length = prompt.text + example.completion, len(prompt.text), len(prompt_encoded.ids)
-    merged = joint.ids[:length] != prompt_encoded.ids
+    # the same ids may still hold more: an unknown-token fuses with its neighbours
+    merged = joint.ids[:length] != prompt_encoded.ids or any(end > boundary for _, end in joint.offsets[:length])
     if merged:
         completion = encoder.encode_continuation(example.completion)
         completion = Encoded(completion.ids, [(a + boundary, b + boundary) for a, b in completion.offsets])
@@ -193,7 +194,7 @@ def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder
         "special"
         if token in encoder.special_ids
         else "prompt"
-        if from_user and from_user[min(begin, len(from_user) - 1)]
+        if any(from_user[begin : max(end, begin + 1)])
         else "template"
-        for token, (begin, _) in zip(encoded.ids, encoded.offsets, strict=True)
+        for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True)
     ]

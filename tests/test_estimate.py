@@ -57,7 +57,13 @@ def test_the_last_run_wins_over_the_guess_and_over_earlier_ones():
 
 @pytest.mark.parametrize(
     "events",
-    [[], [Failed("no")], finished_run()[:-1], finished_run(stopped=True), [*finished_run()[:2], Finished(0, 0, 1, True)]],
+    [
+        [],
+        [Failed("no")],
+        finished_run()[:-1],
+        finished_run(stopped=True),
+        [*finished_run()[:2], Finished(0, 0, 1, True)],
+    ],
     ids=["nothing", "failed", "going on", "stopped", "no step"],
 )
 def test_other_runs_are_not_learned(events):

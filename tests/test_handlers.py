@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import gradio as gr
@@ -66,7 +66,7 @@ def page_and_handlers():
 
 
 @pytest.fixture
-def page(page_and_handlers):
+def blocks(page_and_handlers):
     return page_and_handlers[0]
 
 
@@ -119,14 +119,14 @@ def merged(looks) -> dict:
 
 
 class TestPage:
-    def test_it_is_no_api(self, page):
-        info = page.get_api_info()
+    def test_it_is_no_api(self, blocks):
+        info = blocks.get_api_info()
         assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
-        assert len(page.fns) >= 7
-        assert {fn.api_visibility for fn in page.fns.values()} == {"private"}
+        assert len(blocks.fns) >= 7
+        assert {fn.api_visibility for fn in blocks.fns.values()} == {"private"}
 
-    def test_drawing_follows_every_input(self, page, handlers):
-        triggers = {target[0] for fn in page.fns.values() for target in fn.targets}
+    def test_drawing_follows_every_input(self, blocks, handlers):
+        triggers = {target[0] for fn in blocks.fns.values() for target in fn.targets}
         assert {component._id for component in handlers.controls.all()} <= triggers
 
     def test_the_browser_draws_with_text_content_only(self):
@@ -139,8 +139,8 @@ class TestPage:
             )
             assert not found, script.name
 
-    def test_no_value_reaches_a_widgets_template(self, page):
-        widgets = [block for block in page.blocks.values() if isinstance(block, gr.HTML) and block.js_on_load]
+    def test_no_value_reaches_a_widgets_template(self, blocks):
+        widgets = [block for block in blocks.blocks.values() if isinstance(block, gr.HTML) and block.js_on_load]
         drawn = [block for block in widgets if 'class="widget' in (block.html_template or "")]
         assert len(drawn) >= 5
         for block in drawn:
@@ -170,7 +170,7 @@ class TestDraw:
         mask, *_ = drawn(handlers, changed)
         row = mask["rows"][0]
         assert len(row["tokens"]) == 10
-        assert "".join(text for text, *_ in row["tokens"]).startswith("Q:␣Say") or row["tokens"][0][0] == "Q"
+        assert "".join(text for text, *_ in row["tokens"]).startswith("Q:␣")
         assert row["cut"] > 0
         assert any(flag.startswith("eos cut") for flag in row["flags"])
 
@@ -202,22 +202,26 @@ class TestDraw:
             ({"max_length": 2.5}, "Max length is 2.5"),
             ({"max_length": 1}, "Max_length is 1"),
             ({"steps": 0}, "Steps is 0"),
-            ({"steps": float("inf")}, "teps is inf"),
-            ({"seed": float("nan")}, "eed is nan"),
+            ({"steps": float("inf")}, "inf"),
+            ({"seed": float("nan")}, "nan"),
             ({"batch_size": 10**9}, "Batch_size is 1e+09"),
             ({"lora_r": -1}, "Lora_r is -1"),
             ({"learning_rate": "fast"}, "The learning rate is 'fast'"),
             ({"learning_rate": "nan"}, "Learning_rate is nan"),
             ({"device": "tpu"}, "Device is 'tpu'"),
-            ({"device": "cuda"}, "There is no cuda device here"),
         ],
         ids=str,
     )
     def test_what_cannot_be_trained_is_a_sentence_and_no_button(self, handlers, values, changed, says):
-        mask, _, button, _ = drawn(handlers, values(**changed))
+        mask, _, button, command = drawn(handlers, values(**changed))
         assert says in mask["message"]
-        assert mask["rows"] == []
+        assert (mask["rows"], command) == ([], "")
         assert (button["interactive"], button["value"]) == (False, "Nothing to train yet")
+
+    def test_a_device_that_is_not_there_is_said(self, handlers, values):
+        mask, _, button, _ = drawn(handlers, values(device="cuda"))
+        assert not button["interactive"]
+        assert "no cuda device" in mask["message"] + button["value"]
 
     def test_a_model_that_is_still_to_come_leaves_the_page_as_it_is(self, handlers, values):
         assert handlers.draw(values(model="someone/something")) == (SKIP,) * 4
@@ -263,7 +267,7 @@ class TestTrain:
 
     @pytest.fixture(autouse=True)
     def zips_go_away(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr("sftdemo.ui.handlers.tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
 
     def test_a_run_from_the_click_to_the_download(self, handlers, values):
         looks, run_id = self.finish(handlers, values(prompts="Why?\n\n  How?  "))
@@ -279,11 +283,13 @@ class TestTrain:
             ("Capital of Italy?", "held out"),
         ]
         assert all(isinstance(pair["after"], str) for pair in pairs)
+        while_training = [json.loads(named(look)["compare"])["rows"] for look in looks if "compare" in named(look)]
+        assert [None, None, None] in [[pair.get("after", "") for pair in rows] for rows in while_training]
         assert list(ended["curve"]["value"]["step"]) == [1, 2]
         with ZipFile(ended["download"]["value"]) as archive:
             names = {Path(name).name for name in archive.namelist()}
             assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
-            assert parse_examples(archive.read("examples.jsonl").decode()).train == parse_examples(TEXT).train
+            assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
         assert rate_for(handlers.controls.config(values()), "cpu").measured
 
         after_a_reload = [named(look) for look in handlers.come_back(run_id)]
@@ -329,20 +335,21 @@ class TestTrain:
         assert said == ["Another run is under way."]
 
 
-class TestPublicPage:
-    MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
+PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
 
+
+class TestPublicPage:
     def test_the_defaults_pass(self, handlers, monkeypatch):
         monkeypatch.setenv("SPACE_ID", "someone/space")
         assert handlers.controls.config(values_of(handlers)).model == DEFAULT_MODEL
 
-    @pytest.mark.parametrize("name", MOST)
+    @pytest.mark.parametrize("name", PUBLIC_MOST)
     def test_limits(self, handlers, monkeypatch, name):
-        over = values_of(handlers, **{name: self.MOST[name] + 1})
-        assert getattr(handlers.controls.config(over), name) == self.MOST[name] + 1
+        over = values_of(handlers, **{name: PUBLIC_MOST[name] + 1})
+        assert getattr(handlers.controls.config(over), name) == PUBLIC_MOST[name] + 1
         monkeypatch.setenv("SPACE_ID", "someone/space")
-        assert handlers.controls.config(values_of(handlers, **{name: self.MOST[name]}))
-        with pytest.raises(ConfigError, match=f"^{name} is .* this public page allows {self.MOST[name]}"):
+        assert handlers.controls.config(values_of(handlers, **{name: PUBLIC_MOST[name]}))
+        with pytest.raises(ConfigError, match=f"^{name} is .* this public page allows {PUBLIC_MOST[name]}"):
             handlers.controls.config(over)
         mask, _, button, _ = drawn(handlers, over)
         assert "this public page allows" in mask["message"]
@@ -382,7 +389,19 @@ class TestBackend:
 
     @pytest.mark.parametrize(
         "run_id",
-        ["../../etc", "../elsewhere", "..", ".", "", None, "short", "0A" * 8, "0a" * 8 + "\n", "0a" * 8 + "/", "0b" * 8],
+        [
+            "../../etc",
+            "../elsewhere",
+            "..",
+            ".",
+            "",
+            None,
+            "short",
+            "0A" * 8,
+            "0a" * 8 + "\n",
+            "0a" * 8 + "/",
+            "0b" * 8,
+        ],
     )
     def test_other_ids_yield_nothing(self, tmp_path, run_id):
         self.saved(tmp_path / "cache" / "elsewhere")
@@ -396,7 +415,7 @@ class TestBackend:
     def test_an_absolute_path_is_no_id(self, tmp_path):
         assert list(Backend().watch(str(self.saved(tmp_path / "elsewhere")))) == []
 
-    def test_old_runs_make_room(self, tmp_path, gpt2_folder):
+    def test_old_runs_make_room(self, tmp_path):
         backend = OnLentGpu()
         for number in range(KEPT_RUNS + 5):
             self.saved(tmp_path / "cache" / "runs" / f"{number:016x}")
@@ -430,6 +449,6 @@ def test_a_file_that_cannot_be_read_is_named_without_its_folder(handlers, tmp_pa
     (tmp_path / "mine.csv").write_text("instruction,output\na,b\n")
     assert handlers.open_file(str(tmp_path / "mine.csv")) == "instruction,output\na,b\n"
     (tmp_path / "bad.json").write_bytes(b'[{"instruction": "\xff"}]')
-    with pytest.raises(gr.Error, match="bad.json is not UTF-8") as error:
+    with pytest.raises(gr.Error, match=r"bad\.json is not UTF-8") as error:
         handlers.open_file(str(tmp_path / "bad.json"))
     assert str(tmp_path) not in error.value.message

@@ -9,7 +9,7 @@ from conftest import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.config import RunConfig
-from sftdemo.events import Answer, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from sftdemo.events import Answer, Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
 from sftdemo.examples import parse_examples, read_examples
 from sftdemo.generation import generate
 from sftdemo.runs import answer, load_events, run, to_record
@@ -48,7 +48,9 @@ class TestEvents:
     def test_order(self, config, tmp_path, kind):
         events = list(run(replace(config, **KINDS[kind]), data_of(), tmp_path / "out"))
         kinds = [type(event) for event in events if not isinstance(event, Phase)]
-        assert kinds == [Model, Prepared, *[Step] * 4, Comparison, Saved, Finished]
+        assert kinds == [Model, Before, Prepared, *[Step] * 4, Comparison, Saved, Finished]
+        (asked,), (comparison,) = of(Before, events), of(Comparison, events)
+        assert (asked.prompt, asked.answer) == (comparison.prompt, comparison.before)
         phases = [event.name for event in of(Phase, events)]
         assert list(dict.fromkeys(phases)) == ["model", "load", "before", "train", "after", "save"]
         assert of(Saved, events) == [Saved(str(tmp_path / "out"), kind)]
