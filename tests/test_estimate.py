@@ -80,11 +80,19 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path):
     assert rate_for(RunConfig("m"), "cpu").measured
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 2}, {"batch_size": 64}, {"packing": True, "max_length": 32}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 2},
+        {"batch_size": 64},
+        {"batch_size": 1, "max_length": 32, "packing": True},
+        {"batch_size": 64, "max_length": 32, "packing": True},
+    ],
+    ids=str,
+)
 def test_the_same_run_again_is_estimated_as_it_was(settings):
     config, examples = RunConfig("m", steps=10, **settings), tokenized(max_length=32)
     learn(config, "cpu", finished_run(len(examples), sum(len(example.input_ids) for example in examples)))
-    config = replace(config, batch_size=8) if config.packing else config
     assert estimate_seconds(config, examples, rate_for(config, "cpu")) == pytest.approx(25.0)
     twice = estimate_seconds(replace(config, steps=20), examples, rate_for(config, "cpu"))
     assert twice == pytest.approx(45.0)

@@ -40,10 +40,10 @@ def hub(llama_folder):
         def log_message(self, *_):
             pass
 
-        def do_HEAD(self):  # noqa: N802 - http.server's name
+        def do_HEAD(self):
             self.do_GET(body=False)
 
-        def do_GET(self, body=True):  # noqa: N802
+        def do_GET(self, body=True):
             asked.append(self.path)
             path = self.path.partition("?")[0].strip("/").split("/")
             if path[:2] == ["api", "models"] and (name := "/".join(path[2:4])) in repositories:

@@ -34,6 +34,11 @@ def until_stopped(stop):
     yield Finished(step, 1000, 0.0, stopped=True)
 
 
+def silent(stop):
+    yield Phase("pid", str(os.getpid()))
+    time.sleep(PATIENCE)
+
+
 def raising(stop):
     yield Phase("a", "Going well")
     raise ValueError("seven is no colour")
@@ -198,7 +203,7 @@ import test_jobs
 from sftdemo.jobs import Job
 
 if __name__ == "__main__":
-    job = Job(test_jobs.until_stopped)
+    job = Job(test_jobs.silent)
     print(test_jobs.first(job, test_jobs.Phase).message, flush=True)
     time.sleep(60)
 """
