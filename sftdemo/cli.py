@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call w
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,6 +23,9 @@ from .events import Event, Failed
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a Windows console may be set to an encoding without ␣ or emoji
+            stream.reconfigure(encoding="utf-8")
     options = _parser().parse_args(arguments)
     try:
         return options.command(options)
@@ -142,7 +147,8 @@ def _add_answering(parser: argparse.ArgumentParser) -> None:
 
 
 def _template(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t")
+    """A custom template as typed in a shell, where \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
 
 
 def _read(path: str):

@@ -97,18 +97,19 @@ class RunConfig:
 
     def command_line(self, data: str) -> str:
         """The shell command that repeats the run on the file `data`; settings at their defaults are left out."""
-        words = ["python", "-m", "sftdemo", "train", data]
-        plain = RunConfig(full=self.full)
-        for name in ("model", "template", "max_length", "batch_size", "lora_r", "seed", "device", "max_new_tokens"):
-            if getattr(self, name) != getattr(plain, name):
-                words += [f"--{name.replace('_', '-')}", str(getattr(self, name)).replace("\n", "\\n")]
-        if self.learning_rate != plain.learning_rate:
-            words += ["--learning-rate", f"{self.learning_rate:g}"]
-        words += ["--steps", str(self.steps)] if self.steps is not None else ["--epochs", f"{self.epochs:g}"]
-        words += [f"--{name}" for name in ("packing", "full", "merge") if getattr(self, name)]
-        for prompt in self.prompts:
-            words += ["--prompt", prompt]
-        return shlex.join(words)
+        plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "train", data]
+        names = ["model", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
+        names += [] if self.full else ["lora_r"]
+        options = [(name, getattr(self, name)) for name in names if getattr(self, name) != getattr(plain, name)]
+        if self.template != plain.template:
+            escaped = self.template.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
+            options.append(("template", escaped))
+        options.append(("steps", self.steps) if self.steps is not None else ("epochs", self.epochs))
+        options += [("prompt", prompt) for prompt in self.prompts]
+        for name, value in options:
+            option = f"--{name.replace('_', '-')}"
+            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
+        return shlex.join(words + [f"--{name}" for name in ("packing", "full", "merge") if getattr(self, name)])
 
 
 def check_limit(name: str, value: float | None) -> None:

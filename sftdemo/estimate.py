@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from .config import RunConfig
-from .events import Event, Finished, Model, Prepared, Step
+from .events import Event, Finished, Prepared, Step
 from .storage import cache_folder
 from .tokenization import TokenizedExample
 
@@ -38,36 +39,35 @@ def rate_for(config: RunConfig, device: str) -> Rate | None:
 
 def estimate_seconds(config: RunConfig, examples: Sequence[TokenizedExample], rate: Rate) -> float:
     """Seconds from the click to the saved model, as `rate` has it."""
-    tokens = sum(len(example.input_ids) for example in examples if example.trained)
-    return planned_steps(config, examples) * tokens_a_step(config, examples, tokens) * rate.per_token + rate.overhead
+    trained = [example for example in examples if example.trained]
+    tokens = _tokens_a_step(config, len(trained), sum(len(example.input_ids) for example in trained))
+    return planned_steps(config, examples) * tokens * rate.per_token + rate.overhead
 
 
 def planned_steps(config: RunConfig, examples: Sequence[TokenizedExample]) -> int:
-    """Optimizer steps the settings ask for (with packing, rows are taken as full)."""
+    """Optimizer steps the settings ask for. With packing, rows are taken as full, so there may be a few more."""
     if config.steps is not None:
         return config.steps
-    count = sum(bool(example.trained) for example in examples)
-    tokens = sum(len(example.input_ids) for example in examples if example.trained)
-    rows = -(-tokens // config.max_length) if config.packing else count
-    return max(1, round(config.epochs * -(-rows // config.batch_size)))
+    trained = [example for example in examples if example.trained]
+    tokens = sum(len(example.input_ids) for example in trained)
+    rows = ceil(tokens / config.max_length) if config.packing else len(trained)
+    return max(1, ceil(config.epochs * ceil(rows / config.batch_size)))
 
 
-def tokens_a_step(config: RunConfig, examples: Sequence[TokenizedExample], tokens: int) -> float:
+def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
     """Tokens an optimizer step sees on average, without padding."""
     if config.packing:
         return min(tokens, config.batch_size * config.max_length)
-    count = max(1, sum(bool(example.trained) for example in examples))
-    return tokens * min(1, config.batch_size / count)
+    return tokens * min(1, config.batch_size / max(1, examples))
 
 
 def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
     """Remembers the rate of a finished run."""
     found = {type(event): event for event in events}
-    if not {Model, Prepared, Step, Finished} <= set(found) or found[Finished].stopped:
+    if not {Prepared, Step, Finished} <= set(found) or found[Finished].stopped:
         return
     prepared, step, finished = found[Prepared], found[Step], found[Finished]
-    share = 1 if config.packing else min(1, config.batch_size / prepared.examples)
-    per_token = step.seconds / step.step / max(1, prepared.tokens * share)
+    per_token = step.seconds / step.step / _tokens_a_step(config, prepared.examples, prepared.tokens)
     rates = _read() | {_key(config, device): [per_token, finished.seconds - step.seconds]}
     path = cache_folder() / "rates.json"
     path.parent.mkdir(parents=True, exist_ok=True)

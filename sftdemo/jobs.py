@@ -38,6 +38,7 @@ class Job:
 
     def __init__(self, work: Work, *arguments: object):
         self.events: list[Event] = []
+        self._asked_to_stop = False
         self._changed = threading.Condition()
         receiver, sender = _CONTEXT.Pipe(duplex=False)
         self._process = _CONTEXT.Process(target=_child, args=(sender, work, arguments), daemon=True)
@@ -52,11 +53,17 @@ class Job:
                     event = receiver.recv()
                 except (EOFError, ConnectionResetError):
                     self._process.join()
-                    event = Failed(_obituary(self._process.exitcode))
+                    event = self._ending()
                 with self._changed:
                     self.events.append(event)
                     self._changed.notify_all()
         self._process.join()
+
+    def _ending(self) -> Event:
+        """What to say of a process that died without saying it itself."""
+        if self._asked_to_stop and self._process.exitcode == -signal.SIGTERM:  # before it could listen
+            return Finished(0, 0, 0.0, stopped=True)
+        return Failed(_obituary(self._process.exitcode))
 
     @property
     def done(self) -> bool:
@@ -82,6 +89,7 @@ class Job:
 
     def stop(self) -> None:
         """Asks the job to end after the step it is in, and to keep what it has."""
+        self._asked_to_stop = True
         if self._process.is_alive():
             self._process.terminate()
 

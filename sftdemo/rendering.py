@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,6 +47,11 @@ def visible(text: str) -> str:
         chr(code): chr(0x2400 + code) for code in range(32) if code not in (9, 10)
     }
     return spaced.translate(str.maketrans(signs))
+
+
+def harmless(text: str) -> str:
+    """Text that a terminal prints and does not obey: control characters, newline and tab apart, as their codes."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
 
 
 def to_json(example: TokenizedExample) -> dict:

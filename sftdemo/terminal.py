@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
-from .rendering import flag_sentences, summary, view_tokens
+from .rendering import flag_sentences, harmless, summary, view_tokens
 from .tokenization import TokenizedExample
 
 # Two tones by turns show where one token ends and the next begins.
@@ -76,7 +76,7 @@ class Status:
     def show(self, event: Event) -> None:
         if isinstance(event, Phase):
             share = "" if event.fraction is None else f" ({event.fraction:.0%})"
-            self._progress.update(self._task, description=event.message + share)
+            self._progress.update(self._task, description=harmless(event.message) + share)
         elif isinstance(event, Step):
             self._progress.update(self._task, description=f"step {event.step} of {event.total}, loss {event.loss:.3f}")
 
@@ -113,7 +113,7 @@ class EventPrinter:
                 total = None if event.fraction is None else 100
                 self._bar.update(
                     self._task,
-                    description=event.message,
+                    description=harmless(event.message),
                     total=total,
                     completed=round(100 * (event.fraction or 0)),
                     detail="",
@@ -147,10 +147,10 @@ class EventPrinter:
                 self._line(f"Done in {event.seconds:.0f} s{stopped}.")
             case Failed():
                 self._bar.stop()
-                Console(stderr=True, highlight=False, soft_wrap=True).print(f"sftdemo: {event.message}", markup=False)
+                Console(stderr=True, highlight=False, soft_wrap=True).print(harmless(f"sftdemo: {event.message}"), markup=False)
 
     def _line(self, text: str, style: str = "") -> None:
-        self._out.print(text, style=style, markup=False)
+        self._out.print(harmless(text), style=style, markup=False, soft_wrap=True)
 
     def _print_comparisons(self) -> None:
         table = Table(title="The same prompts, before and after", title_justify="left", show_lines=True, expand=True)
@@ -158,9 +158,9 @@ class EventPrinter:
             table.add_column(name, ratio=ratio, overflow="fold")
         for item in self._comparisons:
             table.add_row(
-                Text(f"{item.prompt}\n({item.source})"),
-                Text(f"{item.before}\n⟨{item.before_stop}⟩"),
-                Text(f"{item.after}\n⟨{item.after_stop}⟩", "bold"),
+                Text(harmless(f"{item.prompt}\n({item.source})")),
+                Text(harmless(f"{item.before}\n⟨{item.before_stop}⟩")),
+                Text(harmless(f"{item.after}\n⟨{item.after_stop}⟩"), "bold"),
             )
         self._out.print(table)
 

@@ -29,6 +29,10 @@ except ModelError as error:
 """
 
 
+def sha1(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
 @pytest.fixture
 def hub(llama_folder):
     """Serves `tests/tiny`, a real model; `tests/pickled`, whose weights are a pickle; anything else is missing."""
@@ -46,13 +50,17 @@ def hub(llama_folder):
         def do_GET(self, body=True):
             asked.append(self.path)
             path = self.path.partition("?")[0].strip("/").split("/")
+            if path[:2] == ["api", "models"] and path[4:5] == ["tree"]:
+                files = repositories["/".join(path[2:4])].items()
+                tree = [{"type": "file", "path": file, "size": len(data), "oid": sha1(data)} for file, data in files]
+                return self.answer(json.dumps(tree).encode(), body, {"Content-Type": "application/json"})
             if path[:2] == ["api", "models"] and (name := "/".join(path[2:4])) in repositories:
                 siblings = [{"rfilename": file, "size": len(data)} for file, data in repositories[name].items()]
                 record = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
                 return self.answer(json.dumps(record).encode(), body, {"Content-Type": "application/json"})
             if path[2:3] == ["resolve"] and path[-1] in repositories.get("/".join(path[:2]), {}):
                 data = repositories["/".join(path[:2])][path[-1]]
-                etag = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+                etag = {"ETag": f'"{sha1(data)}"', "X-Repo-Commit": COMMIT}
                 return self.answer(data, body, etag)
             return self.answer(b"{}", body, {"X-Error-Code": "RepoNotFound"}, status=404)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from math import isfinite
 
 import gradio as gr
 
@@ -81,7 +82,7 @@ class Controls:
 
 
 def _whole(name: str, value: float | None) -> int:
-    if value is None or value != int(value):
+    if value is None or not isfinite(value) or value != int(value):
         raise ConfigError(f"{name} is {'empty' if value is None else value}; write a whole number.")
     return int(value)
 

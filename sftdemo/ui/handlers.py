@@ -114,18 +114,20 @@ class Handlers:
             data = parse_examples(values[self.controls.examples] or "")
             max_length = self.backend.max_length(config.model, config.max_length)
             examples, problems = tokenize_examples(data.train, tokenizer, template, max_length)
+            button = _button(config, examples, choose_device(config.device).type)
         except SftdemoError as error:
             label = gr.update(value="Nothing to train yet", interactive=False)
             return mask_message(sentence(error)), asked([]), label, ""
         questions = questions_asked(config, data) if data.train else []
         command = config.command_line("examples.jsonl") if examples else ""
-        return mask_rows(examples, data, problems, tokenizer), asked(questions), _button(config, examples), command
+        return mask_rows(examples, data, problems, tokenizer), asked(questions), button, command
 
     def train(self, values: dict) -> Iterator[tuple]:
         """Starts a run in a process of its own and shows it until its end."""
         try:
             config = self.controls.config(values)
             data = parse_examples(values[self.controls.examples] or "")
+            device = choose_device(config.device).type
             run_id = self.backend.start(config, data)
         except BusyError as error:
             gr.Warning(sentence(error))
@@ -145,7 +147,7 @@ class Handlers:
         )
         for events in self.backend.watch(run_id):
             yield self._show(tell(events))
-        learn(config, choose_device(config.device).type, events)
+        learn(config, device, events)
 
     def come_back(self, run_id: str | None) -> Iterator[tuple]:
         """After a reload: shows the run that this browser started, going on or done."""
@@ -179,11 +181,10 @@ class Handlers:
         return tuple(parts.get(name, gr.skip()) for name in _RUN_PARTS)
 
 
-def _button(config: RunConfig, examples: list) -> dict:
+def _button(config: RunConfig, examples: list, device: str) -> dict:
     if not any(example.trained for example in examples):
         return gr.update(value="Nothing to train yet", interactive=False)
     steps = planned_steps(config, examples)
-    device = choose_device(config.device).type
     rate = rate_for(config, device)
     noun = "step" if steps == 1 else "steps"
     if rate is None:

@@ -9,6 +9,7 @@ import threading
 import gradio as gr
 
 from ..config import DEFAULT_MODEL
+from ..errors import ConfigError, SftdemoError
 from .backend import Backend
 from .controls import Controls, example_inputs, mask_settings, training_settings
 from .handlers import Handlers, Outputs
@@ -94,7 +95,13 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
     """Serves the page at once, until it is interrupted, and gets the model ready behind it.
 
     `host` defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1. A browser is opened where there is a screen to show it on.
+
+    Raises:
+        ConfigError: for a port out of range.
+        SftdemoError: for an address that cannot be listened on, or a port that is taken.
     """
+    if port is not None and not 1 <= port <= 65_535:
+        raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
     backend = Backend()
     page = build(backend)
     theme = gr.themes.Default(
@@ -110,21 +117,24 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         button_primary_text_color="#1d1300",
         button_primary_text_color_dark="#1d1300",
     )
-    page.launch(
-        inbrowser=open_browser and _has_screen(),
-        server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        server_port=port,
-        prevent_thread_lock=True,
-        share=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        run_history=False,
-        max_file_size="64mb",
-        theme=theme,
-        css_paths=STATIC / "style.css",
-        footer_links=["gradio"],
-        show_error=True,
-    )
+    try:
+        page.launch(
+            inbrowser=open_browser and _has_screen(),
+            server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            run_history=False,
+            max_file_size="64mb",
+            theme=theme,
+            css_paths=STATIC / "style.css",
+            footer_links=["gradio"],
+            show_error=True,
+        )
+    except OSError as error:
+        raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
     threading.Thread(target=backend.warm, args=(DEFAULT_MODEL,), daemon=True).start()
     page.block_thread()
 
