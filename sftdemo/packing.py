@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .errors import TrainingError
-from .tokenization import TokenizedExample
+from .tokenization import IGNORE_INDEX, TokenizedExample
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,9 @@ def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
     else:
         for ids, row_labels, mask in zip(input_ids, labels, batch["attention_mask"].tolist(), strict=True):
             length = sum(mask)
-            while any(label != -100 for label in row_labels[length:]):  # trained padding belongs to what is trained
+            while any(
+                label != IGNORE_INDEX for label in row_labels[length:]
+            ):  # trained padding belongs to what is trained
                 length += 1
             rows.append((tuple(ids[:length]), tuple(row_labels[:length])))
     return rows
@@ -57,6 +59,6 @@ def verify_batch(batch: Mapping[str, torch.Tensor], shown: Iterable[TokenizedExa
         if labels not in labels_of.get(input_ids, ()):
             raise TrainingError(
                 f"the trainer's batch is not what was shown: {len(input_ids)} tokens beginning {list(input_ids[:8])} "
-                f"carry {sum(label != -100 for label in labels)} trained labels that no shown example has. "
+                f"carry {sum(label != IGNORE_INDEX for label in labels)} trained labels that no shown example has. "
                 "Nothing was trained; please report this."
             )

@@ -147,7 +147,9 @@ class EventPrinter:
                 self._line(f"Done in {event.seconds:.0f} s{stopped}.")
             case Failed():
                 self._bar.stop()
-                Console(stderr=True, highlight=False, soft_wrap=True).print(harmless(f"sftdemo: {event.message}"), markup=False)
+                Console(stderr=True, highlight=False, soft_wrap=True).print(
+                    harmless(f"sftdemo: {event.message}"), markup=False
+                )
 
     def _line(self, text: str, style: str = "") -> None:
         self._out.print(harmless(text), style=style, markup=False, soft_wrap=True)

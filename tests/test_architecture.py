@@ -103,10 +103,10 @@ def test_trls_trainer_only_in_training(file):
 
 
 def test_nothing_prints_below_the_command_line(file):
-    if FLOOR_OF[name_of(file)] >= FLOOR_OF["terminal"]:
-        pytest.skip("a surface")
+    surface = FLOOR_OF[name_of(file)] >= FLOOR_OF["terminal"]
     calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    assert not [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+    prints = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+    assert surface or not prints
 
 
 def test_modules_are_small(file):
@@ -115,10 +115,9 @@ def test_modules_are_small(file):
 
 def test_labels_are_decided_in_one_place(file):
     """-100 is written in tokenization.py, and read elsewhere."""
-    if name_of(file) in ("tokenization", "packing"):
-        pytest.skip("the mask itself, and the check of it")
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    assert not [node.lineno for node in nodes if isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-100"]
+    written = [node.lineno for node in nodes if isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-100"]
+    assert not written or name_of(file) == "tokenization"
 
 
 @pytest.mark.parametrize("module", ["sftdemo", "sftdemo.cli", "sftdemo.examples", "sftdemo.tokenization"])
