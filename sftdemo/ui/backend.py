@@ -50,6 +50,9 @@ class Backend:
         Raises:
             ModelError: when it cannot be had.
         """
+        yield Phase("model", "Loading the libraries")
+        with _IMPORTS:
+            _import_libraries()
         yield Phase("model", f"Looking for {name}")
         if self.source(name) is None:
             with self._lock:
@@ -118,6 +121,17 @@ class Backend:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -KEPT_RUNS + 1]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+# transformers fills its namespace as it is asked, and fails when two threads ask for the first time at once:
+# "cannot import name 'AutoTokenizer'". So the first visitors import one after the other.
+_IMPORTS = threading.Lock()
+
+
+def _import_libraries() -> None:
+    import torch  # noqa: F401
+    from huggingface_hub import snapshot_download  # noqa: F401
+    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
 
 @lru_cache(maxsize=4)
