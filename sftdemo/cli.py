@@ -20,6 +20,8 @@ from .config import DEFAULT_MODEL, DEFAULT_TEMPLATE, DEVICES, RunConfig
 from .errors import ConfigError, DataError, SftdemoError
 from .events import Event, Failed
 
+_DEFAULTS = RunConfig()
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
@@ -95,7 +97,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, help=f"a folder, GGUF file or Hub id; default {DEFAULT_MODEL}"
     )
     _add_template(parser)
-    parser.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens a row keeps, defaults to 512")
+    parser.add_argument(
+        "--max-length",
+        type=int,
+        default=_DEFAULTS.max_length,
+        metavar="N",
+        help="tokens a row keeps, defaults to %(default)s",
+    )
 
 
 def _add_template(
@@ -113,10 +121,21 @@ def _add_template(
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="outputs", metavar="FOLDER", help="where to save, defaults to outputs")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, metavar="N", help="optimizer steps, defaults to 12")
+    length.add_argument("--steps", type=int, metavar="N", help=f"optimizer steps, defaults to {_DEFAULTS.steps}")
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the examples, instead of --steps")
-    parser.add_argument("--learning-rate", type=float, metavar="R", help="defaults to 2e-3, with --full to 1e-4")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="B", help="examples a step, defaults to 8")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="R",
+        help=f"defaults to {_DEFAULTS.learning_rate:g}, with --full to {RunConfig(full=True).learning_rate:g}",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=_DEFAULTS.batch_size,
+        metavar="B",
+        help="examples a step, defaults to %(default)s",
+    )
     parser.add_argument(
         "--packing",
         action=argparse.BooleanOptionalAction,
@@ -125,9 +144,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     method = parser.add_mutually_exclusive_group()
     method.add_argument("--full", action="store_true", help="train all weights instead of a LoRA adapter")
-    method.add_argument("--lora-r", type=int, default=16, metavar="R", help="the adapter's rank, defaults to 16")
+    method.add_argument(
+        "--lora-r", type=int, default=_DEFAULTS.lora_r, metavar="R", help="the adapter's rank, defaults to %(default)s"
+    )
     parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="defaults to 0")
+    parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, metavar="S", help="defaults to %(default)s")
     parser.add_argument(
         "--prompt",
         action="append",
@@ -141,7 +162,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _add_answering(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--max-new-tokens", type=int, default=48, metavar="N", help="length of an answer, defaults to 48"
+        "--max-new-tokens",
+        type=int,
+        default=_DEFAULTS.max_new_tokens,
+        metavar="N",
+        help="tokens of an answer, defaults to %(default)s",
     )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="defaults to the best there is")
 

@@ -50,7 +50,7 @@ class RunConfig:
             The adapter's rank. It sits on all linear layers, with alpha twice the rank.
         merge (`bool`, *optional*, defaults to `False`):
             Save the adapter merged into the weights.
-        max_new_tokens (`int`, *optional*, defaults to 48):
+        max_new_tokens (`int`, *optional*, defaults to 32):
             Length at which an answer is cut.
         prompts (`tuple[str, ...]`, *optional*):
             Instructions to answer before and after, besides the held-out rows of the data.
@@ -72,7 +72,7 @@ class RunConfig:
     merge: bool = False
     seed: int = 0
     device: str = "auto"
-    max_new_tokens: int = 48
+    max_new_tokens: int = 32
     prompts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -158,7 +158,9 @@ def mask_settings() -> tuple:
             visible=False,
             elem_id="custom",
         )
-        max_length = gr.Number(512, label="Max length, tokens a row", precision=0, elem_id="max-length")
+        max_length = gr.Number(
+            RunConfig().max_length, label="Max length, tokens a row", precision=0, elem_id="max-length"
+        )
     template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, api_visibility="private")
     return model, template, custom, max_length
 
@@ -182,6 +184,7 @@ def training_settings() -> tuple:
             seed = gr.Number(defaults.seed, label="Seed", precision=0)
             device = gr.Dropdown(list(DEVICES), value=defaults.device, label="Device")
         packing = gr.Checkbox(
-            False, label="Packing: fill rows of max length with whole examples that do not see each other"
+            False,
+            label="Packing: fill rows of max length with whole examples that do not see each other; batch size counts rows",
         )
     return method, steps, learning_rate, batch_size, lora_r, packing, seed, max_new_tokens, device
