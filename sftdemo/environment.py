@@ -11,9 +11,9 @@ def prepare() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        # How long GNU OpenMP's threads spin before they sleep. By default long: beside a second busy process on 2 cores,
-        # generating 8 tokens took 31.9 s, and 2.5 s with no spinning at all, which in turn costs an undisturbed small
-        # matrix product (266x576x16) three quarters of its speed. 2,000 rounds keep nearly all of both.
+        # How long GNU OpenMP's threads spin before they sleep. By default long: beside a second busy process on
+        # 2 cores, generating 8 tokens took 31.9 s, and 2.5 s without any spinning, which in turn costs a small matrix
+        # product (266x576x16) on an idle machine three quarters of its speed. 2,000 rounds keep most of both.
         "GOMP_SPINCOUNT": "2000",
         "TOKENIZERS_PARALLELISM": "false",  # threads would not survive the fork of a run's process
         "TQDM_DISABLE": "1",

@@ -185,6 +185,6 @@ def training_settings() -> tuple:
             device = gr.Dropdown(list(DEVICES), value=defaults.device, label="Device")
         packing = gr.Checkbox(
             False,
-            label="Packing: fill rows of max length with whole examples that do not see each other; batch size counts rows",
+            label="Packing: rows full of whole examples that do not see each other; batch size counts rows",
         )
     return method, steps, learning_rate, batch_size, lora_r, packing, seed, max_new_tokens, device
