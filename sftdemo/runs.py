@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,6 @@ def _run(
     yield _model_event(source, model, device)
 
     from .generation import generate
-    from .training import train
 
     prompts = [prompt for _, prompt, _ in questions]
     yield Phase("before", f"Answering {len(prompts)} prompts before training")
@@ -80,20 +80,7 @@ def _run(
         yield Before(text, result.answer, result.stop, kind)
     steps = Step(0, 0, 0.0, 0.0, 0.0)
     if not stop():
-        yield Phase("train", "Training")
-        with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
-            training = train(model, tokenizer, examples, config, stop, scratch)
-            while True:
-                try:
-                    event = next(training)
-                except StopIteration as end:
-                    model = end.value
-                    break
-                if isinstance(event, Prepared):
-                    event = replace(event, left_out=left_out)
-                else:
-                    steps = event
-                yield event
+        model, steps = yield from _trained(model, tokenizer, examples, left_out, config, stop, steps)
     if steps.step:
         yield Phase("after", f"Answering the same {len(prompts)} prompts after training")
         after = generate(model, tokenizer, prompts, config.max_new_tokens)
@@ -101,7 +88,28 @@ def _run(
         yield from comparisons
         yield Phase("save", f"Saving to {output}")
         yield _save(config, data, source, model, tokenizer, output, steps, comparisons)
-    yield Finished(steps.step, steps.total, time.perf_counter() - begin, stopped=steps.step < steps.total or stop())
+    yield Finished(
+        steps.step, steps.total, time.perf_counter() - begin, stopped=not steps.step or steps.step < steps.total
+    )
+
+
+def _trained(model, tokenizer, examples, left_out, config, stop, steps: Step) -> Iterator[Event]:
+    """Relays the training's events; returns the trained model and the last step."""
+    from .training import train
+
+    yield Phase("train", "Training")
+    with (
+        tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch,
+        closing(train(model, tokenizer, examples, config, stop, scratch)) as training,
+    ):
+        while True:
+            try:
+                event = next(training)
+            except StopIteration as end:
+                return end.value, steps
+            if isinstance(event, Step):
+                steps = event
+            yield replace(event, left_out=left_out) if isinstance(event, Prepared) else event
 
 
 def located(name: str) -> Iterator[Phase]:
