@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -117,10 +118,20 @@ class Backend:
         if (job := self._runs.get(run_id)) is not None:
             job.stop()
 
+    def archive(self, folder: Path) -> Path:
+        """A run's folder as a zip, in the temporary folder, from where Gradio may serve it."""
+        archive = _archive_of(folder)
+        if not archive.is_file():
+            with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
+                made = shutil.make_archive(f"{scratch}/{folder.name}", "zip", folder)
+                shutil.move(made, archive)
+        return archive
+
     def _forget_old_runs(self) -> None:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -KEPT_RUNS + 1]:
             shutil.rmtree(folder, ignore_errors=True)
+            _archive_of(folder).unlink(missing_ok=True)
 
 
 # transformers fills its namespace as it is asked, and fails when two threads ask for the first time at once:
@@ -137,6 +148,10 @@ def _import_libraries() -> None:
 @lru_cache(maxsize=4)
 def _tokenizer(source: ModelSource):
     return load_tokenizer(source)
+
+
+def _archive_of(folder: Path) -> Path:
+    return Path(tempfile.gettempdir()) / f"sftdemo-{folder.name}.zip"
 
 
 def _runs_folder() -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -69,7 +67,7 @@ class Handlers:
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         edits = [control.change for control in controls.all() if control is not controls.model]
         gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **private)
-        gr.on(
+        ready = gr.on(
             [page.load, controls.model.change],
             self.get_ready,
             everything,
@@ -77,6 +75,7 @@ class Handlers:
             concurrency_limit=8,
             **private,
         )
+        ready.then(self.draw, everything, drawn, **private)  # of the text as it is by then
         out.train.click(self.train, everything, run_parts, concurrency_limit=None, **private)
         out.stop.click(self.stop, out.run_id, out.stop, **private)
         page.load(self.come_back, out.run_id, run_parts, concurrency_limit=16, **private)
@@ -90,18 +89,16 @@ class Handlers:
             raise gr.Error(str(error).replace(path, Path(path).name)) from error
 
     def get_ready(self, values: dict) -> Iterator[tuple]:
-        """Fetches the chosen model with progress, then draws the mask."""
+        """Fetches the chosen model, with progress."""
         nothing = (gr.skip(),) * 4
         try:
             config = self.controls.config(values)
             for phase in self.backend.prepare(config.model):
                 yield (progress("working", phase.message, "", phase.fraction), *nothing)
-            status = progress("done", self.backend.describe(config.model, config.device))
+            yield (progress("done", self.backend.describe(config.model, config.device)), *nothing)
         except SftdemoError as error:
             label = gr.update(value="No model to train", interactive=False)
             yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), label, ""
-            return
-        yield (status, *self.draw(values))
 
     def draw(self, values: dict) -> tuple:
         """The mask of the text as it stands, and what the button would do with it."""
@@ -171,7 +168,7 @@ class Handlers:
         elif story.before:
             parts["compare"] = comparison(story.before, "The answers before the training; those after it are to come.")
         if story.done and story.saved and (Path(story.saved) / RECORD).is_file():
-            archive = _zipped(Path(story.saved))
+            archive = self.backend.archive(Path(story.saved))
             size = f"{archive.stat().st_size / 1e6:.0f} MB"
             parts["download"] = gr.update(value=str(archive), label=f"Download the model ({size})", interactive=True)
         return self._parts(**parts)
@@ -193,11 +190,3 @@ def _button(config: RunConfig, examples: list, device: str) -> dict:
     duration = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
     return gr.update(value=f"Train {steps} {noun} · about {duration} on {where}", interactive=True)
-
-
-def _zipped(folder: Path) -> Path:
-    """The folder as a zip in the temporary folder, from where Gradio takes it into its cache."""
-    archive = Path(tempfile.gettempdir()) / f"sftdemo-{folder.name}.zip"
-    if not archive.is_file():
-        shutil.make_archive(str(archive.with_suffix("")), "zip", folder)
-    return archive

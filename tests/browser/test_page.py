@@ -65,6 +65,17 @@ def test_the_mask_follows_the_typing(visit):
     assert trained_text(page, 1).replace("␣", " ") == "1 2 3<|im_end|>"
 
 
+def test_what_is_written_while_the_model_is_got_ready_stays(visit, app, context):
+    page = context.new_page()
+    page.goto(app)
+    page.wait_for_selector("#examples textarea")
+    write(page, '{"instruction": "Say hello", "output": "Hello world!"}')
+    expect(page.locator("#mask .row")).to_have_count(1, timeout=60_000)
+    page.wait_for_selector("#model-status .done")
+    page.wait_for_timeout(1000)
+    expect(page.locator("#mask .row")).to_have_count(1)
+
+
 def test_rubbish_gets_a_sentence_and_no_training(visit):
     page = visit()
     write(page, "what is this")
