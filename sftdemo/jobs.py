@@ -19,6 +19,8 @@ from .events import Event, Failed, Finished
 _PRELOAD = ["sftdemo.training", "sftdemo.generation", "sftdemo.runs"]
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
+if _METHOD == "forkserver":
+    _CONTEXT.set_forkserver_preload(_PRELOAD)
 _KEPT = 20  # jobs that can still be watched
 
 Work = Callable[..., Iterator[Event]]
@@ -129,7 +131,6 @@ def warm() -> None:
     if _METHOD == "forkserver":
         from multiprocessing import forkserver
 
-        _CONTEXT.set_forkserver_preload(_PRELOAD)
         forkserver.ensure_running()
 
 

@@ -36,14 +36,15 @@ class Backend:
         self._lent: dict[str, Iterator[Event]] = {}
 
     def warm(self, model: str) -> None:
-        """Starts the fork server, then gets the model ready, so that the first visitor finds it so."""
-        if self._on_lent_gpu is None:
-            warm()
+        """Gets the model ready for the first visitor, then the fork server: the mask needs the one, a run the other,
+        and both at once would slow down the page that is just being drawn."""
         try:
             for _ in self.prepare(model):
                 pass
         except ModelError:
-            return  # the page asks again on arrival, and shows why it fails
+            pass  # the page asks again on arrival, and shows why it fails
+        if self._on_lent_gpu is None:
+            warm()
 
     def prepare(self, name: str) -> Iterator[Phase]:
         """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.

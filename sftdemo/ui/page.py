@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -16,6 +17,7 @@ from .handlers import Handlers, Outputs
 from .widgets import STATIC, asked_widget, compare_widget, mask_widget, progress, progress_widget
 
 TITLE = "sftdemo: see prompt masking, and feel it"
+WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself; importing torch takes all of a core
 _INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
 <p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
 <span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.
@@ -135,8 +137,14 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         )
     except OSError as error:
         raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
-    threading.Thread(target=backend.warm, args=(DEFAULT_MODEL,), daemon=True).start()
+    _later(WARM_DELAY, backend.warm, DEFAULT_MODEL)
     page.block_thread()
+
+
+def _later(seconds: float, work: Callable[..., None], *arguments: object) -> None:
+    timer = threading.Timer(seconds, work, arguments)
+    timer.daemon = True
+    timer.start()
 
 
 def _has_screen() -> bool:
