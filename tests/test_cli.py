@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import tokenizer_named
 from peft import AutoPeftModelForCausalLM
+from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo import __version__

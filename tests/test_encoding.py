@@ -3,9 +3,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from conftest import MAKERS, tokenizer_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import MAKERS, tokenizer_named
 
 from sftdemo.encoding import TextEncoder, partition
 from sftdemo.errors import ModelError

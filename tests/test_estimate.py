@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from conftest import tokenizer_named
+from tiny import tokenizer_named
 
 from sftdemo.config import RunConfig
 from sftdemo.estimate import Rate, estimate_seconds, learn, planned_steps, rate_for

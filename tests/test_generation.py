@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import tiny_gpt2, tiny_llama, tokenizer_named
+from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo import generation
 from sftdemo.errors import ModelError

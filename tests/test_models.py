@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import tiny_gpt2, tokenizer_named
+from tiny import tiny_gpt2, tokenizer_named
 
 from sftdemo import models
 from sftdemo.config import DEFAULT_MODEL

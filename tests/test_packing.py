@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import tiny_gpt2, tiny_llama, tokenizer_named
 from datasets import Dataset
+from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import tokenizer_named
+from tiny import tokenizer_named
 
 from sftdemo.examples import parse_examples
 from sftdemo.rendering import flag_sentences, summary, to_json, view_tokens, visible

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tokenizer_named
+from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.config import RunConfig

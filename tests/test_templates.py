@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import CHATML, MAKERS, tokenizer_named
 from oracle import prompt_of
+from tiny import CHATML, MAKERS, tokenizer_named
 
 from sftdemo.errors import TemplateError
 from sftdemo.examples import Example, Message

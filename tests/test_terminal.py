@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import tokenizer_named
+from tiny import tokenizer_named
 
 from sftdemo.events import Answer, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
 from sftdemo.examples import parse_examples

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import MAKERS, tokenizer_named
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from oracle import expected
+from tiny import MAKERS, tokenizer_named
 
 from sftdemo.examples import Example, Message
 from sftdemo.templates import get_template, render_prompt
@@ -350,8 +350,8 @@ MERGING = [("Q: a A: ", "answer"), ("Say ", "hello")]
 @pytest.fixture(scope="module")
 def trl_labels(tmp_path_factory):
     """From a tokenizer's name and rows, the (input_ids, labels) that SFTTrainer itself prepares."""
-    from conftest import tiny_gpt2
     from datasets import Dataset
+    from tiny import tiny_gpt2
     from trl import SFTConfig, SFTTrainer
 
     def prepare(name, rows):

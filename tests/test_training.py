@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import tiny_gpt2, tiny_llama, tokenizer_named
 from datasets import Dataset
 from peft import LoraConfig
+from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import SFTConfig, SFTTrainer
 
 from sftdemo import training
