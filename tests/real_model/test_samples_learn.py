@@ -51,6 +51,7 @@ def test_saved_adapter_gives_the_same_answers(pirate, cache):
     first = next(event for event in events if event["event"] == "comparison")
     command = [sys.executable, "-m", "sftdemo", "generate", str(output), "--prompt", first["prompt"], "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
-    answer = next(json.loads(line) for line in done.stdout.splitlines() if '"answer"' in line)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    (answer,) = [event for event in told if event["event"] == "answer"]
     assert answer["answer"] == first["after"]
     assert answer["stop"] == first["after_stop"]
