@@ -186,8 +186,7 @@ def _read(path: str):
 
 
 def _mask(options: argparse.Namespace) -> int:
-    from .models import effective_max_length, load_tokenizer
-    from .runs import located
+    from .models import effective_max_length, load_tokenizer, located
     from .templates import get_template
     from .tokenization import tokenize_examples
 

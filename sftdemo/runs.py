@@ -22,7 +22,7 @@ from .models import (
     effective_max_length,
     load_model,
     load_tokenizer,
-    resolve,
+    located,
     uses_bf16,
 )
 from .storage import written_whole
@@ -110,14 +110,6 @@ def _trained(model, tokenizer, examples, left_out, config, stop, steps: Step) ->
             if isinstance(event, Step):
                 steps = event
             yield replace(event, left_out=left_out) if isinstance(event, Prepared) else event
-
-
-def located(name: str) -> Iterator[Phase]:
-    """`models.resolve`'s phases; the return value is the source."""
-    for item in resolve(name):
-        if isinstance(item, ModelSource):
-            return item
-        yield item
 
 
 def fetch(name: str, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:

@@ -51,11 +51,10 @@ class Handlers:
     def __init__(self, backend: Backend):
         self.backend = backend
         self.controls: Controls
-        self.out: Outputs
 
     def wire(self, page: gr.Blocks, controls: Controls, out: Outputs, sample, upload) -> None:
         """Connects components and handlers. Every endpoint is private: the page is no API."""
-        self.controls, self.out = controls, out
+        self.controls = controls
         everything, private = set(controls.all()), {"api_visibility": "private", "show_progress": "hidden"}
         drawn = [out.mask, out.asked, out.train, out.command]
         run_parts = [getattr(out, name) for name in _RUN_PARTS]
