@@ -10,20 +10,47 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .errors import ModelError
-from .templates import Segment
+from .templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """`offsets[i]` is the (begin, end) of the characters behind `ids[i]`, as the tokenizer reports them: the tokens
-    of one multi-byte character share it, and there may be gaps. `spans` makes a partition of them."""
+    of one multi-byte character share it, and there may be gaps. `partition` makes spans of them."""
 
     ids: list[int]
+    _source: Encoding | _Offsets  # its `offsets` are made when they are asked for: they cost a third of the encoding
+    _first: int = 0  # token of the source
+    _distance: int = 0  # characters that the source lies further on
+
+    @property
+    def offsets(self) -> list[Span]:
+        distance = self._distance
+        return [(begin + distance, end + distance) for begin, end in self._source.offsets[self._first :]]
+
+    def shifted(self, distance: int) -> Encoded:
+        """The same tokens, `distance` characters further on."""
+        return Encoded(self.ids, self._source, self._first, self._distance + distance)
+
+    def from_token(self, index: int) -> Encoded:
+        """The tokens from `index` on."""
+        return Encoded(self.ids[index:], self._source, self._first + index, self._distance)
+
+    def after(self, prefix: list[int]) -> Encoded:
+        """The same tokens after ids that stand for no character."""
+        if not prefix:
+            return self
+        return Encoded([*prefix, *self.ids], _Offsets([(0, 0)] * len(prefix) + self.offsets))
+
+
+@dataclass(frozen=True, slots=True)
+class _Offsets:
     offsets: list[Span]
 
 
@@ -66,6 +93,7 @@ class TextEncoder:
         after_special = [self._with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
         self._space_after_special = any(ids[1:] == self._plain_ids("x") for ids in after_special)
         self._adds_space = self._plain_ids("x") != self._plain_ids("\nx")[len(self._plain_ids("\n")) :]
+        self._local = not self._adds_space and _cuts_words_by_a_pattern(json.loads(self._plain.to_str()))
 
     def _plain_ids(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
@@ -81,7 +109,13 @@ class TextEncoder:
     def encode_plain(self, texts: Sequence[str]) -> list[Encoded]:
         """Encodes texts in which nothing is special; `prefix_ids` are not put before them."""
         encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
-        return [Encoded(encoding.ids, encoding.offsets) for encoding in encodings]
+        return [Encoded(encoding.ids, encoding) for encoding in encodings]
+
+    def encode_prompts(self, prompts: Sequence[RenderedPrompt]) -> list[Encoded]:
+        """The ids of rendered prompts, BOS included where the model wants one. Generation uses these same ids."""
+        chat = iter(self.encode_chat([prompt.segments for prompt in prompts if prompt.chat]))
+        plain = iter(self.encode_plain([prompt.text for prompt in prompts if not prompt.chat]))
+        return [next(chat) if prompt.chat else next(plain).after(self.prefix_ids) for prompt in prompts]
 
     def encode_chat(self, texts: Sequence[Sequence[Segment]]) -> list[Encoded]:
         """Encodes texts whose template segments hold special tokens and whose user segments do not."""
@@ -89,29 +123,34 @@ class TextEncoder:
             ["".join(segment.text for segment in segments) for segments in texts], add_special_tokens=False
         )
         return [
-            self._encode_in_stretches(segments)
-            if self.has_special_text(segments)
-            else Encoded(encoding.ids, encoding.offsets)
+            self._encode_in_stretches(segments) if self.has_special_text(segments) else Encoded(encoding.ids, encoding)
             for segments, encoding in zip(texts, encodings, strict=True)
         ]
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
         """Whether the user's own text holds what looks like a special token."""
-        return any(segment.from_user and self._special_text.search(segment.text) for segment in segments)
+        texts = [segment.text for segment in segments if segment.from_user]
+        return any(token in text for text in texts for token in self._id_of)
+
+    def ends_in_special_text(self, text: str) -> bool:
+        """Whether the user's text ends in what looks like a special token, such as an EOS written by hand."""
+        return text.rstrip().endswith(tuple(self._id_of))
 
     def _encode_in_stretches(self, segments: Sequence[Segment]) -> Encoded:
         """Cuts the text at the template's special tokens, as the tokenizer itself would, and encodes the rest plainly.
 
         A tokenizer that begins each text with a space of its own (SentencePiece) begins each stretch with one here.
         """
-        encoded, stretch, begin = Encoded([], []), "", 0
+        ids: list[int] = []
+        offsets: list[Span] = []
+        stretch, begin = "", 0
 
         def flush() -> None:
             nonlocal stretch, begin
             bare = begin > 0 and not self._space_after_special
             plain = self.encode_continuation(stretch) if bare else self.encode_plain([stretch])[0]
-            encoded.ids.extend(plain.ids)
-            encoded.offsets.extend((begin + first, begin + last) for first, last in plain.offsets)
+            ids.extend(plain.ids)
+            offsets.extend(plain.shifted(begin).offsets)
             begin, stretch = begin + len(stretch), ""
 
         for segment in segments:
@@ -119,12 +158,12 @@ class TextEncoder:
             for match in [] if segment.from_user else self._special_text.finditer(segment.text):
                 stretch += segment.text[position : match.start()]
                 flush()
-                encoded.ids.append(self._id_of[match.group().strip()])
-                encoded.offsets.append((begin, begin + len(match.group())))
+                ids.append(self._id_of[match.group().strip()])
+                offsets.append((begin, begin + len(match.group())))
                 begin, position = begin + len(match.group()), match.end()
             stretch += segment.text[position:]
         flush()
-        return encoded
+        return Encoded(ids, _Offsets(offsets))
 
     def encode_continuation(self, text: str) -> Encoded:
         """The ids of `text` as the continuation of another text: without the space that SentencePiece tokenizers
@@ -134,8 +173,72 @@ class TextEncoder:
             encoding = self._plain.encode("\n" + text, add_special_tokens=False)
             if encoding.ids[: len(anchor)] == anchor:
                 offsets = [(max(first - 1, 0), last - 1) for first, last in encoding.offsets[len(anchor) :]]
-                return Encoded(encoding.ids[len(anchor) :], offsets)
+                return Encoded(encoding.ids[len(anchor) :], _Offsets(offsets))
         return self.encode_plain([text])[0]
+
+    def encode_separable(
+        self, prompts: Sequence[RenderedPrompt], encoded: Sequence[Encoded], completions: Sequence[str]
+    ) -> list[Encoded | None]:
+        """The completions' own ids wherever prompt and completion together have the ids of each alone, one after the
+        other; None wherever that is not so, or is not plain to see.
+
+        Only a window of some words around the boundary is tokenised together. That suffices where the tokenizer first
+        cuts a text into words by a pattern and then cuts each word by itself, so that far words do not matter. It
+        saves encoding every prompt twice.
+        """
+        result: list[Encoded | None] = [None] * len(prompts)
+        windows = {
+            index: window
+            for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+            if self._local and (window := self._window(prompt, completion)) is not None
+        }
+        if not windows:
+            return result
+        own = self.encode_plain([completions[index] for index in windows])
+        texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
+        together = {}
+        for chat, tokenizer in ((True, self._with_special), (False, self._plain)):
+            distinct = [text for is_chat, text in texts if is_chat == chat]
+            encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
+            together |= {(chat, text): encoding for text, encoding in zip(distinct, encodings, strict=True)}
+        for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
+            window = together[prompts[index].chat, text]
+            first = window.char_to_token(boundary)
+            if first and window.token_to_chars(first)[0] == boundary:
+                ids, head = window.ids, len(window.ids) - first
+                if encoded[index].ids[-first:] == ids[:first] and completion.ids[:head] == ids[first:]:
+                    result[index] = completion
+        return result
+
+    def _window(self, prompt: RenderedPrompt, completion: str) -> tuple[str, int] | None:
+        """Some text around the boundary, from the beginning of a word to the end of one, and where the boundary is."""
+        text = prompt.text
+        tail = text[-_WINDOW:]
+        begins = [match.start() for match in _LINE_BEGINS.finditer(tail)] or [0] * (len(text) <= _WINDOW)
+        word = _WORD_ENDS.search(completion, 8, _WINDOW)
+        head = completion[: word.end()] if word else completion
+        if not begins or not head or len(head) > 4 * _WINDOW:
+            return None
+        if prompt.chat and self.has_special_text((*prompt.segments, Segment(completion, "completion"))):
+            return None
+        tail = tail[begins[-1] :]
+        return tail + head, len(tail)
+
+
+_WINDOW = 64  # characters
+_LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
+_WORD_ENDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
+
+
+def _cuts_words_by_a_pattern(content: dict) -> bool:
+    """Whether a tokenizer's JSON says: no normalizer, a pattern that cuts out words, and BPE inside each word."""
+    steps = content["pre_tokenizer"] or {}
+    steps = steps.get("pretokenizers", [steps])
+    patterns = [step.get("pattern", {}).get("Regex") or step.get("use_regex") for step in steps]
+    known = all(step.get("type") in ("ByteLevel", "Split", "Digits") for step in steps)
+    looks_back = any(sign in str(pattern) for pattern in patterns for sign in ("(?<", "^", "\\A", "\\G", "\\b"))
+    bpe = content["model"]["type"] == "BPE" and not content["model"].get("dropout") and not content["normalizer"]
+    return bpe and known and any(patterns) and not looks_back
 
 
 def _without_special_pieces(tokenizer) -> str:

@@ -1,6 +1,7 @@
 """Settings that the libraries read when they are imported: nothing is reported to anyone, nothing chats on stderr, and
 threads that wait do not spin."""
 
+import gc
 import os
 import warnings
 
@@ -15,10 +16,15 @@ def prepare() -> None:
         # 2 cores, generating 8 tokens took 31.9 s, and 2.5 s without any spinning, which in turn costs a small matrix
         # product (266x576x16) on an idle machine three quarters of its speed. 2,000 rounds keep most of both.
         "GOMP_SPINCOUNT": "2000",
-        "TOKENIZERS_PARALLELISM": "false",  # threads would not survive the fork of a run's process
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def settle() -> None:
+    """Called when the libraries are imported: what they made stays for good, so that the garbage collector need not
+    walk through it again and again. Masking 20,000 rows took 5.1 s with it and 4.3 s without."""
+    gc.freeze()

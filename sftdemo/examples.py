@@ -2,25 +2,19 @@
 
 Three shapes, told apart row by row: `instruction`/`output` with an optional `input` (Alpaca's), `prompt`/`completion`
 (used verbatim) and `messages` (chat). A row may carry `held_out: true`: it is never trained, its prompt is answered
-before and after the training.
+before and after the training. A row may also carry a `mask` made by hand.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DataError
+from .records import MAX_BYTES, SHAPE_COLUMNS, Refused, kind_of, short, split_records
 
-MAX_BYTES = 64 * 2**20
 ROLES = ("system", "user", "assistant", "tool")
 _SHAPES = '"instruction" and "output", "prompt" and "completion", or "messages"'
-_SHAPE_COLUMNS = (("messages",), ("prompt", "completion"), ("instruction", "input", "output"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +24,33 @@ class Message:
 
 
 @dataclass(frozen=True)
+class HandMask:
+    """A mask made by hand: which characters of a row's whole text are trained, instead of the answer.
+
+    Args:
+        text (`str`):
+            The text that was marked, prompt and completion. On any other text the mask is not used.
+        trained (`tuple[tuple[int, int], ...]`):
+            (begin, end) in `text`, in order, not touching. A token that holds one of these characters is trained.
+        eos (`bool`):
+            Whether the EOS that ends the completion is trained.
+    """
+
+    text: str
+    trained: tuple[tuple[int, int], ...]
+    eos: bool
+
+    @classmethod
+    def of(cls, text: str, characters: set[int], eos: bool) -> HandMask:
+        """The mask that trains the characters with these positions."""
+        edges = [i for i in range(len(text) + 1) if (i in characters) != (i - 1 in characters)]
+        return cls(text, tuple(zip(edges[::2], edges[1::2], strict=True)), eos)
+
+    def to_record(self) -> dict:
+        return {"text": self.text, "trained": [list(span) for span in self.trained], "eos": self.eos}
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One row, in one of three shapes: `messages`, a verbatim `prompt`, or an `instruction` with its `input`.
 
@@ -45,6 +66,7 @@ class Example:
     messages: tuple[Message, ...] = ()
     held_out: bool = False
     line: int | None = None
+    mask: HandMask | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +90,6 @@ class ParsedExamples:
     held_out: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-
-
-class _Refused(Exception):
-    """Why a row is refused; caught in `parse_examples`, which knows the row."""
 
 
 def read_examples(path: str | Path) -> ParsedExamples:
@@ -112,13 +130,13 @@ def parse_examples(text: str) -> ParsedExamples:
     if not text.strip():
         raise DataError(f"there are no examples yet. Write rows with {_SHAPES}, as a JSON array, JSON Lines or CSV.")
     train, held_out, problems, ignored, notes = [], [], [], {}, []
-    for row, line, record in _records(text):
-        if isinstance(record, _Refused):
+    for row, line, record in split_records(text):
+        if isinstance(record, Refused):
             problems.append(Problem(row, line, str(record)))
             continue
         try:
             example, unused = _example(row, line, record)
-        except _Refused as reason:
+        except Refused as reason:
             problems.append(Problem(row, line, str(reason)))
             continue
         for column in unused:
@@ -133,114 +151,19 @@ def parse_examples(text: str) -> ParsedExamples:
     return ParsedExamples(tuple(train), tuple(held_out), tuple(problems), tuple(notes))
 
 
-def _records(text: str) -> Iterator[tuple[int, int | None, object]]:
-    """Yields (row, line, record); a `_Refused` in the record's place for what could not be parsed."""
-    start = text.lstrip()[0]
-    if start == "[":
-        yield from _json_array(text)
-    elif start == "{":
-        yield from _json_lines(text)
-    else:
-        yield from _csv(text)
-
-
-def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
-    decoder, space = json.JSONDecoder(), re.compile(r"\s*")
-    position = space.match(text, text.index("[") + 1).end()
-    row = 0
-    while position < len(text) and text[position] != "]":
-        try:
-            record, position = decoder.raw_decode(text, position)
-            position = space.match(text, position).end()
-            if position < len(text) and text[position] not in ",]":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-            yield row, None, record
-            if position < len(text) and text[position] == ",":
-                position = space.match(text, position + 1).end()
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield row, None, _not_json(error)
-            # go on at the next line that opens an object, so that one slip does not take the rows below it along
-            following = re.compile(r"\n\s*(?=\{)").search(text, max(position, getattr(error, "pos", position)))
-            position = following.end() if following else len(text)
-        row += 1
-    if text[position + 1 :].strip():
-        yield row, None, _Refused("stands after the closing ]. Put every row inside one array.")
-
-
-def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
-    try:  # one object over several lines is one row
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        pass
-    else:
-        yield 0, 1, record
-        return
-    row = 0
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            yield row, line, json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield row, line, _not_json(error, in_line=True)
-        row += 1
-
-
-def _not_json(error: Exception, in_line: bool = False) -> _Refused:
-    if isinstance(error, RecursionError):
-        return _Refused("the JSON is nested too deeply; a row is a flat object.")
-    where = f"column {error.colno}" if in_line else f"line {error.lineno}, column {error.colno}"
-    return _Refused(f"not valid JSON at {where}: {error.msg}. Mind quotes, commas and escaped newlines (\\n).")
-
-
-def _csv(text: str) -> Iterator[tuple[int, None, object]]:
-    first_line = text.lstrip().split("\n", 1)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    csv.field_size_limit(MAX_BYTES)
-    reader = csv.DictReader(io.StringIO(text.lstrip("\n\r "), newline=""), delimiter=delimiter, strict=True)
-    header = reader.fieldnames or []
-    if not any(set(columns) & set(header) for columns in _SHAPE_COLUMNS):
-        raise DataError(
-            f"the text is neither JSON nor CSV with known columns: its first line is {_short(first_line)}. "
-            f"Begin with [ or {{, or with a header line such as instruction,output."
-        )
-    row = 0
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield row, None, _Refused(f'not valid CSV near line {reader.line_num}: {error}. Quote cells with ".')
-            return
-        if None in record:
-            record = _Refused(
-                f'has {len(header) + len(record[None])} cells, the header {len(header)}. Quote cells with ".'
-            )
-        else:
-            record = {name: value for name, value in record.items() if value is not None}
-            if isinstance(record.get("messages"), str):
-                try:
-                    record["messages"] = json.loads(record["messages"])
-                except (json.JSONDecodeError, RecursionError) as error:
-                    record = _not_json(error)
-        yield row, None, record
-        row += 1
-
-
 def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:
     """The example in a parsed record, and the names of the columns it does not use."""
     if not isinstance(record, dict):
-        raise _Refused(f"is {_kind(record)}, not an object. Write {_SHAPES}.")
+        raise Refused(f"is {kind_of(record)}, not an object. Write {_SHAPES}.")
     held_out = _held_out(record)
-    shape = next((columns for columns in _SHAPE_COLUMNS if columns[0] in record), None)
+    shape = next((columns for columns in SHAPE_COLUMNS if columns[0] in record), None)
     if shape is None:
-        found = ", ".join(map(_short, record)) or "no column"
-        raise _Refused(f"has {found}; expected {_SHAPES}.")
+        found = ", ".join(map(short, record)) or "no column"
+        raise Refused(f"has {found}; expected {_SHAPES}.")
     if shape == ("prompt", "completion") and isinstance(record["prompt"], list):  # TRL's conversational form
         completion = record.get("completion", [])
         if not isinstance(completion, list):
-            raise _Refused('"prompt" is a list of messages, so "completion" must be one too.')
+            raise Refused('"prompt" is a list of messages, so "completion" must be one too.')
         fields = _chat(record["prompt"] + completion, held_out)
     elif shape == ("messages",):
         fields = _chat(record["messages"], held_out)
@@ -252,14 +175,35 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
             "input": "" if record.get("input") is None else _text(record, "input"),
             "completion": _answer(record, "output", held_out),
         }
-    unused = [name for name in record if name not in (*shape, "held_out")]
-    return Example(row=row, line=line, held_out=held_out, **fields), unused
+    unused = [name for name in record if name not in (*shape, "held_out", "mask")]
+    return Example(row=row, line=line, held_out=held_out, mask=_mask(record.get("mask")), **fields), unused
+
+
+def _mask(value: object) -> HandMask | None:
+    if value is None or value == "":  # the latter in CSV
+        return None
+    wanted = '{"text": …, "trained": [[begin, end], …], "eos": true}'
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str) or "trained" not in value:
+        raise Refused(f'"mask" is {kind_of(value)}; write {wanted}, or leave it out.')
+    characters: set[int] = set()
+    for span in value["trained"] if isinstance(value["trained"], list) else [value["trained"]]:
+        numbers = isinstance(span, list) and len(span) == 2 and all(type(number) is int for number in span)
+        if not numbers or not 0 <= span[0] < span[1] <= len(value["text"]):
+            raise Refused(
+                f'"mask" trains {short(span)}; write [begin, end] with 0 ≤ begin < end ≤ {len(value["text"])}, '
+                'characters of its "text".'
+            )
+        characters.update(range(*span))
+    eos = value.get("eos", True)
+    if not isinstance(eos, bool):
+        raise Refused(f'"mask" has "eos" {short(eos)}; write true or false.')
+    return HandMask.of(_checked(value["text"], "mask.text"), characters, eos)
 
 
 def _text(record: dict, name: str) -> str:
     value = record[name]
     if not isinstance(value, str):
-        raise _Refused(f'"{name}" is {_kind(value)}; write a string: "{name}": "…".')
+        raise Refused(f'"{name}" is {kind_of(value)}; write a string: "{name}": "…".')
     return _checked(value, name)
 
 
@@ -267,7 +211,7 @@ def _checked(value: str, name: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _Refused(
+        raise Refused(
             f'"{name}" has half of a character at position {error.start} (\\u{ord(value[error.start]):04x}); '
             "write the character itself or both halves of its escape."
         ) from None
@@ -279,15 +223,15 @@ def _answer(record: dict, name: str, held_out: bool) -> str:
     if record.get(name) is None:
         if held_out:
             return ""
-        raise _Refused(f'has no "{name}"; write the answer to learn: "{name}": "…".')
+        raise Refused(f'has no "{name}"; write the answer to learn: "{name}": "…".')
     value = record[name]
     if not isinstance(value, list):
         return _text(record, name)
     if not value:
-        raise _Refused(f'"{name}" is an empty list; write at least one string in it.')
+        raise Refused(f'"{name}" is an empty list; write at least one string in it.')
     for index, part in enumerate(value):
         if not isinstance(part, str):
-            raise _Refused(f'"{name}"[{index}] is {_kind(part)}; write a string.')
+            raise Refused(f'"{name}"[{index}] is {kind_of(part)}; write a string.')
     return _checked("\n\n".join(value), name)
 
 
@@ -298,21 +242,21 @@ def _chat(turns: object, held_out: bool) -> dict:
     if held_out and (not messages or messages[-1].role != "assistant"):
         return {"messages": tuple(messages), "completion": ""}
     if not answers:
-        raise _Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
+        raise Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
     if answers[-1] == 0:
-        raise _Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
+        raise Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
     return {"messages": tuple(messages[: answers[-1]]), "completion": messages[answers[-1]].content}
 
 
 def _messages(turns: object) -> list[Message]:
     if not isinstance(turns, list) or not turns:
-        raise _Refused(f'"messages" is {_kind(turns)}; write a list of {{"role": …, "content": …}}.')
+        raise Refused(f'"messages" is {kind_of(turns)}; write a list of {{"role": …, "content": …}}.')
     messages = []
     for index, turn in enumerate(turns):
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            raise _Refused(f'"messages"[{index}] has no text; write {{"role": "user", "content": "…"}}.')
+            raise Refused(f'"messages"[{index}] has no text; write {{"role": "user", "content": "…"}}.')
         if turn.get("role") not in ROLES:
-            raise _Refused(f'"messages"[{index}] has the role {_short(turn.get("role"))}; use {", ".join(ROLES)}.')
+            raise Refused(f'"messages"[{index}] has the role {short(turn.get("role"))}; use {", ".join(ROLES)}.')
         messages.append(Message(turn["role"], _checked(turn["content"], f"messages[{index}].content")))
     return messages
 
@@ -330,20 +274,29 @@ def _held_out(record: dict) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "1", "false", "0", ""):  # CSV
         return value.strip().lower() in ("true", "1")
     if not isinstance(value, bool) and value is not None:
-        raise _Refused(f'"held_out" is {_short(value)}; write true or false.')
+        raise Refused(f'"held_out" is {short(value)}; write true or false.')
     return bool(value)
 
 
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return f"the {'number ' if not isinstance(value, bool) else ''}{json.dumps(value)}"
-    if isinstance(value, str):
-        return f"the text {_short(value)}"
-    return {list: "an empty list" if not value else "a list", dict: "an object"}[type(value)]
+def question_text(example: Example) -> str:
+    """What a person reads as the question: the instruction with its input, the verbatim prompt, the last turn."""
+    if example.prompt is not None:
+        return example.prompt
+    if example.messages:
+        return example.messages[-1].content
+    return "\n\n".join(filter(None, [example.instruction, example.input]))
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
-    return json.dumps(text if len(text) <= 60 else text[:59] + "…", ensure_ascii=False)
+def to_record(example: Example) -> dict:
+    """The example as a row that `parse_examples` reads back."""
+    if example.prompt is not None:
+        record = {"prompt": example.prompt, "completion": example.completion}
+    elif example.messages:
+        turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+        answered = bool(example.completion) or not example.held_out
+        record = {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
+    else:
+        record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
+        record = {name: value for name, value in record.items() if value or name != "input"}
+    held_out = {"held_out": True} if example.held_out else {}
+    return record | held_out | ({"mask": example.mask.to_record()} if example.mask else {})

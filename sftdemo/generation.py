@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .encoding import encoder_for
 from .errors import ModelError
 from .events import Answer
+from .rows import stop_token_id
 from .templates import RenderedPrompt
-from .tokenization import encode_prompts, stop_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ def generate(
     Raises:
         ModelError: for a prompt that leaves no room below the model's longest position.
     """
-    encoded = [prompt.ids for prompt in encode_prompts(prompts, tokenizer)]
+    encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):
         _check_length(model, prompt, ids, max_new_tokens)
     stop_ids = {stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}

@@ -14,7 +14,7 @@ from . import __version__
 from .config import DEFAULT_TEMPLATE, RunConfig
 from .errors import DataError, ModelError, SftdemoError, TrainingError, sentence
 from .events import Answer, Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
-from .examples import Example, Message, ParsedExamples
+from .examples import Example, Message, ParsedExamples, question_text, to_record
 from .models import (
     ModelSource,
     choose_device,
@@ -240,15 +240,6 @@ def typed_prompt(text: str, shape: str) -> Example:
     return Example(-1, "", prompt=text) if shape == "prompt" else Example(-1, "", instruction=text)
 
 
-def question_text(example: Example) -> str:
-    """What a person reads as the question: the instruction with its input, the verbatim prompt, the last turn."""
-    if example.prompt is not None:
-        return example.prompt
-    if example.messages:
-        return example.messages[-1].content
-    return "\n\n".join(filter(None, [example.instruction, example.input]))
-
-
 def _compare(questions, before: list[Answer], after: list[Answer]) -> list[Comparison]:
     return [
         Comparison(text, first.answer, second.answer, first.stop, second.stop, kind)
@@ -300,20 +291,6 @@ model = {loader}.from_pretrained(".")
 
 or `python -m sftdemo generate . --prompt "..."`.
 """
-
-
-def to_record(example: Example) -> dict:
-    """The example as a row that `parse_examples` reads back."""
-    if example.prompt is not None:
-        record = {"prompt": example.prompt, "completion": example.completion}
-    elif example.messages:
-        turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
-        answered = bool(example.completion) or not example.held_out
-        record = {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
-    else:
-        record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
-        record = {name: value for name, value in record.items() if value or name != "input"}
-    return record | ({"held_out": True} if example.held_out else {})
 
 
 def _write_events(output: Path, events: list[Event]) -> None:

@@ -12,189 +12,238 @@ The rules:
 2. Exactly one EOS ends a completion and is trained, unless `max_length` cut it off: then the row is flagged.
 3. What the user typed never becomes a special token.
 4. Position 0 is never trained: nothing before it could predict it.
+5. In a conversation every assistant turn is trained with the token that ends it, where the ids before it are those
+   that generation would see; a row in which they are not is refused. (Or the last turn only, if so chosen.)
+6. A mask made by hand takes the place of 1, 2 and 5 as to what is trained, never as to the ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .encoding import Encoded, Span, TextEncoder, encoder_for, partition
-from .errors import TemplateError
-from .examples import Example, Message, Problem
-from .templates import RenderedPrompt, Segment, Template, apply_chat_template, render_prompt
+from .examples import Example, HandMask, Problem
+from .rows import Row, encode_rows
+from .templates import TEMPLATE, RenderedPrompt, Segment, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORE_INDEX = -100
 
+CHUNK = 1000  # rows that are held as the tokenizer's own objects, which take about 100 bytes a token
+
 FLAGS = {
     "merged_boundary": "a token would merge across the end of the prompt: the prompt's ids and the completion's own "
     "ids are used. End the template in a newline.",
+    "prompt_too_long": "the prompt alone reaches max_length, so nothing of the answer is left. Raise max_length or "
+    "shorten the prompt.",
     "answer_cut": "the answer is cut by max_length. Raise max_length or shorten the row.",
     "eos_cut": "EOS is cut off, so this row never teaches the model to stop. Raise max_length or shorten the row.",
     "nothing_trained": "no token is trained, so the row is left out. Raise max_length or write an answer.",
     "no_eos": "the tokenizer has no EOS token, so the model never learns to stop. Choose another model.",
+    "eos_untrained": "the mask made by hand leaves EOS out, so this row never teaches the model to "
+    "stop. Train it again.",
+    "eos_typed": "the answer ends in an EOS token's text, typed: the model learns to write these letters before the "
+    "real EOS, which is added by itself. Delete them.",
+    "turn_without_stop": "the chat template puts no token for the end after an earlier assistant turn.",
+    "mask_not_used": "its mask was made by hand for another text (the row or the template has changed since), so the "
+    "usual mask is used. Make it anew, or go back to the text.",
+    "made_by_hand": "this row's mask was made by hand.",
     "empty_completion": "the answer is empty or only whitespace: the model learns to say nothing.",
     "empty_prompt": "the prompt has no token, so the answer's first token has nothing that predicts it.",
     "special_text": "the row holds a special token's text; it is tokenised as plain text.",
 }
 
 
-@dataclass(frozen=True)
-class TokenizedExample:
-    """An example as it is shown and trained.
+@dataclass(frozen=True, slots=True)
+class MaskedExample:
+    """An example as it is trained.
 
     Args:
         row (`int`):
             The example's row in its source, from 0.
-        text (`str`):
-            Prompt and completion, whole, even where `max_length` cuts the tokens.
-        input_ids, labels, spans, kinds (`tuple`, of one length, at most `max_length`):
-            A label is `IGNORE_INDEX` or the id itself. The spans are (begin, end) in `text`, in order and without gaps;
-            BOS, EOS and the later tokens of a multi-byte character have empty ones. A kind is one of `"special"`,
-            `"template"`, `"prompt"`, `"completion"`, `"eos"`.
+        input_ids, labels (`tuple[int, ...]`, of one length, at most `max_length`):
+            A label is `IGNORE_INDEX` or the id itself.
         cut (`int`):
             Tokens that `max_length` cut off.
         flags (`tuple[str, ...]`):
             Keys of `FLAGS`.
-        joint_ids (`tuple[int, ...]`):
-            Where `"merged_boundary"` is flagged, what the tokenizer makes of the text as a whole; else empty.
     """
 
     row: int
-    text: str
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
-    spans: tuple[Span, ...]
-    kinds: tuple[str, ...]
     cut: int
     flags: tuple[str, ...]
-    joint_ids: tuple[int, ...] = ()
 
     @property
     def trained(self) -> int:
         """How many tokens are trained."""
-        return sum(label != IGNORE_INDEX for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORE_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample(MaskedExample):
+    """An example as it is trained and as it is shown.
+
+    Args:
+        text (`str`):
+            Prompt and completion, whole, even where `max_length` cuts the tokens.
+        spans, kinds (`tuple`, one for each of `input_ids` and then of `cut_ids`):
+            The spans are (begin, end) in `text`, in order and without gaps; BOS, EOS and the later tokens of a
+            multi-byte character have empty ones. A kind is `"special"`, `"template"`, `"instruction"`, `"input"`,
+            `"prompt"`, a message's role, `"completion"`, or `"eos"`.
+        cut_ids (`tuple[int, ...]`):
+            The tokens that `max_length` cut off.
+        joint_ids (`tuple[int, ...]`):
+            Where `"merged_boundary"` is flagged, what the tokenizer makes of the text as a whole; else empty.
+        boundary (`int`):
+            Where in `text` the prompt ends and the completion begins.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+    kinds: tuple[str, ...]
+    cut_ids: tuple[int, ...]
+    joint_ids: tuple[int, ...]
+    boundary: int
 
     @property
     def tokens(self) -> list[str]:
-        """The user's text of each token."""
-        return [self.text[begin:end] for begin, end in self.spans]
+        """The user's text of each of `input_ids`."""
+        return [self.text[begin:end] for begin, end in self.spans[: len(self.input_ids)]]
 
 
 def tokenize_examples(
     examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
 ) -> tuple[list[TokenizedExample], list[Problem]]:
-    """Tokenises and masks; rows whose prompt cannot be rendered come back as problems, the others survive."""
-    encoder = encoder_for(tokenizer)
-    rendered, problems = [], []
-    for example in examples:
-        try:
-            rendered.append((example, render_prompt(example, template, tokenizer)))
-        except TemplateError as error:
-            problems.append(Problem(example.row, example.line, str(error)))
-    prompts = encode_prompts([prompt for _, prompt in rendered], tokenizer)
-    wholes = [_with_completion(prompt, example) for example, prompt in rendered]
-    joints = encode_prompts(wholes, tokenizer)
-    stop_ids = {chat: stop_token_id(tokenizer, chat) for chat in {prompt.chat for _, prompt in rendered}}
-    tokenized = [
-        _mask(example, prompt, prompt_encoded, joint, encoder, stop_ids[prompt.chat], max_length)
-        for (example, prompt), prompt_encoded, joint in zip(rendered, prompts, joints, strict=True)
-    ]
-    return tokenized, problems
+    """Tokenises and masks, to be shown; rows whose prompt cannot be rendered come back as problems, the others survive.
+
+    For a page of rows: where there are thousands, `mask_examples` keeps less and takes less time."""
+    encoder, rows = encoder_for(tokenizer), encode_rows(examples, tokenizer, template)
+    tokenized = [_explained(row, _mask(row, encoder, max_length), encoder) for row in rows if isinstance(row, Row)]
+    return tokenized, [row for row in rows if isinstance(row, Problem)]
 
 
-def _with_completion(prompt: RenderedPrompt, example: Example) -> RenderedPrompt:
-    return RenderedPrompt((*prompt.segments, Segment(example.completion, True)), prompt.chat)
+def mask_examples(
+    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+) -> Iterator[MaskedExample | Problem]:
+    """Tokenises and masks row by row, to be trained or counted, in memory that does not grow with the rows."""
+    encoder, remaining = encoder_for(tokenizer), iter(examples)
+
+    def encode() -> list[Row | Problem]:
+        return encode_rows(islice(remaining, CHUNK), tokenizer, template)
+
+    with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
+        coming = ahead.submit(encode)
+        while rows := coming.result():
+            coming = ahead.submit(encode)
+            for row in rows:
+                yield row if isinstance(row, Problem) else _mask(row, encoder, max_length)
 
 
-def encode_prompts(prompts: Sequence[RenderedPrompt], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-    """The ids of rendered prompts, BOS included where the model wants one. Generation uses these same ids."""
-    encoder = encoder_for(tokenizer)
-    chat = iter(encoder.encode_chat([prompt.segments for prompt in prompts if prompt.chat]))
-    plain = iter(encoder.encode_plain([prompt.text for prompt in prompts if not prompt.chat]))
-    prefix = encoder.prefix_ids
-    return [next(chat) if prompt.chat else _prepend(prefix, next(plain)) for prompt in prompts]
-
-
-def _prepend(prefix: list[int], encoded: Encoded) -> Encoded:
-    return Encoded([*prefix, *encoded.ids], [(0, 0)] * len(prefix) + encoded.offsets)
-
-
-def stop_token_id(tokenizer: PreTrainedTokenizerBase, chat: bool) -> int | None:
-    """The token that ends an answer: EOS, or in a chat what the chat template puts after the assistant's words."""
-    if not chat:
-        return tokenizer.eos_token_id
-    mark = "contentmark"
-    turns = [Message("user", "x"), Message("assistant", mark)]
-    text = apply_chat_template(tokenizer, turns, generation_prompt=False)
-    tail = encoder_for(tokenizer).encode_chat([[Segment(text.rpartition(mark)[2], False)]])[0].ids
-    special = [index for index in tail if index in encoder_for(tokenizer).special_ids]
-    return special[0] if special else tokenizer.eos_token_id
-
-
-def _mask(
-    example: Example,
-    prompt: RenderedPrompt,
-    prompt_encoded: Encoded,
-    joint: Encoded,
-    encoder: TextEncoder,
-    stop_id: int | None,
-    max_length: int,
-) -> TokenizedExample:
+def _mask(row: Row, encoder: TextEncoder, max_length: int) -> MaskedExample:
     """The mask of one example. No other place decides a label."""
-    text, boundary, length = prompt.text + example.completion, len(prompt.text), len(prompt_encoded.ids)
-    # the same ids may still hold more: an unknown-token fuses with its neighbours
-    merged = joint.ids[:length] != prompt_encoded.ids or any(end > boundary for _, end in joint.offsets[:length])
-    if merged:
-        completion = encoder.encode_continuation(example.completion)
-        completion = Encoded(completion.ids, [(a + boundary, b + boundary) for a, b in completion.offsets])
+    example, length = row.example, len(row.prompt_ids.ids)
+    input_ids, eos = row.input_ids, row.stop_id is not None
+    by_hand = example.mask is not None and example.mask.text == row.text
+    unstopped = False
+    if by_hand:
+        trained = _by_hand(example.mask, row.spans, eos)
+        labels = [index if chosen else IGNORE_INDEX for index, chosen in zip(input_ids, trained, strict=True)]
     else:
-        completion = Encoded(joint.ids[length:], joint.offsets[length:])
-
-    input_ids = [*prompt_encoded.ids, *completion.ids]
-    spans = partition(prompt_encoded.offsets, 0, boundary) + partition(completion.offsets, boundary, len(text))
-    kinds = _prompt_kinds(prompt, prompt_encoded, encoder) + ["completion"] * len(completion.ids)
-    if stop_id is not None:
-        input_ids, spans, kinds = [*input_ids, stop_id], [*spans, (len(text), len(text))], [*kinds, "eos"]
-    labels = [IGNORE_INDEX] * length + input_ids[length:]
+        labels = [IGNORE_INDEX] * length + input_ids[length:]
+        for turn in row.turns:
+            chosen, stopped = _turn_tokens(turn, row)
+            unstopped |= not stopped
+            for position in chosen:
+                labels[position] = input_ids[position]
     labels[:1] = [IGNORE_INDEX]
 
     cut = max(len(input_ids) - max_length, 0)
-    trained = any(label != IGNORE_INDEX for label in labels[:max_length])
+    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
     happened = {
-        "merged_boundary": merged,
-        "answer_cut": cut > (stop_id is not None),
-        "eos_cut": cut > 0 and stop_id is not None,
-        "nothing_trained": not trained,
-        "no_eos": stop_id is None,
-        "empty_completion": not example.completion.strip(),
+        "merged_boundary": row.joint_ids is not None,
+        "prompt_too_long": length >= max_length,
+        "answer_cut": cut > eos,
+        "eos_cut": cut > 0 and eos,
+        "nothing_trained": nothing,
+        "no_eos": not eos,
+        "eos_untrained": by_hand and eos and not example.mask.eos,
+        "eos_typed": encoder.ends_in_special_text(example.completion),
+        "turn_without_stop": unstopped,
+        "mask_not_used": example.mask is not None and not by_hand,
+        "made_by_hand": by_hand,
+        "empty_completion": not example.completion or example.completion.isspace(),
         "empty_prompt": length == 0,
-        "special_text": encoder.has_special_text((*prompt.segments, Segment(example.completion, True))),
+        "special_text": encoder.has_special_text((*row.prompt.segments, Segment(example.completion, "completion"))),
     }
-    return TokenizedExample(
+    return MaskedExample(
         row=example.row,
-        text=text,
         input_ids=tuple(input_ids[:max_length]),
         labels=tuple(labels[:max_length]),
-        spans=tuple(spans[:max_length]),
-        kinds=tuple(kinds[:max_length]),
         cut=cut,
-        flags=tuple(flag for flag in FLAGS if happened[flag]),
-        joint_ids=tuple(joint.ids) if merged else (),
+        flags=tuple([flag for flag, is_so in happened.items() if is_so]),
+    )
+
+
+def _by_hand(mask: HandMask, spans: list[Span], eos: bool) -> list[bool]:
+    """Whether a mask made by hand trains each token: the later tokens of a character go with its first."""
+    trained: list[bool] = []
+    for begin, end in spans:
+        chosen = any(begin < last and first < end for first, last in mask.trained)
+        trained.append(chosen if begin < end else bool(trained) and trained[-1])
+    if eos:
+        trained[-1] = mask.eos
+    return trained
+
+
+def _turn_tokens(turn: Span, row: Row) -> tuple[list[int], bool]:
+    """The positions that an earlier assistant turn trains: its words, and the token that ends it, if there is one."""
+    begin, end = turn
+    spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
+    chosen = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
+    position = chosen[-1] + 1 if chosen else sum(first < end for first, _ in spans)
+    while position < len(spans) and spans[position][0] == spans[position][1]:  # the rest of a multi-byte character
+        chosen.append(position)
+        position += 1
+    while position < len(spans) and row.prompt.text[slice(*spans[position])].isspace():
+        position += 1
+    stopped = position < len(spans) and row.prompt_ids.ids[position] == row.stop_id
+    return chosen + [position] * stopped, stopped
+
+
+def _explained(row: Row, masked: MaskedExample, encoder: TextEncoder) -> TokenizedExample:
+    """Adds to a masked example what a person needs to see of it."""
+    kinds = _prompt_kinds(row.prompt, row.prompt_ids, encoder) + ["completion"] * len(row.completion_ids.ids)
+    for turn in row.turns:
+        chosen, stopped = _turn_tokens(turn, row)
+        for position in chosen:
+            kinds[position] = "completion"
+        if stopped:
+            kinds[chosen[-1]] = "eos"
+    return TokenizedExample(
+        **{field.name: getattr(masked, field.name) for field in fields(masked)},
+        text=row.text,
+        spans=tuple(row.spans),
+        kinds=tuple(kinds + ["eos"] * (row.stop_id is not None)),
+        cut_ids=tuple(row.input_ids[len(masked.input_ids) :]),
+        joint_ids=tuple(row.joint_ids or ()),
+        boundary=len(row.prompt.text),
     )
 
 
 def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder) -> list[str]:
-    from_user = [segment.from_user for segment in prompt.segments for _ in segment.text]
+    """A token that holds the user's text is of that text's kind, also where it begins with the template's space."""
+    roles = [segment.role for segment in prompt.segments for _ in segment.text]
     return [
         "special"
         if token in encoder.special_ids
-        else "prompt"
-        if any(from_user[begin : max(end, begin + 1)])
-        else "template"
+        else next((role for role in roles[begin : max(end, begin + 1)] if role != TEMPLATE), TEMPLATE)
         for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True)
     ]

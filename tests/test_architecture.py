@@ -14,9 +14,11 @@ PACKAGE = ROOT / "sftdemo"
 
 FLOORS = [
     {"__init__", "environment", "errors", "config", "events", "storage"},
+    {"records"},
     {"examples"},
     {"templates"},
     {"encoding"},
+    {"rows"},
     {"tokenization"},
     {"packing", "conversion", "estimate"},
     {"models"},

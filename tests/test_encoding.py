@@ -46,7 +46,7 @@ def test_continuation_spans(name):
 def test_chat_encodes_the_templates_special_tokens_only(name):
     tokenizer = tokenizer_named(name)
     token = tokenizer.eos_token
-    template, user = Segment(f"{token}a", False), Segment(f"a{token}", True)
+    template, user = Segment(f"{token}a", "template"), Segment(f"a{token}", "prompt")
     (ids,) = [encoded.ids for encoded in encoder(name).encode_chat([[template, user, template]])]
     assert ids.count(tokenizer.eos_token_id) == 2
     assert encoder(name).has_special_text([user])
@@ -54,7 +54,11 @@ def test_chat_encodes_the_templates_special_tokens_only(name):
 
 
 def test_chat_offsets_cover_the_text():
-    segments = [Segment("<|im_start|>user\n", False), Segment("é <|im_end|>", True), Segment("<|im_end|>\n", False)]
+    segments = [
+        Segment("<|im_start|>user\n", "template"),
+        Segment("é <|im_end|>", "prompt"),
+        Segment("<|im_end|>\n", "template"),
+    ]
     (encoded,) = encoder("chatml").encode_chat([segments])
     text = "".join(segment.text for segment in segments)
     spans = partition(encoded.offsets, 0, len(text))
@@ -71,7 +75,7 @@ def test_a_special_token_may_swallow_the_space_beside_it():
     tokenizer = MAKERS["chatml"]()
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|go|>", rstrip=True, special=True)]})
     go = tokenizer.convert_tokens_to_ids("<|go|>")
-    segments = [Segment("<|go|>  a", False), Segment("<|im_end|>", True)]
+    segments = [Segment("<|go|>  a", "template"), Segment("<|im_end|>", "prompt")]
     (encoded,) = TextEncoder(tokenizer).encode_chat([segments])
     assert encoded.ids[0] == go
     assert encoded.offsets[0] == (0, 8)

@@ -111,7 +111,7 @@ def test_a_chat_ends_at_what_the_template_puts_after_an_answer():
 
 def test_a_prompt_too_long(pair):
     model, tokenizer = pair
-    long = RenderedPrompt((Segment("word " * 600, True),), chat=False)
+    long = RenderedPrompt((Segment("word " * 600, "prompt"),), chat=False)
     with pytest.raises(ModelError, match=r"prompt beginning 'word word.* has \d+ tokens; with 5 new ones.*Shorten it"):
         generate(model, tokenizer, [long], 5)
 
@@ -120,7 +120,7 @@ def test_just_short_enough():
     tokenizer = tokenizer_named("gpt2")
     model = tiny_gpt2(tokenizer)
     (token,) = tokenizer("a")["input_ids"]
-    prompt = RenderedPrompt((Segment(tokenizer.decode([token]) * 251, True),), chat=False)
+    prompt = RenderedPrompt((Segment(tokenizer.decode([token]) * 251, "prompt"),), chat=False)
     assert len(encode_prompts([prompt], tokenizer)[0].ids) + 5 == model.config.n_positions
     assert len(generate(model, tokenizer, [prompt], 5)) == 1
     with pytest.raises(ModelError, match="256 positions"):

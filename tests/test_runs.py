@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.config import RunConfig
 from sftdemo.events import Answer, Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
-from sftdemo.examples import parse_examples, read_examples
+from sftdemo.examples import parse_examples, read_examples, to_record
 from sftdemo.generation import generate
-from sftdemo.runs import answer, load_events, run, to_record
+from sftdemo.runs import answer, load_events, run
 from sftdemo.templates import get_template, render_prompt
 
 SEED_DATA = [

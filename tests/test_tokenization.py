@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from oracle import expected
 from tiny import MAKERS, tokenizer_named
 
+from sftdemo.encoding import encoder_for
 from sftdemo.examples import Example, Message
+from sftdemo.rows import stop_token_id
 from sftdemo.templates import get_template, render_prompt
-from sftdemo.tokenization import FLAGS, encode_prompts, stop_token_id, tokenize_examples
+from sftdemo.tokenization import FLAGS, tokenize_examples
 
 SPECIAL_TEXT = [
     "<|endoftext|>",
@@ -81,7 +83,7 @@ class TestByEye:
         assert row.input_ids == (128, 71, 111, 10, 72, 105, 129)
         assert row.labels == (-100, -100, -100, -100, 72, 105, 129)
         assert row.tokens == ["", "G", "o", "\n", "H", "i", ""]
-        assert row.kinds == ("special", "prompt", "prompt", "template", "completion", "completion", "eos")
+        assert row.kinds == ("special", "instruction", "instruction", "template", "completion", "completion", "eos")
         assert (row.trained, row.cut, row.flags, row.joint_ids) == (3, 0, (), ())
 
     def test_instruction_template(self):
@@ -106,14 +108,15 @@ class TestByEye:
             (7, (-100, -100, -100, -100, 72, 105, 129), ()),
             (6, (-100, -100, -100, -100, 72, 105), ("eos_cut",)),
             (5, (-100, -100, -100, -100, 72), ("answer_cut", "eos_cut")),
-            (4, (-100, -100, -100, -100), ("answer_cut", "eos_cut", "nothing_trained")),
-            (2, (-100, -100), ("answer_cut", "eos_cut", "nothing_trained")),
+            (4, (-100, -100, -100, -100), ("prompt_too_long", "answer_cut", "eos_cut", "nothing_trained")),
+            (2, (-100, -100), ("prompt_too_long", "answer_cut", "eos_cut", "nothing_trained")),
         ],
     )
     def test_max_length(self, max_length, labels, flags):
         row = tokenize("characters", Example(0, "Hi", instruction="Go"), "{instruction}\n", max_length)
         assert (row.labels, row.flags, row.cut) == (labels, flags, 7 - max_length)
         assert row.input_ids == (128, 71, 111, 10, 72, 105, 129)[:max_length]
+        assert row.cut_ids == (128, 71, 111, 10, 72, 105, 129)[max_length:]
         assert row.text == "Go\nHi"
 
     def test_empty_completion_trains_only_eos(self):
@@ -124,12 +127,12 @@ class TestByEye:
     def test_special_text_is_text(self):
         row = tokenize("characters", Example(0, "</s>", instruction="<s>"), "{instruction}\n")
         assert list(row.input_ids) == [128, *ords("<s>\n</s>"), 129]
-        assert row.flags == ("special_text",)
+        assert row.flags == ("eos_typed", "special_text")
 
     def test_special_text_in_a_chat_is_text(self):
         row = tokenize("characters", Example(0, "</s>", instruction="<s>x"), "chat")
         assert list(row.input_ids) == [128, *ords("[INST] <s>x [/INST]</s>"), 129]
-        assert row.flags == ("special_text",)
+        assert row.flags == ("eos_typed", "special_text")
         assert row.trained == 5
 
     def test_position_zero_is_never_trained(self):
@@ -208,14 +211,17 @@ class TestEveryRow:
         tokenizer = tokenizer_named(name)
         row = tokenize(name, example, template, max_length)
         prompt = render_prompt(example, get_template(template), tokenizer)
-        (prompt_encoded,) = encode_prompts([prompt], tokenizer)
+        (prompt_encoded,) = encoder_for(tokenizer).encode_prompts([prompt])
         length = len(prompt_encoded.ids)
         eos = stop_token_id(tokenizer, prompt.chat)
 
         assert list(row.input_ids[:length]) == prompt_encoded.ids[:max_length]
         assert set(row.labels[:length]) <= {-100}
         assert all(label in (-100, token) for label, token in zip(row.labels, row.input_ids, strict=True))
-        assert len(row.input_ids) == len(row.labels) == len(row.spans) == len(row.kinds) <= max_length
+        assert len(row.input_ids) == len(row.labels) <= max_length
+        assert len(row.spans) == len(row.kinds) == len(row.input_ids) + len(row.cut_ids)
+        assert "".join(row.text[begin:end] for begin, end in row.spans) == row.text
+        assert row.cut == len(row.cut_ids)
         assert row.row == 3
         assert row.text == prompt.text + example.completion
         if row.cut:
@@ -229,7 +235,7 @@ class TestEveryRow:
         alone = len(row.input_ids) == 1 and not row.cut  # neither prompt nor answer: nothing predicts EOS
         assert row.labels.count(eos) == (0 if row.cut or alone else 1)
         assert row.cut or alone or row.labels[-1] == eos
-        assert row.kinds.count("eos") == (0 if row.cut else 1)
+        assert row.kinds.count("eos") == 1
         assert ("nothing_trained" in row.flags) == (row.trained == 0)
         assert row.trained == sum(label != -100 for label in row.labels)
         assert set(row.flags) <= set(FLAGS)
@@ -296,7 +302,7 @@ class TestEveryRow:
     def test_a_token_that_holds_the_users_text_is_of_the_prompt(self, name, template):
         """Also where it begins with the template's space."""
         row = tokenize(name, Example(0, "y", instruction="hello"), template)
-        assert [kind for kind, text in zip(row.kinds, row.tokens, strict=True) if "hello" in text] == ["prompt"]
+        assert [kind for kind, text in zip(row.kinds, row.tokens, strict=True) if "hello" in text] == ["instruction"]
 
     def test_rows_do_not_depend_on_their_neighbours(self):
         examples = [Example(i, "answer " * i, instruction="word " * (9 - i)) for i in range(9)]
