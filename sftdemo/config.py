@@ -11,6 +11,7 @@ from .errors import ConfigError
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
 DEVICES = ("auto", "cuda", "mps", "cpu")
+TURNS = ("all", "last")
 
 # (low, high, unit) of every numeric setting. The highs keep a mistyped zero from asking for a day of work.
 LIMITS: dict[str, tuple[float, float, str]] = {
@@ -34,6 +35,8 @@ class RunConfig:
             A name that [`models.resolve`] understands: the default, a folder, a GGUF file or a Hub id.
         template (`str`, *optional*, defaults to `"instruction"`):
             A name that [`templates.get_template`] understands, or a custom template's text.
+        turns (`str`, *optional*, defaults to `"all"`):
+            Which assistant turns of a conversation are trained: `"all"`, or only the `"last"`.
         max_length (`int`, *optional*, defaults to 512):
             Tokens an example keeps at most; with packing also the length of a packed row.
         steps, epochs (*optional*):
@@ -54,6 +57,8 @@ class RunConfig:
             Length at which an answer is cut.
         prompts (`tuple[str, ...]`, *optional*):
             Instructions to answer before and after, besides the held-out rows of the data.
+        anyway (`bool`, *optional*, defaults to `False`):
+            Train even where the audit finds an error.
 
     Raises:
         ConfigError: for a value outside `LIMITS`, an unknown device, or settings that exclude each other.
@@ -61,6 +66,7 @@ class RunConfig:
 
     model: str = DEFAULT_MODEL
     template: str = DEFAULT_TEMPLATE
+    turns: str = "all"
     max_length: int = 512
     steps: int | None = None
     epochs: float | None = None
@@ -74,6 +80,7 @@ class RunConfig:
     device: str = "auto"
     max_new_tokens: int = 32
     prompts: tuple[str, ...] = ()
+    anyway: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
@@ -82,6 +89,8 @@ class RunConfig:
             raise ConfigError("merge joins a LoRA adapter into the weights; full fine-tuning has no adapter to merge.")
         if self.device not in DEVICES:
             raise ConfigError(f"device is {self.device!r}; choose one of {', '.join(DEVICES)}.")
+        if self.turns not in TURNS:
+            raise ConfigError(f"turns is {self.turns!r}; choose one of {', '.join(TURNS)}.")
         if not self.model.strip():
             raise ConfigError("model is empty; name a folder, a GGUF file or a Hub id, or leave it out.")
         for name in LIMITS:
@@ -98,7 +107,7 @@ class RunConfig:
     def command_line(self, data: str) -> str:
         """The shell command that repeats the run on the file `data`; settings at their defaults are left out."""
         plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "train", data]
-        names = ["model", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
+        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
         names += [] if self.full else ["lora_r"]
         options = [(name, getattr(self, name)) for name in names if getattr(self, name) != getattr(plain, name)]
         if self.template != plain.template:
@@ -109,7 +118,8 @@ class RunConfig:
         for name, value in options:
             option = f"--{name.replace('_', '-')}"
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-        return shlex.join(words + [f"--{name}" for name in ("packing", "full", "merge") if getattr(self, name)])
+        switches = [f"--{name}" for name in ("packing", "full", "merge", "anyway") if getattr(self, name)]
+        return shlex.join(words + switches)
 
 
 def check_limit(name: str, value: float | None) -> None:

@@ -10,7 +10,6 @@ from math import ceil
 from .config import RunConfig
 from .events import Event, Finished, Prepared, Step
 from .storage import cache_folder
-from .tokenization import TokenizedExample
 
 # SmolLM2-135M, float32, on 2 cores of an AMD EPYC: seconds of a step a token, and of all that is not training
 # (loading, answering 6 prompts twice, saving).
@@ -37,20 +36,17 @@ def rate_for(config: RunConfig, device: str) -> Rate | None:
     return Rate(*_FIRST_GUESS["full" if config.full else "lora"], measured=False)
 
 
-def estimate_seconds(config: RunConfig, examples: Sequence[TokenizedExample], rate: Rate) -> float:
-    """Seconds from the click to the saved model, as `rate` has it."""
-    trained = [example for example in examples if example.trained]
-    tokens = _tokens_a_step(config, len(trained), sum(len(example.input_ids) for example in trained))
-    return planned_steps(config, examples) * tokens * rate.per_token + rate.overhead
+def estimate_seconds(config: RunConfig, examples: int, tokens: int, rate: Rate) -> float:
+    """Seconds from the click to the saved model, as `rate` has it, for so many examples and tokens in all."""
+    a_step = _tokens_a_step(config, examples, tokens)
+    return planned_steps(config, examples, tokens) * a_step * rate.per_token + rate.overhead
 
 
-def planned_steps(config: RunConfig, examples: Sequence[TokenizedExample]) -> int:
+def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
     """Optimizer steps the settings ask for. With packing, rows are taken as full, so there may be a few more."""
     if config.steps is not None:
         return config.steps
-    trained = [example for example in examples if example.trained]
-    tokens = sum(len(example.input_ids) for example in trained)
-    rows = ceil(tokens / config.max_length) if config.packing else len(trained)
+    rows = ceil(tokens / config.max_length) if config.packing else examples
     return max(1, ceil(config.epochs * ceil(rows / config.batch_size)))
 
 

@@ -91,6 +91,19 @@ class Answer(Event):
 
 
 @dataclass(frozen=True)
+class Isolation(Event):
+    """How far one packed example reaches into its neighbours: `change` is the largest change of a log-probability, in
+    nats, of any of `tokens` tokens of `examples` other examples, after every token of example `row` was exchanged.
+    `packing` is "bfd", where each example attends to itself only, or "wrapped", the control, where all are one text."""
+
+    packing: str
+    change: float
+    row: int
+    examples: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     """`kind` is "adapter", "merged" or "full"."""
 

@@ -1,23 +1,169 @@
-"""The trainer's batches, read back: which examples a batch carries, and whether they are the ones that were shown.
+"""How examples lie in what the trainer gets: the layouts beforehand, and the trainer's own batches read back.
 
-padded         [A A A pad pad]   padding-free   [A A A B B B B C C]    one row a batch, or with packing
-               [B B B B  pad]    position_ids    0 1 2 0 1 2 3 0 1     one row of max_length an entry
-               [C C pad pad pad]
+padded   [A A A pad pad]     joined          [A A A B B B B C C]     packed   [B B B B C C][A A A]
+         [B B B B  pad]      position_ids     0 1 2 0 1 2 3 0 1                0 1 2 3 0 1  0 1 2
+         [C C pad pad pad]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .errors import TrainingError
-from .tokenization import IGNORE_INDEX, TokenizedExample
+from .tokenization import IGNORE_INDEX, MaskedExample
 
 if TYPE_CHECKING:
     import torch
 
+SEED_LENGTH = 128  # what the original recipe cuts or pads every example to, whatever the settings
+
 Rows = list[tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One example inside a row: its index in the lengths that were given, and the tokens that are left of it."""
+
+    example: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to lay examples into rows.
+
+    Args:
+        name (`str`):
+            `"padded"`, `"joined"`, `"packed"` or `"seed"`.
+        rows (`tuple[tuple[Block, ...], ...]`):
+            The examples of each row, in the order of their positions.
+        widths (`tuple[int, ...]`, one a row):
+            Positions of each row, padding included.
+        lost (`int`):
+            Tokens that truncation cuts off.
+    """
+
+    name: str
+    rows: tuple[tuple[Block, ...], ...]
+    widths: tuple[int, ...]
+    lost: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of examples in all rows, those that are cut off not counted."""
+        return sum(_sums(self.rows))
+
+    @property
+    def positions(self) -> int:
+        """What the model computes: the tokens and the padding."""
+        return sum(self.widths)
+
+    @property
+    def wasted(self) -> int:
+        """Positions of padding."""
+        return self.positions - self.tokens
+
+    @property
+    def fill(self) -> float:
+        """The share of the positions that are tokens, 0.0 where there is no row. Without padding it is always 1.0, so
+        this does not say how full packed rows are: `filled` does."""
+        return self.tokens / self.positions if self.positions else 0.0
+
+    def filled(self, length: int) -> tuple[float, ...]:
+        """How much of `length` tokens each row holds, 1.0 where it is full; for packed rows `length` is `max_length`.
+
+        What a packed row leaves free is not padded and costs no computing, but the rows become more and the optimizer
+        steps smaller."""
+        return tuple(tokens / length for tokens in _sums(self.rows))
+
+    def to_dict(self) -> dict:
+        """The layout as JSON can hold it, with its figures; a row is a list of [example, length]."""
+        figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill")}
+        rows = [[[block.example, block.length] for block in row] for row in self.rows]
+        return {"name": self.name, "rows": rows, "widths": list(self.widths), "lost": self.lost} | figures
+
+
+def layouts(lengths: Sequence[int], batch_size: int, max_length: int) -> tuple[Layout, ...]:
+    """The same examples laid out four ways, for comparison.
+
+    - `"padded"`: an example a row; each `batch_size` rows are padded to the longest of them.
+    - `"joined"`: each `batch_size` examples are one row without padding, each with positions of its own. Without
+      packing, this is what `training` does while `batch_size` (or all, if fewer) times the longest example is within
+      its `PADDING_FREE_TOKENS`; beyond, it pads.
+    - `"packed"`: TRL's `bfd`, by TRL itself: whole examples into rows of at most `max_length`, the longest first, a
+      thousand examples at a time. `batch_size` such rows then go to the model as one, without padding.
+    - `"seed"`: the original recipe, an example a row, cut or padded to exactly 128.
+
+    Without packing the examples are batched as they are given; the trainer draws them in another order each epoch, so
+    its padding differs a little. The packed rows are the trainer's, in the order before it draws them.
+
+    Args:
+        lengths (`Sequence[int]`):
+            Tokens of each example before any truncation; leave out the examples that have nothing to train, as
+            `training` does. An example without a token is in no row.
+        batch_size (`int`):
+            Examples an optimizer step sees; with packing, packed rows.
+        max_length (`int`):
+            Tokens an example keeps at most; with packing also those of a row. Not used by `"seed"`.
+    """
+    blocks, seed = _cut(lengths, max_length), _cut(lengths, SEED_LENGTH)
+    packed = tuple(_packed(blocks, max_length)) if blocks else ()
+    batches = tuple(_batches(blocks, batch_size))
+    lost = sum(lengths) - sum(_sums(batches))
+    return (
+        padded(lengths, batch_size, max_length),
+        Layout("joined", batches, _sums(batches), lost),
+        Layout("packed", packed, _sums(packed), lost),
+        _one_a_row("seed", lengths, seed, [SEED_LENGTH] * len(seed)),
+    )
+
+
+def padded(lengths: Sequence[int], batch_size: int, max_length: int) -> Layout:
+    """The first of `layouts` by itself, without loading any library."""
+    blocks = _cut(lengths, max_length)
+    widths = [max(block.length for block in batch) for batch in _batches(blocks, batch_size) for _ in batch]
+    return _one_a_row("padded", lengths, blocks, widths)
+
+
+def _one_a_row(name: str, lengths: Sequence[int], blocks: Sequence[Block], widths: Sequence[int]) -> Layout:
+    lost = sum(lengths) - sum(block.length for block in blocks)
+    return Layout(name, tuple((block,) for block in blocks), tuple(widths), lost)
+
+
+def _cut(lengths: Sequence[int], limit: int) -> list[Block]:
+    return [Block(example, min(length, limit)) for example, length in enumerate(lengths) if length]
+
+
+def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:
+    for begin in range(0, len(blocks), size):
+        yield tuple(blocks[begin : begin + size])
+
+
+def _packed(blocks: Sequence[Block], max_length: int) -> Iterator[tuple[Block, ...]]:
+    """The rows that TRL makes: it is given, for each token, the index of its example, and these are read back."""
+    import numpy as np
+    import pyarrow as pa
+    from datasets import Dataset, disable_progress_bars
+    from trl.data_utils import pack_dataset
+
+    disable_progress_bars()
+    lengths = [block.length for block in blocks]
+    owners = np.repeat(np.array([block.example for block in blocks], dtype=np.int32), lengths)
+    tokens = pa.LargeListArray.from_arrays(np.cumsum([0, *lengths]), owners)
+    table = pack_dataset(Dataset(pa.table({"tokens": tokens})), max_length, "bfd").with_format("arrow")[:]
+    owners = table["tokens"].combine_chunks().flatten().to_numpy()
+    rows = table["seq_lengths"].to_pylist()
+    begins = np.cumsum([0, *(length for row in rows for length in row)])[:-1]
+    examples = iter(owners[begins].tolist())
+    for row in rows:
+        yield tuple(Block(next(examples), length) for length in row)
+
+
+def _sums(rows: Iterable[Sequence[Block]]) -> tuple[int, ...]:
+    return tuple(sum(block.length for block in row) for row in rows)
 
 
 def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
@@ -46,7 +192,7 @@ def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
     return rows
 
 
-def verify_batch(batch: Mapping[str, torch.Tensor], shown: Iterable[TokenizedExample]) -> None:
+def verify_batch(batch: Mapping[str, torch.Tensor], shown: Iterable[MaskedExample]) -> None:
     """Refuses a batch that does not carry the labels that were shown.
 
     Raises:

@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .events import Isolation
 from .tokenization import FLAGS, IGNORE_INDEX, TokenizedExample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+SAYS = {
+    "special": "special token of the template",
+    "template": "template",
+    "instruction": "instruction",
+    "input": "input",
+    "prompt": "prompt",
+    "system": "system turn",
+    "user": "user turn",
+    "assistant": "earlier assistant turn",
+    "tool": "tool turn",
+    "completion": "completion",
+    "eos": "EOS, the end of the answer",
+}
+
+
+LAYOUT_NAMES = {
+    "padded": "padded: batches of {batch_size}, each to its longest",
+    "joined": "joined: batches of {batch_size}, without padding",
+    "packed": "packed: rows of up to {max_length}",
+    "seed": "cut or padded to 128, a common recipe",
+}
+
+
 @dataclass(frozen=True)
 class ViewToken:
     """A token to draw. `text` has its whitespace made visible; it is empty for the later tokens of a character that
-    falls into several. `breaks` counts the newlines after it."""
+    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it."""
 
     text: str
     kind: str
     id: int
     trained: bool
     breaks: int
+    cut: bool
 
 
 def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[ViewToken]:
-    """The tokens of an example with the user's own text; BOS and EOS, which have none, by their names."""
+    """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
+    have none, by their names."""
+    kept = len(example.input_ids)
+    names = tokenizer.convert_ids_to_tokens([*example.input_ids, *example.cut_ids])
+    ids = [*example.input_ids, *example.cut_ids]
     tokens = []
-    for text, kind, index, label in zip(example.tokens, example.kinds, example.input_ids, example.labels, strict=True):
-        name = text or (tokenizer.convert_ids_to_tokens(index) if kind in ("special", "eos") else "")
-        tokens.append(ViewToken(visible(name), kind, index, label != IGNORE_INDEX, text.count("\n")))
+    for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
+        text = example.text[begin:end]
+        name = text or (names[index] if kind in ("special", "eos") else "")
+        trained = index < kept and example.labels[index] != IGNORE_INDEX
+        tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
     return tokens
 
 
@@ -62,22 +92,33 @@ def to_json(example: TokenizedExample) -> dict:
         "input_ids": list(example.input_ids),
         "labels": list(example.labels),
         "tokens": example.tokens,
-        "kinds": list(example.kinds),
+        "kinds": list(example.kinds[: len(example.input_ids)]),
+        "spans": [list(span) for span in example.spans[: len(example.input_ids)]],
         "trained": example.trained,
         "cut": example.cut,
         "flags": list(example.flags),
     }
 
 
-def summary(examples: Sequence[TokenizedExample]) -> str:
-    """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47 %)"."""
-    tokens = sum(len(example.input_ids) for example in examples)
-    trained = sum(example.trained for example in examples)
-    noun = "example" if len(examples) == 1 else "examples"
+def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
+    """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
+    noun = "example" if examples == 1 else "examples"
     share = f" ({trained / tokens:.0%})" if tokens else ""
-    return f"{len(examples):,} {noun} · {tokens:,} tokens · {trained:,} trained{share}"
+    asked = f" · {held_out:,} held out" if held_out else ""
+    return f"{examples:,} {noun} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
 
 
 def flag_sentences(example: TokenizedExample) -> list[str]:
     """What is to be said of a row, the worst first."""
     return [f"{flag.replace('_', ' ')}: {FLAGS[flag]}" for flag in example.flags]
+
+
+def isolation_sentence(event: Isolation) -> str:
+    """How far one packed example reaches into the others, and which packing that was."""
+    how = {"bfd": "packed (bfd), each example by itself", "wrapped": "the control, wrapped into one text"}[
+        event.packing
+    ]
+    return (
+        f"{how}: exchanging every token of row {event.row} changed the log-probabilities of the {event.tokens} tokens "
+        f"of {event.examples} other {'example' if event.examples == 1 else 'examples'} by {event.change:.2g} nats at most"
+    )

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import __version__
+from .audit import Audit, errors
 from .config import DEFAULT_TEMPLATE, RunConfig
 from .errors import DataError, ModelError, SftdemoError, TrainingError, sentence
 from .events import Answer, Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
-from .examples import Example, Message, ParsedExamples, question_text, to_record
+from .examples import Example, Message, ParsedExamples, Problem, question_text, to_record
 from .models import (
     ModelSource,
     choose_device,
@@ -27,7 +28,7 @@ from .models import (
 )
 from .storage import written_whole
 from .templates import RenderedPrompt, get_template, render_prompt
-from .tokenization import FLAGS, TokenizedExample, tokenize_examples
+from .tokenization import FLAGS, MaskedExample, mask_examples
 
 RECORD = "run.json"  # marks a folder as one of ours
 EVENTS = "events.jsonl"
@@ -144,7 +145,7 @@ def answer(config: RunConfig, prompts: Sequence[str], template: str | None = Non
         tokenizer = load_tokenizer(source)
         known, shape = _way_of_asking(Path(config.model))
         asked = [typed_prompt(text, shape if template is None else "instruction") for text in prompts]
-        rendered = [render_prompt(example, get_template(template or known), tokenizer) for example in asked]
+        rendered = [render_prompt(example, get_template(template or known, "last"), tokenizer) for example in asked]
         model = load_model(source, device)
         yield _model_event(source, model, device)
         from .generation import generate
@@ -196,17 +197,34 @@ def _model_event(source: ModelSource, model, device) -> Model:
     )
 
 
-def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list[TokenizedExample], list[str]]:
-    """The examples that will be trained, and a sentence for each row that will not."""
+def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list[MaskedExample], list[str]]:
+    """The examples that will be trained, and a sentence for each row that will not.
+
+    Raises:
+        TrainingError: where nothing is left, or the audit finds an error and `config.anyway` is not set.
+    """
     if not data.train:
         reason = f" The first refused: {data.problems[0]}" if data.problems else ""
         raise DataError(f"there is no example to train on ({len(data.held_out)} held out).{reason}")
-    tokenized, problems = tokenize_examples(data.train, tokenizer, get_template(config.template), config.max_length)
-    left_out = [str(problem) for problem in (*data.problems, *problems)]
-    left_out += [f"row {example.row}: {FLAGS['nothing_trained']}" for example in tokenized if not example.trained]
-    examples = [example for example in tokenized if example.trained]
+    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    examples, left_out = [], [str(problem) for problem in data.problems]
+    template = get_template(config.template, config.turns)
+    for example, masked in zip(
+        data.train, mask_examples(data.train, tokenizer, template, config.max_length), strict=True
+    ):
+        if isinstance(masked, Problem):
+            left_out.append(str(masked))
+            continue
+        audit.add(example, masked)
+        if masked.trained:
+            examples.append(masked)
+        else:
+            left_out.append(f"row {example.row}: {FLAGS['nothing_trained']}")
     if not examples:
         raise TrainingError(f"no row has a token to train. {left_out[0]}")
+    found = errors(audit.findings())
+    if found and not config.anyway:
+        raise TrainingError(f"the audit found an error: {found[0]} Or train anyway (--anyway).")
     return examples, left_out
 
 
@@ -222,7 +240,7 @@ def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, 
 
 
 def _questions(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
-    template = get_template(config.template)
+    template = get_template(config.template, "last")
     asked = questions_asked(config, data)
     return [(text, render_prompt(example, template, tokenizer), kind) for text, example, kind in asked]
 

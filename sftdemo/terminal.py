@@ -9,8 +9,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from .audit import Audit, Finding
+from .boundary import Boundary, Remedy
+from .config import RunConfig
 from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
-from .rendering import flag_sentences, harmless, summary, view_tokens
+from .packing import Layout
+from .rendering import (
+    LAYOUT_NAMES,
+    ViewToken,
+    flag_sentences,
+    harmless,
+    isolation_sentence,
+    summary,
+    view_tokens,
+    visible,
+)
 from .tokenization import TokenizedExample
 
 # Two tones by turns show where one token ends and the next begins.
@@ -29,9 +42,9 @@ _KINDS = {
 }
 
 
-def print_mask(examples: Sequence[TokenizedExample], tokenizer, held_out: int) -> None:
+def print_rows(examples: Sequence[TokenizedExample], tokenizer) -> None:
     """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     for example in examples:
         untrained = len(example.input_ids) - example.trained
         console.rule(
@@ -40,21 +53,97 @@ def print_mask(examples: Sequence[TokenizedExample], tokenizer, held_out: int) -
         console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
         for sentence in flag_sentences(example):
             console.print(f"⚠ {sentence}", style="yellow")
+
+
+def print_totals(audit: Audit, held_out: int) -> None:
+    """The last lines below the rows."""
+    console = _console()
     console.rule(style="dim")
-    console.print(summary(examples) + (f" · {held_out} held out" if held_out else ""))
+    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    findings = len(audit.findings())
+    if findings:
+        console.print(f"{findings} {'finding' if findings == 1 else 'findings'}: --audit tells", style="yellow")
     legend = "[trained] prompt" if console.color_system is None else "on colour: trained · plain: prompt, label -100"
     console.print(legend, style="dim", markup=False)
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> None:
+    """What is wrong, where, why it matters and what to do, the worst first."""
+    console = _console()
+    for finding in findings:
+        sign, style = _SEVERITIES[finding.severity]
+        console.print(f"{sign} {finding.severity}: {finding.what}{finding.where}", style=style)
+        console.print(f"  {finding.why}", style="dim")
+        console.print(f"  → {finding.remedy}")
+    if not findings:
+        console.print("✓ nothing found", style="green")
+    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+
+
+def print_boundary(boundary: Boundary, tokenizer) -> None:
+    """Three rows of tokens under each other, aligned by their characters."""
+    console = _console()
+    console.rule(f"row {boundary.row}{' · a token merges' if boundary.merged else ''}", align="left")
+    rows = {"prompt alone": boundary.alone, "together": boundary.together, "used": boundary.used}
+    cuts = sorted({place for pieces in rows.values() for piece in pieces for place in (piece.begin, piece.end)})
+    edge = {place: index for index, place in enumerate(cuts)}
+    for name, pieces in rows.items():
+        line = Text(f"{name:>12} ", "dim")
+        for piece in pieces:
+            crosses = piece.begin < boundary.at < piece.end
+            trained = name == "used" and piece.begin >= boundary.at
+            style = "black on red" if crosses else "black on orange1" if trained else ""
+            text = visible(boundary.text[piece.begin : piece.end]) or "·"
+            line.append("|", "dim").append(text, style)
+            line.append(" " * (edge[piece.end] - edge[piece.begin] - 1), style)  # room for the edges it spans
+        console.print(line.append("|", "dim"))
+    console.print(boundary.sentence)
+
+
+def print_remedy(remedy: Remedy) -> None:
+    """What to end the template in."""
+    template = remedy.template.replace("\n", "\\n")
+    console = _console()
+    console.print(f"→ {remedy.merging} rows merge; with --template {template!r} {remedy.remaining}", markup=False)
+
+
+def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:
+    """How much of each layout's positions hold tokens."""
+    table = Table()
+    for name in ("layout", "rows", "positions", "tokens", "filled", "wasted", "lost"):
+        table.add_column(name, justify="left" if name == "layout" else "right")
+    for layout in layouts:
+        numbers = (len(layout.rows), layout.positions, layout.tokens)
+        wasted = f"{layout.wasted:,}"
+        name = LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length)
+        table.add_row(name, *[f"{n:,}" for n in numbers], f"{layout.fill:.0%}", wasted, f"{layout.lost:,}")
+    Console().print(table)
 
 
 def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
     text = Text()
     for index, token in enumerate(view_tokens(example, tokenizer)):
         shown = f"[{token.text}]" if brackets and token.trained else token.text
-        text.append(shown, _STYLES[token.kind][index % 2] if token.trained or token.kind != "completion" else "dim")
+        text.append(shown, _style(token)[index % 2])
         text.append("\n" * token.breaks)
     if example.cut:
         text.append(f" ✂ {example.cut} tokens cut off by max_length", "red")
     return text
+
+
+def _style(token: ViewToken) -> tuple[str, str]:
+    if token.cut:
+        return ("strike dim", "strike dim")
+    if token.trained:
+        return _STYLES["eos" if token.kind == "eos" else "completion"]
+    return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]
+
+
+_SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
 
 
 class Status:
@@ -140,6 +229,8 @@ class EventPrinter:
             case Answer():
                 self._line(event.prompt, "bold")
                 self._line(f"{event.answer}  ⟨{event.stop}⟩")
+            case Isolation():
+                self._line(isolation_sentence(event))
             case Saved():
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():

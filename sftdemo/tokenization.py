@@ -203,6 +203,33 @@ def _by_hand(mask: HandMask, spans: list[Span], eos: bool) -> list[bool]:
     return trained
 
 
+def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[int], trained: bool) -> HandMask:
+    """The mask of a row after some of its tokens (positions, from 0) were set to be trained or to be ignored.
+
+    `mask` is the one that the example carries; where the row does not use it, its usual mask is what is changed. The
+    tokens of one character are set together.
+    """
+    if mask is not None and "made_by_hand" in row.flags:
+        characters, eos = {place for span in mask.trained for place in range(*span)}, mask.eos
+    else:
+        usual = [label != IGNORE_INDEX for label in row.labels]
+        usual += [kind in ("completion", "eos") for kind in row.kinds[len(usual) :]]
+        chosen = (span for span, is_trained in zip(row.spans, usual, strict=True) if is_trained)
+        characters, eos = {place for span in chosen for place in range(*span)}, True
+    for index in tokens:
+        if not 0 <= index < len(row.spans):
+            continue
+        begin, end = row.spans[index]
+        if begin == end == len(row.text) and row.kinds[index] == "eos":
+            eos = trained
+            continue
+        while begin == end and index > 0:  # a later token of a character goes with its first
+            index -= 1
+            begin, end = row.spans[index]
+        characters = characters | set(range(begin, end)) if trained else characters - set(range(begin, end))
+    return HandMask.of(row.text, characters, eos)
+
+
 def _turn_tokens(turn: Span, row: Row) -> tuple[list[int], bool]:
     """The positions that an earlier assistant turn trains: its words, and the token that ends it, if there is one."""
     begin, end = turn

@@ -22,7 +22,7 @@ from .errors import TrainingError
 from .events import Prepared, Step
 from .models import uses_bf16
 from .packing import verify_batch
-from .tokenization import IGNORE_INDEX, TokenizedExample
+from .tokenization import IGNORE_INDEX, MaskedExample
 
 # Attention over a padding-free batch costs the square of all its tokens on a CPU: measured 2,051 tokens/s in one row of
 # 512 and 1,103 in one of 2,048, against 1,351 padded.
@@ -36,9 +36,9 @@ class MaskedTrainer(SFTTrainer):
     the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
     """
 
-    def __init__(self, *args, shown: Sequence[TokenizedExample], **kwargs):
+    def __init__(self, *args, shown: Sequence[MaskedExample], **kwargs):
         super().__init__(*args, **kwargs)
-        self._shown: Sequence[TokenizedExample] | None = shown
+        self._shown: Sequence[MaskedExample] | None = shown
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""
@@ -93,7 +93,7 @@ class _Reporter(TrainerCallback):
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[TokenizedExample],
+    examples: Sequence[MaskedExample],
     config: RunConfig,
     stop: Callable[[], bool],
     scratch: str,
@@ -186,7 +186,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> Mas
     return trainer
 
 
-def _prepared(trainer: MaskedTrainer, examples: Sequence[TokenizedExample], steps: int) -> Prepared:
+def _prepared(trainer: MaskedTrainer, examples: Sequence[MaskedExample], steps: int) -> Prepared:
     return Prepared(
         examples=len(examples),
         tokens=sum(len(example.input_ids) for example in examples),

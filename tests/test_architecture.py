@@ -20,13 +20,15 @@ FLOORS = [
     {"encoding"},
     {"rows"},
     {"tokenization"},
-    {"packing", "conversion", "estimate"},
+    {"packing", "boundary", "conversion", "estimate"},
+    {"audit"},
     {"models"},
     {"generation", "training"},
     {"runs"},
-    {"samples", "jobs", "rendering"},
+    {"samples", "jobs", "rendering", "isolation"},
     {"terminal"},
-    {"cli", "ui"},
+    {"commands", "ui"},
+    {"cli"},
     {"__main__", "app"},
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

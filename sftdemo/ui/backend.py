@@ -15,6 +15,7 @@ from ..config import RunConfig
 from ..errors import ModelError
 from ..events import Event, Failed, Phase
 from ..examples import ParsedExamples
+from ..isolation import prove
 from ..jobs import Job, Jobs, warm
 from ..models import ModelSource, choose_device, describe_device, effective_max_length, find_local, load_tokenizer
 from ..runs import fetch, load_events, run
@@ -118,6 +119,18 @@ class Backend:
         """Asks a run to end after its step. (A run on a lent GPU ends with its page's stream.)"""
         if (job := self._runs.get(run_id)) is not None:
             job.stop()
+
+    def prove(self, config: RunConfig, data: ParsedExamples) -> Iterator[Event]:
+        """That packed examples do not see each other, event by event; in a child process, while no run is under way.
+
+        Raises:
+            BusyError: while a run or another proof is under way.
+        """
+        seen = 0
+        job = self._runs.start(secrets.token_hex(8), prove, config, data)
+        for events in job.watch():
+            yield from events[seen:]
+            seen = len(events)
 
     def archive(self, folder: Path) -> Path:
         """A run's folder as a zip, in the temporary folder, from where Gradio may serve it."""

@@ -12,6 +12,7 @@ from ..config import DEFAULT_MODEL, DEVICES, RunConfig
 from ..errors import ConfigError
 from ..samples import SAMPLES
 from ..templates import CHAT, NAMED_TEMPLATES
+from .widgets import progress, progress_widget
 
 MODELS = (
     DEFAULT_MODEL,
@@ -40,7 +41,9 @@ class Controls:
     template: gr.Radio
     custom: gr.Textbox
     max_length: gr.Number
+    turns: gr.Radio
     prompts: gr.Textbox
+    anyway: gr.Checkbox
     method: gr.Radio
     steps: gr.Number
     learning_rate: gr.Textbox
@@ -64,6 +67,7 @@ class Controls:
         config = RunConfig(
             model=values[self.model] or "",
             template=values[self.custom] if template == CUSTOM else template,
+            turns=values[self.turns],
             max_length=_whole("max length", values[self.max_length]),
             steps=_whole("steps", values[self.steps]),
             learning_rate=_rate(values[self.learning_rate]),
@@ -75,10 +79,40 @@ class Controls:
             device=values[self.device],
             max_new_tokens=_whole("answer length", values[self.max_new_tokens]),
             prompts=tuple(line.strip() for line in (values[self.prompts] or "").splitlines() if line.strip()),
+            anyway=bool(values[self.anyway]),
         )
         if is_public():
             _check_public(config)
         return config
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a visit keeps beside the inputs: the long file that was opened, the masks made by hand, the page of rows
+    that is shown, the row whose token was chosen last."""
+
+    opened: gr.State
+    masks: gr.State
+    page: gr.State
+    picked: gr.State
+
+    def all(self) -> list:
+        return list(vars(self).values())
+
+
+def session() -> Session:
+    return Session(gr.State(None), gr.State({}), gr.State(0), gr.State(0))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where examples come from: the samples, an upload, and the card that stands for an opened long file."""
+
+    sample: gr.Dropdown
+    upload: gr.UploadButton
+    card: gr.Group
+    status: gr.HTML
+    close: gr.Button
 
 
 def _whole(name: str, value: float | None) -> int:
@@ -109,8 +143,8 @@ def _check_public(config: RunConfig) -> None:
         raise ConfigError(f"there are {len(config.prompts)} prompts to compare; this public page allows 16.")
 
 
-def example_inputs() -> tuple[gr.Dropdown, gr.UploadButton, gr.Textbox]:
-    """The sample menu, the upload, and the text of the examples."""
+def example_inputs() -> tuple[Sources, gr.Textbox]:
+    """Where the examples come from, and their text."""
     with gr.Row(equal_height=True):
         sample = gr.Dropdown(
             [(sample.title, sample.name) for sample in SAMPLES],
@@ -130,11 +164,14 @@ def example_inputs() -> tuple[gr.Dropdown, gr.UploadButton, gr.Textbox]:
         elem_id="examples",
         elem_classes="examples",
     )
-    return sample, upload, examples
+    with gr.Group(visible=False, elem_id="opened") as card:
+        status = progress_widget("opened-status", progress("idle", ""))
+        close = gr.Button("Close the file, back to the text", size="sm", elem_id="close-file")
+    return Sources(sample, upload, card, status, close), examples
 
 
 def mask_settings() -> tuple:
-    """Model, template and max length, in a closed accordion."""
+    """Model, template, max length and turns, in a closed accordion."""
     with gr.Accordion("Model, prompt template, max length", open=False):
         model = gr.Dropdown(
             list(MODELS),
@@ -161,8 +198,14 @@ def mask_settings() -> tuple:
         max_length = gr.Number(
             RunConfig().max_length, label="Max length, tokens a row", precision=0, elem_id="max-length"
         )
+        turns = gr.Radio(
+            [("every assistant turn", "all"), ("only the last", "last")],
+            value="all",
+            label="In conversations (messages), train",
+            elem_id="turns",
+        )
     template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, api_visibility="private")
-    return model, template, custom, max_length
+    return model, template, custom, max_length, turns
 
 
 def training_settings() -> tuple:

@@ -12,9 +12,21 @@ import gradio as gr
 from ..config import DEFAULT_MODEL
 from ..errors import ConfigError, SftdemoError
 from .backend import Backend
-from .controls import Controls, example_inputs, mask_settings, training_settings
-from .handlers import Handlers, Outputs
-from .widgets import STATIC, asked_widget, compare_widget, mask_widget, progress, progress_widget
+from .controls import Controls, example_inputs, mask_settings, session, training_settings
+from .laboratory import LaboratoryHandlers, laboratory
+from .masking import MaskHandlers, MaskOutputs
+from .running import RunHandlers, RunOutputs
+from .widgets import (
+    STATIC,
+    asked_widget,
+    audit_widget,
+    compare_widget,
+    mask_widget,
+    progress,
+    progress_widget,
+    totals_widget,
+)
+from .workspace import Desk
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself; importing torch takes all of a core
@@ -31,20 +43,24 @@ _LEGEND = """<div class="widget"><div class="legend">
 
 def build(backend: Backend | None = None) -> gr.Blocks:
     """The page, not yet served."""
-    handlers = Handlers(backend or Backend())
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
         run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
+        kept = session()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
-                sample, upload, examples = example_inputs()
-                model, template, custom, max_length = mask_settings()
+                sources, examples = example_inputs()
+                model, template, custom, max_length, turns = mask_settings()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
+                totals = totals_widget()
                 mask = mask_widget()
+                export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
+        audit = audit_widget()
+        lab = laboratory()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
         prompts = gr.Textbox(
             label="Your own prompts to compare, one a line",
@@ -54,6 +70,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_id="prompts",
         )
         asked = asked_widget()
+        anyway = gr.Checkbox(
+            False, label="Train anyway, in spite of the errors that the audit found", visible=False, elem_id="anyway"
+        )
         with gr.Row():
             train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
             stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
@@ -82,9 +101,12 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_id="command",
             elem_classes="command",
         )
-        controls = Controls(examples, model, template, custom, max_length, prompts, *settings)
-        outputs = Outputs(model_status, mask, asked, train, stop, run_status, curve, compare, download, command, run_id)
-        handlers.wire(page, controls, outputs, sample, upload)
+        controls = Controls(examples, model, template, custom, max_length, turns, prompts, anyway, *settings)
+        desk = Desk(backend or Backend(), controls, kept)
+        masked = MaskOutputs(model_status, mask, totals, audit, asked, export, train, anyway, command)
+        MaskHandlers(desk).wire(page, sources, masked)
+        LaboratoryHandlers(desk).wire(lab, mask)
+        RunHandlers(desk).wire(page, RunOutputs(train, stop, run_status, curve, compare, download, command, run_id))
     page.queue(max_size=32)
     return page
 

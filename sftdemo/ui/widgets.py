@@ -11,14 +11,20 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..audit import Audit, Finding
+from ..boundary import Boundary, Remedy
+from ..config import RunConfig
 from ..events import Before, Comparison
 from ..examples import Example, ParsedExamples, Problem
-from ..rendering import flag_sentences, summary, view_tokens
+from ..packing import Layout
+from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, summary, view_tokens, visible
 from ..tokenization import TokenizedExample
 
 STATIC = Path(__file__).parent / "static"
-ROWS_DRAWN = 50
-_SHORT = {"special": "s", "template": "t", "prompt": "p", "completion": "c", "eos": "e"}
+MESSAGES_DRAWN = 50
+CUT_TOKENS_DRAWN = 200
+BARS_DRAWN = 24
+_KINDS = {kind: index for index, kind in enumerate(SAYS)}  # in the order of KINDS in helpers.js
 
 
 def _widget(name: str, value: str) -> gr.HTML:
@@ -27,7 +33,30 @@ def _widget(name: str, value: str) -> gr.HTML:
 
 
 def mask_widget() -> gr.HTML:
+    """The rows of tokens. Events: `pick`, `turn` (a page), `toggle` and `reset` (a mask made by hand)."""
     return _widget("mask", mask_message("Getting the model ready…", waiting=True))
+
+
+def totals_widget() -> gr.HTML:
+    return _widget("totals", totals(None, 0))
+
+
+def audit_widget() -> gr.HTML:
+    """The findings. Event: `goto` (a row)."""
+    return _widget("audit", audit_findings([], ""))
+
+
+def boundary_widget() -> gr.HTML:
+    """Event: `mend` (a template)."""
+    return _widget("boundary", boundary_message("Pick a token: the boundary of its row is looked at here."))
+
+
+def packing_widget() -> gr.HTML:
+    return _widget("packing", packing_message(""))
+
+
+def versus_widget() -> gr.HTML:
+    return _widget("versus", versus([], "Choose another model or template, and see the same row both ways."))
 
 
 def progress_widget(elem_id: str, value: str) -> gr.HTML:
@@ -44,49 +73,156 @@ def compare_widget() -> gr.HTML:
     return _widget("compare", comparison([], "The answers appear here, side by side, when a training is done."))
 
 
-def mask_message(message: str, waiting: bool = False, problems: Sequence[str] = ()) -> str:
+def mask_message(message: str, waiting: bool = False) -> str:
     """A mask view without rows."""
-    return _json(rows=[], more=0, problems=list(problems), notes=[], summary="", message=message, waiting=waiting)
+    return _json(_no_rows | {"message": message, "waiting": waiting})
+
+
+_no_rows = {
+    "rows": [],
+    "first": 0,
+    "total": 0,
+    "page": 0,
+    "pages": 0,
+    "problems": [],
+    "notes": [],
+    "message": "",
+    "waiting": False,
+    "focus": None,
+}
 
 
 def mask_rows(
-    examples: Sequence[TokenizedExample], data: ParsedExamples, problems: Sequence[Problem], tokenizer
+    examples: Sequence[TokenizedExample],
+    data: ParsedExamples,
+    problems: Sequence[Problem],
+    tokenizer,
+    pages: Sequence[int],
+    page: int,
+    focus: int | None = None,
 ) -> str:
-    """The first `ROWS_DRAWN` examples as tokens, the totals of all, and what was refused."""
-    rows = [
+    """A page of examples as tokens, what was refused, and the row to bring into view, if any. `pages` are the indices
+    of the pages' first examples."""
+    return _json(
+        _no_rows
+        | {
+            "rows": [_card(example, tokenizer) for example in examples],
+            "first": pages[page] if pages else 0,
+            "total": len(data.train),
+            "page": page,
+            "pages": len(pages),
+            "problems": [str(problem) for problem in (*data.problems, *problems)][:MESSAGES_DRAWN],
+            "notes": list(data.notes)[:MESSAGES_DRAWN],
+            "message": "" if examples else "No example to train on yet.",
+            "focus": focus,
+        }
+    )
+
+
+def _card(example: TokenizedExample, tokenizer) -> dict:
+    drawn = len(example.input_ids) + CUT_TOKENS_DRAWN
+    return {
+        "row": example.row,
+        "prompt": len(example.input_ids) - example.trained,
+        "trained": example.trained,
+        "cut": example.cut,
+        "more": max(0, example.cut - CUT_TOKENS_DRAWN),
+        "hand": "made_by_hand" in example.flags,
+        "flags": flag_sentences(example),
+        "tokens": _tokens(example, tokenizer)[:drawn],
+    }
+
+
+def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
+    """For helpers.js: text, kind, id, bits (1 trained, 2 cut off), newlines after it."""
+    return [
+        [token.text, _KINDS[token.kind], token.id, token.trained + 2 * token.cut, token.breaks]
+        for token in view_tokens(example, tokenizer)
+    ]
+
+
+def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:
+    """The numbers of all rows, and while they are being counted how far that is."""
+    words = summary(audit.examples, audit.tokens, audit.trained, held_out) if audit and audit.examples else ""
+    return _json({"summary": words, "fraction": fraction})
+
+
+def audit_findings(findings: Sequence[Finding], message: str) -> str:
+    """What the audit has to say."""
+    return _json({"findings": [finding.to_dict() for finding in findings], "message": message})
+
+
+def boundary_message(message: str) -> str:
+    """A boundary view without tokens."""
+    return _json({"lanes": [], "at": 0, "merged": False, "message": message, "remedy": None})
+
+
+def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
+    """The three ways to cut a text into tokens, to be drawn under each other."""
+    lanes = []
+    for name, pieces in (("alone", boundary.alone), ("together", boundary.together), ("used", boundary.used)):
+        drawn = [
+            (visible(boundary.text[piece.begin : piece.end]), *vars(piece).values(), piece.begin >= boundary.at)
+            for piece in pieces
+            if piece.begin < piece.end
+        ]
+        lanes.append((name, drawn))
+    found = {"lanes": lanes, "at": boundary.at, "merged": boundary.merged}
+    words = f"Row {boundary.row}. {boundary.sentence}"
+    return _json(found | {"message": words, "remedy": remedy and vars(remedy)})
+
+
+def packing_message(message: str) -> str:
+    """A packing view without rows."""
+    return _json({"layouts": [], "message": message})
+
+
+def packing_rows(layouts: Sequence[Layout], audit: Audit, config: RunConfig) -> str:
+    """Layouts of the audited rows, as rows of blocks."""
+    message = (
+        "Each colour is an example, its trained part darker; hatched is padding. The trainer draws the rows in another "
+        "order each epoch."
+    )
+    return _json({"layouts": [_layout(layout, audit, config) for layout in layouts], "message": message})
+
+
+def _layout(layout: Layout, audit: Audit, config: RunConfig) -> dict:
+    lost = f" · {layout.lost:,} tokens cut off" if layout.lost else ""
+    figure = f"{layout.positions:,} positions, {layout.fill:.0%} filled · {layout.wasted:,} wasted{lost}"
+    drawn = [
         {
-            "row": example.row,
-            "prompt": len(example.input_ids) - example.trained,
-            "trained": example.trained,
-            "cut": example.cut,
-            "flags": flag_sentences(example),
-            "tokens": [
-                [token.text, _SHORT[token.kind], token.id, token.trained, token.breaks]
-                for token in view_tokens(example, tokenizer)
+            "width": width,
+            "blocks": [
+                [b.example, audit.rows[b.example], b.length, min(audit.trained_tokens[b.example], b.length)]
+                for b in blocks
             ],
         }
-        for example in examples[:ROWS_DRAWN]
+        for blocks, width in zip(layout.rows[:BARS_DRAWN], layout.widths[:BARS_DRAWN], strict=True)
     ]
-    held_out = f" · {len(data.held_out)} held out" if data.held_out else ""
-    return _json(
-        rows=rows,
-        more=max(0, len(examples) - ROWS_DRAWN),
-        problems=[str(problem) for problem in (*data.problems, *problems)][:ROWS_DRAWN],
-        notes=list(data.notes)[:ROWS_DRAWN],
-        summary=summary(examples) + held_out if examples else "",
-        message="" if examples else "No example to train on yet.",
-        waiting=False,
-    )
+    return {
+        "name": layout.name,
+        "title": LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length),
+        "figure": figure,
+        "wasted": layout.wasted,
+        "rows": drawn,
+        "more": max(0, len(layout.rows) - BARS_DRAWN),
+    }
+
+
+def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
+    """The same example in several columns: (title, example, tokenizer)."""
+    drawn = [{"title": title} | _card(example, tokenizer) for title, example, tokenizer in columns]
+    return _json({"columns": drawn, "message": message, "failed": failed})
 
 
 def progress(state: str, title: str, detail: str = "", fraction: float | None = None, notes: Sequence[str] = ()) -> str:
     """A line of status with a bar. `state` is "idle", "working", "done" or "failed"."""
-    return _json(state=state, title=title, detail=detail, fraction=fraction, notes=list(notes))
+    return _json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
 
 
 def comparison(rows: Sequence[Comparison | Before], message: str) -> str:
     """Prompts with their answers before and, once they are known, after."""
-    return _json(rows=[_pair(row) for row in rows], message=message)
+    return _json({"rows": [_pair(row) for row in rows], "message": message})
 
 
 def _pair(row: Comparison | Before) -> dict:
@@ -98,8 +234,8 @@ def _pair(row: Comparison | Before) -> dict:
 
 def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
     """The prompts that will be answered before and after, as `runs.questions_asked` gives them."""
-    return _json(questions=[{"text": text, "source": source} for text, _, source in questions])
+    return _json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
 
 
-def _json(**fields: object) -> str:
-    return json.dumps(fields, ensure_ascii=False)
+def _json(fields: dict) -> str:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

@@ -9,3 +9,34 @@ const value = () => {
   try { return JSON.parse(props.value || "null"); } catch (error) { return null; }
 };
 const root = () => element.querySelector(".widget");
+
+// A token is [text, kind, id, bits, breaks]; its kind says which of these it is.
+const KINDS = ["special", "template", "instruction", "input", "prompt", "system", "user", "assistant", "tool",
+  "completion", "eos"];
+const OWN_LOOK = new Set(["special", "template", "eos"]);
+const TRAINED = 1, CUT = 2;
+
+const lookOf = ([, kind, , bits]) => {
+  const name = KINDS[kind];
+  if (bits & TRAINED) return name === "eos" ? "token eos trained" : "token completion trained";
+  return "token " + (OWN_LOOK.has(name) ? name : "prompt") + (bits & CUT ? " cut" : "");
+};
+const isRest = ([text, kind]) => !text && KINDS[kind] !== "special" && KINDS[kind] !== "eos";
+
+// The tokens of a row as nodes; whitespace signs are set apart, so that they can be drawn pale.
+const tokenNodes = (tokens) => {
+  const nodes = [];
+  tokens.forEach((token, index) => {
+    const rest = isRest(token);
+    const node = h("span", lookOf(token) + (rest ? " rest" : "") +
+      (index + 1 < tokens.length && isRest(tokens[index + 1]) ? " goes-on" : ""));
+    const text = token[0];
+    if (/[␣↵⇥]/.test(text)) {
+      for (const part of text.split(/([␣↵⇥]+)/)) if (part) node.append(/[␣↵⇥]/.test(part) ? h("i", "space", part) : part);
+    } else node.textContent = text;
+    node.dataset.index = index;
+    nodes.push(node);
+    for (let i = 0; i < token[4]; i += 1) nodes.push(h("br"));
+  });
+  return nodes;
+};

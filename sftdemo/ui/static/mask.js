@@ -1,48 +1,253 @@
-const KINDS = { s: "special", t: "template", p: "prompt", c: "completion", e: "eos" };
 const SAYS = {
-  special: "special token, not trained",
-  template: "template, not trained",
-  prompt: "prompt, not trained",
-  completion: "completion, trained",
-  eos: "end of sequence, trained: the model learns to stop here",
+  special: "special token of the template", template: "template", instruction: "instruction", input: "input",
+  prompt: "prompt", system: "system turn", user: "user turn", assistant: "earlier assistant turn", tool: "tool turn",
+  completion: "completion", eos: "EOS, the end of the answer",
+};
+let data = null;      // what is drawn
+let cards = [];       // {key, node, row}: a row that did not change keeps its node
+let editing = false;  // whether a click changes the mask
+let paint = null;     // {card, to, chosen}: tokens being painted
+let pinned = null;    // {card, index}: the token in the inspector, kept until another one is chosen
+
+const shown = (token, tokens, index) => {
+  if (!isRest(token)) return token[0] || "(nothing)";
+  let head = index;
+  while (head > 0 && isRest(tokens[head])) head -= 1;
+  return `part ${index - head + 1} of ${tokens[head][0]}`;
 };
 
-const token = ([text, kind, id, trained, breaks]) => {
-  const name = KINDS[kind];
-  const node = h("span", "token " + name + (trained ? " trained" : "") + (text ? "" : " rest"));
-  for (const part of text.split(/([␣↵⇥]+)/)) if (part) node.append(/[␣↵⇥]/.test(part) ? h("i", "space", part) : part);
-  const says = trained || (kind !== "c" && kind !== "e") ? SAYS[name] : "completion, not trained: nothing predicts it";
-  node.title = `${text || "(rest of the character before)"} · id ${id} · label ${trained ? id : "-100"} · ${says}`;
-  return [node, ...Array.from({ length: breaks }, () => h("br"))];
+// Everything there is to say of a token, as [name, text] pairs; read out to those who do not see the page.
+const explain = ({ row }, index) => {
+  const { tokens } = row;
+  const token = tokens[index];
+  const [, kind, id, bits] = token;
+  const kept = tokens.filter((each) => !(each[3] & CUT)).length;
+  const trained = bits & TRAINED;
+  const facts = [
+    ["token", shown(token, tokens, index)], ["id", String(id)], ["position", `${index} of ${kept}`],
+    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : "−100: not trained"],
+  ];
+  if (bits & CUT) {
+    facts[2][1] = `${index}, cut off by max length`;
+    facts[4][1] = "none: the trainer never sees it";
+    return { facts, shift: "Max length cut this token off." };
+  }
+  if (index + 1 >= kept) return { facts, shift: "Nothing follows it, so it predicts nothing." };
+  const next = tokens[index + 1];
+  const name = `‘${shown(next, tokens, index + 1)}’`;
+  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : "does not count"}.`;
+  if (!trained && next[3] & TRAINED) shift += " Here a trained part begins: the last token before it predicts its first.";
+  return { facts, shift };
 };
 
-const card = (row) => {
-  const node = h("section", "row");
+const inspect = (card, index, focus) => {
+  for (const old of root().querySelectorAll(".chosen, .predicted")) old.classList.remove("chosen", "predicted");
+  const node = card.at(index);
+  if (!node) return;
+  const { facts, shift } = explain(card, index);
+  const next = card.row.tokens[index + 1];
+  node.classList.add("chosen");
+  if (next && !(next[3] & CUT)) card.at(index + 1)?.classList.add("predicted");
+  node.setAttribute("aria-label", facts.map(([name, text]) => `${name} ${text}`).join(", ") + ". " + shift);
+  const list = h("dl");
+  for (const [name, text] of facts) {
+    const pair = h("div", name);
+    pair.append(h("dt", "", name), h("dd", "", text));
+    list.append(pair);
+  }
+  root().querySelector(".inspector").replaceChildren(list, h("p", "shift", shift));
+  if (focus) {
+    for (const old of root().querySelectorAll('.token[tabindex="0"]')) old.tabIndex = -1;
+    node.tabIndex = 0;
+    node.focus({ preventScroll: true });
+    node.scrollIntoView({ block: "nearest" });
+  }
+};
+
+const makeCard = (row) => {
+  const node = h("section", "row" + (row.hand ? " by-hand" : ""));
   const head = h("header");
-  head.append(h("span", "number", `row ${row.row}`), h("span", "count", `${row.prompt} prompt`),
+  head.append(h("span", "number", `row ${row.row}`), h("span", "count", `${row.prompt} not trained`),
     h("span", "count trained-count", `${row.trained} trained`));
+  if (row.hand) {
+    const usual = h("button", "usual", "back to the usual mask");
+    usual.type = "button";
+    usual.onclick = () => trigger("reset", { row: row.row });
+    head.append(h("span", "hand", "✎ by hand"), usual);
+  }
   const body = h("div", "tokens");
-  body.append(...row.tokens.flatMap(token));
-  if (row.cut) body.append(h("span", "cut", `✂ ${row.cut} more tokens cut off by max length`));
+  body.setAttribute("role", "listbox");
+  body.setAttribute("aria-multiselectable", "true");
+  body.setAttribute("aria-label", `row ${row.row}: ${row.prompt} tokens not trained, ${row.trained} trained. Arrow keys go from token to token.`);
+  const nodes = tokenNodes(row.tokens);
+  for (const token of nodes) if (token.dataset.index) {
+    token.setAttribute("role", "option");
+    token.setAttribute("aria-selected", String(token.classList.contains("trained")));
+  }
+  const tokens = nodes.filter((token) => token.dataset.index);
+  if (tokens[0]) tokens[0].tabIndex = 0;
+  body.append(...nodes);
+  if (row.cut) body.append(h("span", "cut-note", row.more ? `✂ and ${row.more} more` : `✂ ${row.cut} cut off by max length`));
   node.append(head, body);
   for (const flag of row.flags) node.append(h("p", "flag", "⚠ " + flag));
-  return node;
+  const card = { key: JSON.stringify(row), node, row, at: (index) => tokens[index] };
+  node.card = card;
+  return card;
+};
+
+const cardOf = (target) => target.closest?.(".row")?.card;
+const indexOf = (target) => {
+  const node = target.closest?.(".token");
+  return node && node.dataset.index !== undefined ? Number(node.dataset.index) : null;
+};
+
+const setTrained = (card, index, to) => {
+  const token = card.row.tokens[index];
+  if (token[3] & CUT || index === 0 || Boolean(token[3] & TRAINED) === to) return;
+  token[3] ^= TRAINED;
+  const node = card.at(index);
+  node.className = lookOf(token) + " chosen" + (isRest(token) ? " rest" : "");
+  node.setAttribute("aria-selected", String(to));
+};
+
+const toggle = (card, indices, to) => {
+  for (const index of indices) setTrained(card, index, to);
+  card.key = "";  // what comes back is drawn anew
+  trigger("toggle", { row: card.row.row, tokens: indices, trained: to });
+};
+
+const onKey = (event) => {
+  const card = cardOf(event.target), index = indexOf(event.target);
+  if (!card || index === null) return;
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const last = card.row.tokens.length - 1;
+  if (step) inspect(card, Math.min(last, Math.max(0, index + step)), true);
+  else if (event.key === "Home") inspect(card, 0, true);
+  else if (event.key === "End") inspect(card, last, true);
+  else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    const other = cards[cards.indexOf(card) + (event.key === "ArrowDown" ? 1 : -1)];
+    if (other) inspect(other, Math.min(index, other.row.tokens.length - 1), true);
+  } else if (event.key === " " || event.key === "Enter") {
+    if (editing) {
+      toggle(card, [index], !(card.row.tokens[index][3] & TRAINED));
+      inspect(card, index, false);
+    }
+  } else return;
+  event.preventDefault();
+};
+
+const makeFrame = () => {
+  const frame = h("div", "frame");
+  const tools = h("div", "tools");
+  const edit = h("button", "edit", "✎ Edit the mask");
+  edit.type = "button";
+  edit.setAttribute("aria-pressed", "false");
+  edit.onclick = () => {
+    editing = !editing;
+    edit.setAttribute("aria-pressed", String(editing));
+    rows.classList.toggle("editing", editing);
+    hint.textContent = editing ? "Click or drag over tokens to train or ignore them." : "";
+  };
+  const hint = h("span", "hint");
+  const pager = h("nav", "pager");
+  tools.append(edit, hint, pager);
+  const above = h("div", "above");
+  const rows = h("div", "rows");
+  const inspector = h("div", "inspector");
+  inspector.setAttribute("aria-live", "off");  // the focused token's label says the same
+  inspector.append(h("p", "note", "Point at a token, tap it, or walk with the arrow keys: its id, label and what it predicts stand here."));
+
+  rows.addEventListener("pointerover", (event) => {
+    const card = cardOf(event.target), index = indexOf(event.target);
+    if (!card || index === null) return;
+    if (paint && paint.card === card) {
+      if (!paint.chosen.includes(index)) paint.chosen.push(index);
+      setTrained(card, index, paint.to);
+    }
+    if (event.pointerType === "mouse") inspect(card, index, false);
+  });
+  rows.addEventListener("pointerout", () => { if (pinned && cards.includes(pinned.card)) inspect(pinned.card, pinned.index, false); });
+  rows.addEventListener("pointerdown", (event) => {
+    const card = cardOf(event.target), index = indexOf(event.target);
+    if (!card || index === null) return;
+    pinned = { card, index };
+    inspect(card, index, event.pointerType !== "mouse" || !editing);
+    trigger("pick", { row: card.row.row });
+    if (!editing) return;
+    event.preventDefault();
+    paint = { card, to: !(card.row.tokens[index][3] & TRAINED), chosen: [index] };
+    setTrained(card, index, paint.to);
+  });
+  rows.addEventListener("focusin", (event) => {
+    const card = cardOf(event.target), index = indexOf(event.target);
+    if (card && index !== null) inspect(card, index, false);
+  });
+  rows.addEventListener("keydown", onKey);
+  frame.append(tools, above, rows, inspector);
+  root().replaceChildren(frame);
+  cards = [];
+};
+window.addEventListener("pointerup", () => {
+  if (paint) toggle(paint.card, paint.chosen, paint.to);
+  paint = null;
+});
+
+const drawPager = (pager) => {
+  pager.replaceChildren();
+  if (data.pages < 2) return;
+  const step = (text, label, page) => {
+    const button = h("button", "", text);
+    button.type = "button";
+    button.setAttribute("aria-label", label);
+    button.disabled = page < 0 || page >= data.pages;
+    button.onclick = () => trigger("turn", { page });
+    return button;
+  };
+  const end = Math.min(data.total, data.first + data.rows.length);
+  pager.append(step("«", "first page", data.page ? 0 : -1), step("‹", "page before", data.page - 1),
+    h("span", "", `${(data.first + 1).toLocaleString("en")}–${end.toLocaleString("en")} of ${data.total.toLocaleString("en")}`),
+    step("›", "next page", data.page + 1), step("»", "last page", data.page + 1 < data.pages ? data.pages - 1 : -1));
 };
 
 const draw = () => {
-  const data = value();
-  const place = root();
-  if (!data || !place) return;
-  const parts = [];
-  if (data.summary) parts.push(h("p", "summary", data.summary));
-  for (const problem of data.problems) parts.push(h("p", "problem", "✗ " + problem));
-  for (const note of data.notes) parts.push(h("p", "note", note));
-  if (data.message) parts.push(h("p", data.waiting ? "message waiting" : "message", data.message));
-  const rows = h("div", "rows");
-  rows.append(...data.rows.map(card));
-  parts.push(rows);
-  if (data.more) parts.push(h("p", "note", `and ${data.more} more rows, not drawn here but trained as well`));
-  place.replaceChildren(...parts);
+  data = value();
+  if (!data || !root()) return;
+  if (!root().querySelector(".frame")) makeFrame();
+  const frame = root().querySelector(".frame");
+  frame.classList.toggle("empty", !data.rows.length);
+  const above = [];
+  for (const problem of data.problems) above.push(h("p", "problem", "✗ " + problem));
+  for (const note of data.notes) above.push(h("p", "note", note));
+  if (data.message) above.push(h("p", data.waiting ? "message waiting" : "message", data.message));
+  frame.querySelector(".above").replaceChildren(...above);
+  drawPager(frame.querySelector(".pager"));
+  const known = new Map(cards.map((card) => [card.key, card]));
+  const before = cards;
+  cards = data.rows.map((row) => {
+    const key = JSON.stringify(row), same = known.get(key);
+    known.delete(key);
+    return same || makeCard(row);
+  });
+  const rows = frame.querySelector(".rows");
+  if (cards.length !== before.length || cards.some((card, index) => card !== before[index])) {
+    rows.replaceChildren(...cards.map((card) => card.node));
+  }
+  if (pinned && !cards.includes(pinned.card)) {
+    const again = cards.find((card) => card.row.row === pinned.card.row.row);
+    pinned = again ? { card: again, index: Math.min(pinned.index, again.row.tokens.length - 1) } : null;
+    if (again && again.at(pinned.index)) inspect(again, pinned.index, false);
+  }
+  if (data.focus !== null) {
+    const card = cards.find((each) => each.row.row === data.focus);
+    if (card) {
+      card.node.scrollIntoView({ block: "center" });
+      card.node.classList.remove("flash");
+      void card.node.offsetWidth;  // so that the animation runs again
+      card.node.classList.add("flash");
+      pinned = { card, index: 0 };
+      inspect(card, 0, true);
+    }
+  }
 };
 watch("value", draw);
 draw();

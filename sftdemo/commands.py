@@ -1,0 +1,259 @@
+"""What each command of the command line does. Prints results on stdout, and what is said of them on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from .config import RunConfig
+from .errors import DataError
+from .events import Event, Failed, Phase
+from .examples import ParsedExamples, Problem, read_examples
+
+if TYPE_CHECKING:
+    from .templates import Template
+
+
+def _unescaped(text: str) -> str:
+    """A custom template as typed in a shell, where \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
+
+
+def _read(path: str) -> ParsedExamples:
+    data = read_examples(path)
+    _refuse(data.problems)
+    for note in data.notes:
+        print(f"sftdemo: {note}", file=sys.stderr)
+    return data
+
+
+def mask(options: argparse.Namespace) -> int:
+    """Shows the tokens with their labels, or one of the views on them."""
+    from .environment import settle
+    from .models import effective_max_length, load_tokenizer, located
+    from .templates import get_template
+
+    config = RunConfig(
+        model=options.model,
+        template=_unescaped(options.template),
+        turns=options.turns,
+        max_length=options.max_length,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+    template = get_template(config.template, config.turns)
+    data = _chosen(_read(options.data), options.rows)
+    source = _follow(located(config.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    config = replace(config, max_length=effective_max_length(config.max_length, source))
+    failed = 0
+    if options.audit or options.packing:
+        failed = _look_over(data, tokenizer, template, config, options)
+    if options.boundary:
+        _show_boundaries(data, tokenizer, template, options.json)
+    if options.prove:
+        from .isolation import prove
+
+        failed |= _print_events(prove(config, data), options.json)
+    if not (options.audit or options.packing or options.boundary or options.prove):
+        _show_tokens(data, tokenizer, template, config.max_length, options.json)
+    return failed
+
+
+def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
+    if rows is None:
+        return data
+    missing = set(rows) - {example.row for example in data.train}
+    if missing:
+        raise DataError(f"there is no row {min(missing)} to train on; rows are counted from 0.")
+    return replace(data, train=tuple(example for example in data.train if example.row in rows))
+
+
+def _show_tokens(data: ParsedExamples, tokenizer, template: Template, max_length: int, as_json: bool) -> None:
+    from .audit import Audit
+    from .rendering import to_json
+    from .terminal import print_rows, print_totals
+    from .tokenization import CHUNK, tokenize_examples
+
+    audit = Audit(RunConfig().batch_size, max_length, data.held_out)
+    for begin in range(0, len(data.train), CHUNK):
+        chunk = data.train[begin : begin + CHUNK]
+        examples, problems = tokenize_examples(chunk, tokenizer, template, max_length)
+        _refuse(problems)
+        by_row = {example.row: example for example in chunk}
+        for example in examples:
+            audit.add(by_row[example.row], example)
+            if as_json:
+                print(json.dumps(to_json(example), ensure_ascii=False))
+        if not as_json:
+            print_rows(examples, tokenizer)
+    if not audit.examples:
+        raise DataError("there is no row to show.")
+    if not as_json:
+        print_totals(audit, len(data.held_out))
+
+
+def _look_over(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, options) -> int:
+    """The audit, or how the rows are packed, or both; 1 where the audit finds an error."""
+    from .audit import Audit, errors
+    from .packing import layouts
+    from .terminal import Status, print_audit, print_layouts
+    from .tokenization import mask_examples
+
+    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    with Status() as status:
+        masked = mask_examples(data.train, tokenizer, template, config.max_length)
+        for count, (example, row) in enumerate(zip(data.train, masked, strict=True)):
+            if isinstance(row, Problem):
+                _refuse([row])
+            else:
+                audit.add(example, row)
+            if count % 1000 == 0:
+                status.show(Phase("audit", f"Masked {count:,} rows", count / len(data.train)))
+    if not audit.examples:
+        raise DataError("there is no row to look over.")
+    findings = audit.findings()
+    if options.audit and options.json:
+        totals = {"examples": audit.examples, "tokens": audit.tokens, "trained": audit.trained}
+        print(json.dumps(totals | {"findings": [finding.to_dict() for finding in findings]}, ensure_ascii=False))
+    elif options.audit:
+        print_audit(audit, findings, len(data.held_out))
+    if options.packing:
+        rows = layouts(audit.lengths, config.batch_size, config.max_length)
+        if options.json:
+            print(json.dumps({"layouts": [layout.to_dict() for layout in rows]}))
+        else:
+            print_layouts(rows, config)
+    return int(options.audit and bool(errors(findings)))
+
+
+def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_json: bool) -> None:
+    from .boundary import inspect_boundary, newline_remedy
+    from .terminal import print_boundary, print_remedy
+
+    for example in data.train:
+        boundary = inspect_boundary(example, tokenizer, template)
+        if as_json:
+            print(json.dumps(boundary.to_dict(), ensure_ascii=False))
+        else:
+            print_boundary(boundary, tokenizer)
+    remedy = newline_remedy(data.train, tokenizer, template)
+    if remedy and not as_json:
+        print_remedy(remedy)
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        print(f"sftdemo: refused {problem}", file=sys.stderr)
+
+
+def _follow(steps: Iterable[Event]):
+    """Shows phases on stderr; returns what the generator returns."""
+    from .terminal import Status
+
+    steps = iter(steps)
+    with Status() as status:
+        while True:
+            try:
+                status.show(next(steps))
+            except StopIteration as end:
+                return end.value
+
+
+def train(options: argparse.Namespace) -> int:
+    from .runs import run
+
+    config = RunConfig(
+        model=options.model,
+        template=_unescaped(options.template),
+        turns=options.turns,
+        anyway=options.anyway,
+        max_length=options.max_length,
+        steps=options.steps,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        packing=options.packing,
+        full=options.full,
+        lora_r=options.lora_r,
+        merge=options.merge,
+        seed=options.seed,
+        device=options.device,
+        max_new_tokens=options.max_new_tokens,
+        prompts=tuple(options.prompt),
+    )
+    data = _read(options.data)
+    interrupted = _stop_on_interrupt()
+    return _print_events(run(config, data, options.output, stop=lambda: bool(interrupted)), options.json)
+
+
+def _stop_on_interrupt() -> list[int]:
+    """The first Ctrl-C asks the run to end and keep what it has (the list fills); a second one ends the program."""
+    interrupted: list[int] = []
+
+    def handle(number, frame) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted.append(number)
+        print("sftdemo: stopping after this step; press Ctrl-C again to give up", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    return interrupted
+
+
+def generate(options: argparse.Namespace) -> int:
+    from .runs import answer
+
+    config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
+    template = None if options.template is None else _unescaped(options.template)
+    return _print_events(answer(config, options.prompt, template), options.json)
+
+
+def _print_events(events: Iterable[Event], as_json: bool) -> int:
+    """Prints events as JSON lines or for a person; 1 when the last one is `Failed`."""
+    failed = False
+    if as_json:
+        for event in events:
+            print(json.dumps(event.to_dict(), ensure_ascii=False), flush=True)
+            failed |= isinstance(event, Failed)
+        return int(failed)
+    from .terminal import EventPrinter
+
+    with EventPrinter() as printer:
+        for event in events:
+            printer.print(event)
+            failed |= isinstance(event, Failed)
+    return int(failed)
+
+
+def samples(options: argparse.Namespace) -> int:
+    from .samples import SAMPLES, SampleResult, get_sample, measure
+    from .terminal import Status, print_samples
+
+    names = [get_sample(name).name for name in options.names] or [sample.name for sample in SAMPLES]
+    results = []
+    with Status() as status:
+        for item in measure(names, options.seeds):
+            if not isinstance(item, SampleResult):
+                status.show(item)
+            elif options.json:
+                print(json.dumps(asdict(item)), flush=True)
+            else:
+                results.append(item)
+    if not options.json:
+        print_samples(results)
+    return 0
+
+
+def app(options: argparse.Namespace) -> int:
+    from .ui import launch
+
+    launch(host=options.host, port=options.port, open_browser=not options.no_browser)
+    return 0

@@ -1,0 +1,89 @@
+// One hue an example, the same in every picture; neighbours differ by the golden angle.
+const hue = (example) => Math.round(example * 137.508) % 360;
+let chosen = 0;  // the packed row whose attention is drawn
+
+const bar = (row, widest) => {
+  const node = h("div", "bar");
+  node.style.width = `${100 * row.width / widest}%`;
+  for (const [example, label, length, trained] of row.blocks) {
+    const block = h("span", "block", length / widest > 0.03 ? String(label) : "");
+    block.style.cssText = `--hue:${hue(example)};flex:${length} 0 0`;
+    block.style.setProperty("--prompt", `${100 * (1 - trained / length)}%`);
+    block.title = `row ${label}: ${length} tokens, ${trained} of them trained`;
+    node.append(block);
+  }
+  const padding = row.width - row.blocks.reduce((sum, [, , length]) => sum + length, 0);
+  if (padding > 0) {
+    const pad = h("span", "padding");
+    pad.style.flex = `${padding} 0 0`;
+    pad.title = `${padding} positions of padding, never trained`;
+    node.append(pad);
+  }
+  return node;
+};
+
+const attention = (row) => {
+  const box = h("figure", "attention");
+  const canvas = h("canvas");
+  const size = 240, total = row.width || 1;
+  canvas.width = canvas.height = 2 * size;
+  const context = canvas.getContext("2d");
+  context.scale(2 * size / total, 2 * size / total);
+  let begin = 0;
+  for (const [example, , length] of row.blocks) {
+    context.fillStyle = `hsl(${hue(example)} 70% 55%)`;
+    context.beginPath();
+    context.moveTo(begin, begin);
+    context.lineTo(begin + length, begin + length);
+    context.lineTo(begin, begin + length);
+    context.closePath();
+    context.fill();
+    begin += length;
+  }
+  const says = `Attention in this row: ${row.blocks.length} triangles along the diagonal. Each token (a line) sees the tokens before it (to its left) of its own example only.`;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", says);
+  box.append(canvas, h("figcaption", "note", says));
+  return box;
+};
+
+const panel = (layout) => {
+  const node = h("section", "layout " + layout.name);
+  const head = h("header");
+  head.append(h("h4", "", layout.title), h("span", layout.wasted ? "figure bad" : "figure", layout.figure));
+  node.append(head);
+  const widest = Math.max(...layout.rows.map((row) => row.width), 1);
+  const bars = h("div", "bars");
+  layout.rows.forEach((row, index) => {
+    const drawn = bar(row, widest);
+    if (layout.name === "packed") {
+      drawn.tabIndex = 0;
+      drawn.setAttribute("role", "button");
+      drawn.setAttribute("aria-label", `packed row ${index}: ${row.blocks.length} examples, ${row.width} tokens; show its attention`);
+      drawn.onclick = () => { chosen = index; draw(); };
+      drawn.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); drawn.click(); } };
+      drawn.classList.toggle("shown", index === chosen);
+    }
+    bars.append(drawn);
+  });
+  node.append(bars);
+  if (layout.more) node.append(h("p", "note", `and ${layout.more.toLocaleString("en")} more rows`));
+  return node;
+};
+
+const draw = () => {
+  const data = value();
+  const place = root();
+  if (!data || !place) return;
+  if (!data.layouts.length) {
+    place.replaceChildren(h("p", "note", data.message));
+    return;
+  }
+  const packed = data.layouts.find((layout) => layout.name === "packed").rows;
+  chosen = Math.min(chosen, packed.length - 1);
+  const grid = h("div", "layouts");
+  grid.append(...data.layouts.map(panel));
+  place.replaceChildren(h("p", "note", data.message), grid, ...(packed[chosen] ? [attention(packed[chosen])] : []));
+};
+watch("value", draw);
+draw();

@@ -1,0 +1,15 @@
+const draw = () => {
+  const data = value();
+  const place = root();
+  if (!data || !place) return;
+  const parts = [h("p", "summary", data.summary)];
+  if (data.fraction !== null) {
+    const track = h("div", "track"), bar = h("div", "bar");
+    bar.style.width = `${Math.round(100 * data.fraction)}%`;
+    track.append(bar);
+    parts.push(track);
+  }
+  place.replaceChildren(...parts);
+};
+watch("value", draw);
+draw();
