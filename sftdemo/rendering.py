@@ -115,10 +115,9 @@ def flag_sentences(example: TokenizedExample) -> list[str]:
 
 def isolation_sentence(event: Isolation) -> str:
     """How far one packed example reaches into the others, and which packing that was."""
-    how = {"bfd": "packed (bfd), each example by itself", "wrapped": "the control, wrapped into one text"}[
-        event.packing
-    ]
+    how = "packed (bfd), each example by itself" if event.packing == "bfd" else "the control, wrapped into one text"
+    others = f"{event.examples} other {'example' if event.examples == 1 else 'examples'}"
     return (
         f"{how}: exchanging every token of row {event.row} changed the log-probabilities of the {event.tokens} tokens "
-        f"of {event.examples} other {'example' if event.examples == 1 else 'examples'} by {event.change:.2g} nats at most"
+        f"of {others} by {event.change:.2g} nats at most"
     )

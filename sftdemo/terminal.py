@@ -12,7 +12,7 @@ from rich.text import Text
 from .audit import Audit, Finding
 from .boundary import Boundary, Remedy
 from .config import RunConfig
-from .events import Answer, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from .events import Answer, Comparison, Event, Failed, Finished, Isolation, Model, Phase, Prepared, Saved, Step
 from .packing import Layout
 from .rendering import (
     LAYOUT_NAMES,
