@@ -1,4 +1,4 @@
-"""The command line: `python -m sftdemo mask | train | generate | samples | app`.
+"""The command line: `python -m sftdemo mask | train | generate | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -81,6 +81,14 @@ def _parser() -> argparse.ArgumentParser:
     samples.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="defaults to 0")
     samples.add_argument("--json", action="store_true", help="print one JSON object a result")
     samples.set_defaults(command=commands.samples)
+
+    bench = subparsers.add_parser("bench", help="measure what masking and auditing cost beside the tokenizer alone")
+    bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples; made of the samples if left out")
+    _add_model(bench)
+    bench.add_argument("--rows", type=int, default=40_000, metavar="N", help="of the made examples, defaults to 40000")
+    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="of each arm, defaults to %(default)s")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app", help="open the page in the browser")
     app.add_argument("--host", default="127.0.0.1", help="address to listen on, defaults to 127.0.0.1")

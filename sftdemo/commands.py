@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from .config import RunConfig
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .events import Event, Failed, Phase
 from .examples import ParsedExamples, Problem, read_examples
 
@@ -249,6 +249,32 @@ def samples(options: argparse.Namespace) -> int:
                 results.append(item)
     if not options.json:
         print_samples(results)
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """What masking and auditing cost, against the tokenizer alone."""
+    from .bench import MaskBench, bench_mask, made_examples
+    from .environment import settle
+    from .models import effective_max_length, load_tokenizer, located
+    from .terminal import Status, print_bench
+
+    config = RunConfig(model=options.model, template=_unescaped(options.template), max_length=options.max_length)
+    if options.rows < 8 or options.repeats < 1:
+        raise ConfigError("bench needs at least 8 --rows and 1 of --repeats.")
+    examples = list(_read(options.data).train) if options.data else made_examples(options.rows)
+    source = _follow(located(config.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    config = replace(config, max_length=effective_max_length(config.max_length, source))
+    with Status() as status:
+        for item in bench_mask(examples, tokenizer, config, options.repeats):
+            if not isinstance(item, MaskBench):
+                status.show(item)
+    if options.json:
+        print(json.dumps(item.to_dict()))
+    else:
+        print_bench(item)
     return 0
 
 

@@ -13,7 +13,7 @@ from .errors import ModelError
 from .templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
@@ -25,7 +25,7 @@ class Encoded:
     of one multi-byte character share it, and there may be gaps. `partition` makes spans of them."""
 
     ids: list[int]
-    _source: Encoding | _Offsets  # its `offsets` are made when they are asked for: they cost a third of the encoding
+    _source: Encoding | _Offsets | _After | _Text
     _first: int = 0  # token of the source
     _distance: int = 0  # characters that the source lies further on
 
@@ -46,12 +46,34 @@ class Encoded:
         """The same tokens after ids that stand for no character."""
         if not prefix:
             return self
-        return Encoded([*prefix, *self.ids], _Offsets([(0, 0)] * len(prefix) + self.offsets))
+        return Encoded([*prefix, *self.ids], _After(self, len(prefix)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Offsets:
     offsets: list[Span]
+
+
+@dataclass(frozen=True, slots=True)
+class _After:
+    encoded: Encoded
+    tokens: int
+
+    @property
+    def offsets(self) -> list[Span]:
+        return [(0, 0)] * self.tokens + self.encoded.offsets
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Encoded again when its offsets are asked for: without them the encoding takes a tenth less time."""
+
+    text: str
+    tokenizer: Tokenizer
+
+    @property
+    def offsets(self) -> list[Span]:
+        return self.tokenizer.encode(self.text, add_special_tokens=False).offsets
 
 
 class TextEncoder:
@@ -82,6 +104,7 @@ class TextEncoder:
         added = self._with_special.get_added_tokens_decoder()
         self.special_ids = {index for index, token in added.items() if token.special}
         self._id_of = {added[index].content: index for index in self.special_ids}
+        self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
         # Longest first, as the tokenizer's own matcher prefers; a token may swallow the whitespace beside it.
         tokens = sorted((added[index] for index in self.special_ids), key=lambda token: -len(token.content))
         patterns = [
@@ -106,30 +129,30 @@ class TextEncoder:
                 return whole[:start]
         return []
 
-    def encode_plain(self, texts: Sequence[str]) -> list[Encoded]:
-        """Encodes texts in which nothing is special; `prefix_ids` are not put before them."""
-        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
-        return [Encoded(encoding.ids, encoding) for encoding in encodings]
+    def encode_plain(self, texts: Sequence[str], offsets: bool = True) -> list[Encoded]:
+        """Encodes texts in which nothing is special; `prefix_ids` are not put before them. Without `offsets`, those
+        are worked out when they are asked for."""
+        return _encode(self._plain, list(texts), offsets)
 
-    def encode_prompts(self, prompts: Sequence[RenderedPrompt]) -> list[Encoded]:
+    def encode_prompts(self, prompts: Sequence[RenderedPrompt], offsets: bool = True) -> list[Encoded]:
         """The ids of rendered prompts, BOS included where the model wants one. Generation uses these same ids."""
-        chat = iter(self.encode_chat([prompt.segments for prompt in prompts if prompt.chat]))
-        plain = iter(self.encode_plain([prompt.text for prompt in prompts if not prompt.chat]))
+        chat = iter(self.encode_chat([prompt.segments for prompt in prompts if prompt.chat], offsets))
+        plain = iter(self.encode_plain([prompt.text for prompt in prompts if not prompt.chat], offsets))
         return [next(chat) if prompt.chat else next(plain).after(self.prefix_ids) for prompt in prompts]
 
-    def encode_chat(self, texts: Sequence[Sequence[Segment]]) -> list[Encoded]:
+    def encode_chat(self, texts: Sequence[Sequence[Segment]], offsets: bool = True) -> list[Encoded]:
         """Encodes texts whose template segments hold special tokens and whose user segments do not."""
-        encodings = self._with_special.encode_batch(
-            ["".join(segment.text for segment in segments) for segments in texts], add_special_tokens=False
-        )
+        whole = ["".join(segment.text for segment in segments) for segments in texts]
         return [
-            self._encode_in_stretches(segments) if self.has_special_text(segments) else Encoded(encoding.ids, encoding)
-            for segments, encoding in zip(texts, encodings, strict=True)
+            self._encode_in_stretches(segments) if self.has_special_text(segments) else encoded
+            for segments, encoded in zip(texts, _encode(self._with_special, whole, offsets), strict=True)
         ]
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
         """Whether the user's own text holds what looks like a special token."""
         texts = [segment.text for segment in segments if segment.from_user]
+        if not any(sign in text for text in texts for sign in self._special_signs):
+            return False
         return any(token in text for text in texts for token in self._id_of)
 
     def ends_in_special_text(self, text: str) -> bool:
@@ -194,7 +217,7 @@ class TextEncoder:
         }
         if not windows:
             return result
-        own = self.encode_plain([completions[index] for index in windows])
+        own = self.encode_plain([completions[index] for index in windows], offsets=False)
         texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
         together = {}
         for chat, tokenizer in ((True, self._with_special), (False, self._plain)):
@@ -223,6 +246,14 @@ class TextEncoder:
             return None
         tail = tail[begins[-1] :]
         return tail + head, len(tail)
+
+
+def _encode(tokenizer: Tokenizer, texts: list[str], offsets: bool) -> list[Encoded]:
+    if offsets:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [Encoded(encoding.ids, encoding) for encoding in encodings]
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [Encoded(encoding.ids, _Text(text, tokenizer)) for text, encoding in zip(texts, encodings, strict=True)]
 
 
 _WINDOW = 64  # characters

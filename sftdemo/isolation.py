@@ -18,8 +18,7 @@ from .encoding import encoder_for
 from .errors import DataError, ModelError, SftdemoError, sentence
 from .events import Event, Failed, Finished, Isolation, Phase
 from .examples import ParsedExamples, Problem
-from .models import ModelSource, choose_device, effective_max_length, load_model, load_tokenizer, located
-from .runs import _model_event
+from .models import ModelSource, choose_device, effective_max_length, load_model, load_tokenizer, located, model_event
 from .templates import get_template
 from .tokenization import MaskedExample, mask_examples
 
@@ -55,7 +54,7 @@ def _prove(config: RunConfig, data: ParsedExamples, stop: Callable[[], bool], be
     tokenizer = load_tokenizer(source)
     row = _packed_row(config, data, source, tokenizer)
     model = load_model(source, device).eval()
-    yield replace(_model_event(source, model, device), dtype="float32")
+    yield model_event(source, model, "float32")
 
     examples = [example.input_ids for example in row]
     exchanged = [_exchanged(examples[0], model, tokenizer), *examples[1:]]

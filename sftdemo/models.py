@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .config import DEFAULT_MODEL
 from .conversion import bundled_folder, convert_bundled, convert_file, converted_folder
 from .errors import ModelError
-from .events import Phase
+from .events import Model, Phase
 
 if TYPE_CHECKING:
     import torch
@@ -298,3 +298,8 @@ def uses_bf16(device: torch.device) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def model_event(source: ModelSource, model: PreTrainedModel, dtype: str) -> Model:
+    """What is to be told of a loaded model; `dtype` is the one it computes in."""
+    return Model(source.name, source.copy, describe_device(model.device), dtype, model.num_parameters())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .events import Isolation
+from .packing import Layout
 from .tokenization import FLAGS, IGNORE_INDEX, TokenizedExample
 
 if TYPE_CHECKING:
@@ -121,3 +122,14 @@ def isolation_sentence(event: Isolation) -> str:
         f"{how}: exchanging every token of row {event.row} changed the log-probabilities of the {event.tokens} tokens "
         f"of {others} by {event.change:.2g} nats at most"
     )
+
+
+def layout_figure(layout: Layout, max_length: int) -> str:
+    """What a layout costs, in a line: for packed rows how full they are, for the others how much is padding."""
+    lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
+    if layout.name == "packed":
+        shares = layout.filled(max_length)
+        full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
+        return f"{layout.positions:,} positions in {full} · no padding{lost}" if shares else "no rows"
+    waste = f"{layout.wasted:,} ({1 - layout.fill:.0%}) are padding" if layout.wasted else "no padding"
+    return f"{layout.positions:,} positions · {waste}{lost}"

@@ -72,7 +72,7 @@ def encode_rows(
         except TemplateError as error:
             rows.append(_problem(example, error))
     prompts = [prompt for _, _, prompt in good]
-    encoded = encoder.encode_prompts(prompts)
+    encoded = encoder.encode_prompts(prompts, offsets=False)
     stop_ids = {chat: stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
     completions = _completions([example for _, example, _ in good], prompts, encoded, encoder)
     for (index, example, prompt), ids, (completion, joint_ids) in zip(good, encoded, completions, strict=True):

@@ -14,16 +14,15 @@ from . import __version__
 from .audit import Audit, errors
 from .config import DEFAULT_TEMPLATE, RunConfig
 from .errors import DataError, ModelError, SftdemoError, TrainingError, sentence
-from .events import Answer, Before, Comparison, Event, Failed, Finished, Model, Phase, Prepared, Saved, Step, from_dict
+from .events import Answer, Before, Comparison, Event, Failed, Finished, Phase, Prepared, Saved, Step, from_dict
 from .examples import Example, Message, ParsedExamples, Problem, question_text, to_record
 from .models import (
-    ModelSource,
     choose_device,
-    describe_device,
     effective_max_length,
     load_model,
     load_tokenizer,
     located,
+    model_event,
     uses_bf16,
 )
 from .storage import written_whole
@@ -70,7 +69,7 @@ def _run(
     examples, left_out = _trainable(config, data, tokenizer)
     questions = _questions(config, data, tokenizer)
     model = load_model(source, device)
-    yield _model_event(source, model, device)
+    yield model_event(source, model, "bf16" if uses_bf16(device) else "float32")
 
     from .generation import generate
 
@@ -147,7 +146,7 @@ def answer(config: RunConfig, prompts: Sequence[str], template: str | None = Non
         asked = [typed_prompt(text, shape if template is None else "instruction") for text in prompts]
         rendered = [render_prompt(example, get_template(template or known, "last"), tokenizer) for example in asked]
         model = load_model(source, device)
-        yield _model_event(source, model, device)
+        yield model_event(source, model, "float32")
         from .generation import generate
 
         yield Phase("answer", f"Answering {len(prompts)} prompts")
@@ -185,16 +184,6 @@ def check_output(output: Path) -> None:
             pass
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
-
-
-def _model_event(source: ModelSource, model, device) -> Model:
-    return Model(
-        name=source.name,
-        copy=source.copy,
-        device=describe_device(device),
-        dtype="bf16" if uses_bf16(device) else "float32",
-        parameters=model.num_parameters(),
-    )
 
 
 def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list[MaskedExample], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -10,16 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from .audit import Audit, Finding
+from .bench import MaskBench
 from .boundary import Boundary, Remedy
 from .config import RunConfig
 from .events import Answer, Comparison, Event, Failed, Finished, Isolation, Model, Phase, Prepared, Saved, Step
-from .packing import Layout
+from .packing import Block, Layout
 from .rendering import (
     LAYOUT_NAMES,
     ViewToken,
     flag_sentences,
     harmless,
     isolation_sentence,
+    layout_figure,
     summary,
     view_tokens,
     visible,
@@ -112,16 +115,28 @@ def print_remedy(remedy: Remedy) -> None:
 
 
 def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:
-    """How much of each layout's positions hold tokens."""
-    table = Table()
-    for name in ("layout", "rows", "positions", "tokens", "filled", "wasted", "lost"):
-        table.add_column(name, justify="left" if name == "layout" else "right")
+    """How the examples lie in the rows, and how much of the positions is padding."""
+    console = _console()
     for layout in layouts:
-        numbers = (len(layout.rows), layout.positions, layout.tokens)
-        wasted = f"{layout.wasted:,}"
         name = LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length)
-        table.add_row(name, *[f"{n:,}" for n in numbers], f"{layout.fill:.0%}", wasted, f"{layout.lost:,}")
-    Console().print(table)
+        console.print(name, style="bold")
+        console.print(f"  {layout_figure(layout, config.max_length)}")
+        widest = max(layout.widths, default=1)
+        for blocks, width in zip(layout.rows[:BARS], layout.widths[:BARS], strict=True):
+            console.print(Text("  ").append(_bar(blocks, width, widest)))
+        if len(layout.rows) > BARS:
+            console.print(f"  and {len(layout.rows) - BARS:,} more rows", style="dim")
+
+
+def _bar(blocks: Sequence[Block], width: int, widest: int) -> Text:
+    """A row as blocks of two tones by turns, padding as dots; `widest` positions take `BAR_WIDTH` characters."""
+    bar, position = Text(), 0
+    for index, block in enumerate(blocks):
+        end = position + block.length
+        text = "█▓"[index % 2] * (round(end / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH))
+        bar.append(text, _TONES[block.example % len(_TONES)])
+        position = end
+    return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
 
 def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
@@ -144,6 +159,24 @@ def _style(token: ViewToken) -> tuple[str, str]:
 
 
 _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
+
+
+def print_bench(bench: MaskBench) -> None:
+    """Seconds of each arm, the ratio, and the memory."""
+    table = Table(title=f"{bench.rows:,} rows, {bench.tokens:,} tokens · {bench.machine}", title_justify="left")
+    for name in ("", "median s", "least", "most"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, seconds in (("tokenizers alone", bench.raw_seconds), ("mask and audit", bench.mask_seconds)):
+        table.add_row(name, *(f"{value:.2f}" for value in (median(seconds), min(seconds), max(seconds))))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"ratio {bench.ratio:.2f}")
+    for rows, growth in bench.growth.items():
+        console.print(f"memory while {rows:,} rows go through: {growth:.0f} MB more")
+
+
+BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
+_TONES = ("dark_orange", "deep_sky_blue1", "green3", "magenta", "gold1", "turquoise2")
 
 
 class Status:

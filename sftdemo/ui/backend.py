@@ -38,7 +38,7 @@ class Backend:
 
     def warm(self, model: str) -> None:
         """Gets the model ready for the first visitor, then the fork server: the mask needs the one, a run the other,
-        and both at once would slow down the page that is just being drawn."""
+        and both at once would slow down the page that is just being drawn. Last what the packing view needs."""
         try:
             for _ in self.prepare(model):
                 pass
@@ -46,6 +46,8 @@ class Backend:
             pass  # the page asks again on arrival, and shows why it fails
         if self._on_lent_gpu is None:
             warm()
+        with _IMPORTS:
+            import trl.data_utils  # noqa: F401  2 s
 
     def prepare(self, name: str) -> Iterator[Phase]:
         """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.

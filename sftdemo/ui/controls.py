@@ -89,19 +89,21 @@ class Controls:
 @dataclass(frozen=True)
 class Session:
     """What a visit keeps beside the inputs: the long file that was opened, the masks made by hand, the page of rows
-    that is shown, the row whose token was chosen last."""
+    that is shown, the row whose token was chosen last, and the last audit of all rows."""
 
     opened: gr.State
     masks: gr.State
     page: gr.State
     picked: gr.State
+    audit: gr.State
 
     def all(self) -> list:
         return list(vars(self).values())
 
 
 def session() -> Session:
-    return Session(gr.State(None), gr.State({}), gr.State(0), gr.State(0))
+    """An empty one."""
+    return Session(gr.State(None), gr.State({}), gr.State(0), gr.State(0), gr.State(None))
 
 
 @dataclass(frozen=True)

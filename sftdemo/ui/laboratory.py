@@ -30,7 +30,7 @@ from .widgets import (
     versus,
     versus_widget,
 )
-from .workspace import Desk, View, audit_of
+from .workspace import Desk, View
 
 REMEDY_ROWS = 1000  # looked at to say whether a newline would help
 
@@ -54,14 +54,14 @@ class Laboratory:
 def laboratory() -> Laboratory:
     """Lays the panel out, closed."""
     is_open = gr.State(False)
-    with gr.Accordion("Laboratory: boundary, packing, another tokenizer", open=False, elem_id="laboratory") as door:
-        with gr.Tab("The boundary"):
+    with gr.Accordion("Laboratory: look closer", open=False, elem_id="laboratory") as door:
+        with gr.Tab("Boundary"):
             boundary = boundary_widget()
         with gr.Tab("Packing"):
             packing = packing_widget()
             prove = gr.Button("Prove on this model that packed examples do not see each other", elem_id="prove")
             proof = progress_widget("proof", progress("idle", ""))
-        with gr.Tab("Another tokenizer or template"):
+        with gr.Tab("Two ways"):
             with gr.Row():
                 model = gr.Dropdown(
                     list(MODELS),
@@ -84,15 +84,15 @@ class LaboratoryHandlers:
     def __init__(self, desk: Desk):
         self.desk = desk
 
-    def wire(self, lab: Laboratory, mask: gr.HTML) -> None:
-        """Connects components and handlers."""
+    def wire(self, lab: Laboratory, scans: list) -> None:
+        """Connects components and handlers. `scans` are the events after which there is a new audit."""
         controls, session = self.desk.controls, self.desk.session
         everything = {*controls.all(), *session.all(), lab.is_open}
         self.is_open = lab.is_open
         lab.door.expand(lambda: True, None, lab.is_open, **PRIVATE)
         lab.door.collapse(lambda: False, None, lab.is_open, **PRIVATE)
         inputs = [*controls.all(), session.opened, session.masks, session.picked, lab.is_open]
-        looked = gr.on(
+        gr.on(
             [each.change for each in inputs],
             self.look_at_boundary,
             everything,
@@ -100,8 +100,8 @@ class LaboratoryHandlers:
             trigger_mode="always_last",
             **PRIVATE,
         )
-        packed = looked.then(self.look_at_packing, everything, lab.packing, **PRIVATE)
-        gr.on([each.change for each in inputs if each is not session.picked], None, cancels=[packed], **PRIVATE)
+        for event in (*(scan.then for scan in scans), lab.is_open.change):
+            event(self.look_at_packing, everything, lab.packing, **PRIVATE)
         lab.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)
         lab.prove.click(self.prove, everything, [lab.prove, lab.proof], concurrency_limit=4, **PRIVATE)
         compared = {*everything, lab.model, lab.template}
@@ -135,20 +135,14 @@ class LaboratoryHandlers:
 
     def look_at_packing(self, values: dict) -> Iterator[str | dict]:
         """How all rows lie in what the trainer gets."""
-        try:
-            view = self._view(values)
-            if view is None:
-                yield gr.skip()
-                return
+        audit = values[self.desk.session.audit]
+        if audit is None or not values[self.is_open]:
+            yield gr.skip()
+        elif not audit.rows:
+            yield packing_message("No row has a trained token, so there is nothing to pack.")
+        else:
             yield packing_message("Laying the rows out…")
-            *_, (audit, _) = audit_of(view)
-            if not audit.rows:
-                yield packing_message("No row has a trained token, so there is nothing to pack.")
-                return
-            rows = layouts(audit.lengths, view.config.batch_size, view.config.max_length)
-            yield packing_rows(rows, audit, view.config)
-        except SftdemoError as error:
-            yield packing_message(sentence(error))
+            yield packing_rows(layouts(audit.lengths, audit.batch_size, audit.max_length), audit)
 
     def mend(self, event: gr.EventData) -> tuple[str, str]:
         """Takes the remedy's template."""

@@ -47,11 +47,12 @@ class MaskHandlers:
     def __init__(self, desk: Desk):
         self.desk = desk
 
-    def wire(self, page: gr.Blocks, sources: Sources, out: MaskOutputs) -> None:
-        """Connects components and handlers."""
+    def wire(self, page: gr.Blocks, sources: Sources, out: MaskOutputs) -> list:
+        """Connects components and handlers; returns the events after which all rows have been looked over."""
         controls, session = self.desk.controls, self.desk.session
         everything = {*controls.all(), *session.all()}
-        drawn, scanned = [out.mask, out.asked, out.command], [out.totals, out.audit, out.train, out.anyway]
+        drawn = [out.mask, out.asked, out.command]
+        scanned = [out.totals, out.audit, out.train, out.anyway, session.audit]
         opened = [controls.examples, session.opened, session.page, sources.card, sources.status]
 
         sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
@@ -79,6 +80,7 @@ class MaskHandlers:
         out.mask.toggle(self.toggle, everything, session.masks, **PRIVATE)
         out.mask.reset(self.reset, everything, session.masks, **PRIVATE)
         session.masks.change(self.export, everything, out.export, **PRIVATE)
+        return [scan, first_scan]
 
     def take_sample(self, name: str) -> tuple:
         """A sample's text."""
@@ -135,16 +137,16 @@ class MaskHandlers:
             for audit, fraction in audit_of(view):
                 if fraction is not None:
                     button = gr.update(value="Looking the rows over…", interactive=False)
-                    yield totals(audit, held_out, fraction), gr.skip(), button, gr.skip()
+                    yield totals(audit, held_out, fraction), gr.skip(), button, gr.skip(), gr.skip()
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
-            yield totals(None, 0), audit_findings([], ""), nothing, gr.update(visible=False)
+            yield totals(None, 0), audit_findings([], ""), nothing, gr.update(visible=False), None
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
         button = _button(view.config, audit, findings, choose_device(view.config.device).type)
         can_go_on = gr.update(visible=bool(errors(findings)) and bool(audit.rows))
-        yield totals(audit, held_out), audit_findings(findings, message), button, can_go_on
+        yield totals(audit, held_out), audit_findings(findings, message), button, can_go_on, audit
 
     def turn(self, values: dict, event: gr.EventData) -> tuple:
         """Another page of rows."""

@@ -104,8 +104,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         controls = Controls(examples, model, template, custom, max_length, turns, prompts, anyway, *settings)
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(model_status, mask, totals, audit, asked, export, train, anyway, command)
-        MaskHandlers(desk).wire(page, sources, masked)
-        LaboratoryHandlers(desk).wire(lab, mask)
+        scans = MaskHandlers(desk).wire(page, sources, masked)
+        LaboratoryHandlers(desk).wire(lab, scans)
         RunHandlers(desk).wire(page, RunOutputs(train, stop, run_status, curve, compare, download, command, run_id))
     page.queue(max_size=32)
     return page

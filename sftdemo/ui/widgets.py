@@ -13,11 +13,10 @@ import gradio as gr
 
 from ..audit import Audit, Finding
 from ..boundary import Boundary, Remedy
-from ..config import RunConfig
 from ..events import Before, Comparison
 from ..examples import Example, ParsedExamples, Problem
 from ..packing import Layout
-from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, summary, view_tokens, visible
+from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
 from ..tokenization import TokenizedExample
 
 STATIC = Path(__file__).parent / "static"
@@ -128,7 +127,7 @@ def _card(example: TokenizedExample, tokenizer) -> dict:
         "cut": example.cut,
         "more": max(0, example.cut - CUT_TOKENS_DRAWN),
         "hand": "made_by_hand" in example.flags,
-        "flags": flag_sentences(example),
+        "flags": [words for words in flag_sentences(example) if not words.startswith("made by hand")],
         "tokens": _tokens(example, tokenizer)[:drawn],
     }
 
@@ -177,18 +176,16 @@ def packing_message(message: str) -> str:
     return _json({"layouts": [], "message": message})
 
 
-def packing_rows(layouts: Sequence[Layout], audit: Audit, config: RunConfig) -> str:
+def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
     """Layouts of the audited rows, as rows of blocks."""
     message = (
         "Each colour is an example, its trained part darker; hatched is padding. The trainer draws the rows in another "
         "order each epoch."
     )
-    return _json({"layouts": [_layout(layout, audit, config) for layout in layouts], "message": message})
+    return _json({"layouts": [_layout(layout, audit) for layout in layouts], "message": message})
 
 
-def _layout(layout: Layout, audit: Audit, config: RunConfig) -> dict:
-    lost = f" · {layout.lost:,} tokens cut off" if layout.lost else ""
-    figure = f"{layout.positions:,} positions, {layout.fill:.0%} filled · {layout.wasted:,} wasted{lost}"
+def _layout(layout: Layout, audit: Audit) -> dict:
     drawn = [
         {
             "width": width,
@@ -201,8 +198,8 @@ def _layout(layout: Layout, audit: Audit, config: RunConfig) -> dict:
     ]
     return {
         "name": layout.name,
-        "title": LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length),
-        "figure": figure,
+        "title": LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length),
+        "figure": layout_figure(layout, audit.max_length),
         "wasted": layout.wasted,
         "rows": drawn,
         "more": max(0, len(layout.rows) - BARS_DRAWN),
