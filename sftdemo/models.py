@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
-_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_FILES = ["*.safetensors", *_TOKENIZER_FILES]
 _HUB = "full precision from the Hub"
 _BUNDLED = "bundled 4-bit weights, dequantised"
 
@@ -89,6 +90,22 @@ def resolve(name: str) -> Iterator[Phase | ModelSource]:
     yield source
 
 
+def resolve_tokenizer(name: str) -> Iterator[Phase | ModelSource]:
+    """As `resolve`, but for the tokenizer alone: of a Hub model the weights are not fetched, and a folder need not
+    hold any. The `ModelSource` that comes last is good for `load_tokenizer` only.
+
+    Raises:
+        ModelError: saying what was tried and what to do.
+    """
+    path = Path(name).expanduser()
+    if find_local(name) is None and (path / "tokenizer.json").is_file():
+        yield ModelSource(name, path, "local folder")
+    elif find_local(name) is None and name != DEFAULT_MODEL and not path.exists() and _is_hub_id(name):
+        yield from _download(name, name, _TOKENIZER_FILES)
+    else:
+        yield from resolve(name)
+
+
 def located(name: str) -> Iterator[Phase]:
     """`resolve`'s phases; the generator's return value is the source."""
     return (yield from _relay(resolve(name)))
@@ -152,7 +169,7 @@ def _cached(hub_id: str) -> Path | None:
     return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
 
-def _download(hub_id: str, name: str) -> Iterator[Phase | ModelSource]:
+def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Iterator[Phase | ModelSource]:
     """Asks once, with a short timeout, whether the Hub answers; only then begins to download."""
     import httpx2  # what huggingface_hub 2 speaks through
     from huggingface_hub import HfApi, snapshot_download
@@ -161,10 +178,10 @@ def _download(hub_id: str, name: str) -> Iterator[Phase | ModelSource]:
     try:
         info = HfApi().model_info(hub_id, timeout=HUB_TIMEOUT, files_metadata=True)
         files = {file.rfilename: file.size or 0 for file in info.siblings}
-        if not any(file.endswith(".safetensors") for file in files):
+        if wanted == _FILES and not any(file.endswith(".safetensors") for file in files):
             raise ModelError(f"{hub_id} holds no safetensors; pickled weights are not loaded. Choose another copy.")
         yield Phase("model", f"Downloading {hub_id} from the Hub")
-        yield from _in_thread(lambda: snapshot_download(hub_id, allow_patterns=_FILES), hub_id)
+        folder = yield from _in_thread(lambda: snapshot_download(hub_id, allow_patterns=wanted), hub_id)
     except GatedRepoError as error:
         raise ModelError(f"{hub_id} is gated: accept its terms on its page and log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:
@@ -176,7 +193,7 @@ def _download(hub_id: str, name: str) -> Iterator[Phase | ModelSource]:
             f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network, or name a local folder or GGUF file."
         ) from error
-    yield ModelSource(name, _cached(hub_id), _HUB, hub_id=hub_id)
+    yield ModelSource(name, Path(folder), _HUB, hub_id=hub_id)
 
 
 def _in_thread(download, hub_id: str) -> Iterator[Phase]:
@@ -193,7 +210,7 @@ def _in_thread(download, hub_id: str) -> Iterator[Phase]:
         while not wait_for([future], timeout=0.5).done:
             done = sum(file.stat().st_size for file in blobs.glob("*"))
             yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
-        future.result()
+        return future.result()
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:

@@ -17,7 +17,15 @@ from ..events import Event, Failed, Phase
 from ..examples import ParsedExamples
 from ..isolation import prove
 from ..jobs import Job, Jobs, warm
-from ..models import ModelSource, choose_device, describe_device, effective_max_length, find_local, load_tokenizer
+from ..models import (
+    ModelSource,
+    choose_device,
+    describe_device,
+    effective_max_length,
+    find_local,
+    load_tokenizer,
+    resolve_tokenizer,
+)
 from ..runs import fetch, load_events, run
 from ..storage import cache_folder
 from .zero_gpu import gpu_run, on_zero_gpu
@@ -81,6 +89,16 @@ class Backend:
         if source is None:
             raise ModelError(f"{name} is not ready yet.")
         return _tokenizer(source)
+
+    def prepare_tokenizer(self, name: str) -> Iterator[Phase | ModelSource]:
+        """Gets the tokenizer of a model onto this disk, not its weights; the `ModelSource` comes last.
+
+        Raises:
+            ModelError: when it cannot be had.
+        """
+        with _IMPORTS:
+            _import_libraries()
+        yield from resolve_tokenizer(name)
 
     def max_length(self, name: str, max_length: int) -> int:
         """What the trainer will use as `max_length`: no more than the model has positions."""

@@ -81,8 +81,7 @@ class Controls:
             prompts=tuple(line.strip() for line in (values[self.prompts] or "").splitlines() if line.strip()),
             anyway=bool(values[self.anyway]),
         )
-        if is_public():
-            _check_public(config)
+        check_public(config)
         return config
 
 
@@ -132,7 +131,14 @@ def _rate(text: str) -> float | None:
         raise ConfigError(f"the learning rate is {text!r}; write a number such as 2e-3, or leave it empty.") from None
 
 
-def _check_public(config: RunConfig) -> None:
+def check_public(config: RunConfig) -> None:
+    """Refuses on a public page what it does not offer.
+
+    Raises:
+        ConfigError: naming the setting and the limit.
+    """
+    if not is_public():
+        return
     if config.model not in MODELS:
         raise ConfigError(f"this public page offers {', '.join(MODELS)}; run it on your own machine for other models.")
     for name, most in PUBLIC_MOST.items():

@@ -12,11 +12,12 @@ from ..config import DEFAULT_MODEL
 from ..errors import SftdemoError, sentence
 from ..events import Failed, Finished, Isolation, Model, Phase
 from ..jobs import BusyError
+from ..models import load_tokenizer
 from ..packing import layouts
 from ..rendering import isolation_sentence
 from ..templates import CHAT, NAMED_TEMPLATES, get_template
 from ..tokenization import tokenize_examples
-from .controls import CUSTOM, MODELS, is_public
+from .controls import CUSTOM, MODELS, check_public, is_public
 from .masking import PRIVATE
 from .widgets import (
     boundary_lanes,
@@ -176,7 +177,6 @@ class LaboratoryHandlers:
 
     def contrast(self, values: dict, model: str, template: str) -> Iterator[str]:
         """The chosen row under the settings, beside the same row with another tokenizer or template."""
-        backend = self.desk.backend
         try:
             view = self.desk.view(values)
             if view is None or not view.data.train:
@@ -184,15 +184,12 @@ class LaboratoryHandlers:
                 return
             example = view.example(values[self.desk.session.picked])
             config = replace(view.config, model=model or "", template=template)
-            for phase in backend.prepare(config.model):
-                yield versus([], f"{phase.message}…")
-            config = replace(config, max_length=backend.max_length(config.model, config.max_length))
-            other = replace(
-                view,
-                config=config,
-                template=get_template(template, config.turns),
-                tokenizer=backend.tokenizer(config.model),
-            )
+            check_public(config)
+            for item in self.desk.backend.prepare_tokenizer(config.model):
+                if isinstance(item, Phase):
+                    yield versus([], f"{item.message}…")
+            template = get_template(template, config.turns)
+            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(item))
             columns = [_column(each, example) for each in (view, other)]
             yield versus(
                 columns, f"Row {example.row}, both ways. On the left the settings above, on the right the other."
