@@ -109,9 +109,9 @@ def print_boundary(boundary: Boundary, tokenizer) -> None:
 
 def print_remedy(remedy: Remedy) -> None:
     """What to end the template in."""
-    template = remedy.template.replace("\n", "\\n")
-    console = _console()
-    console.print(f"→ {remedy.merging} rows merge; with --template {template!r} {remedy.remaining}", markup=False)
+    template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
+    rows = "row merges" if merging == 1 else "rows merge"
+    _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
 def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:

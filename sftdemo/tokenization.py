@@ -102,8 +102,6 @@ class TokenizedExample(MaskedExample):
             The tokens that `max_length` cut off.
         joint_ids (`tuple[int, ...]`):
             Where `"merged_boundary"` is flagged, what the tokenizer makes of the text as a whole; else empty.
-        boundary (`int`):
-            Where in `text` the prompt ends and the completion begins.
     """
 
     text: str
@@ -111,7 +109,6 @@ class TokenizedExample(MaskedExample):
     kinds: tuple[str, ...]
     cut_ids: tuple[int, ...]
     joint_ids: tuple[int, ...]
-    boundary: int
 
     @property
     def tokens(self) -> list[str]:
@@ -169,7 +166,7 @@ def _mask(row: Row, encoder: TextEncoder, max_length: int) -> MaskedExample:
     nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
     happened = {
         "merged_boundary": row.joint_ids is not None,
-        "prompt_too_long": length >= max_length,
+        "prompt_too_long": nothing and length >= max_length,
         "answer_cut": cut > eos,
         "eos_cut": cut > 0 and eos,
         "nothing_trained": nothing,
@@ -261,7 +258,6 @@ def _explained(row: Row, masked: MaskedExample, encoder: TextEncoder) -> Tokeniz
         kinds=tuple(kinds + ["eos"] * (row.stop_id is not None)),
         cut_ids=tuple(row.input_ids[len(masked.input_ids) :]),
         joint_ids=tuple(row.joint_ids or ()),
-        boundary=len(row.prompt.text),
     )
 
 

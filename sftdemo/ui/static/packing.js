@@ -1,6 +1,6 @@
 // One hue an example, the same in every picture; neighbours differ by the golden angle.
 const hue = (example) => Math.round(example * 137.508) % 360;
-let chosen = 0;  // the packed row whose attention is drawn
+let chosen = null;  // the packed row whose attention is drawn: at first the one with the most examples
 
 const bar = (row, widest) => {
   const node = h("div", "bar");
@@ -40,7 +40,7 @@ const attention = (row) => {
     context.fill();
     begin += length;
   }
-  const says = `Attention in this row: ${row.blocks.length} triangles along the diagonal. Each token (a line) sees the tokens before it (to its left) of its own example only.`;
+  const says = `Attention in this row: ${row.blocks.length === 1 ? "one triangle" : `${row.blocks.length} triangles along the diagonal`}. Each token (a line) sees the tokens before it (to its left) of its own example only.`;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", says);
   box.append(canvas, h("figcaption", "note", says));
@@ -80,7 +80,8 @@ const draw = () => {
     return;
   }
   const packed = data.layouts.find((layout) => layout.name === "packed").rows;
-  chosen = Math.min(chosen, packed.length - 1);
+  const most = Math.max(...packed.map((row) => row.blocks.length));
+  if (chosen === null || chosen >= packed.length) chosen = packed.findIndex((row) => row.blocks.length === most);
   const grid = h("div", "layouts");
   grid.append(...data.layouts.map(panel));
   place.replaceChildren(h("p", "note", data.message), grid, ...(packed[chosen] ? [attention(packed[chosen])] : []));
