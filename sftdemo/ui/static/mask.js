@@ -7,7 +7,8 @@ let data = null;      // what is drawn
 let cards = [];       // {key, node, row}: a row that did not change keeps its node
 let editing = false;  // whether a click changes the mask
 let paint = null;     // {card, to, chosen}: tokens being painted
-let pinned = null;    // {card, index}: the token in the inspector, kept until another one is chosen
+let pinned = null;    // {card, index}: the token that was clicked; the inspector comes back to it
+let inspected = null; // the card whose token the inspector shows
 
 const shown = (token, tokens, index) => {
   if (!isRest(token)) return token[0] || "(nothing)";
@@ -40,10 +41,17 @@ const explain = ({ row }, index) => {
   return { facts, shift };
 };
 
+const showHint = () => {
+  inspected = pinned = null;
+  root().querySelector(".inspector").replaceChildren(h("p", "note",
+    "Point at a token, tap it, or walk with the arrow keys: its id, label and what it predicts stand here."));
+};
+
 const inspect = (card, index, focus) => {
   for (const old of root().querySelectorAll(".chosen, .predicted")) old.classList.remove("chosen", "predicted");
   const node = card.at(index);
   if (!node) return;
+  inspected = card;
   const { facts, shift } = explain(card, index);
   const next = card.row.tokens[index + 1];
   node.classList.add("chosen");
@@ -155,7 +163,6 @@ const makeFrame = () => {
   const rows = h("div", "rows");
   const inspector = h("div", "inspector");
   inspector.setAttribute("aria-live", "off");  // the focused token's label says the same
-  inspector.append(h("p", "note", "Point at a token, tap it, or walk with the arrow keys: its id, label and what it predicts stand here."));
 
   rows.addEventListener("pointerover", (event) => {
     const card = cardOf(event.target), index = indexOf(event.target);
@@ -186,6 +193,7 @@ const makeFrame = () => {
   frame.append(tools, above, rows, inspector);
   root().replaceChildren(frame);
   cards = [];
+  showHint();
 };
 window.addEventListener("pointerup", () => {
   if (paint) toggle(paint.card, paint.chosen, paint.to);
@@ -237,6 +245,7 @@ const draw = () => {
     pinned = again ? { card: again, index: Math.min(pinned.index, again.row.tokens.length - 1) } : null;
     if (again && again.at(pinned.index)) inspect(again, pinned.index, false);
   }
+  if (inspected && !cards.includes(inspected)) showHint();
   if (data.focus !== null) {
     const card = cards.find((each) => each.row.row === data.focus);
     if (card) {
