@@ -200,7 +200,11 @@ class TextEncoder:
         return self.encode_plain([text])[0]
 
     def encode_separable(
-        self, prompts: Sequence[RenderedPrompt], encoded: Sequence[Encoded], completions: Sequence[str]
+        self,
+        prompts: Sequence[RenderedPrompt],
+        encoded: Sequence[Encoded],
+        completions: Sequence[str],
+        offsets: bool = True,
     ) -> list[Encoded | None]:
         """The completions' own ids wherever prompt and completion together have the ids of each alone, one after the
         other; None wherever that is not so, or is not plain to see.
@@ -217,7 +221,7 @@ class TextEncoder:
         }
         if not windows:
             return result
-        own = self.encode_plain([completions[index] for index in windows], offsets=False)
+        own = self.encode_plain([completions[index] for index in windows], offsets)
         texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
         together = {}
         for chat, tokenizer in ((True, self._with_special), (False, self._plain)):

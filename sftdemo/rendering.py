@@ -54,12 +54,11 @@ def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
     have none, by their names."""
     kept = len(example.input_ids)
-    names = tokenizer.convert_ids_to_tokens([*example.input_ids, *example.cut_ids])
     ids = [*example.input_ids, *example.cut_ids]
     tokens = []
     for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
         text = example.text[begin:end]
-        name = text or (names[index] if kind in ("special", "eos") else "")
+        name = text or (tokenizer.convert_ids_to_tokens(identity) if kind in ("special", "eos") else "")
         trained = index < kept and example.labels[index] != IGNORE_INDEX
         tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
     return tokens
@@ -74,10 +73,10 @@ def visible(text: str) -> str:
     inner = text.strip(" ")
     left = len(text) - len(text.lstrip(" "))
     spaced = "␣" * left + inner + "␣" * (len(text) - left - len(inner))
-    signs = {"\n": "↵", "\t": "⇥", "\x7f": "␡"} | {
-        chr(code): chr(0x2400 + code) for code in range(32) if code not in (9, 10)
-    }
-    return spaced.translate(str.maketrans(signs))
+    return spaced.translate(_SIGNS)
+
+
+_SIGNS = str.maketrans({chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "↵", "\t": "⇥", "\x7f": "␡"})
 
 
 def harmless(text: str) -> str:

@@ -61,9 +61,10 @@ class Row:
 
 
 def encode_rows(
-    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template
+    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, offsets: bool = True
 ) -> list[Row | Problem]:
-    """Renders and tokenises; what cannot be rendered comes back as a problem, in its place."""
+    """Renders and tokenises; what cannot be rendered comes back as a problem, in its place. Without `offsets`, those
+    are worked out when they are asked for."""
     encoder, rows, good = encoder_for(tokenizer), [], []
     for example in examples:
         try:
@@ -72,9 +73,9 @@ def encode_rows(
         except TemplateError as error:
             rows.append(_problem(example, error))
     prompts = [prompt for _, _, prompt in good]
-    encoded = encoder.encode_prompts(prompts, offsets=False)
+    encoded = encoder.encode_prompts(prompts, offsets)
     stop_ids = {chat: stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
-    completions = _completions([example for _, example, _ in good], prompts, encoded, encoder)
+    completions = _completions([example for _, example, _ in good], prompts, encoded, encoder, offsets)
     for (index, example, prompt), ids, (completion, joint_ids) in zip(good, encoded, completions, strict=True):
         try:
             turns = _turns(prompt, ids, encoder) if prompt.turns else ()
@@ -89,10 +90,10 @@ def _problem(example: Example, error: TemplateError) -> Problem:
 
 
 def _completions(
-    examples: list[Example], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder
+    examples: list[Example], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder, offsets: bool
 ) -> list[tuple[Encoded, list[int] | None]]:
     """The tokens of each completion as they follow its prompt, and the joint ids in case of a merge."""
-    separable = encoder.encode_separable(prompts, encoded, [example.completion for example in examples])
+    separable = encoder.encode_separable(prompts, encoded, [example.completion for example in examples], offsets)
     rest = [
         RenderedPrompt((*prompt.segments, Segment(example.completion, "completion")), prompt.chat)
         for example, prompt, completion in zip(examples, prompts, separable, strict=True)

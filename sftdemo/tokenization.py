@@ -134,7 +134,7 @@ def mask_examples(
     encoder, remaining = encoder_for(tokenizer), iter(examples)
 
     def encode() -> list[Row | Problem]:
-        return encode_rows(islice(remaining, CHUNK), tokenizer, template)
+        return encode_rows(islice(remaining, CHUNK), tokenizer, template, offsets=False)
 
     with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
         coming = ahead.submit(encode)
