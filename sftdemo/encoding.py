@@ -271,7 +271,9 @@ def _cuts_words_by_a_pattern(content: dict) -> bool:
     steps = steps.get("pretokenizers", [steps])
     patterns = [step.get("pattern", {}).get("Regex") or step.get("use_regex") for step in steps]
     known = all(step.get("type") in ("ByteLevel", "Split", "Digits") for step in steps)
-    looks_back = any(sign in str(pattern) for pattern in patterns for sign in ("(?<", "^", "\\A", "\\G", "\\b"))
+    # a "^" that opens a class negates it; any other one, and these others, look at what stands before
+    bare = [str(pattern).replace("[^", "[") for pattern in patterns]
+    looks_back = any(sign in pattern for pattern in bare for sign in ("(?<", "^", "\\A", "\\G", "\\b"))
     bpe = content["model"]["type"] == "BPE" and not content["model"].get("dropout") and not content["normalizer"]
     return bpe and known and any(patterns) and not looks_back
 

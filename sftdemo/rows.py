@@ -32,7 +32,8 @@ class Row:
         joint_ids (`list[int]`, *optional*):
             Where a token merges across the boundary, the ids of prompt + completion as one text.
         turns (`tuple[tuple[int, int], ...]`):
-            The characters of the earlier assistant turns that are to be trained.
+            Of each earlier assistant turn that is to be trained, the end of the prompt that asks for it and the end of
+            its words.
     """
 
     example: Example
@@ -116,7 +117,7 @@ def _completions(
 
 
 def _turns(prompt: RenderedPrompt, prompt_ids: Encoded, encoder: TextEncoder) -> tuple[Span, ...]:
-    """The spans of the earlier assistant turns.
+    """Where each earlier assistant turn is asked for, and where its words end.
 
     Raises:
         TemplateError: where the ids before a turn are not those that generation would see.
@@ -129,7 +130,7 @@ def _turns(prompt: RenderedPrompt, prompt_ids: Encoded, encoder: TextEncoder) ->
                 f"a token merges across the beginning of assistant turn {number}, so that it would be learned after "
                 "other tokens than generation sees. Train only the last turn of conversations."
             )
-    return tuple((turn.begin, turn.end) for turn in prompt.turns)
+    return tuple((turn.asked, turn.end) for turn in prompt.turns)
 
 
 def _cut(prompt: RenderedPrompt, end: int) -> RenderedPrompt:

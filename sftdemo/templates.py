@@ -148,7 +148,9 @@ def _render_chat(
         return RenderedPrompt(segments, chat=True, turns=tuple(turns))
     if segments:
         return RenderedPrompt(segments, chat=True)
-    if not any(token in message.content for token in tokenizer.all_special_tokens for message in messages):
+    # all of them: `all_special_tokens` has only those that play a part, such as EOS
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if not any(token in message.content for token in special for message in messages):
         return RenderedPrompt((Segment(text, TEMPLATE),), chat=True)
     raise TemplateError(
         "the messages hold a special token's text, and the model's chat template rewrites them, so that it "

@@ -228,18 +228,21 @@ def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[
 
 
 def _turn_tokens(turn: Span, row: Row) -> tuple[list[int], bool]:
-    """The positions that an earlier assistant turn trains: its words, and the token that ends it, if there is one."""
+    """The positions that an earlier assistant turn trains: all from the prompt that asks for it to the token that ends
+    it, the template's whitespace around its words included; and whether there is such a token."""
     begin, end = turn
     spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
     chosen = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
     position = chosen[-1] + 1 if chosen else sum(first < end for first, _ in spans)
+    spoken = bool(chosen)
     while position < len(spans) and spans[position][0] == spans[position][1]:  # the rest of a multi-byte character
-        chosen.append(position)
+        chosen += [position] * spoken  # of the template's, where the turn says nothing
         position += 1
-    while position < len(spans) and row.prompt.text[slice(*spans[position])].isspace():
-        position += 1
-    stopped = position < len(spans) and row.prompt_ids.ids[position] == row.stop_id
-    return chosen + [position] * stopped, stopped
+    stop = position
+    while stop < len(spans) and row.prompt.text[slice(*spans[stop])].isspace():
+        stop += 1
+    stopped = stop < len(spans) and row.prompt_ids.ids[stop] == row.stop_id
+    return chosen + list(range(position, stop + 1)) * stopped, stopped
 
 
 def _explained(row: Row, masked: MaskedExample, encoder: TextEncoder) -> TokenizedExample:

@@ -1,4 +1,7 @@
-"""Fixtures of all tests: tiny models in folders, and a cache of their own. Nothing is downloaded."""
+"""Fixtures of all tests: tiny models in folders, and a cache of their own. Nothing is downloaded.
+
+`pytest --cases 5000` has every property tried on so many cases, in place of 300.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,25 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything that reads it is imported
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cases", type=int, default=300, metavar="N", help="cases that each property is tried on")
+
+
+def pytest_configure(config):
+    """The same cases every time, so that a red test stays red; `own_cache` is made anew once a test, not a case."""
+    settings.register_profile(
+        "sftdemo",
+        max_examples=config.getoption("--cases"),
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+    settings.load_profile("sftdemo")
 
 
 def _saved(folder: Path, model, tokenizer) -> Path:

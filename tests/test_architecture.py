@@ -26,6 +26,7 @@ FLOORS = [
     {"generation", "training"},
     {"runs"},
     {"samples", "jobs", "rendering", "isolation"},
+    {"bench"},
     {"terminal"},
     {"commands", "ui"},
     {"cli"},

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import texts
 
 from sftdemo import examples
 from sftdemo.errors import DataError
-from sftdemo.examples import Example, Message, parse_examples, read_examples
+from sftdemo.examples import Example, Message, parse_examples, read_examples, to_record
 
 ROW = {"instruction": "Say hello", "output": "Hello"}
 EXAMPLE = Example(0, "Hello", instruction="Say hello")
@@ -260,3 +264,26 @@ class TestSources:
     def test_unreadable(self, name, tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_examples(tmp_path / name)
+
+
+@st.composite
+def rows(draw) -> Example:
+    """An example of any shape, with unusual text in it."""
+    held_out, completion, row = draw(st.booleans()), draw(texts()), 0
+    shape = draw(st.sampled_from(["instruction", "prompt", "messages"]))
+    if shape == "instruction":
+        return Example(row, completion, instruction=draw(texts()), input=draw(texts() | st.just("")), held_out=held_out)
+    if shape == "prompt":
+        return Example(row, completion, prompt=draw(texts()), held_out=held_out)
+    turns = [Message("user", draw(texts()))]
+    if draw(st.booleans()):
+        turns = [Message("system", draw(texts())), *turns, Message("assistant", draw(texts())), Message("tool", "1")]
+    return Example(row, completion, messages=tuple(turns), held_out=held_out)
+
+
+@given(st.lists(rows(), min_size=1, max_size=4), st.booleans())
+def test_what_is_exported_is_read_back(written, lines):
+    written = [replace(example, row=row, line=row + 1 if lines else None) for row, example in enumerate(written)]
+    parsed = parse(*map(to_record, written), lines=lines)
+    assert sorted((*parsed.train, *parsed.held_out), key=lambda example: example.row) == written
+    assert (parsed.problems, parsed.notes) == ((), ())

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
-from trl import pack_dataset
+from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftdemo.errors import TrainingError
 from sftdemo.examples import Example
-from sftdemo.packing import split_batch, verify_batch
+from sftdemo.packing import Block, Layout, layouts, padded, split_batch, verify_batch
 from sftdemo.templates import get_template
 from sftdemo.tokenization import tokenize_examples
 
@@ -137,3 +140,106 @@ class TestIsolation:
         own, others = self.changes(tiny, shown, layout, reset=False)
         assert own > 1e-4
         assert others > 1e-4
+
+
+@st.composite
+def rows_to_lay_out(draw):
+    lengths = draw(st.lists(st.integers(0, 200), max_size=60))
+    return lengths, draw(st.integers(1, 20)), draw(st.integers(8, 150))
+
+
+class TestLayouts:
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @given(rows_to_lay_out())
+    def test_laws(self, drawn):
+        lengths, batch_size, max_length = drawn
+        found = layouts(*drawn)
+        assert [layout.name for layout in found] == ["padded", "joined", "packed", "seed"]
+        for layout in found:
+            limit = 128 if layout.name == "seed" else max_length
+            expected = {index: min(length, limit) for index, length in enumerate(lengths) if length}
+            blocks = [block for row in layout.rows for block in row]
+            assert {block.example: block.length for block in blocks} == expected
+            assert len(blocks) == len(expected)
+            assert len(layout.widths) == len(layout.rows)
+            assert layout.tokens == sum(expected.values()) == sum(lengths) - layout.lost
+            assert layout.positions == sum(layout.widths) == layout.tokens + layout.wasted
+            assert all(
+                width >= sum(block.length for block in row)
+                for row, width in zip(layout.rows, layout.widths, strict=True)
+            )
+            assert layout.fill == (pytest.approx(layout.tokens / layout.positions) if blocks else 0.0)
+            assert sum(layout.filled(limit)) * limit == pytest.approx(layout.tokens)
+        in_rows, joined, packed, seed = found
+        assert [block.example for (block,) in in_rows.rows] == [index for index, length in enumerate(lengths) if length]
+        assert all(len(row) == batch_size for row in joined.rows[:-1])
+        assert joined.wasted == packed.wasted == 0
+        assert max(packed.widths, default=0) <= max_length
+        assert max(packed.filled(max_length), default=0) <= 1
+        assert all(first + second > max_length for first, second in pairwise(sorted(packed.widths)[:2]))
+        assert set(seed.widths) <= {128}
+        assert padded(lengths, batch_size, max_length) == in_rows
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
+    def test_padded_and_joined_are_the_collators_batches(self, batch_size):
+        lengths = [5, 9, 2, 7, 7, 1, 12, 3, 3, 4]
+        rows = [{"input_ids": [index] * length} for index, length in enumerate(lengths)]
+        in_rows, joined, *_ = layouts(lengths, batch_size, 64)
+        batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
+        shapes = [DataCollatorForLanguageModeling(pad_token_id=0)(batch)["input_ids"].shape for batch in batches]
+        assert in_rows.widths == tuple(width for count, width in shapes for _ in range(count))
+        flat = [DataCollatorForLanguageModeling(0, padding_free=True)(batch)["input_ids"] for batch in batches]
+        assert joined.widths == tuple(batch.shape[1] for batch in flat)
+        owners = [[block.example for block in row for _ in range(block.length)] for row in joined.rows]
+        assert owners == [batch[0].tolist() for batch in flat]
+
+    def test_packed_is_what_the_trainer_gets(self, tmp_path):
+        """More rows than TRL packs at a time, most of a length with others, some cut."""
+        generator = torch.Generator().manual_seed(0)
+        lengths = torch.randint(1, 90, (2_300,), generator=generator).tolist()
+        ids = [[index] * length for index, length in enumerate(lengths)]
+        arguments = SFTConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=4,
+            packing=True,
+            max_length=64,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+        )
+        trainer = SFTTrainer(
+            model=tiny_gpt2(tokenizer_named("gpt2")),
+            args=arguments,
+            processing_class=tokenizer_named("gpt2"),
+            train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
+        )
+        packed = layouts(lengths, 4, 64)[2]
+        assert [[block.length for block in row] for row in packed.rows] == trainer.train_dataset["seq_lengths"][:]
+        owners = [[block.example for block in row for _ in range(block.length)] for row in packed.rows]
+        assert owners == trainer.train_dataset["input_ids"][:]
+        batches = list(trainer.get_train_dataloader())
+        assert sum(batch["input_ids"].numel() for batch in batches) == packed.positions
+        assert {batch["input_ids"].shape[0] for batch in batches} == {1}
+        assert packed.lost == sum(max(length - 64, 0) for length in lengths) > 0
+
+    def test_figures(self):
+        in_rows, joined, packed, seed = layouts([6, 200, 4], 2, 10)
+        assert in_rows == Layout("padded", ((Block(0, 6),), (Block(1, 10),), (Block(2, 4),)), (10, 10, 4), 190)
+        assert (in_rows.tokens, in_rows.positions, in_rows.wasted, in_rows.fill) == (20, 24, 4, 20 / 24)
+        assert joined == Layout("joined", ((Block(0, 6), Block(1, 10)), (Block(2, 4),)), (16, 4), 190)
+        assert packed == Layout("packed", ((Block(1, 10),), (Block(0, 6), Block(2, 4))), (10, 10), 190)
+        figures = {"tokens": 20, "positions": 20, "wasted": 0, "fill": 1.0}
+        rows = [[[1, 10]], [[0, 6], [2, 4]]]
+        assert packed.to_dict() == {"name": "packed", "rows": rows, "widths": [10, 10], "lost": 190} | figures
+        assert json.loads(json.dumps(packed.to_dict())) == packed.to_dict()
+        assert (packed.fill, packed.filled(10), packed.filled(20)) == (1.0, (1.0, 1.0), (0.5, 0.5))
+        assert (seed.widths, seed.lost, seed.wasted) == ((128,) * 3, 72, 122 + 124)
+
+    def test_nothing_to_lay_out(self, capfd):
+        for layout in (*layouts([], 8, 512), *layouts([0, 0], 8, 512)):
+            assert (layout.rows, layout.widths, layout.lost, layout.fill) == ((), (), 0, 0.0)
+        assert capfd.readouterr() == ("", "")
+
+    def test_draws_nothing_on_many(self, capfd):
+        assert len(layouts([3] * 5_000, 8, 512)[0].rows) == 5_000
+        assert capfd.readouterr() == ("", "")

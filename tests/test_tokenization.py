@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from oracle import expected
+from strategies import SENTENCEPIECE, SPECIAL_TEXT, cases, in_words, templates, texts, tokenize
 from tiny import MAKERS, tokenizer_named
 
 from sftdemo.encoding import encoder_for
@@ -12,62 +13,6 @@ from sftdemo.rows import stop_token_id
 from sftdemo.templates import get_template, render_prompt
 from sftdemo.tokenization import FLAGS, tokenize_examples
 
-SPECIAL_TEXT = [
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|im_start|>",
-    "</s>",
-    "<s>",
-    "<unk>",
-    "<0x0A>",
-    "[INST]",
-    "<|im_",
-    "end|>",
-]
-PIECES = [
-    *("a", "Hello", " world", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\0", ".", "1", "assistant", "contentmark0x"),
-    *(
-        "é",
-        "e\u0301",
-        "n\u0303\u0323",
-        "🏴\u200d☠️",
-        "👩\u200d👩\u200d👧",
-        "😀",
-        "שלום",
-        "\u202eabc",
-        "سلام",
-        "日本",
-        "\ufeff",
-        "�",
-    ),
-    *("{instruction}", "{input}", "### Response:\n"),
-]
-CUSTOM = ["Q: {instruction} A: ", "{instruction}", "{instruction}\n", "→{instruction}\t"]
-
-
-def texts(special: bool = True, min_size: int = 0):
-    pieces = st.sampled_from(PIECES + SPECIAL_TEXT * special) | st.characters(exclude_categories=["Cs"])
-    return st.lists(pieces, min_size=min_size, max_size=6).map("".join)
-
-
-def templates(name: str):
-    chat = ["chat"] if tokenizer_named(name).chat_template else []
-    return st.sampled_from(["instruction", "alpaca", *CUSTOM, *chat])
-
-
-def tokenize(name: str, example: Example, template: str, max_length: int = 10_000):
-    (row,), problems = tokenize_examples([example], tokenizer_named(name), get_template(template), max_length)
-    assert not problems
-    return row
-
-
-many = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 every_tokenizer = pytest.mark.parametrize("name", MAKERS)
 
 
@@ -157,7 +102,7 @@ class TestBoundary:
         lost = row.joint_ids[len(tokenizer("Go ")["input_ids"]) :]
         assert tokenizer.decode(lost) == ""
 
-    @pytest.mark.parametrize("name", ["llama", "llama_always", "llama_legacy"])
+    @pytest.mark.parametrize("name", SENTENCEPIECE)
     def test_a_merge_with_sentencepiece_adds_no_second_space(self, name):
         tokenizer = tokenizer_named(name)
         row = tokenize(name, Example(0, "hello", instruction="Say"), "{instruction} ")
@@ -179,35 +124,19 @@ class TestBoundary:
             assert "merged_boundary" not in row.flags, name
 
 
-@st.composite
-def cases(draw, name: str, special: bool = True):
-    template = draw(templates(name))
-    # what the tokenizer's own call cannot leave plain has no oracle: see test_user_text_never_becomes_a_special_token
-    special = special and name != "unigram" and not (template == "chat" and name.startswith("llama"))
-    instruction, context, completion = draw(texts(special)), draw(texts(special) | st.just("")), draw(texts(special))
-    return template, instruction, context, completion, draw(st.integers(8, 80) | st.just(10_000))
-
-
-def in_words(name: str, case) -> tuple[Example, str, int]:
-    template, instruction, context, completion, max_length = case
-    return Example(3, completion, instruction=instruction, input=context), template, max_length
-
-
 class TestEveryRow:
     @every_tokenizer
-    @many
     @given(data=st.data())
     def test_equals_the_oracle(self, name, data):
         case = data.draw(cases(name))
-        example, template, max_length = in_words(name, case)
+        example, template, max_length = in_words(case)
         row = tokenize(name, example, template, max_length)
         assert (row.input_ids, row.labels) == expected(tokenizer_named(name), *case)
 
     @every_tokenizer
-    @many
     @given(data=st.data())
     def test_prompt_answer_and_eos(self, name, data):
-        example, template, max_length = in_words(name, data.draw(cases(name)))
+        example, template, max_length = in_words(data.draw(cases(name)))
         tokenizer = tokenizer_named(name)
         row = tokenize(name, example, template, max_length)
         prompt = render_prompt(example, get_template(template), tokenizer)
@@ -240,12 +169,11 @@ class TestEveryRow:
         assert row.trained == sum(label != -100 for label in row.labels)
         assert set(row.flags) <= set(FLAGS)
 
-    @pytest.mark.parametrize("name", ["gpt2", "chatml", "appends_eos", "llama", "llama_always", "llama_legacy"])
-    @many
+    @pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"unigram"}))
     @given(data=st.data())
     def test_what_is_trained_decodes_to_the_answer(self, name, data):
         """By the tokenizer's own decoder rather than the spans."""
-        example, template, _ = in_words(name, data.draw(cases(name)))
+        example, template, _ = in_words(data.draw(cases(name)))
         assume("▁" not in example.instruction + example.input + example.completion)
         tokenizer = tokenizer_named(name)
         row = tokenize(name, example, template)
@@ -253,17 +181,16 @@ class TestEveryRow:
         prompt_ids = [token for token, label in zip(row.input_ids, row.labels, strict=True) if label == -100]
         trained = [label for label in row.labels if label != -100]
         prompt = render_prompt(example, get_template(template), tokenizer).text
-        if name.startswith("llama"):
+        if name in SENTENCEPIECE:
             assume(not (prompt + example.completion).startswith(" "))  # its own space and this one are the same
             decoded = tokenizer.decode([*prompt_ids, *trained], skip_special_tokens=True)
             bare = (prompt + example.completion).removeprefix("<s>" if template == "chat" else "")
             assert decoded == bare or (template == "chat" and decoded == bare.removeprefix(" "))
         else:
             assert tokenizer.decode(trained[:-1]) == example.completion
-            assert tokenizer.decode(prompt_ids) == prompt
+            assert tokenizer.decode(prompt_ids) == (tokenizer.bos_token or "") + prompt
 
     @every_tokenizer
-    @many
     @given(data=st.data())
     def test_user_text_never_becomes_a_special_token(self, name, data):
         template, lookalike = data.draw(templates(name)), data.draw(st.sampled_from(SPECIAL_TEXT))
@@ -287,7 +214,7 @@ class TestEveryRow:
         )
         assert ["special_text" in row.flags for row in rows] == [True, False]
 
-    @pytest.mark.parametrize("name", ["chatml", "llama", "llama_always", "llama_legacy"])
+    @pytest.mark.parametrize("name", ["chatml", "digits", *SENTENCEPIECE])
     def test_special_text_leaves_the_chat_templates_own_tokens_as_they_are(self, name):
         tokenizer = tokenizer_named(name)
         looks = tokenize(name, Example(0, "y", instruction="hello <s></s><|im_end|>"), "chat")
@@ -341,78 +268,3 @@ def test_no_eos_is_flagged():
     (row,), _ = tokenize_examples([Example(0, "b", instruction="a")], tokenizer, get_template("instruction"), 64)
     assert "no_eos" in row.flags
     assert row.kinds[-1] == "completion"
-
-
-ROWS = [
-    ("Say hello\n", "Hello world!"),
-    ("Count to 3\n", "1 2 3"),
-    ("🏴\u200d☠️\n", "é 日本\n"),
-    ("### Response:\n", "Arr"),
-    ("Q: a A:", " answer"),  # the space belongs to the answer
-]
-MERGING = [("Q: a A: ", "answer"), ("Say ", "hello")]
-
-
-@pytest.fixture(scope="module")
-def trl_labels(tmp_path_factory):
-    """From a tokenizer's name and rows, the (input_ids, labels) that SFTTrainer itself prepares."""
-    from datasets import Dataset
-    from tiny import tiny_gpt2
-    from trl import SFTConfig, SFTTrainer
-
-    def prepare(name, rows):
-        tokenizer = MAKERS[name]()
-        tokenizer.pad_token = tokenizer.eos_token
-        arguments = SFTConfig(
-            output_dir=str(tmp_path_factory.mktemp("trl")),
-            bf16=False,
-            use_cpu=True,
-            activation_checkpointing=False,
-            report_to="none",
-            max_length=None,
-        )
-        dataset = Dataset.from_dict({"prompt": [p for p, _ in rows], "completion": [c for _, c in rows]})
-        trainer = SFTTrainer(
-            model=tiny_gpt2(tokenizer), args=arguments, processing_class=tokenizer, train_dataset=dataset
-        )
-        return [(tuple(row["input_ids"]), tuple(row["labels"])) for row in trainer.train_dataset]
-
-    return prepare
-
-
-class TestAgainstTRL:
-    """TRL's own preparation of the same rows, from the columns `prompt` and `completion`."""
-
-    @pytest.mark.parametrize("name", ["gpt2", "chatml", "llama", "llama_always", "llama_legacy", "unigram"])
-    def test_equal_where_no_boundary_merges(self, name, trl_labels):
-        ours = [tokenize(name, Example(0, completion, prompt=prompt), "instruction") for prompt, completion in ROWS]
-        assert not any("merged_boundary" in row.flags for row in ours)
-        assert trl_labels(name, ROWS) == [(row.input_ids, row.labels) for row in ours]
-
-    @pytest.mark.parametrize("name", ["gpt2", "llama"])
-    def test_a_merge_costs_trl_the_prefix_that_generation_sees(self, name, trl_labels):
-        """TRL takes the joint ids and trains from where they diverge, so its row does not begin with the prompt's ids
-        and its first trained token spans the boundary."""
-        tokenizer = tokenizer_named(name)
-        for (prompt, completion), (ids, labels) in zip(MERGING, trl_labels(name, MERGING), strict=True):
-            row = tokenize(name, Example(0, completion, prompt=prompt), "instruction")
-            prompt_ids = tokenizer(prompt)["input_ids"]
-            assert list(row.input_ids[: len(prompt_ids)]) == prompt_ids
-            assert list(ids[: len(prompt_ids)]) != prompt_ids
-            assert list(ids[:-1]) == list(row.joint_ids)
-            first = next(label for label in labels if label != -100)
-            assert tokenizer.convert_ids_to_tokens(first) in (f"Ġ{completion}", f"▁{completion}")
-
-    def test_a_tokenizer_that_appends_eos_gives_trl_a_second_one(self, trl_labels):
-        """TRL writes EOS into the text and the tokenizer appends another; its prompt carries one too, so that the
-        labels begin where the prompt's EOS diverges from the answer."""
-        eos = tokenizer_named("appends_eos").eos_token_id
-        row = tokenize("appends_eos", Example(0, "Hello", prompt="Say\n"), "instruction")
-        ((ids, labels),) = trl_labels("appends_eos", [("Say\n", "Hello")])
-        assert (ids, labels) == ((*row.input_ids, eos), (*row.labels, eos))
-
-    def test_special_text_is_special_to_trl(self, trl_labels):
-        eos = tokenizer_named("gpt2").eos_token_id
-        row = tokenize("gpt2", Example(0, "a <|endoftext|> b", prompt="Say\n"), "instruction")
-        ((_, labels),) = trl_labels("gpt2", [("Say\n", "a <|endoftext|> b")])
-        assert (labels.count(eos), row.labels.count(eos)) == (2, 1)

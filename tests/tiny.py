@@ -6,7 +6,7 @@ import json
 from functools import cache
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CORPUS = [
@@ -17,9 +17,21 @@ CORPUS = [
     "user assistant system answer answers the question with a word or two words",
 ] * 4
 
+# so that spaces, newlines, digits and what follows an apostrophe merge as well, as they do in a large vocabulary
+RICH = (
+    CORPUS
+    + ["a  b    c\n\n  d\n\n\ne \n f\t\tg", "12 34 45 234 345 2024 1,234", "don't it's they'll 've (a) (b) \"a\" ..."]
+    * 8
+)
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# how Llama 3 cuts a text into words: a word may take one punctuation mark along, digits stand in threes
+LLAMA3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content | trim }} {{ eos_token }}"
@@ -33,19 +45,61 @@ def _wrap(tokenizer: Tokenizer, chat_template: str | None = None, **special: str
     return wrapped
 
 
-def byte_level(*special: str, chat_template: str | None = None, pad_token: str | None = None):
-    """GPT-2's kind: byte-level BPE, the first special token is EOS, nothing is put before a text."""
+def byte_level(
+    *special: str, chat_template: str | None = None, pad_token: str | None = None, words=None, corpus=CORPUS
+):
+    """GPT-2's kind: byte-level BPE, the first special token is EOS, nothing is put before a text. `words` is the
+    pre-tokenizer, where it is not GPT-2's."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = words or pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400,
+        vocab_size=400 if corpus is CORPUS else 500,
         special_tokens=list(special),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator(corpus, trainer)
     return _wrap(tokenizer, chat_template, eos_token=special[0], pad_token=pad_token)
+
+
+def llama3(*special: str, chat_template: str | None = None):
+    """Llama 3's kind: byte-level BPE inside the words of a pattern of its own, `<|begin_of_text|>` before a text."""
+    words = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA3_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    begin = "<|begin_of_text|>"
+    tokenizer = byte_level("<|end_of_text|>", begin, *special, words=words, corpus=RICH).backend_tokenizer
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
+    )
+    return _wrap(tokenizer, chat_template, bos_token=begin, eos_token="<|end_of_text|>")
+
+
+def digits(*special: str, chat_template: str | None = None):
+    """SmolLM2's kind: GPT-2's, except that every digit is a token."""
+    words = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    return byte_level(*special, chat_template=chat_template, words=words, corpus=RICH)
+
+
+def trimming():
+    """Pythia's kind: GPT-2's, except that the offsets it reports leave out the spaces that a token begins with."""
+    tokenizer = byte_level("<|endoftext|>", corpus=RICH).backend_tokenizer
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    return _wrap(tokenizer, eos_token="<|endoftext|>")
+
+
+def spaces_added():
+    """Phi's kind: GPT-2's with runs of spaces as tokens of their own, and one that swallows the spaces beside it."""
+    wrapped = byte_level("<|endoftext|>", corpus=RICH)
+    runs = [AddedToken(" " * count, normalized=False, special=False) for count in (2, 3, 4)]
+    wrapped.add_tokens([*runs, AddedToken("<tool>", lstrip=True, rstrip=True, normalized=False, special=False)])
+    return wrapped
 
 
 def sentencepiece(scheme: str, chat_template: str | None = None):
@@ -122,12 +176,16 @@ MAKERS = {
     "llama_legacy": lambda: sentencepiece("legacy", chat_template=INST),
     "appends_eos": appends_eos,
     "unigram": unigram,
+    "llama3": llama3,
+    "digits": lambda: digits("<|im_end|>", "<|im_start|>", "<|endoftext|>", chat_template=CHATML),
 }
+
+OTHERS = {"characters": characters, "trimming": trimming, "spaces_added": spaces_added}
 
 
 @cache
 def tokenizer_named(name: str) -> PreTrainedTokenizerFast:
-    return MAKERS[name]() if name in MAKERS else characters()
+    return (MAKERS | OTHERS)[name]()
 
 
 def tiny_gpt2(tokenizer) -> GPT2LMHeadModel:

@@ -1,0 +1,345 @@
+"""Faults put into the core on purpose, each of which the named check must notice.
+
+A test that has never failed proves nothing. These checks are the oracle's comparisons over a few fixed rows; the
+property tests make the same comparisons over many.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import textwrap
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from chats import STYLES, chat_tokenizer
+from chats import expected as expected_talk
+from oracle import expected
+from strategies import tokenize
+from tiny import MAKERS, tiny_gpt2, tokenizer_named
+
+from sftdemo import packing, tokenization
+from sftdemo.errors import TrainingError
+from sftdemo.examples import Example, HandMask, Message, Problem
+from sftdemo.templates import get_template
+from sftdemo.tokenization import tokenize_examples
+
+ROWS = [  # (template, instruction, input, completion, max_length)
+    ("instruction", "Say hello", "", "Hello world!", 10_000),
+    ("alpaca", "Count to 3", "in French", "un, deux 3\n", 10_000),
+    ("{instruction} ", "Say", "", "hello", 10_000),  # a merge
+    ("{instruction}", "Say →", "", "é answer", 10_000),  # unknown tokens that fuse
+    ("{instruction}", "", "", "Hello world!", 10_000),
+    ("instruction", "Say hello", "", "", 10_000),
+    ("instruction", "a", "", "Hello world! 🏴\u200d☠️", 24),
+]
+TYPED = [("instruction", "Say <|endoftext|></s>", "", "<|im_end|></s><|endoftext|>", 10_000)]
+TALK = [("user", "Ask one"), ("assistant", "hello one."), ("user", "Ask two"), ("assistant", "Say two.")]
+
+
+def conversation(style: str, kind: str = "gpt2", turns: str = "all"):
+    example = Example(0, TALK[-1][1], messages=tuple(Message(*turn) for turn in TALK[:-1]))
+    rows, problems = tokenize_examples([example], chat_tokenizer(style, kind), get_template("chat", turns), 10_000)
+    return (*rows, *problems)[0]
+
+
+def rows_are_the_oracles(names=tuple(MAKERS), cases=tuple(ROWS)) -> None:
+    for name in names:
+        chat = [
+            ("chat", *case[1:]) for case in cases if tokenizer_named(name).chat_template and case[0] == "instruction"
+        ]
+        for case in (*cases, *chat):
+            template, instruction, context, completion, max_length = case
+            row = tokenize(name, Example(0, completion, instruction=instruction, input=context), template, max_length)
+            assert (row.input_ids, row.labels) == expected(tokenizer_named(name), *case), (name, case)
+
+
+def typed_text_is_text() -> None:
+    rows_are_the_oracles(("gpt2", "chatml", "digits", "appends_eos", "llama3"), TYPED)
+
+
+def merges_are_flagged() -> None:
+    for name in ("gpt2", "llama", "llama3"):
+        for case in ROWS:
+            row = tokenize(name, Example(0, case[3], instruction=case[1]), case[0])
+            assert ("merged_boundary" in row.flags) == (case[0] == "{instruction} "), (name, case)
+
+
+def conversations_are_the_oracles() -> None:
+    for style in STYLES:
+        for turns in ("all", "last"):
+            tokenizer, row = chat_tokenizer(style, "gpt2"), conversation(style, turns=turns)
+            messages = [{"role": role, "content": content} for role, content in TALK]
+            assert not isinstance(row, Problem), (style, row)
+            assert (row.input_ids, row.labels) == expected_talk(style, tokenizer, messages, turns), (style, turns)
+
+
+def conversations_that_cannot_be_followed_are_refused() -> None:
+    for style in ("drops", "shouts", "thinks_first", "counts", "asks_in_a_word"):
+        assert isinstance(conversation(style), Problem), style
+
+
+def hand_masks_are_honoured() -> None:
+    """Of "a", a newline, a parrot and "b" by GPT-2's bytes: the parrot, and nothing else."""
+    text = "a\n🦜b"
+    example = Example(0, "🦜b", prompt="a\n", mask=HandMask(text, ((2, 3),), False))
+    row = tokenize("gpt2", example, "instruction")
+    assert tokenizer_named("gpt2").decode([label for label in row.labels if label != -100]) == "🦜"
+    usual = tokenize("gpt2", replace(example, mask=None), "instruction")
+    other = tokenize("gpt2", replace(example, mask=replace(example.mask, text="another")), "instruction")
+    assert other.labels == usual.labels
+    assert tokenize("gpt2", replace(example, mask=replace(example.mask, eos=True)), "instruction").labels[-1] == 0
+
+
+def spans_are_the_tokens_texts() -> None:
+    for name in ("gpt2", "digits", "llama3"):
+        tokenizer = tokenizer_named(name)
+        row = tokenize(name, Example(0, "Hello world!", instruction="Say hello"), "instruction")
+        for token, text in zip(row.input_ids, row.tokens, strict=True):
+            assert text == tokenizer.decode([token], skip_special_tokens=True), (name, text)
+
+
+def streaming_gives_the_same() -> None:
+    examples = [Example(i, case[3], instruction=case[1]) for i, case in enumerate(ROWS)]
+    template = get_template("instruction")
+    rows, _ = tokenize_examples(examples, tokenizer_named("gpt2"), template, 20)
+    streamed = list(tokenization.mask_examples(examples, tokenizer_named("gpt2"), template, 20))
+    assert [(row.row, row.labels) for row in streamed] == [(row.row, row.labels) for row in rows]
+
+
+def batches_are_read_back() -> None:
+    rows = [tokenize("gpt2", Example(0, text, instruction="a"), "{instruction}\n") for text in ("Hello world!", "b")]
+    long, short = rows
+    pad = len(long.input_ids) - len(short.input_ids)
+    batch = {
+        "input_ids": torch.tensor([long.input_ids, short.input_ids + (0,) * pad]),
+        "labels": torch.tensor([long.labels, short.labels + (-100,) * pad]),
+        "attention_mask": torch.tensor([[1] * len(long.input_ids), [1] * len(short.input_ids) + [0] * pad]),
+    }
+    assert packing.split_batch(batch) == [(row.input_ids, row.labels) for row in rows]
+    packing.verify_batch(batch, rows)
+    flat = {name: torch.tensor([sum((getattr(row, name) for row in rows), ())]) for name in ("input_ids", "labels")}
+    flat["position_ids"] = torch.tensor([[*range(len(long.input_ids)), *range(len(short.input_ids))]])
+    assert packing.split_batch(flat) == [(row.input_ids, row.labels) for row in rows]
+    trained_padding = batch | {"labels": torch.tensor([long.labels, short.labels + (0,) * pad])}
+    another_token = flat | {"input_ids": flat["input_ids"] + 1}
+    for spoilt in (trained_padding, another_token):
+        try:
+            packing.verify_batch(spoilt, rows)
+        except TrainingError:
+            continue
+        raise AssertionError("a spoilt batch was let through")
+
+
+def the_loss_is_the_stock_loss() -> None:
+    from sftdemo.training import MaskedTrainer
+
+    model = tiny_gpt2(tokenizer_named("gpt2")).eval()
+    row = tokenize("gpt2", Example(0, "Hello world!", instruction="Say hello"), "instruction")
+    batch = {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    trainer = SimpleNamespace(_shown=[row], args=SimpleNamespace(average_tokens_across_devices=False))
+    with torch.no_grad():
+        ours, stock = MaskedTrainer.compute_loss(trainer, model, batch), model(**batch).loss
+    assert abs(ours.item() - stock.item()) < 1e-5
+
+
+MASK, BY_HAND, IDS = "tokenization._mask", "tokenization._by_hand", "rows.Row.input_ids"
+SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training.MaskedTrainer.compute_loss"
+# (name, [(function, its text, what stands there instead)], the check that notices)
+FAULTS = [
+    (
+        "the mask one token to the left",
+        [(MASK, "* length + input_ids[length:]", "* (length - 1) + input_ids[max(length - 1, 0) :]")],
+        rows_are_the_oracles,
+    ),
+    (
+        "the mask one token to the right",
+        [(MASK, "* length + input_ids[length:]", "* (length + 1) + input_ids[length + 1 :]")],
+        rows_are_the_oracles,
+    ),
+    (
+        "the prompt is trained",
+        [(MASK, "[IGNORE_INDEX] * length + input_ids[length:]", "list(input_ids)")],
+        rows_are_the_oracles,
+    ),
+    ("position 0 is trained", [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")], rows_are_the_oracles),
+    ("EOS is not trained", [(MASK, "labels[:1] =", "labels[:1] = labels[-1:] =")], rows_are_the_oracles),
+    ("EOS is dropped", [("rows.Row.input_ids", "else [self.stop_id]", "else []")], rows_are_the_oracles),
+    (
+        "EOS comes twice",
+        [("rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
+        rows_are_the_oracles,
+    ),
+    (
+        "a row is cut from the left",
+        [
+            (MASK, "input_ids=tuple(input_ids[:max_length])", "input_ids=tuple(input_ids[-max_length:])"),
+            (MASK, "labels=tuple(labels[:max_length])", "labels=tuple(labels[-max_length:])"),
+        ],
+        rows_are_the_oracles,
+    ),
+    (
+        "the joint ids are cut at the prompt's length in spite of a merge",
+        [("rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:")],
+        rows_are_the_oracles,
+    ),
+    (
+        "an unknown token that reaches over the boundary is overlooked",
+        [("rows._completions", "and not reaches_over", "")],
+        rows_are_the_oracles,
+    ),
+    (
+        "SentencePiece's own space is put before the answer",
+        [("encoding.TextEncoder.encode_continuation", "if self._adds_space:", "if False:")],
+        rows_are_the_oracles,
+    ),
+    (
+        "the short cut is taken by every tokenizer",
+        [
+            (SHORT_CUT, "if self._local and", "if"),
+            (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
+            (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
+        ],
+        rows_are_the_oracles,
+    ),
+    (
+        "the short cut overlooks a merge",
+        [
+            (SHORT_CUT, "and window.token_to_chars(first)[0] == boundary", ""),
+            (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
+            (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
+        ],
+        merges_are_flagged,
+    ),
+    (
+        "what was typed becomes a special token",
+        [("encoding.TextEncoder.encode_plain", "self._plain,", "self._with_special,")],
+        typed_text_is_text,
+    ),
+    (
+        "what was typed in a chat becomes a special token",
+        [("encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False")],
+        typed_text_is_text,
+    ),
+    (
+        "a chat's answer ends in EOS, whatever its template puts there",
+        [("rows.stop_token_id", "if not chat:", "if True:")],
+        conversations_are_the_oracles,
+    ),
+    ("an earlier assistant turn is not trained", [(MASK, "in row.turns", "in ()")], conversations_are_the_oracles),
+    (
+        "what the user said before an assistant turn is trained",
+        [("tokenization._turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
+        conversations_are_the_oracles,
+    ),
+    (
+        "the token that ends an earlier turn is not trained",
+        [("tokenization._turn_tokens", "return chosen + list(range(position, stop + 1)) * stopped", "return chosen")],
+        conversations_are_the_oracles,
+    ),
+    (
+        "every turn is trained where the last was asked for",
+        [("templates.render_prompt", 'template.turns == "all"', "True")],
+        conversations_are_the_oracles,
+    ),
+    (
+        "an earlier turn is trained after another text than generation's prompt",
+        [("templates._turn", "if not text.startswith(asked) or text[len(asked) : place[0]].strip():", "if False:")],
+        conversations_that_cannot_be_followed_are_refused,
+    ),
+    (
+        "an earlier turn is trained after other ids than generation's prompt has",
+        [("rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
+        conversations_that_cannot_be_followed_are_refused,
+    ),
+    ("a mask made by hand is ignored", [(MASK, "    if by_hand:", "    if False:")], hand_masks_are_honoured),
+    (
+        "a mask made by hand is used on another text",
+        [(MASK, "and example.mask.text == row.text", "")],
+        hand_masks_are_honoured,
+    ),
+    (
+        "a mask made by hand cuts a character into halves",
+        [(BY_HAND, "bool(trained) and trained[-1]", "False")],
+        hand_masks_are_honoured,
+    ),
+    (
+        "a mask made by hand never trains EOS",
+        [(BY_HAND, "= mask.eos", "= False")],
+        hand_masks_are_honoured,
+    ),
+    (
+        "a span is shifted by one",
+        [("encoding.partition", "max(position, last)", "max(position, last + 1)")],
+        spans_are_the_tokens_texts,
+    ),
+    (
+        "the stream loses a row",
+        [("tokenization.mask_examples", "for row in rows:", "for row in rows[1:]:")],
+        streaming_gives_the_same,
+    ),
+    ("trained padding is overlooked", [("packing.split_batch", "length += 1", "break")], batches_are_read_back),
+    (
+        "packed rows are not taken apart",
+        [("packing.split_batch", "if position == 0]", "if index == 0]")],
+        batches_are_read_back,
+    ),
+    (
+        "a batch is not looked at",
+        [("packing.verify_batch", "if labels not in labels_of.get(input_ids, ()):", "if False:")],
+        batches_are_read_back,
+    ),
+    (
+        "a position is asked for its own token, not for the next",
+        [
+            (
+                "training.MaskedTrainer.compute_loss",
+                "= labels[:, 1:] != IGNORE_INDEX",
+                "= labels[:, :-1] != IGNORE_INDEX",
+            ),
+            (LOSS, "targets = labels[:, 1:]", "targets = labels[:, :-1]"),
+        ],
+        the_loss_is_the_stock_loss,
+    ),
+    (
+        "the loss is of the prompt as well",
+        [(LOSS, "labels[:, 1:] != IGNORE_INDEX", "True")],
+        the_loss_is_the_stock_loss,
+    ),
+]
+
+
+def put_in(monkeypatch, faults) -> None:
+    """Replaces functions by themselves with another text, wherever a module of the core has them by name."""
+    patches: dict[str, list[tuple[str, str]]] = {}
+    for path, old, new in faults:
+        patches.setdefault(path, []).append((old, new))
+    for path, changes in patches.items():
+        module_name, *names = path.split(".")
+        owner = module = importlib.import_module(f"sftdemo.{module_name}")
+        for name in names[:-1]:
+            owner = getattr(owner, name)
+        original = vars(owner)[names[-1]]
+        text = textwrap.dedent(inspect.getsource(original.fget if isinstance(original, property) else original))
+        for old, new in changes:
+            assert text.count(old) == 1, f"{path} has changed: write the fault anew for {old!r}"
+            text = text.replace(old, new)
+        made: dict[str, object] = {}
+        code = compile("from __future__ import annotations\n" + text, f"<{path} with a fault>", "exec")
+        exec(code, vars(module), made)
+        monkeypatch.setattr(owner, names[-1], made[names[-1]])
+        for other in [value for name, value in sys.modules.items() if name.startswith("sftdemo.")]:
+            if vars(other).get(names[-1]) is original:
+                monkeypatch.setattr(other, names[-1], made[names[-1]])
+
+
+@pytest.mark.parametrize(("faults", "check"), [fault[1:] for fault in FAULTS], ids=[name for name, *_ in FAULTS])
+def test_is_noticed(faults, check, monkeypatch):
+    check()
+    put_in(monkeypatch, faults)
+    with pytest.raises(AssertionError):
+        check()
