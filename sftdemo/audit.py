@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -77,7 +78,7 @@ _CHECKS = {
         "a token merges across the end of the prompt",
         "Prompt and answer are tokenised apart, so that training sees what generation sees; other tools do not, and "
         "lose the answer's first token.",
-        "End the template in a newline.",
+        "End the template in a single newline.",
     ),
     "conflicting_answers": (
         "warning",
@@ -191,10 +192,9 @@ class Audit:
         self.lengths: list[int] = []
         self.trained_tokens: list[int] = []
         self._found: dict[str, tuple[int, list[int]]] = {}
-        self._most_cut = 0
+        self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
-        self._seen: dict[int, tuple[int, int]] = {}  # of a prompt: its first row, and that row's answer
-        self._repeated: set[tuple[str, int]] = set()  # first rows that are in a finding already
+        self._answers: dict[int, list[tuple[int, int]]] = {}  # of a prompt: its rows and their answers
 
     def add(self, example: Example, masked: MaskedExample) -> None:
         """Looks at one more row."""
@@ -211,21 +211,14 @@ class Audit:
             checks -= {"nothing_trained", "answer_cut", "eos_cut"}
         if "answer_cut" in checks:
             checks.discard("eos_cut")
-            self._most_cut = max(self._most_cut, masked.cut - 1)
+            self._most_cut = max(self._most_cut, masked.cut - ("no_eos" not in checks))
+            self._eos |= "no_eos" not in checks
         if "eos_typed" in checks:
             checks.discard("special_text")
         prompt, answer = hash(_prompt_key(example)), hash(example.completion)
         if prompt in self._asked:
             checks.add("held_out_trained")
-        if prompt in self._seen:
-            first, first_answer = self._seen[prompt]
-            check = "duplicates" if answer == first_answer else "conflicting_answers"
-            checks.add(check)
-            if (check, first) not in self._repeated:
-                self._repeated.add((check, first))
-                self._note(check, first)
-        else:
-            self._seen[prompt] = (example.row, answer)
+        self._answers.setdefault(prompt, []).append((example.row, answer))
         for check in checks:
             if check in _CHECKS:
                 self._note(check, example.row)
@@ -239,6 +232,9 @@ class Audit:
     def findings(self) -> list[Finding]:
         """What there is to say so far, the worst first."""
         found = [self._finding(check, count, rows) for check, (count, rows) in self._found.items()]
+        for check, rows in self._repeated().items():
+            if rows:
+                found.append(self._finding(check, len(rows), sorted(rows)[:ROWS_NAMED]))
         if self.tokens and 0 < self.trained / self.tokens < LOW_SHARE:
             share = f"only {self.trained / self.tokens:.1%} of all tokens are trained"
             found.append(self._finding("low_share", 0, [], share))
@@ -249,12 +245,23 @@ class Audit:
         order = list(_CHECKS)
         return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), order.index(finding.check)))
 
+    def _repeated(self) -> dict[str, list[int]]:
+        """The rows that stand there more than once, and those whose prompt has another answer somewhere."""
+        duplicates, conflicting = [], []
+        for rows in self._answers.values():
+            if len(rows) > 1:
+                copies = Counter(answer for _, answer in rows)
+                duplicates += [row for row, answer in rows if copies[answer] > 1]
+                conflicting += [row for row, _ in rows] if len(copies) > 1 else []
+        return {"duplicates": duplicates, "conflicting_answers": conflicting}
+
     def _finding(self, check: str, count: int, rows: list[int], what: str = "") -> Finding:
         severity, usual, why, remedy = _CHECKS[check]
         if check in ("answer_cut", "eos_cut") and count >= MOSTLY * self.examples:
             severity = "error"
         if check == "answer_cut":
-            what = f"{usual}, by up to {self._most_cut:,} {'token' if self._most_cut == 1 else 'tokens'} and EOS"
+            tokens = f"{self._most_cut:,} {'token' if self._most_cut == 1 else 'tokens'}"
+            what = f"{usual}, by up to {tokens}{' and EOS' if self._eos else ''}"
         return Finding(check, severity, what or usual, why, remedy, count, tuple(rows))
 
 
@@ -267,4 +274,8 @@ def _prompt_key(example: Example) -> str:
     """What two prompts have in common that are the same to a reader. Not more: "2+2" and "2-2" differ in one sign."""
     parts = [message.content for message in example.messages]
     parts = parts or [example.prompt or "", example.instruction, example.input]
-    return "\0".join(re.sub(r"\s+", " ", part).strip(" .?!:;,\"'").casefold() for part in parts)
+    return "\0".join(_bare(re.sub(r"\s+", " ", part).strip().casefold()) for part in parts)
+
+
+def _bare(text: str) -> str:
+    return text.rstrip(" .?!:;,\"'") or text

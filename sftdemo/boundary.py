@@ -42,7 +42,8 @@ class Boundary:
             The prompt by itself, as generation sees it; prompt and completion as one text; what is trained.
         lost (`str`):
             The part of the answer that would not be trained if labels were cut at the number of the prompt's tokens
-            in the joint ids, as many scripts do. Empty where nothing merges.
+            in the joint ids, as many scripts do. Empty where nothing merges, and where the joint ids only cut the
+            end of the prompt otherwise (a template's blank line, with GPT-2's kind of tokenizer).
     """
 
     row: int
@@ -66,6 +67,12 @@ class Boundary:
                 "Prompt and answer meet between two tokens: the prompt has the same ids alone and together, so "
                 "training sees exactly what generation will see."
             )
+        if not self.lost:
+            return (
+                "Together, the end of the prompt is cut into other tokens than alone. With the joint ids, training "
+                "would see a prompt that generation never has, and labels cut at the prompt's length would stand at "
+                "other tokens. So the prompt's own ids are used, and the answer's own after them."
+            )
         return (
             "Together, a token reaches across the end of the prompt. With the joint ids, training would see a prompt "
             f"that generation never has, and labels cut at the prompt's length would lose {self.lost!r} of the answer. "
@@ -87,9 +94,13 @@ def inspect_boundary(example: Example, tokenizer: PreTrainedTokenizerBase, templ
     at, end = len(row.prompt.text), len(row.text)
     alone, together = _pieces(row.prompt_ids, 0, at), _pieces(joint, 0, end)
     used = alone + _pieces(row.completion_ids, at, end)
-    begin = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:][:1] or [0]
-    stop = [piece.end for piece in used if piece.end > at][:NEARBY][-1:] or [end]
-    near = [tuple(p for p in pieces if begin[0] <= p.begin and p.end <= stop[0]) for pieces in (alone, together, used)]
+    # whole tokens of every lane: a place where one of them would be cut in two is passed over
+    begins, ends = {piece.begin for piece in together} | {0}, {piece.end for piece in together} | {end}
+    nearby = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:][:1] or [0]
+    begin = max(piece.begin for piece in (*alone, Piece(0, 0, 0)) if piece.begin <= nearby[0] and piece.begin in begins)
+    nearby = [piece.end for piece in used if piece.end > at][:NEARBY][-1:] or [end]
+    stop = min(piece.end for piece in (*used, Piece(0, end, end)) if piece.end >= nearby[0] and piece.end in ends)
+    near = [tuple(p for p in pieces if begin <= p.begin and p.end <= stop) for pieces in (alone, together, used)]
     return Boundary(example.row, row.text, at, *near, merged=row.joint_ids is not None, lost=_lost(row, together))
 
 
@@ -106,7 +117,7 @@ def _lost(row: Row, together: list[Piece]) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A template that ends in a newline, and how many of the rows merge with the one in use and with this one."""
+    """A template that ends in one newline, and how many of the rows merge with the one in use and with this one."""
 
     template: str
     merging: int
@@ -116,10 +127,10 @@ class Remedy:
 def newline_remedy(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
 ) -> Remedy | None:
-    """The template with a newline at its end, if it is a custom one and that makes fewer rows merge; else None."""
+    """The template with one newline at its end, if it is a custom one and that makes fewer rows merge; else None."""
     if template.name != "custom" or template.text is None:
         return None
-    text = template.text.rstrip(" \t") + "\n"
+    text = template.text.rstrip() + "\n"
     mended = replace(template, text=text, text_with_input=text)
     merging, remaining = (
         sum(isinstance(row, Row) and row.joint_ids is not None for row in encode_rows(examples, tokenizer, way))

@@ -63,7 +63,7 @@ def mask(options: argparse.Namespace) -> int:
 
         failed |= _print_events(prove(config, data), options.json)
     if not (options.audit or options.packing or options.boundary or options.prove):
-        _show_tokens(data, tokenizer, template, config.max_length, options.json)
+        _show_tokens(data, tokenizer, template, config, options.json)
     return failed
 
 
@@ -76,16 +76,16 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
     return replace(data, train=tuple(example for example in data.train if example.row in rows))
 
 
-def _show_tokens(data: ParsedExamples, tokenizer, template: Template, max_length: int, as_json: bool) -> None:
+def _show_tokens(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, as_json: bool) -> None:
     from .audit import Audit
     from .rendering import to_json
     from .terminal import print_rows, print_totals
     from .tokenization import CHUNK, tokenize_examples
 
-    audit = Audit(RunConfig().batch_size, max_length, data.held_out)
+    audit = Audit(config.batch_size, config.max_length, data.held_out)
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
-        examples, problems = tokenize_examples(chunk, tokenizer, template, max_length)
+        examples, problems = tokenize_examples(chunk, tokenizer, template, config.max_length)
         _refuse(problems)
         by_row = {example.row: example for example in chunk}
         for example in examples:
@@ -138,12 +138,20 @@ def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_jso
     from .boundary import inspect_boundary, newline_remedy
     from .terminal import print_boundary, print_remedy
 
+    shown = 0
     for example in data.train:
-        boundary = inspect_boundary(example, tokenizer, template)
+        try:
+            boundary = inspect_boundary(example, tokenizer, template)
+        except DataError as error:
+            print(f"sftdemo: refused {error}", file=sys.stderr)
+            continue
+        shown += 1
         if as_json:
             print(json.dumps(boundary.to_dict(), ensure_ascii=False))
         else:
             print_boundary(boundary, tokenizer)
+    if not shown:
+        raise DataError("there is no row to show.")
     remedy = newline_remedy(data.train, tokenizer, template)
     if remedy and not as_json:
         print_remedy(remedy)

@@ -142,6 +142,11 @@ def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:
         yield tuple(blocks[begin : begin + size])
 
 
+def load_packer() -> None:
+    """Imports what `layouts` needs, which takes 2 s beside torch and transformers, so that nobody has to wait for it."""
+    import trl.data_utils  # noqa: F401
+
+
 def _packed(blocks: Sequence[Block], max_length: int) -> Iterator[tuple[Block, ...]]:
     """The rows that TRL makes: it is given, for each token, the index of its example, and these are read back."""
     import numpy as np

@@ -128,7 +128,9 @@ def layout_figure(layout: Layout, max_length: int) -> str:
     lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
     if layout.name == "packed":
         shares = layout.filled(max_length)
+        if not shares:
+            return "no rows"
         full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
-        return f"{layout.positions:,} positions in {full} · no padding{lost}" if shares else "no rows"
+        return f"{layout.positions:,} positions in {full} · no padding{lost}"
     waste = f"{layout.wasted:,} ({1 - layout.fill:.0%}) are padding" if layout.wasted else "no padding"
     return f"{layout.positions:,} positions · {waste}{lost}"

@@ -104,7 +104,7 @@ def print_boundary(boundary: Boundary, tokenizer) -> None:
             line.append("|", "dim").append(text, style)
             line.append(" " * (edge[piece.end] - edge[piece.begin] - 1), style)  # room for the edges it spans
         console.print(line.append("|", "dim"))
-    console.print(boundary.sentence)
+    console.print(boundary.sentence, markup=False)
 
 
 def print_remedy(remedy: Remedy) -> None:

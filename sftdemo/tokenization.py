@@ -38,8 +38,8 @@ IGNORE_INDEX = -100
 CHUNK = 1000  # rows that are held as the tokenizer's own objects, which take about 100 bytes a token
 
 FLAGS = {
-    "merged_boundary": "a token would merge across the end of the prompt: the prompt's ids and the completion's own "
-    "ids are used. End the template in a newline.",
+    "merged_boundary": "the end of the prompt has other tokens alone than before its answer: the prompt's ids and the "
+    "completion's own ids are used. End the template in a single newline.",
     "prompt_too_long": "the prompt alone reaches max_length, so nothing of the answer is left. Raise max_length or "
     "shorten the prompt.",
     "answer_cut": "the answer is cut by max_length. Raise max_length or shorten the row.",

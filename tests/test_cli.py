@@ -88,7 +88,7 @@ def one_line(lines: list[str]) -> str:
 
 
 class TestLightness:
-    @pytest.mark.parametrize("command", ["", "mask", "train", "generate", "samples", "app"])
+    @pytest.mark.parametrize("command", ["", "mask", "train", "generate", "samples", "bench", "app"])
     def test_help(self, command):
         code = (
             "import atexit, sys; from sftdemo.cli import main\n"
@@ -122,6 +122,14 @@ class TestWrongCalls:
             ["train", "d", "--full", "--lora-r", "4"],
             ["train", "d", "--steps", "many"],
             ["train", "d", "--device", "tpu"],
+            ["train", "d", "--turns", "first"],
+            ["train", "d", "--audit"],
+            ["mask", "d", "--turns"],
+            ["mask", "d", "--rows"],
+            ["mask", "d", "--rows", "first"],
+            ["mask", "d", "--batch-size", "all"],
+            ["mask", "d", "--prove", "--device", "tpu"],
+            ["mask", "d", "--anyway"],
         ],
         ids=" ".join,
     )
@@ -138,6 +146,7 @@ class TestWrongCalls:
             (["train", "--learning-rate", "nan"], "learning_rate is nan"),
             (["train", "--full", "--merge"], "no adapter to merge"),
             (["mask", "--model", ""], "model is empty"),
+            (["mask", "--audit", "--batch-size", "0"], "batch_size is 0; it must lie between 1 and 1024"),
         ],
         ids=lambda part: " ".join(part) if isinstance(part, list) else "",
     )

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sftdemo.cli import main
-from sftdemo.config import DEVICES, LIMITS, RunConfig
+from sftdemo.config import DEVICES, LIMITS, TURNS, RunConfig
 from sftdemo.events import Finished
 
 
@@ -74,7 +74,9 @@ OTHERS = st.fixed_dictionaries(
             st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT
         ),
         "learning_rate": number("learning_rate"),
+        "turns": st.sampled_from(TURNS),
         "packing": st.booleans(),
+        "anyway": st.booleans(),
         "device": st.sampled_from(DEVICES),
         "prompts": st.lists(TEXT, max_size=3).map(tuple),
         **{name: whole(name) for name in ("max_length", "batch_size", "lora_r", "seed", "max_new_tokens")},
@@ -108,6 +110,7 @@ def test_any_settings(length, method, others):
         {"epochs": 1 / 3},
         {"epochs": 1.0},
         {"merge": True, "packing": True, "lora_r": 8},
+        {"turns": "last", "anyway": True},
     ],
     ids=str,
 )
@@ -119,3 +122,5 @@ def test_settings_that_need_care(others):
 def test_what_is_at_its_default_is_left_out():
     assert RunConfig().command_line("d.jsonl") == "python -m sftdemo train d.jsonl --steps 12"
     assert RunConfig(full=True).command_line("my d.jsonl") == "python -m sftdemo train 'my d.jsonl' --steps 12 --full"
+    told = RunConfig(turns="last", anyway=True).command_line("d.jsonl")
+    assert told == "python -m sftdemo train d.jsonl --turns last --steps 12 --anyway"

@@ -12,6 +12,7 @@ from sftdemo.errors import ConfigError
 def test_defaults():
     config = RunConfig()
     assert (config.steps, config.epochs, config.learning_rate) == (12, None, 2e-3)
+    assert (config.turns, config.anyway) == ("all", False)
     assert RunConfig(full=True).learning_rate == 1e-4
     assert RunConfig(learning_rate=5e-5).learning_rate == 5e-5
     assert (RunConfig(epochs=1).steps, RunConfig(epochs=1).epochs) == (None, 1)
@@ -45,6 +46,7 @@ def test_a_limit_says_its_range_and_unit():
         ({"steps": 3, "epochs": 1}, "give one of them"),
         ({"full": True, "merge": True}, "no adapter to merge"),
         ({"device": "tpu"}, "'tpu'; choose one of auto, cuda, mps, cpu"),
+        ({"turns": "first"}, "turns is 'first'; choose one of all, last"),
         ({"model": "  "}, "model is empty"),
     ],
 )
@@ -54,6 +56,6 @@ def test_refused(settings, says):
 
 
 def test_to_dict_is_json_and_reads_back():
-    config = RunConfig(prompts=("a", "b"), epochs=2)
+    config = RunConfig(prompts=("a", "b"), epochs=2, turns="last", anyway=True)
     record = json.loads(json.dumps(config.to_dict()))
     assert RunConfig(**record | {"prompts": tuple(record["prompts"])}) == config

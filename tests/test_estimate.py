@@ -6,20 +6,25 @@ from dataclasses import replace
 import pytest
 from tiny import tokenizer_named
 
+from sftdemo.audit import Audit
 from sftdemo.config import RunConfig
 from sftdemo.estimate import Rate, estimate_seconds, learn, planned_steps, rate_for
 from sftdemo.events import Failed, Finished, Model, Prepared, Step
 from sftdemo.examples import parse_examples
 from sftdemo.runs import run
 from sftdemo.templates import get_template
-from sftdemo.tokenization import tokenize_examples
+from sftdemo.tokenization import mask_examples
 
 ROWS = [{"instruction": f"Say {word}", "output": word} for word in ("hello", "one", "two", "three", "four")]
 
 
-def tokenized(rows=ROWS, max_length=128):
-    data = parse_examples(json.dumps(rows))
-    return tokenize_examples(data.train, tokenizer_named("gpt2"), get_template("instruction"), max_length)[0]
+def counted(rows=ROWS, max_length=128) -> tuple[int, int]:
+    """Examples and tokens that will be trained, as the audit counts them."""
+    train, audit = parse_examples(json.dumps(rows)).train, Audit(8, max_length)
+    masked = mask_examples(train, tokenizer_named("gpt2"), get_template("instruction"), max_length)
+    for example, row in zip(train, masked, strict=True):
+        audit.add(example, row)
+    return len(audit.rows), sum(min(length, max_length) for length in audit.lengths)
 
 
 def finished_run(examples=4, tokens=100, steps=10, training=20.0, overhead=5.0, stopped=False):
@@ -91,28 +96,25 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path):
     ids=str,
 )
 def test_the_same_run_again_is_estimated_as_it_was(settings):
-    config, examples = RunConfig("m", steps=10, **settings), tokenized(max_length=32)
-    learn(config, "cpu", finished_run(len(examples), sum(len(example.input_ids) for example in examples)))
-    assert estimate_seconds(config, examples, rate_for(config, "cpu")) == pytest.approx(25.0)
-    twice = estimate_seconds(replace(config, steps=20), examples, rate_for(config, "cpu"))
+    config, (examples, tokens) = RunConfig("m", steps=10, **settings), counted(max_length=32)
+    learn(config, "cpu", finished_run(examples, tokens))
+    assert estimate_seconds(config, examples, tokens, rate_for(config, "cpu")) == pytest.approx(25.0)
+    twice = estimate_seconds(replace(config, steps=20), examples, tokens, rate_for(config, "cpu"))
     assert twice == pytest.approx(45.0)
 
 
 def test_a_larger_batch_takes_longer_up_to_all_examples():
-    examples, rate = tokenized(), Rate(1.0, 0.0, measured=True)
-    tokens = sum(len(example.input_ids) for example in examples)
-    seconds = [estimate_seconds(RunConfig(steps=1, batch_size=b), examples, rate) for b in (1, 5, 50)]
+    (examples, tokens), rate = counted(), Rate(1.0, 0.0, measured=True)
+    assert examples == 5
+    seconds = [estimate_seconds(RunConfig(steps=1, batch_size=b), examples, tokens, rate) for b in (1, 5, 50)]
     assert seconds == pytest.approx([tokens / 5, tokens, tokens])
 
 
 def test_rows_without_a_trained_token_do_not_count():
     long = {"instruction": "word " * 200, "output": "x"}
-    rate = Rate(1.0, 2.0, measured=True)
-    config = RunConfig(epochs=1, batch_size=1)
-    with_it, without = tokenized([*ROWS, long]), tokenized()
-    assert len(with_it) == len(without) + 1
-    assert planned_steps(config, with_it) == planned_steps(config, without) == 5
-    assert estimate_seconds(config, with_it, rate) == estimate_seconds(config, without, rate)
+    config, with_it = RunConfig(epochs=1, batch_size=1), counted([*ROWS, long])
+    assert with_it == counted()
+    assert planned_steps(config, *with_it) == 5
 
 
 @pytest.mark.parametrize(
@@ -128,12 +130,14 @@ def test_rows_without_a_trained_token_do_not_count():
 def test_planned_steps_are_the_trainers(gpt2_folder, tmp_path, settings, steps):
     """The run itself is asked, so that the button cannot promise another number than the one that is trained."""
     config = RunConfig(str(gpt2_folder), **{"max_length": 128, "max_new_tokens": 1} | settings)
-    assert planned_steps(config, tokenized(max_length=config.max_length)) == steps
+    examples, tokens = counted(max_length=config.max_length)
+    assert planned_steps(config, examples, tokens) == steps
     events = run(config, parse_examples(json.dumps(ROWS)), tmp_path / "out")
-    assert next(event.steps for event in events if isinstance(event, Prepared)) == steps
+    prepared = next(event for event in events if isinstance(event, Prepared))
+    assert (prepared.steps, prepared.examples, prepared.tokens) == (steps, examples, tokens)
     events.close()
 
 
 @pytest.mark.parametrize("settings", [{}, {"epochs": 1}, {"packing": True}, {"packing": True, "epochs": 1}])
 def test_nothing_to_train_takes_the_overhead_only(settings):
-    assert estimate_seconds(RunConfig(**settings), [], Rate(1.0, 2.0, measured=True)) == 2.0
+    assert estimate_seconds(RunConfig(**settings), 0, 0, Rate(1.0, 2.0, measured=True)) == 2.0

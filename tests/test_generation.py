@@ -5,11 +5,11 @@ import torch
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo import generation
+from sftdemo.encoding import encoder_for
 from sftdemo.errors import ModelError
 from sftdemo.examples import Example
 from sftdemo.generation import generate
 from sftdemo.templates import RenderedPrompt, Segment, get_template, render_prompt
-from sftdemo.tokenization import encode_prompts
 
 PROMPTS = ["Say hello", "a", "Count to 3 and then Count to 3 again", "What is the capital of Italy?"]
 
@@ -20,7 +20,7 @@ def prompts_for(tokenizer, template: str = "instruction") -> list[RenderedPrompt
 
 def by_hand(model, tokenizer, prompt: RenderedPrompt, count: int) -> str:
     """Greedy decoding, a whole forward a token, one prompt, no padding."""
-    (encoded,) = encode_prompts([prompt], tokenizer)
+    (encoded,) = encoder_for(tokenizer).encode_prompts([prompt])
     ids = list(encoded.ids)
     for _ in range(count):
         with torch.no_grad():
@@ -121,7 +121,7 @@ def test_just_short_enough():
     model = tiny_gpt2(tokenizer)
     (token,) = tokenizer("a")["input_ids"]
     prompt = RenderedPrompt((Segment(tokenizer.decode([token]) * 251, "prompt"),), chat=False)
-    assert len(encode_prompts([prompt], tokenizer)[0].ids) + 5 == model.config.n_positions
+    assert len(encoder_for(tokenizer).encode_prompts([prompt])[0].ids) + 5 == model.config.n_positions
     assert len(generate(model, tokenizer, [prompt], 5)) == 1
     with pytest.raises(ModelError, match="256 positions"):
         generate(model, tokenizer, [prompt], 6)

@@ -68,7 +68,8 @@ def test_the_json_form():
     assert record["row"] == 0
     assert record["text"] == "### Instruction:\nSay hello\n\n### Response:\nHello"
     assert "".join(record["tokens"]) == record["text"]
-    lengths = {len(record[name]) for name in ("input_ids", "labels", "tokens", "kinds")}
+    assert [record["text"][begin:end] for begin, end in record["spans"]] == record["tokens"]
+    lengths = {len(record[name]) for name in ("input_ids", "labels", "tokens", "kinds", "spans")}
     assert lengths == {len(example.input_ids)}
     assert record["labels"] == list(example.labels)
     assert record["trained"] == sum(label != -100 for label in record["labels"]) > 0
@@ -78,7 +79,7 @@ def test_the_json_form():
 def test_the_json_form_of_a_row_that_is_cut():
     (example,) = tokenized({"instruction": "Say hello", "output": "Hello " * 20}, max_length=30)
     record = to_json(example)
-    assert len(record["input_ids"]) == 30
+    assert {len(record[name]) for name in ("input_ids", "labels", "tokens", "kinds", "spans")} == {30}
     assert record["cut"] > 0
     assert record["flags"] == ["answer_cut", "eos_cut"]
 
@@ -86,10 +87,12 @@ def test_the_json_form_of_a_row_that_is_cut():
 def test_the_summary():
     examples = tokenized({"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"})
     tokens, trained = (sum(n) for n in zip(*[(len(e.input_ids), e.trained) for e in examples], strict=True))
-    assert summary(examples) == f"2 examples · {tokens} tokens · {trained} trained ({trained / tokens:.0%})"
-    assert summary(examples[:1]).startswith("1 example · ")
-    assert summary([]) == "0 examples · 0 tokens · 0 trained"
-    assert summary(examples * 700).startswith("1,400 examples · ")
+    expected = f"2 examples · {tokens} tokens · {trained} trained ({trained / tokens:.0%})"
+    assert summary(2, tokens, trained, 0) == expected
+    assert summary(2, tokens, trained, 1200) == f"{expected} · 1,200 held out"
+    assert summary(1, 10, 5, 0) == "1 example · 10 tokens · 5 trained (50%)"
+    assert summary(0, 0, 0, 0) == "0 examples · 0 tokens · 0 trained"
+    assert summary(1400, 35_000, 12_345, 0) == "1,400 examples · 35,000 tokens · 12,345 trained (35%)"
 
 
 def test_flags_are_said_in_their_order():

@@ -82,18 +82,84 @@ class TestEvents:
     def test_refused_rows_are_listed(self, config, tmp_path):
         long = {"instruction": "word " * 200, "output": "x"}
         chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-        events = list(run(config, data_of(*ROWS, {"instruction": "a"}, long, chat), tmp_path / "out"))
+        data = data_of(*ROWS, {"instruction": "a"}, long, chat)
+        events = list(run(replace(config, anyway=True), data, tmp_path / "out"))
         (prepared,) = of(Prepared, events)
         assert prepared.examples == 2
-        assert [text[:6] for text in prepared.left_out] == ["row 3:", "row 5:", "row 4:"]
-        assert ['has no "output"' in prepared.left_out[0], "chat template" in prepared.left_out[1]] == [True, True]
+        assert [text[:6] for text in prepared.left_out] == ["row 3:", "row 4:", "row 5:"]
+        for reason, says in zip(
+            prepared.left_out, ['has no "output"', "no token is trained", "chat template"], strict=True
+        ):
+            assert says in reason
         assert isinstance(events[-1], Finished)
 
     def test_max_length_is_held_below_the_models_positions(self, config, tmp_path):
-        long = {"instruction": "a", "output": "word " * 400}
+        long = {"instruction": "a", "output": "word " * 400}  # one row of three: cut, but not as most are
         events = list(run(replace(config, max_length=4096), data_of(*ROWS, long), tmp_path / "out"))
         assert isinstance(events[-1], Finished)
         assert of(Prepared, events)[0].tokens < 256 + 100
+
+
+ERRORS = {
+    "a prompt too long": ([*ROWS, {"instruction": "word " * 200, "output": "x"}], "the prompt alone reaches"),
+    "most answers cut": ([{"instruction": "a", "output": "word " * 200}], "the answer is cut by max length"),
+    "a mask of another text": (
+        [SEED_DATA[0] | {"mask": {"text": "x", "trained": [[0, 1]]}}, *ROWS[1:]],
+        "a hand-made mask belongs to another text (row 0)",
+    ),
+    "a mask that trains nothing": (
+        [{"prompt": "a", "completion": "b", "mask": {"text": "ab", "trained": [], "eos": False}}, *ROWS[1:]],
+        "no token is trained (row 0)",
+    ),
+}
+
+
+class TestAudit:
+    """A run is refused where the audit finds an error, before the model is loaded, unless it is wanted anyway."""
+
+    @pytest.mark.parametrize("name", ERRORS)
+    def test_an_error_ends_the_run_before_the_model_is_loaded(self, config, tmp_path, name):
+        rows, says = ERRORS[name]
+        events = list(run(config, data_of(*rows), tmp_path / "out"))
+        assert not of(Model, events)
+        assert isinstance(events[-1], Failed)
+        assert events[-1].message.startswith(f"The audit found an error: {says}")
+        assert events[-1].message.endswith("Or train anyway (--anyway).")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("name", ERRORS)
+    def test_or_not_if_it_is_wanted_anyway(self, config, tmp_path, name):
+        rows, _ = ERRORS[name]
+        events = list(run(replace(config, steps=1, anyway=True), data_of(*rows), tmp_path / "out"))
+        assert isinstance(events[-1], Finished), events[-1]
+        assert json.loads((tmp_path / "out" / "run.json").read_text())["config"]["anyway"] is True
+
+    def test_a_warning_does_not(self, config, tmp_path):
+        rows = [*ROWS, {"instruction": "a", "output": " "}, {"instruction": "SAY HELLO!", "output": "No."}]
+        assert isinstance(list(run(replace(config, steps=1), data_of(*rows), tmp_path / "out"))[-1], Finished)
+
+
+class TestMaskMadeByHand:
+    TEXT = "Q: a\nA: one two"
+
+    def row(self, *trained, eos=True):
+        spans = [[self.TEXT.index(words), self.TEXT.index(words) + len(words)] for words in trained]
+        mask = {"text": self.TEXT, "trained": spans, "eos": eos}
+        return {"prompt": "Q: a\nA:", "completion": " one two", "mask": mask}
+
+    def test_it_is_what_is_trained(self, config, tmp_path):
+        tokenizer = tokenizer_named("gpt2")
+        data = data_of(self.row(" two"), self.row("a", " one", eos=False))
+        (prepared,) = of(Prepared, run(replace(config, steps=1), data, tmp_path / "out"))
+        counts = [len(tokenizer(words)["input_ids"]) for words in (" two", "a", " one")]
+        assert (prepared.trained_tokens, prepared.left_out) == (sum(counts) + 1, [])
+
+    def test_it_is_saved_with_the_examples(self, config, tmp_path):
+        data = data_of(self.row(" two"), self.row("a", " one", eos=False), *ROWS)
+        list(run(replace(config, steps=1), data, tmp_path / "out"))
+        again = read_examples(tmp_path / "out" / "examples.jsonl")
+        assert [example.mask for example in again.train] == [example.mask for example in data.train]
+        assert [example.mask is None for example in again.train] == [False, False, True, True]
 
 
 class TestBeforeAndAfter:
@@ -253,6 +319,7 @@ class TestStop:
         ([{"instruction": "a"}], {}, "no example to train on (0 held out). The first refused: row 0"),
         (ROWS[2:], {}, "no example to train on (1 held out)"),
         ([{"instruction": "word " * 400, "output": "x"}], {}, "No row has a token to train. row 0"),
+        ([{"instruction": "word " * 400, "output": "x"}], {"anyway": True}, "No row has a token to train. row 0"),
         (ROWS, {"template": "chat"}, "No row has a token to train. row 0: this model has no chat template"),
         (ROWS, {"template": "Q: {question}"}, "has no {instruction} in it"),
         (ROWS, {"max_new_tokens": 300}, "over the model's 256 positions"),

@@ -26,6 +26,7 @@ from ..models import (
     load_tokenizer,
     resolve_tokenizer,
 )
+from ..packing import load_packer
 from ..runs import fetch, load_events, run
 from ..storage import cache_folder
 from .zero_gpu import gpu_run, on_zero_gpu
@@ -55,7 +56,7 @@ class Backend:
         if self._on_lent_gpu is None:
             warm()
         with _IMPORTS:
-            import trl.data_utils  # noqa: F401  2 s
+            load_packer()
 
     def prepare(self, name: str) -> Iterator[Phase]:
         """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.
