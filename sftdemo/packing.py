@@ -143,7 +143,7 @@ def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:
 
 
 def load_packer() -> None:
-    """Imports what `layouts` needs, which takes 2 s beside torch and transformers, so that nobody has to wait for it."""
+    """Imports what `layouts` needs, which takes 2 s beside torch and transformers, for nobody to wait for it."""
     import trl.data_utils  # noqa: F401
 
 

@@ -36,8 +36,8 @@ def cache(browser_type_launch_args, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def app(cache):
-    """The address of `python app.py`; at the end the server is stopped and must take its processes along."""
+def server(cache):
+    """`python app.py`: its address and its session; at the end it is stopped and must take its processes along."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -49,13 +49,25 @@ def app(cache):
     )
     address = f"http://127.0.0.1:{port}/"
     _wait_for(address, process)
-    yield address
+    yield address, process.pid
     process.send_signal(signal.SIGKILL)  # the hard way: its children must notice by themselves
     process.wait()
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and _in_session(process.pid):
+    while time.monotonic() < deadline and processes_of(process.pid):
         time.sleep(0.2)
-    assert _in_session(process.pid) == []
+    assert processes_of(process.pid) == []
+
+
+@pytest.fixture(scope="session")
+def app(server):
+    """The address of the app."""
+    return server[0]
+
+
+@pytest.fixture
+def app_processes(server):
+    """Gives the ids of the processes that the app has at the moment, its own among them."""
+    return lambda: processes_of(server[1])
 
 
 def _wait_for(address: str, process: subprocess.Popen) -> None:
@@ -69,7 +81,7 @@ def _wait_for(address: str, process: subprocess.Popen) -> None:
     pytest.fail("the app did not come up")
 
 
-def _in_session(session: int) -> list[int]:
+def processes_of(session: int) -> list[int]:
     """The processes of a session that are alive (Linux)."""
     alive = []
     for entry in Path("/proc").glob("[0-9]*"):
