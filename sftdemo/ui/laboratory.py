@@ -11,6 +11,7 @@ from ..boundary import inspect_boundary, newline_remedy
 from ..config import DEFAULT_MODEL
 from ..errors import SftdemoError, sentence
 from ..events import Failed, Finished, Isolation, Model, Phase
+from ..examples import Example
 from ..jobs import BusyError
 from ..models import load_tokenizer
 from ..packing import layouts
@@ -119,13 +120,17 @@ class LaboratoryHandlers:
         view = self.desk.view(values) if values[self.is_open] else None
         return view if view is None or view.data.train else None
 
+    def _chosen(self, view: View, values: dict) -> Example:
+        """The row whose token was chosen last, or the first one if that row is gone."""
+        return view.example(values[self.desk.session.picked]) or view.data.train[0]
+
     def look_at_boundary(self, values: dict) -> str | dict:
         """The boundary of the chosen row, and what would mend it."""
         try:
             view = self._view(values)
             if view is None:
                 return gr.skip()
-            example = view.example(values[self.desk.session.picked])
+            example = self._chosen(view, values)
             boundary = inspect_boundary(example, view.tokenizer, view.template)
             remedy = None
             if boundary.merged:
@@ -182,7 +187,7 @@ class LaboratoryHandlers:
             if view is None or not view.data.train:
                 yield versus([], "There is no row to compare yet.")
                 return
-            example = view.example(values[self.desk.session.picked])
+            example = self._chosen(view, values)
             config = replace(view.config, model=model or "", template=template)
             check_public(config)
             for item in self.desk.backend.prepare_tokenizer(config.model):
@@ -198,7 +203,7 @@ class LaboratoryHandlers:
             yield versus([], sentence(error), failed=True)
 
 
-def _column(view: View, example) -> tuple:
+def _column(view: View, example: Example) -> tuple:
     (rows, problems) = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
     if problems:
         raise SftdemoError(str(problems[0]))

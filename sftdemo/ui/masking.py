@@ -14,7 +14,7 @@ from ..audit import Audit, Finding, errors
 from ..config import RunConfig
 from ..errors import DataError, SftdemoError, sentence
 from ..estimate import estimate_seconds, planned_steps, rate_for
-from ..examples import read_examples, to_record
+from ..examples import Example, read_examples, to_record
 from ..models import choose_device
 from ..runs import questions_asked
 from ..samples import get_sample
@@ -73,7 +73,7 @@ class MaskHandlers:
         )
         drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
         first_scan = drawn_when_ready.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
-        gr.on(edits, None, cancels=[scan, first_scan], **PRIVATE)
+        gr.on(edits, None, cancels=[scan, drawn_when_ready, first_scan], **PRIVATE)
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)
         out.audit.goto(self.go_to, everything, [out.mask, session.page, session.picked], **PRIVATE)
@@ -121,6 +121,7 @@ class MaskHandlers:
             view = self.desk.view(values)
             if view is None:
                 return (gr.skip(),) * 3
+            choose_device(view.config.device)  # one that is not there is to be said here, not after the click
             mask, examples = _page(view, values[self.desk.session.page])
         except SftdemoError as error:
             return mask_message(sentence(error)), asked([]), ""
@@ -133,7 +134,7 @@ class MaskHandlers:
             view = self.desk.view(values)
             if view is None:
                 return
-            held_out = len(view.data.held_out)
+            held_out, device = len(view.data.held_out), choose_device(view.config.device).type
             for audit, fraction in audit_of(view):
                 if fraction is not None:
                     button = gr.update(value="Looking the rows over…", interactive=False)
@@ -144,7 +145,7 @@ class MaskHandlers:
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        button = _button(view.config, audit, findings, choose_device(view.config.device).type)
+        button = _button(view.config, audit, findings, device)
         can_go_on = gr.update(visible=bool(errors(findings)) and bool(audit.rows))
         yield totals(audit, held_out), audit_findings(findings, message), button, can_go_on, audit
 
@@ -172,20 +173,32 @@ class MaskHandlers:
 
     def toggle(self, values: dict, event: gr.EventData) -> dict:
         """Trains or ignores the tokens that were marked: the row then has a mask of its own."""
-        view = self.desk.view(values)
-        example = view.example(event.row)
-        (row,), _ = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
-        marked = mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained))
-        return values[self.desk.session.masks] | {content_of(example): marked}
+        view, example = self._marked(values, event)
+        if example is None:
+            return gr.skip()
+        rows, _ = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+        masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
+        return values[self.desk.session.masks] | {content_of(example): mask for mask in masks}
 
     def reset(self, values: dict, event: gr.EventData) -> dict:
         """Gives a row its usual mask back."""
-        example = self.desk.view(values).example(event.row)
-        return values[self.desk.session.masks] | {content_of(example): None}
+        _, example = self._marked(values, event)
+        return gr.skip() if example is None else values[self.desk.session.masks] | {content_of(example): None}
+
+    def _marked(self, values: dict, event: gr.EventData) -> tuple[View | None, Example | None]:
+        """The row that was clicked; no example where the text has changed since, or cannot be read any more."""
+        try:
+            view = self.desk.view(values)
+        except SftdemoError:  # the mask's place says what is wrong
+            return None, None
+        return view, view and view.example(int(event.row))
 
     def export(self, values: dict) -> dict:
         """The examples with their masks, as JSON Lines to download."""
-        data = self.desk.data(values)
+        try:
+            data = self.desk.data(values)
+        except DataError:  # the mask's place says what is wrong
+            return gr.update(visible=False)
         marked = sum(example.mask is not None for example in data.train)
         folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
         rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]

@@ -49,9 +49,9 @@ class View:
         index = next((i for i, example in enumerate(self.data.train) if example.row == row), 0)
         return max((number for number, first in enumerate(self.pages) if first <= index), default=0)
 
-    def example(self, row: int) -> Example:
-        """The row, or the first one if it is gone."""
-        return next((example for example in self.data.train if example.row == row), self.data.train[0])
+    def example(self, row: int) -> Example | None:
+        """The row, if there is one of this number."""
+        return next((example for example in self.data.train if example.row == row), None)
 
 
 @dataclass(frozen=True)
