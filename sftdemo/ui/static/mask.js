@@ -111,14 +111,18 @@ const indexOf = (target) => {
 
 const setTrained = (card, index, to) => {
   const token = card.row.tokens[index];
-  if (token[3] & CUT || index === 0 || Boolean(token[3] & TRAINED) === to) return;
+  if (!settable(token, index) || Boolean(token[3] & TRAINED) === to) return;
   token[3] ^= TRAINED;
   const node = card.at(index);
   node.className = lookOf(token) + " chosen" + (isRest(token) ? " rest" : "");
   node.setAttribute("aria-selected", String(to));
 };
 
-const toggle = (card, indices, to) => {
+const settable = (token, index) => index > 0 && !(token[3] & CUT);  // the first and those cut off are never trained
+
+const toggle = (card, among, to) => {
+  const indices = among.filter((index) => settable(card.row.tokens[index], index));
+  if (!indices.length) return;
   for (const index of indices) setTrained(card, index, to);
   card.key = "";  // what comes back is drawn anew
   trigger("toggle", { row: card.row.row, tokens: indices, trained: to });
@@ -178,16 +182,19 @@ const makeFrame = () => {
     const card = cardOf(event.target), index = indexOf(event.target);
     if (!card || index === null) return;
     pinned = { card, index };
-    inspect(card, index, event.pointerType !== "mouse" || !editing);
+    inspect(card, index, true);
     trigger("pick", { row: card.row.row });
     if (!editing) return;
     event.preventDefault();
+    if (event.target.hasPointerCapture?.(event.pointerId)) event.target.releasePointerCapture(event.pointerId);  // a finger's
     paint = { card, to: !(card.row.tokens[index][3] & TRAINED), chosen: [index] };
     setTrained(card, index, paint.to);
   });
   rows.addEventListener("focusin", (event) => {
     const card = cardOf(event.target), index = indexOf(event.target);
-    if (card && index !== null) inspect(card, index, false);
+    if (!card || index === null) return;
+    pinned = { card, index };
+    inspect(card, index, false);
   });
   rows.addEventListener("keydown", onKey);
   frame.append(tools, above, rows, inspector);
@@ -195,7 +202,7 @@ const makeFrame = () => {
   cards = [];
   showHint();
 };
-window.addEventListener("pointerup", () => {
+for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => {
   if (paint) toggle(paint.card, paint.chosen, paint.to);
   paint = null;
 });
@@ -237,6 +244,7 @@ const draw = () => {
     return same || makeCard(row);
   });
   const rows = frame.querySelector(".rows");
+  const focused = rows.contains(document.activeElement) && indexOf(document.activeElement) !== null;
   if (cards.length !== before.length || cards.some((card, index) => card !== before[index])) {
     rows.replaceChildren(...cards.map((card) => card.node));
   }
@@ -245,6 +253,7 @@ const draw = () => {
     pinned = again ? { card: again, index: Math.min(pinned.index, again.row.tokens.length - 1) } : null;
     if (again && again.at(pinned.index)) inspect(again, pinned.index, false);
   }
+  if (focused && pinned) inspect(pinned.card, pinned.index, true);  // nodes that were moved or made anew lost the focus
   if (inspected && !cards.includes(inspected)) showHint();
   if (data.focus !== null) {
     const card = cards.find((each) => each.row.row === data.focus);

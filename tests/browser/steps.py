@@ -1,0 +1,61 @@
+"""What the browser tests do again and again on the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+SCREENSHOTS = os.environ.get("SFTDEMO_SCREENSHOTS")  # a folder to keep them in, to be looked at
+
+
+def fill(page: Page, text: str) -> None:
+    """Puts a text into the box at once: Chromium takes seconds to type thousands of lines."""
+    box = page.locator("#examples textarea")
+    box.evaluate(
+        "(node, text) => { node.value = text; node.dispatchEvent(new Event('input', { bubbles: true })); }", text
+    )
+
+
+def write(page: Page, rows: list[dict]) -> None:
+    """Puts rows into the text box and waits until all of them were looked over."""
+    fill(page, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    noun = "example" if len(rows) == 1 else "examples"
+    expect(page.locator("#totals .summary")).to_contain_text(f"{len(rows):,} {noun} ·", timeout=30_000)
+    expect(page.locator("#totals .bar")).to_have_count(0)
+
+
+def row(page: Page, index: int = 0) -> Locator:
+    return page.locator("#mask .row").nth(index)
+
+
+def token(page: Page, index: int, of: int = 0) -> Locator:
+    return row(page, of).locator(f'.token[data-index="{index}"]')
+
+
+def trained(page: Page, of: int = 0) -> set[int]:
+    return {
+        int(node) for node in row(page, of).locator(".token.trained").evaluate_all("n => n.map(x => x.dataset.index)")
+    }
+
+
+def settings(page: Page) -> None:
+    page.get_by_role("button", name="Model, prompt template, max length").click()
+
+
+def choose_custom(page: Page, template: str) -> None:
+    settings(page)
+    page.get_by_label("custom").check()
+    page.fill("#custom textarea", template)
+
+
+def open_laboratory(page: Page, tab: str = "Boundary") -> None:
+    page.get_by_role("button", name="Laboratory").click()
+    page.get_by_role("tab", name=tab).click()
+
+
+def picture(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)

@@ -1,0 +1,142 @@
+"""The page without a browser: its handlers over a backend, its components as keys of the values that they get."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from sftdemo.audit import Audit
+from sftdemo.jobs import BusyError
+from sftdemo.runs import run
+from sftdemo.ui import build
+from sftdemo.ui.backend import Backend
+from sftdemo.ui.laboratory import LaboratoryHandlers
+from sftdemo.ui.masking import MaskHandlers
+from sftdemo.ui.running import RunHandlers, RunOutputs
+from sftdemo.ui.workspace import Desk
+
+ROWS = [
+    {"instruction": "Say hello", "output": "Hello world!"},
+    {"instruction": "Count to 3", "output": "1 2 3"},
+    {"instruction": "Capital of Italy?", "output": "Rome!", "held_out": True},
+]
+TEXT = json.dumps(ROWS)
+SKIP = gr.skip()
+EVIL = ["<script>alert(1)</script>", "${1+1}", "{{value}}", "<img src=x onerror=alert(1)>", "</script>`'\"\\"]
+
+
+class OnLentGpu(Backend):
+    """A backend whose runs go on in this process, as on a ZeroGPU Space."""
+
+    def __init__(self):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("sftdemo.ui.backend.on_zero_gpu", lambda: True)
+            patched.setattr("sftdemo.ui.backend.gpu_run", lambda: run)
+            super().__init__()
+
+
+class Busy(Backend):
+    def start(self, config, data):
+        raise BusyError("another run is under way.")
+
+    def prove(self, config, data):
+        raise BusyError("another run is under way.")
+        yield
+
+
+@dataclass(frozen=True)
+class Wired:
+    """The page, and the handlers that it has wired to its components."""
+
+    blocks: gr.Blocks
+    desk: Desk
+    masking: MaskHandlers
+    running: RunHandlers
+    laboratory: LaboratoryHandlers
+
+    def values(self, **changed: object) -> dict:
+        """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
+        `is_open`, the laboratory's door."""
+        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.is_open}
+        values = {component: component.value for component in inputs.values()}
+        return values | {inputs[name]: value for name, value in changed.items()}
+
+
+def wired(backend: Backend) -> Wired:
+    """A page of its own."""
+    blocks = build(backend)
+    owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
+    masking = owners[MaskHandlers]
+    return Wired(blocks, masking.desk, masking, owners[RunHandlers], owners[LaboratoryHandlers])
+
+
+@cache
+def shared_page() -> Wired:
+    """One page for all tests that leave it as it is."""
+    return wired(OnLentGpu())
+
+
+def tiny(page: Wired, folder, /, **changed: object) -> dict:
+    """The inputs for a short run of a tiny model."""
+    short = {"model": str(folder), "examples": TEXT, "steps": 2, "max_new_tokens": 4, "max_length": 128}
+    return page.values(**short | changed)
+
+
+def event(**data: object) -> SimpleNamespace:
+    """What a widget sends, as `gr.EventData` gives it to a handler."""
+    return SimpleNamespace(**data)
+
+
+def drawn(page: Wired, values: dict) -> tuple[dict, dict, str]:
+    """What `draw` makes of the mask, the questions and the command."""
+    mask, asked, command = page.masking.draw(values)
+    return json.loads(mask), json.loads(asked), command
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What one report of `scan` changes. `kept` is the audit that the laboratory lays out."""
+
+    totals: dict
+    audit: dict | None
+    train: dict
+    anyway: dict
+    kept: Audit | dict | None
+
+    @property
+    def checks(self) -> list[str]:
+        return [finding["check"] for finding in self.audit["findings"]]
+
+
+def scanned(page: Wired, values: dict) -> list[Scanned]:
+    """Every report of `scan`; the audit is None where it stays as it is."""
+    return [
+        Scanned(json.loads(totals), None if audit == SKIP else json.loads(audit), *others)
+        for totals, audit, *others in page.masking.scan(values)
+    ]
+
+
+def named(outputs: tuple) -> dict:
+    """What a run's handler yields, by the names of the components that it changes."""
+    names = [field.name for field in fields(RunOutputs)]
+    return {name: value for name, value in zip(names, outputs, strict=True) if value != SKIP}
+
+
+def merged(looks) -> dict:
+    """The page after all updates, as (component: its last value)."""
+    shown = {}
+    for look in looks:
+        shown |= named(look)
+    return shown
+
+
+def only_a_cpu(monkeypatch) -> None:
+    """A page on a machine of its own, without a GPU."""
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)

@@ -1,0 +1,189 @@
+"""The JSON that the widgets draw, and the scripts that draw it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import gradio as gr
+import pytest
+from desk import EVIL, only_a_cpu, shared_page
+from tiny import tokenizer_named
+
+from sftdemo.audit import Audit, Finding
+from sftdemo.boundary import Remedy, inspect_boundary
+from sftdemo.events import Before, Comparison
+from sftdemo.examples import parse_examples
+from sftdemo.packing import layouts
+from sftdemo.rendering import SAYS
+from sftdemo.templates import get_template
+from sftdemo.tokenization import tokenize_examples
+from sftdemo.ui import widgets
+from sftdemo.ui.widgets import STATIC
+
+SCRIPTS = sorted(STATIC.glob("*.js"))
+
+
+@pytest.fixture(autouse=True)
+def this_machine(monkeypatch):
+    only_a_cpu(monkeypatch)
+
+
+def card(text: str, name: str = "gpt2", max_length: int = 512, template: str = "{instruction}\n") -> dict:
+    """The first row of a text, as the mask draws it."""
+    data, tokenizer = parse_examples(text), tokenizer_named(name)
+    examples, problems = tokenize_examples(data.train, tokenizer, get_template(template), max_length)
+    return json.loads(widgets.mask_rows(examples, data, problems, tokenizer, (0,), 0))["rows"][0]
+
+
+class TestPage:
+    def test_it_is_no_api(self):
+        blocks = shared_page().blocks
+        info = blocks.get_api_info()
+        assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
+        assert len(blocks.fns) >= 20
+        assert {fn.api_visibility for fn in blocks.fns.values()} == {"private"}
+
+    def test_no_value_reaches_a_widgets_template(self):
+        blocks = shared_page().blocks.blocks.values()
+        drawn = [block for block in blocks if isinstance(block, gr.HTML) and block.js_on_load]
+        drawn = [block for block in drawn if 'class="widget' in (block.html_template or "")]
+        assert len(drawn) >= 10
+        for block in drawn:
+            assert re.fullmatch(r'<div class="widget \w+"></div>', block.html_template)
+            json.loads(block.value)
+
+
+class TestScripts:
+    @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+    def test_they_draw_with_text_content_only(self, script):
+        found = re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser"
+            r"|createContextualFragment|setHTML|https?:|//cdn|\bimport\b",
+            script.read_text(),
+        )
+        assert not found, found
+
+    def test_each_widget_has_one(self):
+        names = {script.stem for script in SCRIPTS} - {"helpers"}
+        used = re.findall(r'_widget\(\s*"(\w+)"', (STATIC.parent / "widgets.py").read_text())
+        assert names == set(used)
+
+    def test_kinds_are_the_same_in_both_languages(self):
+        listed = re.search(r"const KINDS = \[(.*?)\]", (STATIC / "helpers.js").read_text(), re.DOTALL)[1]
+        assert re.findall(r'"(\w+)"', listed) == list(SAYS)
+
+    def test_the_inspector_calls_the_kinds_by_their_names(self):
+        listed = re.search(r"const SAYS = \{(.*?)\};", (STATIC / "mask.js").read_text(), re.DOTALL)[1]
+        assert dict(re.findall(r'(\w+): "([^"]*)"', listed)) == SAYS
+
+
+class TestMask:
+    def test_a_characters_later_tokens_are_empty(self):
+        """The pirate flag is four characters, each of several bytes, all of them shown once."""
+        row = card(json.dumps({"instruction": "Wave 🏴‍☠️", "output": "日本 é"}))
+        texts = [text for text, *_ in row["tokens"]]
+        assert "".join(texts).replace("␣", " ").startswith("Wave 🏴‍☠️↵日本 é")
+        assert "" in texts
+        assert "\ufffd" not in "".join(texts)
+
+    def test_newlines_are_counted(self):
+        tokens = card(json.dumps({"instruction": "a\n\nb", "output": "c"}))["tokens"]
+        assert sum(breaks for *_, breaks in tokens) == 3
+        assert all(text.count("↵") == breaks for text, *_, breaks in tokens)
+
+    def test_a_cut_row(self):
+        row = card(json.dumps({"instruction": "a", "output": "b c d e f"}), max_length=4)
+        assert [bits for *_, bits, _ in row["tokens"]][:4] == [0, 0, 1, 1]
+        assert {bits for *_, bits, _ in row["tokens"][4:]} == {2}
+        assert (row["prompt"], row["trained"], row["cut"], row["more"]) == (2, 2, len(row["tokens"]) - 4, 0)
+
+    def test_messages_are_not_endless(self):
+        data = parse_examples(json.dumps([{"instruction": "a"}] * 200 + [{"instruction": "a", "output": "b"}]))
+        shown = json.loads(widgets.mask_rows([], data, data.problems, None, (0,), 0))
+        assert len(shown["problems"]) == widgets.MESSAGES_DRAWN
+        assert shown["message"] == "No example to train on yet."
+
+
+class TestOthers:
+    def test_findings(self):
+        finding = Finding("padding", "note", "what", "Why.", "Do it.", 0, ())
+        shown = json.loads(widgets.audit_findings([finding], "Words"))
+        assert shown == {"findings": [finding.to_dict()], "message": "Words"}
+
+    def test_totals(self):
+        audit = Audit(8, 128)
+        assert json.loads(widgets.totals(audit, 3)) == {"summary": "", "fraction": None}
+        audit.examples, audit.tokens, audit.trained = 1200, 30_000, 6_000
+        shown = json.loads(widgets.totals(audit, 3, 0.5))
+        assert shown == {
+            "summary": "1,200 examples · 30,000 tokens · 6,000 trained (20%) · 3 held out",
+            "fraction": 0.5,
+        }
+
+    def test_lanes_have_the_text_and_its_cuts(self):
+        (example,) = parse_examples('{"instruction": "What is the capital of Italy?", "output": "Arr"}').train
+        template = get_template("Q: {instruction} A: ")
+        boundary = inspect_boundary(example, tokenizer_named("gpt2"), template)
+        shown = json.loads(widgets.boundary_lanes(boundary, Remedy("Q\n", 2, 1)))
+        assert [name for name, _ in shown["lanes"]] == ["alone", "together", "used"]
+        for _, pieces in shown["lanes"]:
+            for text, _, begin, end, trained in pieces:
+                assert text == widgets.visible(boundary.text[begin:end])
+                assert trained == (begin >= shown["at"])
+        assert (shown["merged"], shown["at"]) == (boundary.merged, boundary.at)
+        assert shown["message"] == f"Row 0. {boundary.sentence}"
+        assert shown["remedy"] == {"template": "Q\n", "merging": 2, "remaining": 1}
+
+    def test_layouts_carry_row_numbers_and_trained_tokens(self):
+        audit = Audit(2, 16)
+        audit.rows, audit.lengths, audit.trained_tokens = [0, 2, 3], [10, 20, 4], [3, 7, 1]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, 2, 16), audit))
+        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "joined", "packed", "seed"]
+        padded, _, packed, _ = shown["layouts"]
+        assert padded["rows"] == [
+            {"width": 16, "blocks": [[0, 0, 10, 3]]},
+            {"width": 16, "blocks": [[1, 2, 16, 7]]},
+            {"width": 4, "blocks": [[2, 3, 4, 1]]},
+        ]
+        assert {tuple(block) for row in packed["rows"] for block in row["blocks"]} == {
+            (0, 0, 10, 3),
+            (1, 2, 16, 7),
+            (2, 3, 4, 1),
+        }
+        assert (padded["wasted"], packed["wasted"]) == (6, 0)
+        assert "batches of 2" in padded["title"]
+        assert "up to 16" in packed["title"]
+
+    def test_only_some_bars_are_drawn(self):
+        audit = Audit(1, 8)
+        audit.rows, audit.lengths, audit.trained_tokens = list(range(100)), [8] * 100, [1] * 100
+        for layout in json.loads(widgets.packing_rows(layouts(audit.lengths, 1, 8), audit))["layouts"]:
+            assert len(layout["rows"]) == widgets.BARS_DRAWN
+            assert layout["more"] == 100 - widgets.BARS_DRAWN
+
+    def test_answers_before_have_none_after(self):
+        rows = [Before("Why?", "no", "length", "typed"), Comparison("How?", "a", "b", "EOS", "length", "held out")]
+        first, second = json.loads(widgets.comparison(rows, "Words"))["rows"]
+        assert first == {
+            "prompt": "Why?",
+            "source": "typed",
+            "before": "no",
+            "before_stop": "length",
+            "after": None,
+            "after_stop": "",
+        }
+        assert (second["after"], second["after_stop"]) == ("b", "length")
+
+    @pytest.mark.parametrize("evil", EVIL)
+    def test_text_is_json_text_in_every_widget(self, evil):
+        for made in (
+            widgets.mask_message(evil),
+            widgets.audit_findings([], evil),
+            widgets.boundary_message(evil),
+            widgets.packing_message(evil),
+            widgets.versus([], evil, failed=True),
+            widgets.progress("failed", evil, evil, None, [evil]),
+            widgets.comparison([Before(evil, evil, "EOS", "typed")], evil),
+        ):
+            assert evil in json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
