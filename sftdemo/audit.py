@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -274,7 +273,7 @@ def _prompt_key(example: Example) -> str:
     """What two prompts have in common that are the same to a reader. Not more: "2+2" and "2-2" differ in one sign."""
     parts = [message.content for message in example.messages]
     parts = parts or [example.prompt or "", example.instruction, example.input]
-    return "\0".join(_bare(re.sub(r"\s+", " ", part).strip().casefold()) for part in parts)
+    return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
 
 
 def _bare(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from .errors import TemplateError
@@ -63,7 +63,7 @@ class Turn:
 class RenderedPrompt:
     """A prompt as the model reads it.
 
-    `segments` join to the text. In a `chat` prompt the template's segments hold special tokens (and the BOS, if the
+    `segments` join to `text`. In a `chat` prompt the template's segments hold special tokens (and the BOS, if the
     model wants one); in any other, all text is plain and the tokenizer's own prefix (BOS) goes before it. `turns` are
     the earlier assistant turns that are to be trained as well.
     """
@@ -71,10 +71,10 @@ class RenderedPrompt:
     segments: tuple[Segment, ...]
     chat: bool
     turns: tuple[Turn, ...] = ()
+    text: str = field(init=False, repr=False)
 
-    @property
-    def text(self) -> str:
-        return "".join(segment.text for segment in self.segments)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", "".join([segment.text for segment in self.segments]))
 
 
 @dataclass(frozen=True)

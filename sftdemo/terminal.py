@@ -163,14 +163,15 @@ _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note
 
 def print_bench(bench: MaskBench) -> None:
     """Seconds of each arm, the ratio, and the memory."""
-    table = Table(title=f"{bench.rows:,} rows, {bench.tokens:,} tokens · {bench.machine}", title_justify="left")
+    table = Table()
     for name in ("", "median s", "least", "most"):
         table.add_column(name, justify="right" if name else "left")
     for name, seconds in (("tokenizers alone", bench.raw_seconds), ("mask and audit", bench.mask_seconds)):
         table.add_row(name, *(f"{value:.2f}" for value in (median(seconds), min(seconds), max(seconds))))
-    console = Console(highlight=False)
+    console = _console()
+    console.print(f"{bench.rows:,} rows, {bench.tokens:,} tokens · {bench.machine}")
     console.print(table)
-    console.print(f"ratio {bench.ratio:.2f}")
+    console.print(f"ratio of the medians: {bench.ratio:.2f}")
     for rows, growth in bench.growth.items():
         console.print(f"memory while {rows:,} rows go through: {growth:.0f} MB more")
 
