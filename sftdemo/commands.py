@@ -149,7 +149,7 @@ def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_jso
         if as_json:
             print(json.dumps(boundary.to_dict(), ensure_ascii=False))
         else:
-            print_boundary(boundary, tokenizer)
+            print_boundary(boundary)
     if not shown:
         raise DataError("there is no row to show.")
     remedy = newline_remedy(data.train, tokenizer, template)

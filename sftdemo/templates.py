@@ -51,11 +51,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier assistant turn inside a prompt: `begin` and `end` of what it says, in characters of the prompt's text,
-    and `asked`, the end of the prompt that generation would have seen when it was this turn's turn."""
+    """An earlier assistant turn inside a prompt, in characters of the prompt's text: `asked`, the end of the prompt
+    that generation would have seen then, and `end`, where its words end."""
 
     asked: int
-    begin: int
     end: int
 
 
@@ -218,7 +217,7 @@ def _turn(
             f"in the model's chat template message {len(before)} does not follow the prompt that asks for it when the "
             f"model answers, so that this assistant turn would be learned after another text. {remedy}"
         )
-    return Turn(len(asked), *place)
+    return Turn(len(asked), place[1])
 
 
 def apply_chat_template(

@@ -87,7 +87,7 @@ def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> Non
     console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
 
 
-def print_boundary(boundary: Boundary, tokenizer) -> None:
+def print_boundary(boundary: Boundary) -> None:
     """Three rows of tokens under each other, aligned by their characters."""
     console = _console()
     console.rule(f"row {boundary.row}{' · a token merges' if boundary.merged else ''}", align="left")

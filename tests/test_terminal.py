@@ -159,7 +159,7 @@ class TestBoundary:
         tokenizer = tokenizer_named(name)
         example = Example(3, answer, instruction=instruction)
         boundary = inspect_boundary(example, tokenizer, get_template(spec))
-        print_boundary(boundary, tokenizer)
+        print_boundary(boundary)
         return boundary, capsys.readouterr().out.splitlines()
 
     @pytest.mark.parametrize("name", ["gpt2", "llama3", "digits", "unigram", "characters"])
