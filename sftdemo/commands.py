@@ -17,6 +17,8 @@ from .events import Event, Failed, Phase
 from .examples import ParsedExamples, Problem, read_examples
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from .templates import Template
 
 
@@ -33,10 +35,19 @@ def _read(path: str) -> ParsedExamples:
     return data
 
 
-def mask(options: argparse.Namespace) -> int:
-    """Shows the tokens with their labels, or one of the views on them."""
+def _loaded(config: RunConfig) -> tuple[RunConfig, PreTrainedTokenizerBase]:
+    """The settings with the `max_length` that the model can do, and its tokenizer."""
     from .environment import settle
     from .models import effective_max_length, load_tokenizer, located
+
+    source = _follow(located(config.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    return replace(config, max_length=effective_max_length(config.max_length, source)), tokenizer
+
+
+def mask(options: argparse.Namespace) -> int:
+    """Shows the tokens with their labels, or one of the views on them."""
     from .templates import get_template
 
     config = RunConfig(
@@ -49,10 +60,7 @@ def mask(options: argparse.Namespace) -> int:
     )
     template = get_template(config.template, config.turns)
     data = _chosen(_read(options.data), options.rows)
-    source = _follow(located(config.model))
-    tokenizer = load_tokenizer(source)
-    settle()
-    config = replace(config, max_length=effective_max_length(config.max_length, source))
+    config, tokenizer = _loaded(config)
     failed = 0
     if options.audit or options.packing:
         failed = _look_over(data, tokenizer, template, config, options)
@@ -263,18 +271,13 @@ def samples(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """What masking and auditing cost, against the tokenizer alone."""
     from .bench import MaskBench, bench_mask, made_examples
-    from .environment import settle
-    from .models import effective_max_length, load_tokenizer, located
     from .terminal import Status, print_bench
 
     config = RunConfig(model=options.model, template=_unescaped(options.template), max_length=options.max_length)
     if options.rows < 8 or options.repeats < 1:
         raise ConfigError("bench needs at least 8 --rows and 1 of --repeats.")
     examples = list(_read(options.data).train) if options.data else made_examples(options.rows)
-    source = _follow(located(config.model))
-    tokenizer = load_tokenizer(source)
-    settle()
-    config = replace(config, max_length=effective_max_length(config.max_length, source))
+    config, tokenizer = _loaded(config)
     with Status() as status:
         for item in bench_mask(examples, tokenizer, config, options.repeats):
             if not isinstance(item, MaskBench):

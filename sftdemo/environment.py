@@ -26,5 +26,5 @@ def prepare() -> None:
 
 def settle() -> None:
     """Called when the libraries are imported: what they made stays for good, so that the garbage collector need not
-    walk through it again and again. Masking 20,000 rows took 5.1 s with it and 4.3 s without."""
+    walk through it again and again: masking 20,000 rows took 5.1 s before and 4.3 s after."""
     gc.freeze()

@@ -54,3 +54,19 @@ def llama_folder(tmp_path_factory) -> Path:
 def own_cache(tmp_path, monkeypatch):
     """No test sees, or leaves, a converted model in the user's cache."""
     monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def ui():
+    """The page, wired, for all tests that leave it as it is."""
+    from desk import shared_page  # Gradio takes seconds, and most tests do without it
+
+    return shared_page()
+
+
+@pytest.fixture
+def values(ui, gpt2_folder):
+    """The page's inputs for a short run of a tiny model."""
+    from desk import tiny
+
+    return lambda **changed: tiny(ui, gpt2_folder, **changed)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from desk import drawn, only_a_cpu, scanned, shared_page
+from desk import drawn, only_a_cpu, scanned
 
 from sftdemo.config import DEFAULT_MODEL
 from sftdemo.errors import ConfigError
 from sftdemo.ui import controls
 
 PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
-
-
-@pytest.fixture
-def ui():
-    return shared_page()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import ROWS, SKIP, Busy, OnLentGpu, event, only_a_cpu, scanned, shared_page, tiny, wired
+from desk import ROWS, SKIP, Busy, OnLentGpu, event, only_a_cpu, scanned, tiny, wired
 
 from sftdemo.boundary import inspect_boundary
 from sftdemo.errors import ModelError
@@ -16,11 +16,6 @@ from sftdemo.ui.controls import CUSTOM
 MERGES = [{"instruction": "Which city?", "output": "the capital"}, {"instruction": "And?", "output": "the word"}]
 MERGING = {"examples": json.dumps(MERGES), "template": "custom", "custom": "Q: {instruction} A: "}
 HELD_OUT_ONLY = json.dumps(ROWS[2:])
-
-
-@pytest.fixture
-def ui():
-    return shared_page()
 
 
 @pytest.fixture

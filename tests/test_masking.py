@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned, shared_page, tiny
+from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.examples import parse_examples
@@ -41,16 +41,6 @@ WRONG = [
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
     ({"device": "tpu"}, "Device is 'tpu'"),
 ]
-
-
-@pytest.fixture
-def ui():
-    return shared_page()
-
-
-@pytest.fixture
-def values(ui, gpt2_folder):
-    return lambda **changed: tiny(ui, gpt2_folder, **changed)
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,10 @@ from zipfile import ZipFile
 
 import gradio as gr
 import pytest
-from desk import ROWS, Busy, event, merged, named, only_a_cpu, shared_page, tiny, wired
+from desk import ROWS, Busy, event, merged, named, only_a_cpu, tiny, wired
 
 from sftdemo.estimate import rate_for
 from sftdemo.ui.backend import Backend
-
-
-@pytest.fixture
-def ui():
-    return shared_page()
-
-
-@pytest.fixture
-def values(ui, gpt2_folder):
-    return lambda **changed: tiny(ui, gpt2_folder, **changed)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from desk import ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned, shared_page, tiny
+from desk import ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
 
 from sftdemo.errors import DataError
 from sftdemo.examples import parse_examples
@@ -16,16 +16,6 @@ from sftdemo.ui.workspace import PAGE_CHARACTERS, PAGE_ROWS, content_of, example
 
 TRAINED = 1  # a token's bit, as in helpers.js
 MANY = json.dumps([{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(120)])
-
-
-@pytest.fixture
-def ui():
-    return shared_page()
-
-
-@pytest.fixture
-def values(ui, gpt2_folder):
-    return lambda **changed: tiny(ui, gpt2_folder, **changed)
 
 
 @pytest.fixture(autouse=True)

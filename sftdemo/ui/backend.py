@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..config import RunConfig
+from ..environment import settle
 from ..errors import ModelError
 from ..events import Event, Failed, Phase
 from ..examples import ParsedExamples
@@ -57,6 +58,7 @@ class Backend:
             warm()
         with _IMPORTS:
             load_packer()
+        settle()
 
     def prepare(self, name: str) -> Iterator[Phase]:
         """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.

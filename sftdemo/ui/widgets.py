@@ -23,11 +23,12 @@ STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
 CUT_TOKENS_DRAWN = 200
 BARS_DRAWN = 24
-_KINDS = {kind: index for index, kind in enumerate(SAYS)}  # in the order of KINDS in helpers.js
+_KINDS = {kind: index for index, kind in enumerate(SAYS)}
 
 
 def _widget(name: str, value: str) -> gr.HTML:
-    script = (STATIC / "helpers.js").read_text() + (STATIC / f"{name}.js").read_text()
+    script = f"const SAYS = {json.dumps(SAYS)};\n"  # the kinds of tokens, in the order of their numbers
+    script += (STATIC / "helpers.js").read_text() + (STATIC / f"{name}.js").read_text()
     return gr.HTML(value, html_template=f'<div class="widget {name}"></div>', js_on_load=script, elem_id=name)
 
 

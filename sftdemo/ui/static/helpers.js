@@ -10,9 +10,8 @@ const value = () => {
 };
 const root = () => element.querySelector(".widget");
 
-// A token is [text, kind, id, bits, breaks]; its kind says which of these it is.
-const KINDS = ["special", "template", "instruction", "input", "prompt", "system", "user", "assistant", "tool",
-  "completion", "eos"];
+// A token is [text, kind, id, bits, breaks]; its kind is a place in SAYS, which the server puts before this script.
+const KINDS = Object.keys(SAYS);
 const OWN_LOOK = new Set(["special", "template", "eos"]);
 const TRAINED = 1, CUT = 2;
 

@@ -1,8 +1,3 @@
-const SAYS = {
-  special: "special token of the template", template: "template", instruction: "instruction", input: "input",
-  prompt: "prompt", system: "system turn", user: "user turn", assistant: "earlier assistant turn", tool: "tool turn",
-  completion: "completion", eos: "EOS, the end of the answer",
-};
 let data = null;      // what is drawn
 let cards = [];       // {key, node, row}: a row that did not change keeps its node
 let editing = false;  // whether a click changes the mask
