@@ -270,7 +270,7 @@ def samples(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     """What masking and auditing cost, against the tokenizer alone."""
-    from .bench import MaskBench, bench_mask, made_examples
+    from .bench.mask import MaskBench, bench_mask, made_examples
     from .terminal import Status, print_bench
 
     config = RunConfig(model=options.model, template=_unescaped(options.template), max_length=options.max_length)

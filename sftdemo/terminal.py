@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .audit import Audit, Finding
-from .bench import MaskBench
+from .bench.mask import MaskBench
 from .boundary import Boundary, Remedy
 from .config import RunConfig
 from .events import Answer, Comparison, Event, Failed, Finished, Isolation, Model, Phase, Prepared, Saved, Step

@@ -6,10 +6,9 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 from __future__ import annotations
 
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -17,60 +16,76 @@ from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from .acceleration import Branches, accelerated, can_share
 from .config import RunConfig
 from .errors import TrainingError
 from .events import Prepared, Step
 from .models import uses_bf16
-from .packing import verify_batch
+from .packing import split_batch, verify_batch
+from .prefixes import prefix_tree
 from .tokenization import IGNORE_INDEX, MaskedExample
-
-# Attention over a padding-free batch costs the square of all its tokens on a CPU: measured 2,051 tokens/s in one row of
-# 512 and 1,103 in one of 2,048, against 1,351 padded.
-PADDING_FREE_TOKENS = 1024
+from .turns import in_turns
 
 
 class MaskedTrainer(SFTTrainer):
-    """SFTTrainer whose language-model head sees only the positions that are trained, and that checks its batches.
+    """SFTTrainer that computes what its loss needs and nothing else, and that checks its batches.
 
-    TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. The loss is the same:
-    the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
+    TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. Here the head sees
+    only the positions that predict a trained token, and the model the batch's `PrefixTree`, where it can. The loss is
+    the same: the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
     """
 
     def __init__(self, *args, shown: Sequence[MaskedExample], **kwargs):
         super().__init__(*args, **kwargs)
         self._shown: Sequence[MaskedExample] | None = shown
+        self._shares = can_share(self.model, max(len(example.input_ids) for example in shown))
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""
+
+    def train(self, *args, **kwargs):
+        with accelerated(self.model) if self._shares else nullcontext():
+            return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:
             verify_batch(inputs, self._shown)
             self._shown = None
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        keep = torch.zeros_like(labels, dtype=torch.bool)
-        keep[:, :-1] = labels[:, 1:] != IGNORE_INDEX  # a position predicts the token after it
-        # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
-        outputs = model(**inputs, use_cache=False, logits_to_keep=keep)
-        targets = labels[:, 1:][keep[:, :-1]]
-        loss = torch.nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="sum")
+        logits, targets = (_shared_logits if self._shares else _padded_logits)(model, inputs)
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
         count = targets.numel() if num_items_in_batch is None else num_items_in_batch
         loss = loss / torch.as_tensor(count).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # the count is of all processes, DDP averages gradients
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+
+def _shared_logits(model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets of the trained tokens, each common beginning of the batch's examples computed once."""
+    branches = Branches.of(prefix_tree(split_batch(inputs)), inputs["input_ids"].device)
+    return branches.logits(model), branches.targets
+
+
+def _padded_logits(model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same, of the batch as it comes."""
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")
+    keep = torch.zeros_like(labels, dtype=torch.bool)
+    keep[:, :-1] = labels[:, 1:] != IGNORE_INDEX  # a position predicts the token after it
+    # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
+    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
+    return logits, labels[:, 1:][keep[:, :-1]]
 
 
 class _Reporter(TrainerCallback):
-    """Puts what happens into a queue, and asks the trainer to end when `stop()` says so."""
+    """Emits the number of steps and then a `Step` after each, and asks the trainer to end when `stop()` says so."""
 
-    def __init__(self, events: queue.SimpleQueue, stop: Callable[[], bool]):
-        self.events, self.stop, self.begin = events, stop, 0.0
+    def __init__(self, emit: Callable[[int | Step], None], stop: Callable[[], bool]):
+        self.emit, self.stop, self.begin = emit, stop, 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.begin = time.perf_counter()
-        self.events.put(state.max_steps)
+        self.emit(state.max_steps)
 
     def on_substep_end(self, args, state, control, **kwargs):
         control.should_training_stop |= self.stop()
@@ -87,7 +102,7 @@ class _Reporter(TrainerCallback):
                 f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
             )
         remaining = seconds / state.global_step * (state.max_steps - state.global_step)
-        self.events.put(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
+        self.emit(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
 
 
 def train(
@@ -101,7 +116,8 @@ def train(
     """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
 
     Examples without a trained token are left out. The generator's return value is the trained model, with LoRA a
-    `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well.
+    `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well. All of it happens
+    in the thread that asks for the events.
 
     Raises:
         TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
@@ -111,37 +127,41 @@ def train(
     if not examples:
         raise TrainingError("no example has a trained token, so there is nothing to learn.")
     disable_progress_bars()
-    events: queue.SimpleQueue = queue.SimpleQueue()
-    closed = threading.Event()
+    closed = False
     trainer = _trainer(model, tokenizer, examples, config, scratch)
-    trainer.add_callback(_Reporter(events, lambda: closed.is_set() or stop()))
 
-    def work() -> None:
-        try:
-            trainer.train()
-        except BaseException as error:  # re-raised below, in the thread that reads the events
-            events.put(error)
-        else:
-            events.put(None)
+    def work(emit: Callable[[int | Step], None]) -> None:
+        trainer.add_callback(_Reporter(emit, lambda: closed or stop()))
+        trainer.train()
 
-    thread = threading.Thread(target=work, name="trainer", daemon=True)
-    thread.start()
+    events = in_turns(work)
     try:
-        while (event := events.get()) is not None:
-            if isinstance(event, BaseException):
-                raise _explained(event, config) from event
+        for event in events:
             yield _prepared(trainer, examples, event) if isinstance(event, int) else event
+    except Exception as error:
+        raise _explained(error, config) from error
     finally:
-        closed.set()
-        thread.join()
+        closed = True
+        events.close()
     return trainer.model
 
 
 def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> MaskedTrainer:
-    longest = max(len(example.input_ids) for example in examples)
-    padding_free = not config.packing and min(config.batch_size, len(examples)) * longest <= PADDING_FREE_TOKENS
-    bf16 = uses_bf16(model.device)
-    arguments = SFTConfig(
+    trainer = MaskedTrainer(
+        model=model,
+        args=arguments(config, model.device, scratch),
+        processing_class=tokenizer,
+        train_dataset=dataset(examples),
+        peft_config=adapter(config),
+        shown=examples,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
+    """TRL's settings for a run."""
+    return SFTConfig(
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size,
         max_steps=config.steps or -1,
@@ -150,40 +170,40 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> Mas
         seed=config.seed,
         packing=config.packing,
         packing_strategy="bfd",
-        padding_free=padding_free,
         max_length=config.max_length if config.packing else None,  # the examples are cut already
-        use_cpu=model.device.type == "cpu",
-        bf16=bf16,
+        use_cpu=device.type == "cpu",
+        bf16=uses_bf16(device),
         activation_checkpointing=False,
-        dataloader_pin_memory=model.device.type == "cuda",
+        dataloader_pin_memory=device.type == "cuda",
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
-    adapter = LoraConfig(
+
+
+def adapter(config: RunConfig) -> LoraConfig | None:
+    """The adapter to train; None with full fine-tuning."""
+    if config.full:
+        return None
+    return LoraConfig(
         r=config.lora_r,
         lora_alpha=2 * config.lora_r,
         lora_dropout=0.0,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    trainer = MaskedTrainer(
-        model=model,
-        args=arguments,
-        processing_class=tokenizer,
-        train_dataset=Dataset.from_dict(
-            {
-                "input_ids": [list(example.input_ids) for example in examples],
-                "labels": [list(example.labels) for example in examples],
-            }
-        ),
-        peft_config=None if config.full else adapter,
-        shown=examples,
+
+
+def dataset(examples: Sequence[MaskedExample]) -> Dataset:
+    """What the trainer takes: columns of `input_ids` and `labels`."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(example.input_ids) for example in examples],
+            "labels": [list(example.labels) for example in examples],
+        }
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _prepared(trainer: MaskedTrainer, examples: Sequence[MaskedExample], steps: int) -> Prepared:

@@ -13,16 +13,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sftdemo"
 
 FLOORS = [
-    {"__init__", "environment", "errors", "config", "events", "storage"},
+    {"__init__", "environment", "errors", "config", "events", "storage", "turns"},
     {"records"},
     {"examples"},
     {"templates"},
     {"encoding"},
     {"rows"},
     {"tokenization"},
-    {"packing", "boundary", "conversion", "estimate"},
+    {"prefixes", "boundary", "conversion", "estimate"},
+    {"packing"},
     {"audit"},
     {"models"},
+    {"acceleration"},
     {"generation", "training"},
     {"runs"},
     {"samples", "jobs", "rendering", "isolation"},

@@ -173,10 +173,10 @@ class TestTrain:
         assert [(type(step), step.step, step.total) for step in steps] == [(Step, n, 3) for n in (1, 2, 3)]
         assert steps[-1].remaining == 0
 
-    @pytest.mark.parametrize("limit", [0, 100_000], ids=["padded", "padding_free"])
-    def test_equals_stock_trl(self, gpt2, tmp_path, limit, monkeypatch):
-        """With the settings that `train` chooses itself; whether it pads must not change what is learned."""
-        monkeypatch.setattr(training, "PADDING_FREE_TOKENS", limit)
+    @pytest.mark.parametrize("shares", [False, True], ids=["padded", "shared"])
+    def test_equals_stock_trl(self, gpt2, tmp_path, shares, monkeypatch):
+        """With the settings that `train` chooses itself; whether it shares prefixes must not change what is learned."""
+        monkeypatch.setattr(training, "can_share", lambda *_: shares)
         before = deepcopy(gpt2[0])
         stock = trainer_of(
             SFTTrainer,

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from .audit import Audit
-from .config import RunConfig
-from .events import Phase
-from .examples import Example, Problem, read_examples
-from .samples import SAMPLES
-from .templates import Template, get_template, render_prompt
-from .tokenization import CHUNK, mask_examples
+from ..audit import Audit
+from ..config import RunConfig
+from ..events import Phase
+from ..examples import Example, Problem, read_examples
+from ..samples import SAMPLES
+from ..templates import Template, get_template, render_prompt
+from ..tokenization import CHUNK, mask_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,0 +1,104 @@
+"""Rows that begin alike share their beginning: in a tree of tokens each is computed once. Exact, for causal models.
+
+rows   S S S a a a     computed   S S S a a     What a causal model makes of a token depends on no later token, so rows
+       S S S b b b                      b b     agree as far as they begin alike: in a preamble, a system prompt, a
+       S S S a c c                        c     question asked twice. A row's last token predicts nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .tokenization import IGNORE_INDEX
+
+Rows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """The nodes are numbered so that each comes after the one it continues.
+
+    Args:
+        input_ids, position_ids (`tuple[int, ...]`, one a node):
+            The node's token, and how many tokens stand before it in its row.
+        paths (`tuple[tuple[int, ...], ...]`, one a row):
+            The row's nodes in order; all its tokens but the last have one.
+        kept (`tuple[int, ...]`):
+            The nodes that predict a trained token, in order.
+        predictions (`tuple[tuple[int, int], ...]`):
+            For each trained token the index in `kept` of the node that predicts it, and the token. Rows that part at
+            a node ask it for different tokens.
+    """
+
+    input_ids: tuple[int, ...]
+    position_ids: tuple[int, ...]
+    paths: tuple[tuple[int, ...], ...]
+    kept: tuple[int, ...]
+    predictions: tuple[tuple[int, int], ...]
+
+
+def prefix_tree(rows: Rows) -> PrefixTree:
+    """The tree of some (input_ids, labels). A trained first token has nothing before it and is left out."""
+    nodes: dict[tuple[int, int], int] = {}  # (the node before, the token) -> the node
+    positions, paths, asked = [], [], []
+    for input_ids, labels in rows:
+        node, path = -1, []
+        for position, token in enumerate(input_ids[:-1]):
+            node = nodes.setdefault((node, token), len(nodes))
+            if node == len(positions):
+                positions.append(position)
+            path.append(node)
+        paths.append(tuple(path))
+        asked += [(at, label) for at, label in zip(path, labels[1:], strict=True) if label != IGNORE_INDEX]
+    kept = sorted({node for node, _ in asked})
+    index_of = {node: index for index, node in enumerate(kept)}
+    return PrefixTree(
+        input_ids=tuple(token for _, token in nodes),
+        position_ids=tuple(positions),
+        paths=tuple(paths),
+        kept=tuple(kept),
+        predictions=tuple((index_of[node], label) for node, label in asked),
+    )
+
+
+class Sharing:
+    """Counts, row by row, how many nodes each adds to the tree of its batch, without building the tree.
+
+    Args:
+        batch_size (`int`):
+            Rows that share one tree.
+    """
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self._sorted: list[tuple[int, ...]] = []
+
+    def add(self, input_ids: Sequence[int]) -> int:
+        """Tokens of this row that no earlier row of its batch has computed, the row's last token not counted."""
+        if len(self._sorted) == self._batch_size:
+            self._sorted = []
+        row = tuple(input_ids[:-1])
+        at = bisect_left(self._sorted, row)  # the longest common beginning is with a neighbour in sorted order
+        shared = max((_common(row, other) for other in self._sorted[max(at - 1, 0) : at + 1]), default=0)
+        insort(self._sorted, row)
+        return len(row) - shared
+
+
+def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+    """Length of the common beginning; slices are compared in C, which is quicker than token by token."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def fresh_tokens(rows: Iterable[Sequence[int]], batch_size: int) -> list[int]:
+    """`Sharing.add` of every row."""
+    sharing = Sharing(batch_size)
+    return [sharing.add(row) for row in rows]
