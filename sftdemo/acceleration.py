@@ -36,8 +36,10 @@ class Branches:
             Index in the flattened `spread` of one place where the node stands.
         kept (`torch.Tensor` of shape `(kept,)`):
             The nodes whose logits are wanted.
-        asked, targets (`torch.Tensor` of shape `(trained,)`):
-            Index in `kept` and trained token of each prediction.
+        asked (`torch.Tensor` of shape `(trained,)`, or None):
+            Index in `kept` of each prediction; None where that is just 0, 1, 2, …
+        targets (`torch.Tensor` of shape `(trained,)`):
+            The trained tokens.
     """
 
     input_ids: torch.Tensor
@@ -45,12 +47,13 @@ class Branches:
     spread: torch.Tensor
     gather: torch.Tensor
     kept: torch.Tensor
-    asked: torch.Tensor
+    asked: torch.Tensor | None
     targets: torch.Tensor
 
     @classmethod
     def of(cls, tree: PrefixTree, device: torch.device) -> Branches:
         length = max(map(len, tree.paths))
+        asked = [index for index, _ in tree.predictions]
         place = {node: row * length + at for row, path in enumerate(tree.paths) for at, node in enumerate(path)}
         spread = [path + (0,) * (length - len(path)) for path in tree.paths]
 
@@ -63,7 +66,7 @@ class Branches:
             spread=tensor(spread),
             gather=tensor([place[node] for node in range(len(tree.input_ids))]),
             kept=tensor(tree.kept),
-            asked=tensor([index for index, _ in tree.predictions]),
+            asked=None if asked == list(range(len(tree.kept))) else tensor(asked),
             targets=tensor([token for _, token in tree.predictions]),
         )
 
@@ -77,7 +80,7 @@ class Branches:
             logits_to_keep=self.kept,
             branches=self,
         ).logits[0]
-        return logits if len(self.asked) == len(self.kept) else logits[self.asked]
+        return logits if self.asked is None else logits[self.asked]
 
 
 def _attend(module, query, key, value, attention_mask, *, branches: Branches, **settings):
@@ -145,9 +148,13 @@ def _agrees(model: PreTrainedModel | PeftModel) -> bool:
             model(torch.tensor([ids[:-1]], device=model.device), use_cache=False).logits[0].log_softmax(-1)
             for ids, _ in rows
         ]
-        with accelerated(model):
-            found = branches.logits(model).log_softmax(-1)
-    model.train(was_training)
+        try:
+            with accelerated(model):
+                found = branches.logits(model).log_softmax(-1)
+        except TypeError:  # a layer that keeps `branches` from its attention, such as Nemotron's
+            return False
+        finally:
+            model.train(was_training)
     expected = torch.cat(expected)
     return bool((found - expected).abs().max() < TOLERANCE * expected.abs().max())
 

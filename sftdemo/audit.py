@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from .examples import Example
 from .packing import padded
+from .prefixes import Sharing
 from .tokenization import MaskedExample
 
 ROWS_NAMED = 20
@@ -124,8 +125,9 @@ _CHECKS = {
     "padding": (
         "note",
         "padding would fill much of each batch",
-        "Where batches are padded to their longest row, these positions are computed and thrown away.",
-        "Turn on packing, or sort the rows by length. (Short batches are joined without padding here.)",
+        "A trainer that pads each batch to its longest row computes these positions and throws them away.",
+        "Nothing here: with most models this trainer pads in attention only. Elsewhere turn on packing, or sort the "
+        "rows by length.",
     ),
 }
 
@@ -172,14 +174,16 @@ class Finding:
 
 
 class Audit:
-    """Takes masked rows one by one and keeps what the findings need: some numbers a row, no text.
+    """Takes masked rows one by one and keeps what the findings need: some numbers a row, no text; of the batch at hand
+    the ids.
 
     `tokens` and `trained` count over all rows. Of the rows that have a trained token, and so are trained, `rows` are
-    the numbers, `lengths` the tokens before `max_length` cuts them, `trained_tokens` those that are trained.
+    the numbers, `lengths` the tokens before `max_length` cuts them, `trained_tokens` those that are trained, `fresh`
+    those that no earlier row of its batch has computed, as `prefixes.Sharing` counts them.
 
     Args:
         batch_size, max_length (`int`):
-            Examples a step and tokens an example keeps, for the padding's share.
+            Examples a step and tokens an example keeps, for the padding's share and `fresh`.
         held_out (`Iterable[Example]`, *optional*):
             Examples that will be asked and must not be trained.
     """
@@ -190,6 +194,8 @@ class Audit:
         self.rows: list[int] = []
         self.lengths: list[int] = []
         self.trained_tokens: list[int] = []
+        self.fresh: list[int] = []
+        self._sharing = Sharing(batch_size)
         self._found: dict[str, tuple[int, list[int]]] = {}
         self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
@@ -205,6 +211,7 @@ class Audit:
             self.rows.append(example.row)
             self.lengths.append(len(masked.input_ids) + masked.cut)
             self.trained_tokens.append(trained)
+            self.fresh.append(self._sharing.add(masked.input_ids))
         checks = set(masked.flags)
         if "prompt_too_long" in checks:
             checks -= {"nothing_trained", "answer_cut", "eos_cut"}

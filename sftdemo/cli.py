@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, commands
-from .config import DEFAULT_MODEL, DEFAULT_TEMPLATE, DEVICES, TURNS, RunConfig
+from .config import BENCH_PARTS, DEFAULT_MODEL, DEFAULT_TEMPLATE, DEVICES, TURNS, RunConfig
 from .errors import ConfigError, SftdemoError
 
 _DEFAULTS = RunConfig()
@@ -82,12 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     samples.add_argument("--json", action="store_true", help="print one JSON object a result")
     samples.set_defaults(command=commands.samples)
 
-    bench = subparsers.add_parser("bench", help="measure what masking and auditing cost beside the tokenizer alone")
-    bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples; made of the samples if left out")
-    _add_model(bench)
-    bench.add_argument("--rows", type=int, default=40_000, metavar="N", help="of the made examples, defaults to 40000")
-    bench.add_argument("--repeats", type=int, default=5, metavar="N", help="of each arm, defaults to %(default)s")
+    bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
+    bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples, defaults to the first sample")
+    bench.add_argument("--model", default=DEFAULT_MODEL, help=f"a folder, GGUF file or Hub id; default {DEFAULT_MODEL}")
+    bench.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all")
+    bench.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
+    bench.add_argument("--rows", type=int, default=40_000, metavar="N", help="for the mask, defaults to 40000")
+    bench.add_argument("--repeats", type=int, default=7, metavar="N", help="of each arm, defaults to %(default)s")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there")
     bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app", help="open the page in the browser")

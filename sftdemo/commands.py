@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from .config import RunConfig
-from .errors import ConfigError, DataError
+from . import processes
+from .config import BENCH_PARTS, RunConfig
+from .errors import DataError
 from .events import Event, Failed, Phase
-from .examples import ParsedExamples, Problem, read_examples
+from .examples import ParsedExamples, Problem, open_examples, read_examples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,10 +31,14 @@ def _unescaped(text: str) -> str:
 
 def _read(path: str) -> ParsedExamples:
     data = read_examples(path)
+    _remark(data)
+    return data
+
+
+def _remark(data: ParsedExamples) -> None:
     _refuse(data.problems)
     for note in data.notes:
         print(f"sftdemo: {note}", file=sys.stderr)
-    return data
 
 
 def _loaded(config: RunConfig) -> tuple[RunConfig, PreTrainedTokenizerBase]:
@@ -134,7 +140,7 @@ def _look_over(data: ParsedExamples, tokenizer, template: Template, config: RunC
     elif options.audit:
         print_audit(audit, findings, len(data.held_out))
     if options.packing:
-        rows = layouts(audit.lengths, config.batch_size, config.max_length)
+        rows = layouts(audit.lengths, audit.fresh, config.batch_size, config.max_length)
         if options.json:
             print(json.dumps({"layouts": [layout.to_dict() for layout in rows]}))
         else:
@@ -186,28 +192,31 @@ def _follow(steps: Iterable[Event]):
 def train(options: argparse.Namespace) -> int:
     from .runs import run
 
-    config = RunConfig(
-        model=options.model,
-        template=_unescaped(options.template),
-        turns=options.turns,
-        anyway=options.anyway,
-        max_length=options.max_length,
-        steps=options.steps,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        packing=options.packing,
-        full=options.full,
-        lora_r=options.lora_r,
-        merge=options.merge,
-        seed=options.seed,
-        device=options.device,
-        max_new_tokens=options.max_new_tokens,
-        prompts=tuple(options.prompt),
-    )
-    data = _read(options.data)
-    interrupted = _stop_on_interrupt()
-    return _print_events(run(config, data, options.output, stop=lambda: bool(interrupted)), options.json)
+    with processes.together():
+        config = RunConfig(
+            model=options.model,
+            template=_unescaped(options.template),
+            turns=options.turns,
+            anyway=options.anyway,
+            max_length=options.max_length,
+            steps=options.steps,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            batch_size=options.batch_size,
+            packing=options.packing,
+            full=options.full,
+            lora_r=options.lora_r,
+            merge=options.merge,
+            seed=options.seed,
+            device=options.device,
+            max_new_tokens=options.max_new_tokens,
+            prompts=tuple(options.prompt),
+        )
+        data = open_examples(options.data)
+        if processes.is_first():
+            _remark(data)
+        interrupted = _stop_on_interrupt()
+        return _print_events(run(config, data, options.output, stop=lambda: bool(interrupted)), options.json)
 
 
 def _stop_on_interrupt() -> list[int]:
@@ -218,7 +227,8 @@ def _stop_on_interrupt() -> list[int]:
         if interrupted:
             raise KeyboardInterrupt
         interrupted.append(number)
-        print("sftdemo: stopping after this step; press Ctrl-C again to give up", file=sys.stderr)
+        if processes.is_first():
+            print("sftdemo: stopping after this step; press Ctrl-C again to give up", file=sys.stderr)
 
     signal.signal(signal.SIGINT, handle)
     return interrupted
@@ -269,24 +279,29 @@ def samples(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """What masking and auditing cost, against the tokenizer alone."""
-    from .bench.mask import MaskBench, bench_mask, made_examples
-    from .terminal import Status, print_bench
+    """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
+    that must be equal is not."""
+    from pathlib import Path
 
-    config = RunConfig(model=options.model, template=_unescaped(options.template), max_length=options.max_length)
-    if options.rows < 8 or options.repeats < 1:
-        raise ConfigError("bench needs at least 8 --rows and 1 of --repeats.")
-    examples = list(_read(options.data).train) if options.data else made_examples(options.rows)
-    config, tokenizer = _loaded(config)
+    from .bench import QUICK, bench
+    from .bench.report import report, write_report
+    from .environment import settle
+    from .models import load_tokenizer, located
+    from .terminal import Status
+
+    data = _read(options.data) if options.data else None
+    source = _follow(located(options.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    parts = options.only or (QUICK if options.quick else BENCH_PARTS)
     with Status() as status:
-        for item in bench_mask(examples, tokenizer, config, options.repeats):
-            if not isinstance(item, MaskBench):
+        for item in bench(source, tokenizer, data, parts, options.repeats, options.rows, options.quick):
+            if isinstance(item, Phase):
                 status.show(item)
-    if options.json:
-        print(json.dumps(item.to_dict()))
-    else:
-        print_bench(item)
-    return 0
+    if options.write:
+        write_report(item, Path(options.write), shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]))
+    print(json.dumps(item) if options.json else report(item), end="" if not options.json else "\n")
+    return int(not item.get("equalities", {"equal": True})["equal"])
 
 
 def app(options: argparse.Namespace) -> int:

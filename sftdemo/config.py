@@ -12,6 +12,7 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TURNS = ("all", "last")
+BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "mask")
 
 # (low, high, unit) of every numeric setting. The highs keep a mistyped zero from asking for a day of work.
 LIMITS: dict[str, tuple[float, float, str]] = {

@@ -5,10 +5,12 @@ import ctypes
 import gc
 import os
 import platform
+import sys
 import warnings
 
 # glibc's mallopt, https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_PAUSE_SOFT = 1  # omp_pause_soft of omp.h
 
 
 def prepare() -> None:
@@ -50,6 +52,13 @@ def release_memory() -> None:
     gc.collect()
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def release_threads() -> None:
+    """Ends the OpenMP threads that wait for the calling thread's next operation; they begin anew when there is one.
+    https://www.openmp.org/spec-html/5.0/openmpsu156.html"""
+    if _is_glibc() and "torch" in sys.modules:  # which brings GNU's OpenMP along
+        ctypes.CDLL(None).omp_pause_resource_all(_PAUSE_SOFT)
 
 
 def settle() -> None:

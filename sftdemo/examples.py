@@ -7,11 +7,13 @@ before and after the training. A row may also carry a `mask` made by hand.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from .errors import DataError
-from .records import MAX_BYTES, SHAPE_COLUMNS, Refused, kind_of, short, split_records
+from .records import MAX_BYTES, SHAPE_COLUMNS, Refused, file_lines, kind_of, short, split_lines, split_records
 
 ROLES = ("system", "user", "assistant", "tool")
 _SHAPES = '"instruction" and "output", "prompt" and "completion", or "messages"'
@@ -86,10 +88,40 @@ class Problem:
 class ParsedExamples:
     """What a source held: the rows to train on, the held-out ones, the refused ones, and remarks on the rest."""
 
-    train: tuple[Example, ...]
+    train: Sequence[Example]
     held_out: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+
+
+class StreamedExamples(Sequence[Example]):
+    """The rows to train on of a JSON Lines file that are read anew each time someone goes through them. Only rows
+    near the beginning should be asked for by their index."""
+
+    def __init__(self, path: Path, count: int):
+        self._path, self._count = path, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Example]:
+        return _Reading().train(split_lines(file_lines(self._path)))
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        begin, end, step = (index if isinstance(index, slice) else slice(index, index + 1)).indices(self._count)
+        rows = list(islice(self, begin, end, step))
+        return rows if isinstance(index, slice) else rows[0]
+
+
+def open_examples(path: str | Path) -> ParsedExamples:
+    """As `read_examples`; but of a file named `.jsonl` with more than `MAX_BYTES`, the rows to train on stay on the
+    disk (`StreamedExamples`), and there is no limit. Raises as `read_examples` does."""
+    path = Path(path)
+    if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= MAX_BYTES:
+        return read_examples(path)
+    reading = _Reading()
+    count = sum(1 for _ in reading.train(split_lines(file_lines(path))))
+    return reading.result(StreamedExamples(path, count))
 
 
 def read_examples(path: str | Path) -> ParsedExamples:
@@ -129,26 +161,40 @@ def parse_examples(text: str) -> ParsedExamples:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise DataError(f"there are no examples yet. Write rows with {_SHAPES}, as a JSON array, JSON Lines or CSV.")
-    train, held_out, problems, ignored, notes = [], [], [], {}, []
-    for row, line, record in split_records(text):
-        if isinstance(record, Refused):
-            problems.append(Problem(row, line, str(record)))
-            continue
-        try:
-            example, unused = _example(row, line, record)
-        except Refused as reason:
-            problems.append(Problem(row, line, str(reason)))
-            continue
-        for column in unused:
-            ignored[column] = ignored.get(column, 0) + 1
-        (held_out if example.held_out else train).append(example)
-        left_out = _turns_left_out(record)
-        if left_out:
-            notes.append(f"row {row}: {left_out} turn(s) after the last assistant turn are left out.")
-    if ignored:
-        columns = ", ".join(f"{name!r} ({count} rows)" for name, count in ignored.items())
-        notes.insert(0, f"columns not used: {columns}.")
-    return ParsedExamples(tuple(train), tuple(held_out), tuple(problems), tuple(notes))
+    reading = _Reading()
+    return reading.result(tuple(reading.train(split_records(text))))
+
+
+class _Reading:
+    """Goes through records and keeps what is not trained: the rows held out, the refused ones, the remarks."""
+
+    def __init__(self):
+        self._held_out, self._problems, self._ignored, self._notes = [], [], {}, []
+
+    def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
+        """The examples to train on."""
+        for row, line, record in records:
+            try:
+                if isinstance(record, Refused):
+                    raise record
+                example, unused = _example(row, line, record)
+            except Refused as reason:
+                self._problems.append(Problem(row, line, str(reason)))
+                continue
+            for column in unused:
+                self._ignored[column] = self._ignored.get(column, 0) + 1
+            left_out = _turns_left_out(record)
+            if left_out:
+                self._notes.append(f"row {row}: {left_out} turn(s) after the last assistant turn are left out.")
+            if example.held_out:
+                self._held_out.append(example)
+            else:
+                yield example
+
+    def result(self, train: Sequence[Example]) -> ParsedExamples:
+        columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
+        notes = [f"columns not used: {columns}."] * bool(columns) + self._notes
+        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), tuple(notes))
 
 
 def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .encoding import encoder_for
 from .errors import ModelError
 from .events import Answer
+from .linear_layers import laid_out
 from .rows import stop_token_id
 from .templates import RenderedPrompt
 
@@ -75,7 +76,7 @@ def _generate_batch(
     known = model.generation_config.eos_token_id
     stop_ids = stop_ids | set(known if isinstance(known, list) else [known]) - {None}
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), laid_out(model, len(encoded)):
         output = model.generate(
             input_ids=input_ids.to(model.device),
             attention_mask=mask.to(model.device),

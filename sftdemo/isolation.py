@@ -19,6 +19,7 @@ from .errors import DataError, ModelError, SftdemoError, sentence
 from .events import Event, Failed, Finished, Isolation, Phase
 from .examples import ParsedExamples, Problem
 from .models import ModelSource, choose_device, effective_max_length, load_model, load_tokenizer, located, model_event
+from .prefixes import prefix_tree
 from .templates import get_template
 from .tokenization import MaskedExample, mask_examples
 
@@ -56,17 +57,26 @@ def _prove(config: RunConfig, data: ParsedExamples, stop: Callable[[], bool], be
     model = load_model(source, device).eval()
     yield model_event(source, model, "float32")
 
-    examples = [example.input_ids for example in row]
-    exchanged = [_exchanged(examples[0], model, tokenizer), *examples[1:]]
     yield Phase("isolation", f"Exchanging 1 of {len(row)} packed examples and looking at the others")
     for packing in PACKINGS:
         if stop():
             yield Finished(0, 0, time.perf_counter() - begin, stopped=True)
             return
-        before = _log_probabilities(model, examples, packing)
-        change = (_log_probabilities(model, exchanged, packing) - before).abs().max().item()
-        yield Isolation(packing, change, row[0].row, len(row) - 1, before.numel())
+        change, looked_at = reach(model, tokenizer, row, packing)
+        yield Isolation(packing, change, row[0].row, len(row) - 1, looked_at)
     yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
+
+
+def reach(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, row: Sequence[MaskedExample], packing: str
+) -> tuple[float, int]:
+    """Exchanges the tokens of the first example of a packed row. How far that moves any log-probability of the others
+    at most, in nats, and how many of these there are."""
+    examples = [example.input_ids for example in row]
+    exchanged = [_exchanged(examples[0], model, tokenizer), *examples[1:]]
+    before = _log_probabilities(model, examples, packing)
+    after = _log_probabilities(model, exchanged, packing)
+    return (after - before).abs().max().item(), before.numel()
 
 
 def _packed_row(
@@ -108,7 +118,7 @@ def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrained
 
 
 def _packed_batch(examples: Sequence[Sequence[int]], packing: str) -> dict[str, torch.Tensor | int]:
-    """The row as the model gets it: with `"bfd"` all that TRL's collator gives it, with `"wrapped"` as one text."""
+    """The row as one line of tokens: with `"bfd"` all that TRL's collator says of it, with `"wrapped"` as one text."""
     import torch
 
     lengths = [len(ids) for ids in examples]
@@ -134,17 +144,47 @@ def _log_probabilities(model: PreTrainedModel, examples: Sequence[Sequence[int]]
     """
     import torch
 
+    try:
+        with torch.inference_mode():
+            logits, targets = (
+                _shared(model, examples)
+                if packing == "bfd" and _is_shared(model, examples)
+                else _in_a_line(model, examples, packing)
+            )
+            return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    except torch.OutOfMemoryError as error:
+        tokens = sum(map(len, examples))
+        raise ModelError(f"{model.device} has no room for a row of {tokens} tokens; lower max_length.") from error
+
+
+def _is_shared(model: PreTrainedModel, examples: Sequence[Sequence[int]]) -> bool:
+    from .acceleration import can_share
+
+    return can_share(model, max(map(len, examples)))
+
+
+def _shared(model: PreTrainedModel, examples: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets as `training` has them: what the examples begin with in common is computed once."""
+    from .acceleration import Branches, accelerated
+
+    branches = Branches.of(prefix_tree([(tuple(ids), tuple(ids)) for ids in examples]), model.device)
+    first = len(examples[0]) - 1
+    with accelerated(model):
+        return branches.logits(model)[first:], branches.targets[first:]
+
+
+def _in_a_line(
+    model: PreTrainedModel, examples: Sequence[Sequence[int]], packing: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and targets of a row in one line, which is how `training` has it of a model that cannot share."""
+    import torch
+
     batch = _packed_batch(examples, packing)
     batch = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
     begins = list(accumulate((len(ids) for ids in examples), initial=0))
     keep = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
     keep[:, begins[1] : -1] = True  # a position predicts the token after it
     keep[:, [begin - 1 for begin in begins[1:]]] = False
-    targets = batch["input_ids"][:, 1:][keep[:, :-1]]
-    try:
-        with torch.inference_mode():
-            # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
-            logits = model(**batch, use_cache=False, logits_to_keep=keep).logits
-            return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    except torch.OutOfMemoryError as error:
-        raise ModelError(f"{model.device} has no room for a row of {keep.numel()} tokens; lower max_length.") from error
+    # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
+    logits = model(**batch, use_cache=False, logits_to_keep=keep).logits
+    return logits.view(-1, logits.shape[-1]), batch["input_ids"][:, 1:][keep[:, :-1]]

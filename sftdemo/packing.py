@@ -1,8 +1,8 @@
 """How examples lie in what the trainer gets: the layouts beforehand, and the trainer's own batches read back.
 
-padded   [A A A pad pad]     joined          [A A A B B B B C C]     packed   [B B B B C C][A A A]
-         [B B B B  pad]      position_ids     0 1 2 0 1 2 3 0 1                0 1 2 3 0 1  0 1 2
-         [C C pad pad pad]
+padded   [S S a a pad]       shared          [S S a b b c]     packed   [S S b b b][S S a a S c c]
+         [S S b b b]         position_ids     0 1 2 2 3 1                0 1 2 3 4  0 1 2 3 0 1 2
+         [S c c pad pad]
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Rows = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One example inside a row: its index in the lengths that were given, and the tokens that are left of it."""
+    """One example inside a row: its index in the lengths that were given, and the tokens that are left of it; none
+    where all that is to be computed of it stands in earlier rows."""
 
     example: int
     length: int
@@ -37,23 +38,26 @@ class Layout:
 
     Args:
         name (`str`):
-            `"padded"`, `"joined"`, `"packed"` or `"seed"`.
+            `"padded"`, `"shared"`, `"packed"` or `"seed"`.
         rows (`tuple[tuple[Block, ...], ...]`):
             The examples of each row, in the order of their positions.
         widths (`tuple[int, ...]`, one a row):
             Positions of each row, padding included.
         lost (`int`):
             Tokens that truncation cuts off.
+        saved (`int`):
+            Tokens that are kept and yet not computed, with `"shared"` only.
     """
 
     name: str
     rows: tuple[tuple[Block, ...], ...]
     widths: tuple[int, ...]
     lost: int
+    saved: int = 0
 
     @property
     def tokens(self) -> int:
-        """Tokens of examples in all rows, those that are cut off not counted."""
+        """Tokens of examples that are computed in all rows: neither those that are cut off nor those saved."""
         return sum(_sums(self.rows))
 
     @property
@@ -68,7 +72,7 @@ class Layout:
 
     @property
     def fill(self) -> float:
-        """The share of the positions that are tokens, 0.0 where there is no row. Without padding it is always 1.0, so
+        """The share of the positions that are tokens, 0.0 where there is none. Without padding it is always 1.0, so
         this does not say how full packed rows are: `filled` does."""
         return self.tokens / self.positions if self.positions else 0.0
 
@@ -81,20 +85,21 @@ class Layout:
 
     def to_dict(self) -> dict:
         """The layout as JSON can hold it, with its figures; a row is a list of [example, length]."""
-        figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill")}
+        figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill", "saved")}
         rows = [[[block.example, block.length] for block in row] for row in self.rows]
         return {"name": self.name, "rows": rows, "widths": list(self.widths), "lost": self.lost} | figures
 
 
-def layouts(lengths: Sequence[int], batch_size: int, max_length: int) -> tuple[Layout, ...]:
+def layouts(lengths: Sequence[int], fresh: Sequence[int], batch_size: int, max_length: int) -> tuple[Layout, ...]:
     """The same examples laid out four ways, for comparison.
 
     - `"padded"`: an example a row; each `batch_size` rows are padded to the longest of them.
-    - `"joined"`: each `batch_size` examples are one row without padding, each with positions of its own. Without
-      packing, this is what `training` does while `batch_size` (or all, if fewer) times the longest example is within
-      its `PADDING_FREE_TOKENS`; beyond, it pads.
+    - `"shared"`: each `batch_size` examples are one prefix tree, each common beginning in it once and no example's
+      last token, which predicts nothing. Without packing, this is what `training` computes outside attention, which
+      goes row by row; where `acceleration.can_share` forbids it, it pads.
     - `"packed"`: TRL's `bfd`, by TRL itself: whole examples into rows of at most `max_length`, the longest first, a
-      thousand examples at a time. `batch_size` such rows then go to the model as one, without padding.
+      thousand examples at a time. `batch_size` such rows are a batch, without padding; with packing, `training` has
+      their examples share their beginnings as well.
     - `"seed"`: the original recipe, an example a row, cut or padded to exactly 128.
 
     Without packing the examples are batched as they are given; the trainer draws them in another order each epoch, so
@@ -104,6 +109,9 @@ def layouts(lengths: Sequence[int], batch_size: int, max_length: int) -> tuple[L
         lengths (`Sequence[int]`):
             Tokens of each example before any truncation; leave out the examples that have nothing to train, as
             `training` does. An example without a token is in no row.
+        fresh (`Sequence[int]`):
+            Of each example, cut to `max_length`, the tokens that no earlier row of its batch has computed, as
+            `prefixes.Sharing` counts them; examples without a token take no part in its batches.
         batch_size (`int`):
             Examples an optimizer step sees; with packing, packed rows.
         max_length (`int`):
@@ -111,11 +119,12 @@ def layouts(lengths: Sequence[int], batch_size: int, max_length: int) -> tuple[L
     """
     blocks, seed = _cut(lengths, max_length), _cut(lengths, SEED_LENGTH)
     packed = tuple(_packed(blocks, max_length)) if blocks else ()
-    batches = tuple(_batches(blocks, batch_size))
-    lost = sum(lengths) - sum(_sums(batches))
+    shared = tuple(_batches([Block(block.example, fresh[block.example]) for block in blocks], batch_size))
+    kept = sum(block.length for block in blocks)
+    lost = sum(lengths) - kept
     return (
         padded(lengths, batch_size, max_length),
-        Layout("joined", batches, _sums(batches), lost),
+        Layout("shared", shared, _sums(shared), lost, kept - sum(_sums(shared))),
         Layout("packed", packed, _sums(packed), lost),
         _one_a_row("seed", lengths, seed, [SEED_LENGTH] * len(seed)),
     )

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from .errors import DataError
 
@@ -66,8 +67,32 @@ def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
     else:
         yield 0, 1, record
         return
+    yield from split_lines(text.split("\n"))
+
+
+def file_lines(path: Path) -> Iterator[str]:
+    """A file's lines, which only a newline ends.
+
+    Raises:
+        DataError: where the file cannot be read or is not UTF-8.
+    """
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for line, text in enumerate(file, start=1):  # noqa: B007
+                yield text
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} behind line {line}. Save the file as UTF-8."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def split_lines(lines: Iterable[str]) -> Iterator[tuple[int, int, object]]:
+    """As `split_records`, of JSON Lines one by one: an object over several lines is refused line by line."""
     row = 0
-    for line, content in enumerate(text.split("\n"), start=1):
+    for line, content in enumerate(lines, start=1):
         if not content.strip():
             continue
         try:

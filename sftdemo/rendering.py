@@ -31,7 +31,7 @@ SAYS = {
 
 LAYOUT_NAMES = {
     "padded": "padded: batches of {batch_size}, each to its longest",
-    "joined": "joined: batches of {batch_size}, without padding",
+    "shared": "shared: batches of {batch_size}, each common beginning once",
     "packed": "packed: rows of up to {max_length}",
     "seed": "cut or padded to 128, a common recipe",
 }
@@ -124,7 +124,8 @@ def isolation_sentence(event: Isolation) -> str:
 
 
 def layout_figure(layout: Layout, max_length: int) -> str:
-    """What a layout costs, in a line: for packed rows how full they are, for the others how much is padding."""
+    """What a layout costs, in a line: for packed rows how full they are, for shared ones how much is not computed
+    again, for the others how much is padding."""
     lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
     if layout.name == "packed":
         shares = layout.filled(max_length)
@@ -132,5 +133,8 @@ def layout_figure(layout: Layout, max_length: int) -> str:
             return "no rows"
         full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
         return f"{layout.positions:,} positions in {full} · no padding{lost}"
+    if layout.name == "shared":
+        kept = layout.tokens + layout.saved
+        return f"{layout.positions:,} positions · {layout.saved:,} of {kept:,} tokens saved{lost}"
     waste = f"{layout.wasted:,} ({1 - layout.fill:.0%}) are padding" if layout.wasted else "no padding"
     return f"{layout.positions:,} positions · {waste}{lost}"

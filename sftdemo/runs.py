@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-from . import __version__
+from . import __version__, processes
 from .audit import Audit, errors
 from .config import DEFAULT_TEMPLATE, RunConfig
-from .errors import DataError, ModelError, SftdemoError, TrainingError, sentence
+from .errors import ConfigError, DataError, ModelError, SftdemoError, TrainingError, sentence
 from .events import Answer, Before, Comparison, Event, Failed, Finished, Phase, Prepared, Saved, Step, from_dict
-from .examples import Example, Message, ParsedExamples, Problem, question_text, to_record
+from .examples import Example, Message, ParsedExamples, Problem, StreamedExamples, question_text, to_record
 from .models import (
     choose_device,
     effective_max_length,
@@ -25,7 +26,7 @@ from .models import (
     model_event,
     uses_bf16,
 )
-from .storage import written_whole
+from .storage import RowFile, written_whole
 from .templates import RenderedPrompt, get_template, render_prompt
 from .tokenization import FLAGS, MaskedExample, mask_examples
 
@@ -41,32 +42,42 @@ def run(
 
     "Before" is answered before anything is trained or attached, with the weights as they were loaded. A run that is
     stopped keeps what it has learned up to then. `output` is replaced only when all is done, and only if it is empty
-    or an earlier run's.
+    or an earlier run's. Of several processes, the first one answers, tells and saves, and the others only train;
+    whichever fails first tells of it.
     """
     begin = time.perf_counter()
     events = []
     try:
-        for event in _run(config, data, Path(output), stop, begin):
-            events.append(event)
-            if isinstance(event, Finished) and event.steps:
-                _write_events(Path(output), events)
-            yield event
+        # Windows does not delete a file that is mapped into memory
+        with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+            for event in _run(config, data, Path(output), stop, begin, scratch):
+                if not processes.is_first():
+                    continue
+                events.append(event)
+                if isinstance(event, Finished) and event.steps:
+                    _write_events(Path(output), events)
+                yield event
     except SftdemoError as error:
-        yield Failed(sentence(error))
+        if processes.speaks():
+            yield Failed(sentence(error))
 
 
 def _run(
-    config: RunConfig, data: ParsedExamples, output: Path, stop: Callable[[], bool], begin: float
+    config: RunConfig, data: ParsedExamples, output: Path, stop: Callable[[], bool], begin: float, scratch: str
 ) -> Iterator[Event]:
-    check_output(output)
+    first = processes.is_first()
+    _check_shares(config)
+    if first:
+        check_output(output)
     device = choose_device(config.device)
-    source = yield from located(config.model)
+    with processes.first_here_first():
+        source = yield from located(config.model)
     if source.base is not None:
         raise TrainingError(f"{source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
     yield Phase("load", "Loading the model")
     tokenizer = load_tokenizer(source)
     config = replace(config, max_length=effective_max_length(config.max_length, source))
-    examples, left_out = _trainable(config, data, tokenizer)
+    examples, left_out = _trainable(config, data, tokenizer, scratch)
     questions = _questions(config, data, tokenizer)
     model = load_model(source, device)
     yield model_event(source, model, "bf16" if uses_bf16(device) else "float32")
@@ -74,14 +85,15 @@ def _run(
     from .generation import generate
 
     prompts = [prompt for _, prompt, _ in questions]
-    yield Phase("before", f"Answering {len(prompts)} prompts before training")
-    before = generate(model, tokenizer, prompts, config.max_new_tokens, stop)
-    for (text, _, kind), result in zip(questions, before, strict=True):
-        yield Before(text, result.answer, result.stop, kind)
+    if first:
+        yield Phase("before", f"Answering {len(prompts)} prompts before training")
+        before = generate(model, tokenizer, prompts, config.max_new_tokens, stop)
+        for (text, _, kind), result in zip(questions, before, strict=True):
+            yield Before(text, result.answer, result.stop, kind)
     steps = Step(0, 0, 0.0, 0.0, 0.0)
-    if not stop():
-        model, steps = yield from _trained(model, tokenizer, examples, left_out, config, stop, steps)
-    if steps.step:
+    if not processes.anyone(stop()):
+        model, steps = yield from _trained(model, tokenizer, examples, left_out, config, stop, scratch, steps)
+    if steps.step and first:
         yield Phase("after", f"Answering the same {len(prompts)} prompts after training")
         after = generate(model, tokenizer, prompts, config.max_new_tokens)
         comparisons = _compare(questions, before, after)
@@ -93,15 +105,12 @@ def _run(
     )
 
 
-def _trained(model, tokenizer, examples, left_out, config, stop, steps: Step) -> Iterator[Event]:
+def _trained(model, tokenizer, examples, left_out, config, stop, scratch, steps: Step) -> Iterator[Event]:
     """Relays the training's events; returns the trained model and the last step."""
     from .training import train
 
     yield Phase("train", "Training")
-    with (
-        tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch,
-        closing(train(model, tokenizer, examples, config, stop, scratch)) as training,
-    ):
+    with closing(train(model, tokenizer, examples, config, stop, scratch)) as training:
         while True:
             try:
                 event = next(training)
@@ -168,6 +177,14 @@ def _way_of_asking(folder: Path) -> tuple[str, str]:
         raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
 
 
+def _check_shares(config: RunConfig) -> None:
+    if config.batch_size % processes.count():
+        raise ConfigError(
+            f"batch_size is {config.batch_size}, which {processes.count()} processes cannot share evenly; choose a "
+            f"multiple of {processes.count()}."
+        )
+
+
 def check_output(output: Path) -> None:
     """Refuses a folder that cannot be written, or that holds something other than an earlier run.
 
@@ -186,8 +203,11 @@ def check_output(output: Path) -> None:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
 
 
-def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list[MaskedExample], list[str]]:
-    """The examples that will be trained, and a sentence for each row that will not.
+def _trainable(
+    config: RunConfig, data: ParsedExamples, tokenizer, scratch: str
+) -> tuple[list[MaskedExample] | RowFile, list[str]]:
+    """The examples that will be trained, and a sentence for each row that will not. Of rows that were left on the disk
+    the examples are as well.
 
     Raises:
         TrainingError: where nothing is left, or the audit finds an error and `config.anyway` is not set.
@@ -196,7 +216,10 @@ def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list
         reason = f" The first refused: {data.problems[0]}" if data.problems else ""
         raise DataError(f"there is no example to train on ({len(data.held_out)} held out).{reason}")
     audit = Audit(config.batch_size, config.max_length, data.held_out)
-    examples, left_out = [], [str(problem) for problem in data.problems]
+    examples: list[MaskedExample] | RowFile = []
+    if isinstance(data.train, StreamedExamples):
+        examples = RowFile(Path(scratch) / "rows.arrow")
+    left_out = [str(problem) for problem in data.problems]
     template = get_template(config.template, config.turns)
     for example, masked in zip(
         data.train, mask_examples(data.train, tokenizer, template, config.max_length), strict=True
@@ -205,7 +228,9 @@ def _trainable(config: RunConfig, data: ParsedExamples, tokenizer) -> tuple[list
             left_out.append(str(masked))
             continue
         audit.add(example, masked)
-        if masked.trained:
+        if masked.trained and isinstance(examples, RowFile):
+            examples.add(masked.input_ids, masked.labels, masked.trained)
+        elif masked.trained:
             examples.append(masked)
         else:
             left_out.append(f"row {example.row}: {FLAGS['nothing_trained']}")
@@ -223,8 +248,9 @@ def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, 
     asked = [(typed_prompt(text, _shape(data.train[0])), "typed") for text in config.prompts]
     asked += [(example, "held out") for example in data.held_out]
     asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
-    trained = {question_text(example) for example in data.train}
     questions = [(question_text(example), example, kind) for example, kind in asked]
+    texts = {text for text, _, _ in questions}
+    trained = {text for text in map(question_text, data.train) if text in texts}
     return [(text, example, "training" if text in trained else kind) for text, example, kind in questions]
 
 
@@ -275,8 +301,9 @@ def _save(config, data, source, model, tokenizer, output: Path, steps: Step, com
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-            rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
-            (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+            with (folder / "examples.jsonl").open("w", encoding="utf-8") as file:
+                for example in chain(data.train, data.held_out):
+                    file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
             (folder / "README.md").write_text(_card(record), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"the model could not be saved to {output}: {error}.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -11,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from .audit import Audit, Finding
-from .bench.mask import MaskBench
 from .boundary import Boundary, Remedy
 from .config import RunConfig
 from .events import Answer, Comparison, Event, Failed, Finished, Isolation, Model, Phase, Prepared, Saved, Step
@@ -159,21 +157,6 @@ def _style(token: ViewToken) -> tuple[str, str]:
 
 
 _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
-
-
-def print_bench(bench: MaskBench) -> None:
-    """Seconds of each arm, the ratio, and the memory."""
-    table = Table()
-    for name in ("", "median s", "least", "most"):
-        table.add_column(name, justify="right" if name else "left")
-    for name, seconds in (("tokenizers alone", bench.raw_seconds), ("mask and audit", bench.mask_seconds)):
-        table.add_row(name, *(f"{value:.2f}" for value in (median(seconds), min(seconds), max(seconds))))
-    console = _console()
-    console.print(f"{bench.rows:,} rows, {bench.tokens:,} tokens · {bench.machine}")
-    console.print(table)
-    console.print(f"ratio of the medians: {bench.ratio:.2f}")
-    for rows, growth in bench.growth.items():
-        console.print(f"memory while {rows:,} rows go through: {growth:.0f} MB more")
 
 
 BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest

@@ -9,13 +9,18 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
+from typing import NamedTuple
 
 import torch
-from datasets import Dataset, disable_progress_bars
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from peft import LoraConfig
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from . import processes
 from .acceleration import Branches, accelerated, can_share
 from .config import RunConfig
 from .errors import TrainingError
@@ -23,8 +28,11 @@ from .events import Prepared, Step
 from .models import uses_bf16
 from .packing import split_batch, verify_batch
 from .prefixes import prefix_tree
+from .storage import RowFile
 from .tokenization import IGNORE_INDEX, MaskedExample
 from .turns import in_turns
+
+Rows = Sequence[MaskedExample] | RowFile
 
 
 class MaskedTrainer(SFTTrainer):
@@ -35,13 +43,23 @@ class MaskedTrainer(SFTTrainer):
     the same: the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
     """
 
-    def __init__(self, *args, shown: Sequence[MaskedExample], **kwargs):
+    def __init__(self, *args, shown: Rows, **kwargs):
         super().__init__(*args, **kwargs)
-        self._shown: Sequence[MaskedExample] | None = shown
-        self._shares = can_share(self.model, max(len(example.input_ids) for example in shown))
+        self._shown: Rows | None = shown
+        self._blank: list[MaskedExample] = []
+        self._shares = can_share(self.model, _totals(shown).longest)
+        if processes.count() > 1:
+            blank = _blank(self.train_dataset)
+            self.train_dataset = concatenate_datasets([self.train_dataset, blank])
+            self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), 0, ())]
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        if processes.count() == 1:
+            return super()._get_train_sampler(train_dataset)
+        return _EvenSampler(len(self.train_dataset) - 1, self.args.train_batch_size * processes.count())
 
     def train(self, *args, **kwargs):
         with accelerated(self.model) if self._shares else nullcontext():
@@ -49,15 +67,43 @@ class MaskedTrainer(SFTTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:
-            verify_batch(inputs, self._shown)
+            ids = {input_ids for input_ids, _ in split_batch(inputs)}
+            shown = self._shown.find(ids) if isinstance(self._shown, RowFile) else self._shown
+            verify_batch(inputs, [*shown, *self._blank])
             self._shown = None
         logits, targets = (_shared_logits if self._shares else _padded_logits)(model, inputs)
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        precise = logits if logits.dtype == torch.float64 else logits.float()
+        loss = torch.nn.functional.cross_entropy(precise, targets, reduction="sum")
         count = targets.numel() if num_items_in_batch is None else num_items_in_batch
         loss = loss / torch.as_tensor(count).clamp(min=1)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # the count is of all processes, DDP averages gradients
         return (loss, {"logits": logits}) if return_outputs else loss
+
+
+class _EvenSampler(Sampler):
+    """The order in which one process draws the rows, and then the blank row, as often as the last batch of all
+    processes lacks rows. accelerate would fill it with rows from the beginning, which would be trained twice."""
+
+    def __init__(self, rows: int, batch_size: int):
+        self._drawn, self._missing = SeedableRandomSampler(range(rows)), -rows % batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        self._drawn.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._drawn) + self._missing
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._drawn
+        yield from [len(self._drawn)] * self._missing
+
+
+def _blank(dataset: Dataset) -> Dataset:
+    """One row with nothing to train: the beginning of the first row."""
+    tokens = dataset[0]["input_ids"][:2]
+    row = {"input_ids": tokens, "labels": [IGNORE_INDEX] * len(tokens), "seq_lengths": [len(tokens)]}
+    return Dataset.from_list([{name: row[name] for name in dataset.column_names}], features=dataset.features)
 
 
 def _shared_logits(model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,7 +134,7 @@ class _Reporter(TrainerCallback):
         self.emit(state.max_steps)
 
     def on_substep_end(self, args, state, control, **kwargs):
-        control.should_training_stop |= self.stop()
+        control.should_training_stop |= processes.anyone(self.stop())
 
     on_step_end = on_substep_end
 
@@ -108,27 +154,29 @@ class _Reporter(TrainerCallback):
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[MaskedExample],
+    examples: Rows,
     config: RunConfig,
     stop: Callable[[], bool],
     scratch: str,
 ) -> Iterator[Prepared | Step]:
     """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
 
-    Examples without a trained token are left out. The generator's return value is the trained model, with LoRA a
-    `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well. All of it happens
-    in the thread that asks for the events.
+    Examples without a trained token are left out; a `RowFile` holds none. The generator's return
+    value is the trained model, with LoRA a `PeftModel` around `model`. `stop` is asked after each step; closing the
+    generator stops as well. All of it happens in the thread that asks for the events.
 
     Raises:
         TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
             or the memory does not suffice.
     """
-    examples = [example for example in examples if example.trained]
+    if not isinstance(examples, RowFile):
+        examples = [example for example in examples if example.trained]
     if not examples:
         raise TrainingError("no example has a trained token, so there is nothing to learn.")
     disable_progress_bars()
     closed = False
     trainer = _trainer(model, tokenizer, examples, config, scratch)
+    spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
     def work(emit: Callable[[int | Step], None]) -> None:
         trainer.add_callback(_Reporter(emit, lambda: closed or stop()))
@@ -143,7 +191,16 @@ def train(
     finally:
         closed = True
         events.close()
-    return trainer.model
+    return trainer.model if spare is None else _whole(trainer, spare)
+
+
+def _whole(trainer: MaskedTrainer, spare: torch.nn.Module) -> torch.nn.Module:
+    """The trained model in one piece, where FSDP has split it; on the first process only, the others get no weights.
+    Not tested: accelerate has no FSDP on CPUs."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if processes.is_first():
+        spare.load_state_dict(weights)
+    return spare.to(trainer.args.device)
 
 
 def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> MaskedTrainer:
@@ -163,7 +220,7 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
     """TRL's settings for a run."""
     return SFTConfig(
         output_dir=scratch,
-        per_device_train_batch_size=config.batch_size,
+        per_device_train_batch_size=config.batch_size // processes.count(),
         max_steps=config.steps or -1,
         num_train_epochs=config.epochs or 1,
         learning_rate=config.learning_rate,
@@ -196,8 +253,10 @@ def adapter(config: RunConfig) -> LoraConfig | None:
     )
 
 
-def dataset(examples: Sequence[MaskedExample]) -> Dataset:
+def dataset(examples: Rows) -> Dataset:
     """What the trainer takes: columns of `input_ids` and `labels`."""
+    if isinstance(examples, RowFile):
+        return examples.dataset()
     return Dataset.from_dict(
         {
             "input_ids": [list(example.input_ids) for example in examples],
@@ -206,11 +265,25 @@ def dataset(examples: Sequence[MaskedExample]) -> Dataset:
     )
 
 
-def _prepared(trainer: MaskedTrainer, examples: Sequence[MaskedExample], steps: int) -> Prepared:
+class _Totals(NamedTuple):
+    tokens: int
+    trained: int
+    longest: int
+
+
+def _totals(examples: Rows) -> _Totals:
+    if isinstance(examples, RowFile):
+        return _Totals(examples.tokens, examples.trained, examples.longest)
+    lengths = [len(example.input_ids) for example in examples]
+    return _Totals(sum(lengths), sum(example.trained for example in examples), max(lengths))
+
+
+def _prepared(trainer: MaskedTrainer, examples: Rows, steps: int) -> Prepared:
+    totals = _totals(examples)
     return Prepared(
         examples=len(examples),
-        tokens=sum(len(example.input_ids) for example in examples),
-        trained_tokens=sum(example.trained for example in examples),
+        tokens=totals.tokens,
+        trained_tokens=totals.trained,
         steps=steps,
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         left_out=[],

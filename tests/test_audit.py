@@ -14,6 +14,7 @@ from tiny import byte_level, tokenizer_named
 
 from sftdemo.audit import _CHECKS, LOW_SHARE, ROWS_NAMED, SEVERITIES, Audit, Finding, errors
 from sftdemo.examples import parse_examples
+from sftdemo.prefixes import fresh_tokens
 from sftdemo.templates import get_template
 from sftdemo.tokenization import mask_examples
 
@@ -358,6 +359,21 @@ class TestNumbers:
         audit = audited(*rows, max_length=20)
         assert (audit.examples, audit.tokens, audit.trained) == (3, 15 + 6 + 20, 12 + 0 + 16)
         assert (audit.rows, audit.lengths, audit.trained_tokens) == ([0, 2], [15, 45], [12, 16])
+        assert audit.fresh == [14, 20 - 1 - 2]  # both begin with BOS and "a"
+
+    @given(
+        st.lists(st.tuples(st.sampled_from(["a", "ab", "abc" * 4, "b"]), st.sampled_from(["x", "xy", "x" * 9, "-"]))),
+        st.integers(1, 5),
+        st.integers(4, 20),
+    )
+    def test_fresh_tokens_are_those_of_the_rows_that_are_trained(self, drawn, batch_size, max_length):
+        rows = [row(*pair) if pair[1] != "-" else VERBATIM | marked("a\nbc", eos=False) for pair in drawn]
+        data, tokenizer = parse_examples(json.dumps(rows)), tokenizer_named("characters")
+        masked = mask_examples(data.train, tokenizer, get_template(PLAIN), max_length)
+        trained = [row.input_ids for row in masked if row.trained]
+        audit = audited(*rows, batch_size=batch_size, max_length=max_length)
+        assert audit.fresh == fresh_tokens(trained, batch_size)
+        assert len(audit.fresh) == len(audit.rows)
 
     def test_findings_may_be_asked_for_again_while_rows_come(self):
         data = parse_examples(json.dumps([row("a", ""), row("a", ""), row("b", "")]))

@@ -9,6 +9,7 @@ from test_cli import called, in_a_plain_terminal, of, one_line
 from tiny import tokenizer_named
 
 from sftdemo.examples import read_examples
+from sftdemo.prefixes import prefix_tree
 
 __all__ = ["in_a_plain_terminal"]  # a fixture that every test here uses
 
@@ -130,7 +131,7 @@ class TestPacking:
         code, out, _ = mask(ROWS, "--packing", "--batch-size", "2", "--max-length", "60")
         assert code == 0
         titles = [line for line in out if not line.startswith(" ")]
-        assert [title.partition(":")[0] for title in titles[:3]] == ["padded", "joined", "packed"]
+        assert [title.partition(":")[0] for title in titles[:3]] == ["padded", "shared", "packed"]
         assert "128" in titles[3]
         assert "batches of 2" in titles[0]
         assert "rows of up to 60" in titles[2]
@@ -140,24 +141,31 @@ class TestPacking:
         (record,) = map(json.loads, out)
         assert code == 0
         layouts = {layout["name"]: layout for layout in record["layouts"]}
-        assert list(layouts) == ["padded", "joined", "packed", "seed"]
+        assert list(layouts) == ["padded", "shared", "packed", "seed"]
         _, rows, _ = mask(ROWS, "--json")
-        lengths = [len(json.loads(line)["input_ids"]) for line in rows]
+        examples = [json.loads(line) for line in rows]
+        lengths = [len(example["input_ids"]) for example in examples]
         for layout in layouts.values():
             blocks = [block for row in layout["rows"] for block in row]
-            assert sorted(blocks) == [[index, length] for index, length in enumerate(lengths)]
-            assert layout["tokens"] == sum(lengths)
+            assert sorted(index for index, _ in blocks) == list(range(len(lengths)))
+            if layout["name"] != "shared":
+                assert sorted(blocks) == [[index, length] for index, length in enumerate(lengths)]
+            assert layout["tokens"] + layout["saved"] == sum(lengths)
             assert layout["positions"] == sum(layout["widths"])
             assert layout["lost"] == 0
         assert layouts["padded"]["positions"] == 3 * max(lengths[:3]) + lengths[3]
-        assert [len(row) for row in layouts["joined"]["rows"]] == [3, 1]
+        pairs = [(example["input_ids"], example["labels"]) for example in examples]
+        trees = prefix_tree(pairs[:3]), prefix_tree(pairs[3:])
+        assert layouts["shared"]["widths"] == [len(tree.input_ids) for tree in trees]
+        assert [len(row) for row in layouts["shared"]["rows"]] == [3, 1]
+        assert layouts["shared"]["saved"] > len(lengths)  # more than the last tokens: they begin alike
         assert layouts["seed"]["widths"] == [128] * 4
 
     def test_what_is_cut_is_lost(self, mask):
         _, out, _ = mask(ROWS[:1], "--packing", "--json", "--max-length", "20")
         _, rows, _ = mask(ROWS[:1], "--json", "--max-length", "20")
         lost = {layout["name"]: layout["lost"] for layout in json.loads(out[0])["layouts"]}
-        assert lost == dict.fromkeys(["padded", "joined", "packed"], json.loads(rows[0])["cut"]) | {"seed": 0}
+        assert lost == dict.fromkeys(["padded", "shared", "packed"], json.loads(rows[0])["cut"]) | {"seed": 0}
 
     def test_an_error_is_no_exit_code_where_the_audit_was_not_asked(self, mask):
         rows = [*ROWS, {"instruction": LONG, "output": "x"}]

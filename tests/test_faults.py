@@ -19,7 +19,7 @@ from chats import STYLES, chat_tokenizer
 from chats import expected as expected_talk
 from oracle import expected
 from strategies import tokenize
-from tiny import MAKERS, tiny_gpt2, tokenizer_named
+from tiny import MAKERS, tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo import packing, tokenization
 from sftdemo.errors import TrainingError
@@ -141,14 +141,46 @@ def the_loss_is_the_stock_loss() -> None:
     row = tokenize("gpt2", Example(0, "Hello world!", instruction="Say hello"), "instruction")
     batch = {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    trainer = SimpleNamespace(_shown=[row], args=SimpleNamespace(average_tokens_across_devices=False))
+    trainer = SimpleNamespace(_shown=[row], _shares=False, args=SimpleNamespace(average_tokens_across_devices=False))
     with torch.no_grad():
         ours, stock = MaskedTrainer.compute_loss(trainer, model, batch), model(**batch).loss
     assert abs(ours.item() - stock.item()) < 1e-5
 
 
+def shared_losses_are_the_rows() -> None:
+    """Three rows begin alike, one of them is another's beginning, and one has the same tokens after a different one."""
+    from sftdemo.acceleration import Branches, accelerated
+    from sftdemo.prefixes import prefix_tree
+
+    model = tiny_llama(tokenizer_named("chatml")).eval()
+    ids = [(5, 6, 7, 8, 9), (5, 6, 3, 9), (4, 6, 7), (5, 6, 7)]
+    rows = [(row, (-100, -100, *row[2:])) for row in ids]
+    branches = Branches.of(prefix_tree(rows), model.device)
+    with torch.no_grad():
+        with accelerated(model):
+            logits = branches.logits(model)
+        ours = torch.nn.functional.cross_entropy(logits, branches.targets, reduction="sum")
+        stock = 0.0
+        for ids, labels in rows:
+            logits = model(torch.tensor([ids])).logits[0, :-1]
+            stock += torch.nn.functional.cross_entropy(logits, torch.tensor(labels[1:]), reduction="sum")
+    assert abs(ours.item() - stock.item()) < 1e-4
+
+
+def fresh_tokens_are_the_trees_nodes() -> None:
+    from sftdemo.prefixes import fresh_tokens, prefix_tree
+
+    rows = [(1, 2, 3, 9), (1, 2, 4, 9), (0, 1), (1, 2, 9), (2, 2, 9), (1, 2, 3, 4, 9)]
+    for size in (3, 6):
+        for begin in range(0, 6, size):
+            batch = rows[begin : begin + size]
+            nodes = len(prefix_tree([(ids, ids) for ids in batch]).input_ids)
+            assert sum(fresh_tokens(rows, size)[begin : begin + size]) == nodes, batch
+
+
 MASK, BY_HAND, IDS = "tokenization._mask", "tokenization._by_hand", "rows.Row.input_ids"
-SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training.MaskedTrainer.compute_loss"
+SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training._padded_logits"
+TREE, BRANCHES = "prefixes.prefix_tree", "acceleration.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
 FAULTS = [
     (
@@ -297,11 +329,11 @@ FAULTS = [
         "a position is asked for its own token, not for the next",
         [
             (
-                "training.MaskedTrainer.compute_loss",
+                LOSS,
                 "= labels[:, 1:] != IGNORE_INDEX",
                 "= labels[:, :-1] != IGNORE_INDEX",
             ),
-            (LOSS, "targets = labels[:, 1:]", "targets = labels[:, :-1]"),
+            (LOSS, "return logits, labels[:, 1:]", "return logits, labels[:, :-1]"),
         ],
         the_loss_is_the_stock_loss,
     ),
@@ -309,6 +341,44 @@ FAULTS = [
         "the loss is of the prompt as well",
         [(LOSS, "labels[:, 1:] != IGNORE_INDEX", "True")],
         the_loss_is_the_stock_loss,
+    ),
+    (
+        "a shared token's position is its node's number",
+        [(TREE, "positions.append(position)", "positions.append(node)")],
+        shared_losses_are_the_rows,
+    ),
+    (
+        "tokens are shared whatever stands before them",
+        [(TREE, "nodes.setdefault((node, token)", "nodes.setdefault((position, token)")],
+        shared_losses_are_the_rows,
+    ),
+    (
+        "a shared token is asked for itself, not for the next",
+        [(TREE, "zip(path, labels[1:], strict=True)", "zip(path, labels, strict=False)")],
+        shared_losses_are_the_rows,
+    ),
+    (
+        "the node before the one that predicts is asked",
+        [(TREE, "kept=tuple(kept)", "kept=tuple(node - 1 for node in kept)")],
+        shared_losses_are_the_rows,
+    ),
+    (
+        "padding stands before a row",
+        [
+            (BRANCHES, "path + (0,) * (length - len(path))", "(0,) * (length - len(path)) + path"),
+            (BRANCHES, "row * length + at", "row * length + length - len(path) + at"),
+        ],
+        shared_losses_are_the_rows,
+    ),
+    (
+        "a row shares with one of its neighbours only",
+        [("prefixes.Sharing.add", "self._sorted[max(at - 1, 0) : at + 1]", "self._sorted[at : at + 1]")],
+        fresh_tokens_are_the_trees_nodes,
+    ),
+    (
+        "rows share across batches",
+        [("prefixes.Sharing.add", "self._sorted = []", "pass")],
+        fresh_tokens_are_the_trees_nodes,
     ),
 ]
 

@@ -10,6 +10,7 @@ from tiny import tiny_gpt2, tokenizer_named
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftdemo import isolation
+from sftdemo.acceleration import Branches
 from sftdemo.config import RunConfig
 from sftdemo.encoding import encoder_for
 from sftdemo.events import Failed, Finished, Isolation, Model, Phase, from_dict
@@ -96,6 +97,26 @@ class TestProof:
 
 
 class TestBrokenIsolationIsSeen:
+    def test_attention_over_the_whole_row(self, config, monkeypatch):
+        whole = Branches.of
+
+        def in_one_row(tree, device):
+            nodes = torch.arange(len(tree.input_ids))
+            return replace(whole(tree, device), spread=nodes[None], gather=nodes)
+
+        monkeypatch.setattr(isolation, "_is_shared", lambda *_: True)  # or else it would not be trained so
+        monkeypatch.setattr(Branches, "of", in_one_row)
+        assert changes(config)["bfd"] > 1e-3
+
+
+class TestBrokenIsolationInALineIsSeen:
+    """Of a model whose examples cannot share what they begin with."""
+
+    @pytest.fixture(autouse=True)
+    def in_a_line(self, config, monkeypatch):
+        monkeypatch.setattr(isolation, "_is_shared", lambda *_: False)
+        assert changes(config)["bfd"] <= ROUNDING
+
     def test_positions_that_count_on(self, config, monkeypatch):
         whole = isolation._packed_batch
 

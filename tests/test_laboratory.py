@@ -11,6 +11,7 @@ from desk import ROWS, SKIP, Busy, OnLentGpu, event, only_a_cpu, scanned, tiny, 
 from sftdemo.boundary import inspect_boundary
 from sftdemo.errors import ModelError
 from sftdemo.events import Failed, Finished, Isolation, Model, Phase
+from sftdemo.prefixes import fresh_tokens, prefix_tree
 from sftdemo.ui.controls import CUSTOM
 
 MERGES = [{"instruction": "Which city?", "output": "the capital"}, {"instruction": "And?", "output": "the word"}]
@@ -119,12 +120,18 @@ class TestPacking:
 
     def test_four_layouts_of_what_is_trained(self, ui, values):
         shown = self.look(ui, values(batch_size=2, max_length=64))
-        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "joined", "packed", "seed"]
-        lengths = [len(row["tokens"]) for row in json.loads(ui.masking.draw(values())[0])["rows"]]
+        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "shared", "packed", "seed"]
+        rows = [[token[2] for token in row["tokens"]] for row in json.loads(ui.masking.draw(values())[0])["rows"]]
+        lengths = [len(row) for row in rows]
         packed = shown["layouts"][2]
         assert sorted(block[2] for row in packed["rows"] for block in row["blocks"]) == sorted(lengths)
         assert [row["width"] for row in packed["rows"]] == [sum(lengths)]
         assert "batches of 2" in shown["layouts"][0]["title"]
+        shared = shown["layouts"][1]
+        assert [row["width"] for row in shared["rows"]] == [len(prefix_tree([(row, row) for row in rows]).input_ids)]
+        assert [block[2:3] + block[4:] for block in shared["rows"][0]["blocks"]] == [
+            [count, len(row) - 1 - count] for row, count in zip(rows, fresh_tokens(rows, 2), strict=True)
+        ]
 
     def test_a_row_without_a_trained_token_is_left_out(self, ui, values):
         masks = ui.masking.toggle(values(), event(row=0, tokens=list(range(99)), trained=False))

@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from sftdemo.errors import TrainingError
 from sftdemo.examples import Example
 from sftdemo.packing import Block, Layout, layouts, padded, split_batch, verify_batch
+from sftdemo.prefixes import fresh_tokens, prefix_tree
 from sftdemo.templates import get_template
 from sftdemo.tokenization import tokenize_examples
 
@@ -145,35 +146,56 @@ class TestIsolation:
 @st.composite
 def rows_to_lay_out(draw):
     lengths = draw(st.lists(st.integers(0, 200), max_size=60))
-    return lengths, draw(st.integers(1, 20)), draw(st.integers(8, 150))
+    batch_size, max_length = draw(st.integers(1, 20)), draw(st.integers(8, 150))
+    fresh = [draw(st.integers(0, max(min(length, max_length) - 1, 0))) for length in lengths]
+    return lengths, fresh, batch_size, max_length
+
+
+@st.composite
+def rows_that_begin_alike(draw):
+    """Rows of ids grown from each other's beginnings, some the same, and how they are batched and cut."""
+    rows = [draw(st.lists(st.integers(0, 2), min_size=1, max_size=12))]
+    for _ in range(draw(st.integers(0, 25))):
+        begin = draw(st.sampled_from(rows))
+        rows.append(begin[: draw(st.integers(0, len(begin)))] + draw(st.lists(st.integers(0, 2), max_size=6)))
+    return [row for row in rows if row], draw(st.integers(1, 9)), draw(st.integers(1, 20))
+
+
+def in_batches(rows: list, size: int) -> list[list]:
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
 
 class TestLayouts:
     @settings(max_examples=60, deadline=None, derandomize=True, database=None)
     @given(rows_to_lay_out())
     def test_laws(self, drawn):
-        lengths, batch_size, max_length = drawn
+        lengths, fresh, batch_size, max_length = drawn
         found = layouts(*drawn)
-        assert [layout.name for layout in found] == ["padded", "joined", "packed", "seed"]
+        assert [layout.name for layout in found] == ["padded", "shared", "packed", "seed"]
         for layout in found:
             limit = 128 if layout.name == "seed" else max_length
             expected = {index: min(length, limit) for index, length in enumerate(lengths) if length}
+            if layout.name == "shared":
+                expected = {index: fresh[index] for index in expected}
             blocks = [block for row in layout.rows for block in row]
             assert {block.example: block.length for block in blocks} == expected
             assert len(blocks) == len(expected)
             assert len(layout.widths) == len(layout.rows)
-            assert layout.tokens == sum(expected.values()) == sum(lengths) - layout.lost
+            assert layout.tokens == sum(expected.values()) == sum(lengths) - layout.lost - layout.saved
             assert layout.positions == sum(layout.widths) == layout.tokens + layout.wasted
             assert all(
                 width >= sum(block.length for block in row)
                 for row, width in zip(layout.rows, layout.widths, strict=True)
             )
-            assert layout.fill == (pytest.approx(layout.tokens / layout.positions) if blocks else 0.0)
+            assert layout.fill == (pytest.approx(layout.tokens / layout.positions) if layout.positions else 0.0)
             assert sum(layout.filled(limit)) * limit == pytest.approx(layout.tokens)
-        in_rows, joined, packed, seed = found
+        in_rows, shared, packed, seed = found
         assert [block.example for (block,) in in_rows.rows] == [index for index, length in enumerate(lengths) if length]
-        assert all(len(row) == batch_size for row in joined.rows[:-1])
-        assert joined.wasted == packed.wasted == 0
+        assert all(len(row) == batch_size for row in shared.rows[:-1])
+        assert [block.example for row in shared.rows for block in row] == [row[0].example for row in in_rows.rows]
+        assert shared.wasted == packed.wasted == in_rows.saved == packed.saved == seed.saved == 0
+        assert in_rows.lost == shared.lost == packed.lost
+        assert shared.saved >= sum(map(bool, lengths))  # at least each example's last token
         assert max(packed.widths, default=0) <= max_length
         assert max(packed.filled(max_length), default=0) <= 1
         assert all(first + second > max_length for first, second in pairwise(sorted(packed.widths)[:2]))
@@ -181,17 +203,37 @@ class TestLayouts:
         assert padded(lengths, batch_size, max_length) == in_rows
 
     @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])
-    def test_padded_and_joined_are_the_collators_batches(self, batch_size):
+    def test_padded_is_the_collators_batches(self, batch_size):
         lengths = [5, 9, 2, 7, 7, 1, 12, 3, 3, 4]
         rows = [{"input_ids": [index] * length} for index, length in enumerate(lengths)]
-        in_rows, joined, *_ = layouts(lengths, batch_size, 64)
-        batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
+        in_rows, *_ = layouts(lengths, [length - 1 for length in lengths], batch_size, 64)
+        batches = in_batches(rows, batch_size)
         shapes = [DataCollatorForLanguageModeling(pad_token_id=0)(batch)["input_ids"].shape for batch in batches]
         assert in_rows.widths == tuple(width for count, width in shapes for _ in range(count))
-        flat = [DataCollatorForLanguageModeling(0, padding_free=True)(batch)["input_ids"] for batch in batches]
-        assert joined.widths == tuple(batch.shape[1] for batch in flat)
-        owners = [[block.example for block in row for _ in range(block.length)] for row in joined.rows]
-        assert owners == [batch[0].tolist() for batch in flat]
+
+    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @given(rows_that_begin_alike())
+    def test_shared_is_the_prefix_tree_of_each_batch(self, drawn):
+        """A block holds the nodes that no earlier row of its batch runs through, as the whole tree tells."""
+        rows, batch_size, max_length = drawn
+        kept = [tuple(row[:max_length]) for row in rows]
+        shared = layouts([len(row) for row in rows], fresh_tokens(kept, batch_size), batch_size, max_length)[1]
+        trees = [prefix_tree([(row, row) for row in batch]) for batch in in_batches(kept, batch_size)]
+        assert shared.widths == tuple(len(tree.input_ids) for tree in trees)
+        for row, tree in zip(shared.rows, trees, strict=True):
+            earlier: set[int] = set()
+            for block, path in zip(row, tree.paths, strict=True):
+                assert block.length == len(set(path) - earlier)
+                earlier |= set(path)
+        assert shared.saved == sum(map(len, kept)) - sum(shared.widths)
+
+    def test_a_copy_and_a_beginning_are_blocks_of_nothing(self):
+        rows = [(1, 2, 3, 4), (1, 2, 3, 4), (1, 2), (1, 2, 3, 5), (1, 2, 3, 4, 5)]
+        shared = layouts([len(row) for row in rows], fresh_tokens(rows, 8), 8, 64)[1]
+        assert shared == Layout("shared", (tuple(map(Block, range(5), (3, 0, 0, 0, 1))),), (4,), 0, 15)
+        assert (shared.tokens, shared.positions, shared.fill) == (4, 4, 1.0)
+        apart = layouts([len(row) for row in rows], fresh_tokens(rows, 1), 1, 64)[1]
+        assert (apart.widths, apart.saved) == ((3, 3, 1, 3, 4), 5)
 
     def test_packed_is_what_the_trainer_gets(self, tmp_path):
         """More rows than TRL packs at a time, most of a length with others, some cut."""
@@ -213,7 +255,7 @@ class TestLayouts:
             processing_class=tokenizer_named("gpt2"),
             train_dataset=Dataset.from_dict({"input_ids": ids, "labels": ids}),
         )
-        packed = layouts(lengths, 4, 64)[2]
+        packed = layouts(lengths, fresh_tokens([row[:64] for row in ids], 4), 4, 64)[2]
         assert [[block.length for block in row] for row in packed.rows] == trainer.train_dataset["seq_lengths"][:]
         owners = [[block.example for block in row for _ in range(block.length)] for row in packed.rows]
         assert owners == trainer.train_dataset["input_ids"][:]
@@ -223,23 +265,25 @@ class TestLayouts:
         assert packed.lost == sum(max(length - 64, 0) for length in lengths) > 0
 
     def test_figures(self):
-        in_rows, joined, packed, seed = layouts([6, 200, 4], 2, 10)
+        in_rows, shared, packed, seed = layouts([6, 200, 4], [5, 7, 3], 2, 10)
         assert in_rows == Layout("padded", ((Block(0, 6),), (Block(1, 10),), (Block(2, 4),)), (10, 10, 4), 190)
         assert (in_rows.tokens, in_rows.positions, in_rows.wasted, in_rows.fill) == (20, 24, 4, 20 / 24)
-        assert joined == Layout("joined", ((Block(0, 6), Block(1, 10)), (Block(2, 4),)), (16, 4), 190)
+        assert shared == Layout("shared", ((Block(0, 5), Block(1, 7)), (Block(2, 3),)), (12, 3), 190, 5)
+        assert (shared.tokens, shared.positions, shared.wasted, shared.fill) == (15, 15, 0, 1.0)
         assert packed == Layout("packed", ((Block(1, 10),), (Block(0, 6), Block(2, 4))), (10, 10), 190)
-        figures = {"tokens": 20, "positions": 20, "wasted": 0, "fill": 1.0}
+        figures = {"tokens": 20, "positions": 20, "wasted": 0, "fill": 1.0, "saved": 0}
         rows = [[[1, 10]], [[0, 6], [2, 4]]]
         assert packed.to_dict() == {"name": "packed", "rows": rows, "widths": [10, 10], "lost": 190} | figures
         assert json.loads(json.dumps(packed.to_dict())) == packed.to_dict()
+        assert (shared.to_dict()["rows"], shared.to_dict()["saved"]) == ([[[0, 5], [1, 7]], [[2, 3]]], 5)
         assert (packed.fill, packed.filled(10), packed.filled(20)) == (1.0, (1.0, 1.0), (0.5, 0.5))
         assert (seed.widths, seed.lost, seed.wasted) == ((128,) * 3, 72, 122 + 124)
 
     def test_nothing_to_lay_out(self, capfd):
-        for layout in (*layouts([], 8, 512), *layouts([0, 0], 8, 512)):
-            assert (layout.rows, layout.widths, layout.lost, layout.fill) == ((), (), 0, 0.0)
+        for layout in (*layouts([], [], 8, 512), *layouts([0, 0], [0, 0], 8, 512)):
+            assert (layout.rows, layout.widths, layout.lost, layout.saved, layout.fill) == ((), (), 0, 0, 0.0)
         assert capfd.readouterr() == ("", "")
 
     def test_draws_nothing_on_many(self, capfd):
-        assert len(layouts([3] * 5_000, 8, 512)[0].rows) == 5_000
+        assert len(layouts([3] * 5_000, [2] * 5_000, 8, 512)[0].rows) == 5_000
         assert capfd.readouterr() == ("", "")

@@ -14,6 +14,7 @@ from sftdemo.packing import layouts
 from sftdemo.samples import SampleResult
 from sftdemo.templates import get_template
 from sftdemo.terminal import (
+    BAR_WIDTH,
     EventPrinter,
     Status,
     print_audit,
@@ -223,15 +224,21 @@ class TestBoundary:
 
 def test_layouts(capsys):
     config = RunConfig(batch_size=3, max_length=40)
-    found = layouts([10, 20, 30, 50], config.batch_size, config.max_length)
+    found = layouts([10, 20, 30, 50], [9, 10, 0, 39], config.batch_size, config.max_length)
     print_layouts(found, config)
     out = capsys.readouterr().out
-    for name in ("padded: batches of 3", "joined: batches of 3", "packed: rows of up to 40", "cut or padded to 128"):
+    for name in ("padded: batches of 3", "shared: batches of 3", "packed: rows of up to 40", "cut or padded to 128"):
         assert name in out
     for layout in found:
         assert f"{layout.positions:,}" in out
     assert "\x1b" not in out
-    print_layouts(layouts([], config.batch_size, config.max_length), config)  # where no row has a trained token
+    lines = out.splitlines()
+    at = lines.index("shared: batches of 3, each common beginning once")
+    assert lines[at + 1] == "  58 positions · 42 of 100 tokens saved · 10 tokens cut off"
+    bars = [line.strip() for line in lines[at + 2 : at + 4]]
+    assert [len(bar) for bar in bars] == [round(19 / 39 * BAR_WIDTH), BAR_WIDTH]
+    assert set(bars[0]) == set("█▓")  # the third example adds nothing
+    print_layouts(layouts([], [], config.batch_size, config.max_length), config)  # where no row has a trained token
     assert "no rows" in capsys.readouterr().out
 
 

@@ -8,6 +8,8 @@ import re
 import gradio as gr
 import pytest
 from desk import EVIL, only_a_cpu, shared_page
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from tiny import tokenizer_named
 
 from sftdemo.audit import Audit, Finding
@@ -137,28 +139,59 @@ class TestOthers:
 
     def test_layouts_carry_row_numbers_and_trained_tokens(self):
         audit = Audit(2, 16)
-        audit.rows, audit.lengths, audit.trained_tokens = [0, 2, 3], [10, 20, 4], [3, 7, 1]
-        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, 2, 16), audit))
-        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "joined", "packed", "seed"]
-        padded, _, packed, _ = shown["layouts"]
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 2, 3], [10, 20, 4], [3, 7, 1], [9, 5, 3]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
+        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "shared", "packed", "seed"]
+        padded, shared, packed, _ = shown["layouts"]
         assert padded["rows"] == [
-            {"width": 16, "blocks": [[0, 0, 10, 3]]},
-            {"width": 16, "blocks": [[1, 2, 16, 7]]},
-            {"width": 4, "blocks": [[2, 3, 4, 1]]},
+            {"width": 16, "blocks": [[0, 0, 10, 3, 0]]},
+            {"width": 16, "blocks": [[1, 2, 16, 7, 0]]},
+            {"width": 4, "blocks": [[2, 3, 4, 1, 0]]},
+        ]
+        assert shared["rows"] == [
+            {"width": 14, "blocks": [[0, 0, 9, 3, 0], [1, 2, 5, 5, 10]]},
+            {"width": 3, "blocks": [[2, 3, 3, 1, 0]]},
         ]
         assert {tuple(block) for row in packed["rows"] for block in row["blocks"]} == {
-            (0, 0, 10, 3),
-            (1, 2, 16, 7),
-            (2, 3, 4, 1),
+            (0, 0, 10, 3, 0),
+            (1, 2, 16, 7, 0),
+            (2, 3, 4, 1, 0),
         }
-        assert (padded["wasted"], packed["wasted"]) == (6, 0)
+        assert (padded["wasted"], shared["wasted"], packed["wasted"]) == (6, 0, 0)
         assert "batches of 2" in padded["title"]
+        assert shared["title"] == "shared: batches of 2, each common beginning once"
+        assert shared["figure"] == "17 positions · 13 of 30 tokens saved · 4 tokens cut off"
         assert "up to 16" in packed["title"]
+
+    @given(st.integers(1, 200), st.integers(1, 200), st.integers(8, 300), st.integers(0, 200))
+    def test_what_is_trained_of_a_block(self, prompt, answer, max_length, fresh):
+        """Against the labels themselves: of each block those of its own tokens, of a shared one those it predicts."""
+        assume(prompt < max_length)
+        labels = [*[-100] * prompt, *range(answer)]
+        kept = labels[:max_length]
+        audit = Audit(2, max_length)
+        audit.rows, audit.lengths = [0, 1], [len(labels)] * 2
+        audit.trained_tokens = [sum(label != -100 for label in kept)] * 2
+        audit.fresh = [len(kept) - 1, min(len(kept) - 1, fresh)]
+        cuts = {"padded": [kept] * 2, "packed": [kept] * 2, "seed": [labels[:128]] * 2}
+        cuts["shared"] = [kept[len(kept) - count :] for count in audit.fresh]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, max_length), audit))
+        for layout in shown["layouts"]:
+            for example, _, length, trained, earlier in (block for row in layout["rows"] for block in row["blocks"]):
+                cut = cuts[layout["name"]][example]
+                assert (length, trained) == (len(cut), sum(label != -100 for label in cut)), layout["name"]
+                assert earlier == (len(kept) - 1 - length if layout["name"] == "shared" else 0)
+
+    def test_a_copy_has_a_block_of_nothing(self):
+        audit = Audit(2, 16)
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 1], [10, 10], [3, 3], [9, 0]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
+        assert shown["layouts"][1]["rows"] == [{"width": 9, "blocks": [[0, 0, 9, 3, 0], [1, 1, 0, 0, 9]]}]
 
     def test_only_some_bars_are_drawn(self):
         audit = Audit(1, 8)
-        audit.rows, audit.lengths, audit.trained_tokens = list(range(100)), [8] * 100, [1] * 100
-        for layout in json.loads(widgets.packing_rows(layouts(audit.lengths, 1, 8), audit))["layouts"]:
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = list(range(100)), [8] * 100, [1] * 100, [7] * 100
+        for layout in json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 1, 8), audit))["layouts"]:
             assert len(layout["rows"]) == widgets.BARS_DRAWN
             assert layout["more"] == 100 - widgets.BARS_DRAWN
 

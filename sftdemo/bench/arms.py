@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from statistics import median
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import psutil
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from ..environment import release_memory
 from ..turns import in_turns
+from .memory import growth
 
 
 class Arm:
@@ -59,11 +56,18 @@ class Arm:
         """The trained parameters."""
         return {name: value.detach() for name, value in self.trainer.model.named_parameters() if value.requires_grad}
 
-    def __enter__(self) -> Arm:
-        return self
+    def memory(self) -> float:
+        """MB by which the process grows at most in one more step, beside the weights and what the optimizer keeps."""
+        return growth(self.step)
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    def difference(self, other: Arm) -> dict[str, float]:
+        """How far the losses so far are apart at most, relatively, and now the weights, absolutely."""
+        mine, theirs = self.weights(), other.weights()
+        losses = zip(self.losses, other.losses, strict=True)
+        return {
+            "losses_relative": max(abs(a - b) / abs(b) for a, b in losses),
+            "weights_absolute": max((mine[name] - theirs[name]).abs().max().item() for name in mine),
+        }
 
 
 class _Turns(TrainerCallback):
@@ -78,49 +82,15 @@ class _Turns(TrainerCallback):
         control.should_training_stop |= self.closed()
 
 
-def by_turns(makers: dict[str, Callable[[], Trainer]], warm_up: int, repeats: int, each: Callable[[int], None]):
-    """The arms of these trainers after `warm_up` steps that do not count and `repeats` that do, all still open.
-
-    `each` is told the number of the round that begins."""
-    with ExitStack() as stack:
-        trainers = {name: make() for name, make in makers.items()}
-        arms = [stack.enter_context(Arm(name, trainer)) for name, trainer in trainers.items()]
-        for number in range(warm_up + repeats):
-            each(number)
-            for arm in arms:
-                arm.step()
-        for arm in arms:
-            del arm.seconds[:warm_up]
-        memory = {arm.name: growth(arm.step) for arm in arms}
-    return arms, memory
-
-
-def growth(work: Callable[[], object]) -> float:
-    """MB by which the process grew at most while `work` went on, looked at every 5 ms, free memory released before."""
-    process, done = psutil.Process(), threading.Event()
-    release_memory()
-    before = peak = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.005):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+@contextmanager
+def by_turns(makers: dict[str, Callable[[], Trainer]]) -> Iterator[dict[str, Arm]]:
+    """The arms of these trainers, each before its first step; closed at the end."""
+    trainers = {name: make() for name, make in makers.items()}
+    arms: dict[str, Arm] = {}
     try:
-        work()
+        for name, trainer in trainers.items():
+            arms[name] = Arm(name, trainer)
+        yield arms
     finally:
-        done.set()
-        watcher.join()
-    return round((peak - before) / 1e6, 1)
-
-
-def spread(seconds: list[float]) -> dict[str, float | list[float]]:
-    """The median, the least and the most of some measurements, and all of them."""
-    return {
-        "median": round(median(seconds), 4),
-        "least": round(min(seconds), 4),
-        "most": round(max(seconds), 4),
-        "all": [round(value, 4) for value in seconds],
-    }
+        for arm in arms.values():
+            arm.close()

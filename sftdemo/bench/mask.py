@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -18,42 +14,13 @@ from ..examples import Example, Problem, read_examples
 from ..samples import SAMPLES
 from ..templates import Template, get_template, render_prompt
 from ..tokenization import CHUNK, mask_examples
+from .figures import spread
+from .memory import growth as growth_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WARM_UP = 2000  # rows that are not timed: they fill the tokenizer's cache of words
-
-
-@dataclass(frozen=True)
-class MaskBench:
-    """What was measured, all in one process, the arms by turns.
-
-    Args:
-        rows, tokens (`int`):
-            Of the examples.
-        raw_seconds (`tuple[float, ...]`):
-            The `tokenizers` library alone: `encode_batch` of the same texts, prompt and completion as one.
-        mask_seconds (`tuple[float, ...]`):
-            Rendering, tokenising, masking and auditing them.
-        ratio (`float`):
-            The median of the second by that of the first.
-        growth (`dict[int, float]`):
-            MB by which the process grew at most while so many rows went through, the examples themselves and the
-            libraries not counted.
-    """
-
-    rows: int
-    tokens: int
-    raw_seconds: tuple[float, ...]
-    mask_seconds: tuple[float, ...]
-    ratio: float
-    growth: dict[int, float]
-    machine: str
-
-    def to_dict(self) -> dict:
-        """The measurement as JSON can hold it."""
-        return asdict(self)
 
 
 def made_examples(rows: int) -> list[Example]:
@@ -72,8 +39,10 @@ def made_examples(rows: int) -> list[Example]:
 
 def bench_mask(
     examples: list[Example], tokenizer: PreTrainedTokenizerBase, config: RunConfig, repeats: int
-) -> Iterator[Phase | MaskBench]:
-    """Says what it does, and at the end yields the `MaskBench`."""
+) -> Iterator[Phase | dict]:
+    """Phases, and at the end the seconds of two ways and their ratio: the `tokenizers` library alone (`encode_batch` of
+    the same texts, prompt and completion as one), and rendering, tokenising, masking and auditing them. And the MB that
+    the process grows by, the examples themselves and the libraries not counted."""
     template = get_template(config.template, config.turns)
     texts = [render_prompt(example, template, tokenizer).text + example.completion for example in examples]
 
@@ -86,21 +55,19 @@ def bench_mask(
     growth = {}
     for count in (len(examples) // 4, len(examples)):
         yield Phase("bench", f"Memory of {count:,} rows")
-        growth[count] = _growth(lambda count=count: look_over(count))
+        growth[count] = growth_of(lambda count=count: look_over(count))
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(repeats):
         yield Phase("bench", f"Repetition {number + 1} of {repeats}", number / repeats)
         seconds[0].append(_timed(lambda: _encode(texts, tokenizer)))
         seconds[1].append(_timed(lambda: look_over(len(examples))))
-    yield MaskBench(
-        rows=len(examples),
-        tokens=look_over(len(examples)).tokens,
-        raw_seconds=tuple(round(s, 3) for s in seconds[0]),
-        mask_seconds=tuple(round(s, 3) for s in seconds[1]),
-        ratio=round(median(seconds[1]) / median(seconds[0]), 3),
-        growth=growth,
-        machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-    )
+    yield {
+        "rows": len(examples),
+        "tokens": look_over(len(examples)).tokens,
+        "seconds": {"tokenizers_alone": spread(seconds[0]), "mask_and_audit": spread(seconds[1])},
+        "memory_mb": growth,
+        "ratios": {"mask_vs_tokenizers": round(median(seconds[1]) / median(seconds[0]), 3)},
+    }
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
@@ -122,25 +89,3 @@ def _timed(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _growth(work: Callable[[], object]) -> float:
-    """MB by which the process grew at most while `work` went on, looked at every 10 ms."""
-    import psutil
-
-    process, done = psutil.Process(), threading.Event()
-    before = peak = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        work()
-    finally:
-        done.set()
-        watcher.join()
-    return round((peak - before) / 1e6, 1)

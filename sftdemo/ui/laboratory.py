@@ -148,7 +148,7 @@ class LaboratoryHandlers:
             yield packing_message("No row has a trained token, so there is nothing to pack.")
         else:
             yield packing_message("Laying the rows out…")
-            yield packing_rows(layouts(audit.lengths, audit.batch_size, audit.max_length), audit)
+            yield packing_rows(layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length), audit)
 
     def mend(self, event: gr.EventData) -> tuple[str, str]:
         """Takes the remedy's template."""

@@ -15,7 +15,7 @@ from ..audit import Audit, Finding
 from ..boundary import Boundary, Remedy
 from ..events import Before, Comparison
 from ..examples import Example, ParsedExamples, Problem
-from ..packing import Layout
+from ..packing import Block, Layout
 from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
 from ..tokenization import TokenizedExample
 
@@ -180,8 +180,8 @@ def packing_message(message: str) -> str:
 def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
     """Layouts of the audited rows, as rows of blocks."""
     message = (
-        "Each colour is an example, its trained part darker; hatched is padding. The trainer draws the rows in another "
-        "order each epoch."
+        "Each colour is an example, its trained part darker; hatched is padding. Without packing, “shared” is what "
+        "is computed here, where the model allows it. The trainer draws the rows in another order each epoch."
     )
     return _json({"layouts": [_layout(layout, audit) for layout in layouts], "message": message})
 
@@ -190,10 +190,7 @@ def _layout(layout: Layout, audit: Audit) -> dict:
     drawn = [
         {
             "width": width,
-            "blocks": [
-                [b.example, audit.rows[b.example], b.length, min(audit.trained_tokens[b.example], b.length)]
-                for b in blocks
-            ],
+            "blocks": [_block(block, layout.name == "shared", audit) for block in blocks],
         }
         for blocks, width in zip(layout.rows[:BARS_DRAWN], layout.widths[:BARS_DRAWN], strict=True)
     ]
@@ -205,6 +202,19 @@ def _layout(layout: Layout, audit: Audit) -> dict:
         "rows": drawn,
         "more": max(0, len(layout.rows) - BARS_DRAWN),
     }
+
+
+def _block(block: Block, is_shared: bool, audit: Audit) -> list[int]:
+    """For packing.js: example, row, tokens in this block, those of them that are trained, tokens in earlier rows.
+
+    The trained ones stand at the example's end, but for some chats and hand-made masks. A shared block lacks the
+    beginning (and is drawn by what it predicts), another, where it is cut, the end."""
+    kept = min(audit.lengths[block.example], audit.max_length)
+    trained = audit.trained_tokens[block.example]
+    if not is_shared:
+        trained = max(trained + block.length - kept, 0)
+    earlier = kept - 1 - block.length if is_shared else 0
+    return [block.example, audit.rows[block.example], block.length, min(trained, block.length), earlier]
 
 
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:

@@ -103,6 +103,30 @@ def test_packing_contrast_and_the_proof(visit):
     expect(page.locator("#prove")).to_be_enabled()
 
 
+def test_what_is_shared(visit):
+    """Of a copy nothing is left to compute, of an example that begins as another only what comes after."""
+    page = visit()
+    rows = [{"instruction": "Say hello", "output": "Hello"}] * 2 + [{"instruction": "Say hello", "output": "Hello you"}]
+    write(page, [*rows, {"instruction": "Count", "output": "1 2 3"}])
+    open_laboratory(page, "Packing")
+    shared = page.locator("#packing .layout.shared")
+    expect(shared.locator("h4")).to_have_text("shared: batches of 8, each common beginning once", timeout=30_000)
+    expect(shared.locator(".block")).to_have_count(4)
+    titles = shared.locator(".block").evaluate_all("nodes => nodes.map(node => node.title)")
+    assert all(title.endswith(" in earlier rows of the batch; the last predicts nothing") for title in titles)
+    numbers = [tuple(map(int, re.findall(r"\d+", title))) for title in titles]
+    assert [row for row, *_ in numbers] == [0, 1, 2, 3]
+    assert all(tokens == here + earlier + 1 for _, tokens, here, earlier in numbers)
+    assert [here for _, _, here, _ in numbers[:3]] == [numbers[0][1] - 1, 0, 1]
+    assert 0 < numbers[3][3] < numbers[3][2]
+    expect(page.locator("#packing .block.nothing")).to_have_count(1)
+    expect(page.locator("#packing .block.nothing")).to_have_attribute("title", titles[1])
+    here, tokens = sum(here for _, _, here, _ in numbers), sum(tokens for _, tokens, _, _ in numbers)
+    expect(shared.locator(".figure")).to_have_text(f"{here} positions · {tokens - here} of {tokens} tokens saved")
+    assert "NaN" not in page.inner_html("#packing")
+    picture(page, "shared")
+
+
 def test_untrusted_text_stays_text_in_every_widget(visit):
     page = visit()
     rows = [{"instruction": EVIL, "output": EVIL}, {"instruction": EVIL, "output": f"{EVIL}<|im_end|>"}]

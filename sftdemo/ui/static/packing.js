@@ -2,14 +2,18 @@
 const hue = (example) => Math.round(example * 137.508) % 360;
 let chosen = null;  // the packed row whose attention is drawn: at first the one with the most examples
 
-const bar = (row, widest) => {
+const says = (label, length, trained, earlier, isShared) => isShared
+  ? `row ${label}: ${earlier + length + 1} tokens, ${length} of them computed here, ${earlier} in earlier rows of the batch; the last predicts nothing`
+  : `row ${label}: ${length} tokens, ${trained} of them trained`;
+
+const bar = (row, widest, isShared) => {
   const node = h("div", "bar");
   node.style.width = `${100 * row.width / widest}%`;
-  for (const [example, label, length, trained] of row.blocks) {
-    const block = h("span", "block", length / widest > 0.03 ? String(label) : "");
+  for (const [example, label, length, trained, earlier] of row.blocks) {
+    const block = h("span", length ? "block" : "block nothing", length / widest > 0.03 ? String(label) : "");
     block.style.cssText = `--hue:${hue(example)};flex:${length} 0 0`;
-    block.style.setProperty("--prompt", `${100 * (1 - trained / length)}%`);
-    block.title = `row ${label}: ${length} tokens, ${trained} of them trained`;
+    block.style.setProperty("--prompt", `${length ? 100 * (1 - trained / length) : 0}%`);
+    block.title = says(label, length, trained, earlier, isShared);
     node.append(block);
   }
   const padding = row.width - row.blocks.reduce((sum, [, , length]) => sum + length, 0);
@@ -55,7 +59,7 @@ const panel = (layout) => {
   const widest = Math.max(...layout.rows.map((row) => row.width), 1);
   const bars = h("div", "bars");
   layout.rows.forEach((row, index) => {
-    const drawn = bar(row, widest);
+    const drawn = bar(row, widest, layout.name === "shared");
     if (layout.name === "packed") {
       drawn.tabIndex = 0;
       drawn.setAttribute("role", "button");

@@ -1,0 +1,84 @@
+"""Answers: in batches, with the weights laid out for it, beside transformers' `generate` on one prompt at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+from transformers import GenerationConfig
+
+from ..config import RunConfig
+from ..encoding import encoder_for
+from ..events import Phase
+from ..generation import generate
+from ..templates import get_template, render_prompt
+from .figures import spread
+from .recipes import Subject
+
+NEW_TOKENS = 32
+PROMPTS = 16
+
+
+def bench_answers(subject: Subject, repeats: int) -> Iterator[Phase | dict]:
+    """Phases, and at the end the tokens a second of both ways and what the memory's bandwidth would allow."""
+    template = get_template(RunConfig().template, "last")
+    rows = (*subject.data.held_out, *subject.data.train)[:PROMPTS]
+    prompts = [render_prompt(example, template, subject.tokenizer) for example in rows]
+    model = subject.model()
+    counts, seconds = {}, {"one_at_a_time": [], "ours": []}
+    for number in range(1 + repeats):  # the first is a warm-up
+        yield Phase("bench", f"answers: repetition {number} of {repeats}", number / (1 + repeats))
+        for name, work in (("one_at_a_time", _one_at_a_time), ("ours", _ours)):
+            begin = time.perf_counter()
+            counts[name] = work(model, subject.tokenizer, prompts)
+            seconds[name].append(time.perf_counter() - begin)
+    rates = {name: [counts[name] / s for s in seconds[name][1:]] for name in seconds}
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    bandwidth = _bandwidth()
+    floor = NEW_TOKENS * size / bandwidth  # every token reads every weight once, and nothing else is done
+    yield {
+        "prompts": len(prompts),
+        "tokens": counts,
+        "floor_seconds": round(floor, 3),
+        "tokens_per_second": {name: spread(rate) for name, rate in rates.items()},
+        "bandwidth_gb_per_second": round(bandwidth / 1e9, 1),
+        "ratios": {
+            "answers_vs_one_at_a_time": round(median(rates["ours"]) / median(rates["one_at_a_time"]), 3),
+            "answers_vs_floor": round(median(seconds["ours"][1:]) / floor, 3),
+        },
+    }
+
+
+def _ours(model, tokenizer, prompts) -> int:
+    answers = generate(model, tokenizer, prompts, NEW_TOKENS)
+    texts = tokenizer([answer.answer for answer in answers], add_special_tokens=False)["input_ids"]
+    return sum(len(ids) + (answer.stop == "EOS") for ids, answer in zip(texts, answers, strict=True))
+
+
+def _one_at_a_time(model, tokenizer, prompts) -> int:
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    count = 0
+    for prompt in encoder_for(tokenizer).encode_prompts(prompts):
+        ids = torch.tensor([prompt.ids])
+        with torch.inference_mode():
+            output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        count += output.shape[1] - ids.shape[1]
+    return count
+
+
+def _bandwidth() -> float:
+    """Bytes a second that all threads together read."""
+    numbers = torch.ones(100_000_000)
+    seconds = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        numbers.sum()
+        seconds.append(time.perf_counter() - begin)
+    return numbers.nbytes / median(seconds)

@@ -1,0 +1,55 @@
+"""From the click to the compared answers: the default run, in a warm process as the page has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from ..config import RunConfig
+from ..errors import TrainingError
+from ..events import Event, Failed, Finished, Phase, Prepared, Saved
+from ..examples import ParsedExamples
+from ..jobs import Job, warm
+from ..runs import run
+from .recipes import scratch
+
+_NAMES = {"load": "load", "before": "answers before", "train": "set up", "after": "answers after", "save": "save"}
+
+
+def bench_click(data: ParsedExamples, repeats: int) -> Iterator[Phase | dict]:
+    """Phases, and at the end the seconds of each part of the quickest and of the median run."""
+    warm()
+    runs = []
+    for number in range(1 + repeats):  # the first waits for the fork server's imports
+        yield Phase("bench", f"click to compared: run {number} of {repeats}", number / (1 + repeats))
+        runs.append(_parts(data))
+    counted = sorted(runs[1:], key=lambda parts: parts["all"])
+    yield {"median": counted[len(counted) // 2], "quickest": counted[0], "all": [parts["all"] for parts in counted]}
+
+
+def _parts(data: ParsedExamples) -> dict[str, float]:
+    marks: list[tuple[str, float]] = [("start", time.perf_counter())]
+    with scratch() as folder:
+        for event in _events(Job(run, RunConfig(device="cpu"), data, Path(folder) / "run")):
+            if isinstance(event, Failed):
+                raise TrainingError(event.message)
+            if name := _name(event):
+                marks.append((name, time.perf_counter()))
+    parts = {name: round(after - before, 2) for (name, before), (_, after) in pairwise(marks)}
+    return parts | {"all": round(marks[-1][1] - marks[0][1], 2)}
+
+
+def _name(event: Event) -> str | None:
+    """What begins with this event."""
+    if isinstance(event, Phase):
+        return _NAMES.get(event.name)
+    return {Prepared: "steps", Saved: "end", Finished: "end"}.get(type(event))
+
+
+def _events(job: Job) -> Iterator[Event]:
+    seen = 0
+    for events in job.watch(interval=0.01):
+        yield from events[seen:]
+        seen = len(events)

@@ -1,0 +1,69 @@
+"""The least that a step can take: its multiply-adds at the rate of this machine's own matrix products."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from statistics import mean, median
+
+import torch
+
+from ..config import RunConfig
+from ..prefixes import prefix_tree
+from ..tokenization import MaskedExample
+from .arms import Arm
+
+REPEATS = 15
+
+
+def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dict[str, float]:
+    """{"seconds", "gflop", "gflop_per_second", "positions", "kept"} of a step of this arm.
+
+    A linear layer costs 2 x rows x inputs x outputs forward, the same again for the gradient of its input, and with
+    full fine-tuning for that of its weight. The rate is measured here with torch's plain products of the same shapes,
+    by themselves and from a warm cache, which a real step does not have. Attention, norms and the optimizer are not
+    counted.
+    """
+    batches = [examples[at : at + config.batch_size] for at in range(0, len(examples), config.batch_size)]
+    trees = [prefix_tree([(row.input_ids, row.labels) for row in batch]) for batch in batches]
+    positions, kept = round(mean(len(t.input_ids) for t in trees)), round(mean(len(t.kept) for t in trees))
+    model = arm.trainer.model
+    head = model.get_output_embeddings()
+    products = 3 if config.full else 2
+    shapes: Counter[tuple[int, int, int]] = Counter()
+    extra = 0.0
+    for name, module in model.named_modules():
+        if type(module) is not torch.nn.Linear:
+            continue
+        outputs, inputs = module.weight.shape
+        if ".lora_" in name:
+            extra += 3 * 2 * positions * inputs * outputs  # forward, and both gradients
+        else:
+            shapes[(kept if module is head else positions, inputs, outputs)] += 1
+    seconds = {shape: _seconds(*shape, products) for shape in shapes}
+    flop = {shape: products * 2 * shape[0] * shape[1] * shape[2] for shape in shapes}
+    total = sum(flop[shape] * count for shape, count in shapes.items())
+    rate = total / sum(seconds[shape] * count for shape, count in shapes.items())
+    return {
+        "seconds": round((total + extra) / rate, 4),
+        "gflop": round((total + extra) / 1e9, 1),
+        "gflop_per_second": round(rate / 1e9, 1),
+        "positions": positions,
+        "kept": kept,
+    }
+
+
+def _seconds(rows: int, inputs: int, outputs: int, products: int) -> float:
+    states, weight, gradient = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
+    work = (lambda: states @ weight.t(), lambda: gradient @ weight, lambda: gradient.t() @ states)
+    return sum(_median(product) for product in work[:products])
+
+
+def _median(work) -> float:
+    seconds = []
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)

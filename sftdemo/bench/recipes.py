@@ -1,0 +1,97 @@
+"""The trainers that are compared: ours, TRL's as it comes, and the recipe that the program grew from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from ..config import RunConfig
+from ..examples import ParsedExamples, Problem
+from ..models import ModelSource, load_model
+from ..packing import SEED_LENGTH
+from ..templates import get_template
+from ..tokenization import IGNORE_INDEX, MaskedExample, mask_examples
+from ..training import MaskedTrainer, adapter, arguments, dataset
+
+TEMPLATES = ("instruction", "alpaca", "chat")
+ADAMW = "adamw_torch_fused"  # the default of TRL and of a run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the trainers train: a model on this disk, its tokenizer, and some rows."""
+
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+    data: ParsedExamples
+
+    def model(self) -> PreTrainedModel:
+        return load_model(self.source, torch.device("cpu"))
+
+    def examples(self, config: RunConfig) -> list[MaskedExample]:
+        """The rows under the settings' template."""
+        template = get_template(config.template, config.turns)
+        rows = mask_examples(self.data.train, self.tokenizer, template, config.max_length)
+        return [row for row in rows if not isinstance(row, Problem) and row.trained]
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    with TemporaryDirectory(prefix="sftdemo-bench-") as folder:
+        yield folder
+
+
+def ours(
+    model, tokenizer, examples: Sequence[MaskedExample], config: RunConfig, folder: str, optimizer: str = ADAMW
+) -> MaskedTrainer:
+    """The trainer of a run."""
+    settings = arguments(config, model.device, folder)
+    settings.optim = optimizer
+    return MaskedTrainer(
+        model=model,
+        args=settings,
+        processing_class=tokenizer,
+        train_dataset=dataset(examples),
+        peft_config=adapter(config),
+        shown=examples,
+    )
+
+
+def stock(
+    model, tokenizer, examples, config: RunConfig, folder: str, joined: bool = False, optimizer: str = ADAMW
+) -> SFTTrainer:
+    """TRL's own trainer with the very same settings: float32, no checkpointing, batches padded or joined into a row."""
+    settings = arguments(config, model.device, folder)
+    settings.optim, settings.padding_free = optimizer, joined
+    return _stock(model, tokenizer, examples, settings, config)
+
+
+def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> SFTTrainer:
+    """The original recipe, mended so that it runs: every row padded to 128 positions, in batches of 2."""
+    settings = arguments(replace(config, batch_size=2), model.device, folder)
+    pad = tokenizer.pad_token_id
+    padded = [
+        replace(
+            example,
+            input_ids=(example.input_ids + (pad,) * SEED_LENGTH)[:SEED_LENGTH],
+            labels=(example.labels + (IGNORE_INDEX,) * SEED_LENGTH)[:SEED_LENGTH],
+        )
+        for example in examples
+    ]
+    return _stock(model, tokenizer, padded, settings, config)
+
+
+def _stock(model, tokenizer, examples, settings: SFTConfig, config: RunConfig) -> SFTTrainer:
+    return SFTTrainer(
+        model=model,
+        args=settings,
+        processing_class=tokenizer,
+        train_dataset=dataset(examples),
+        peft_config=adapter(config),
+    )

@@ -1,0 +1,179 @@
+"""The bench's result as Markdown, and its plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+Row = Iterable[object]
+_FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
+PLOT = "performance.svg"
+
+
+def report(result: dict) -> str:
+    """All that was measured as tables."""
+    sections = [_machine(result["machine"])]
+    for part, write in _SECTIONS.items():
+        if part in result:
+            sections.append(write(result))
+    sections.append("## Ratios\n\n" + _table(["ratio", "value"], result["ratios"].items()))
+    return "\n\n".join(sections) + "\n"
+
+
+def write_report(result: dict, file: Path, command: str) -> None:
+    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot."""
+    text = f"# Performance\n\nMade by `{command}`: all figures are of one run on one machine.\n\n{report(result)}"
+    if "growth" in result:
+        plot(result["growth"], file.with_name(PLOT))
+        text = text.replace("## How the cost", f"![Seconds a step]({PLOT})\n\n## How the cost", 1)
+    for path, content in ((file, text), (file.with_suffix(".json"), json.dumps(result, indent=1) + "\n")):
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(path)
+
+
+def _table(head: list[str], rows: Iterable[Row]) -> str:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+
+
+def _between(figures: dict) -> str:
+    return f"{figures['median']:.2f} ({figures['least']:.2f} to {figures['most']:.2f})"
+
+
+def _machine(machine: dict) -> str:
+    return "Machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
+
+
+def _steps(result: dict) -> str:
+    ratios, steps = result["ratios"], result["steps"]
+    rows = []
+    for arm in result["arms"]:
+        ratio = f"{ratios['step_' + arm['group'] + '_vs_trl']:.2f}" if arm["arm"] == "ours" else ""
+        seconds = _between(arm["seconds"])
+        rows.append([arm["group"], arm["arm"], seconds, ratio, arm["trained_tokens_per_second"], arm["memory_mb"]])
+    head = ["group", "arm", "seconds a step: median (least to most)", "TRL's best / ours", "trained tokens/s", "MB"]
+    parts = list(dict.fromkeys(part for profile in steps["profiles"].values() for part in profile))
+    profiles = ([name, *(profile.get(part, "") for part in parts)] for name, profile in steps["profiles"].items())
+    floors = (
+        [name, *(floor[key] for key in _FLOOR), ratios[f"step_{name}_vs_floor"]]
+        for name, floor in steps["floors"].items()
+    )
+    apart = (
+        [name, arm, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
+        for name, arms in steps["differences"].items()
+        for arm, each in arms.items()
+    )
+    return "\n\n".join(
+        [
+            "## A training step",
+            "The arms take their steps by turns. `trl_padded` and `trl_joined` are TRL's own trainer, padding each "
+            "batch or joining it into one row; `seed_recipe` pads every row to 128 and takes 2 a step. `lora` and "
+            "`full` are under the default template. MB: what the process grows by in a step, weights and optimizer "
+            "not counted.",
+            _table(head, rows),
+            "Where a step of ours goes, in seconds (the median of three):",
+            _table(["group", *parts], profiles),
+            "The floor: the step's multiply-adds at the rate of plain matrix products of the same shapes.",
+            _table(["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor"], floors),
+            "How far losses (relative) and weights (absolute) are from `trl_padded` after these steps of AdamW:",
+            _table(["group", "arm", "losses", "weights"], apart),
+        ]
+    )
+
+
+def _equalities(result: dict) -> str:
+    found = result["equalities"]
+    rows = (
+        [name, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
+        for name, each in found["differences"].items()
+    )
+    table = _table(["", "losses, relative", "weights, absolute"], rows)
+    return (
+        "## Equal to TRL\n\nA small model in float64, 10 steps of gradient descent: how far losses and weights are "
+        f"from TRL's.\n\n{table}\n\nPacked examples reach into each other by {found['isolation_nats']:.1e} nats. "
+        f"All within limits: {'yes' if found['equal'] else 'NO'}."
+    )
+
+
+def _answers(result: dict) -> str:
+    found = result["answers"]
+    rows = ([name, found["tokens"][name], _between(rate)] for name, rate in found["tokens_per_second"].items())
+    return (
+        f"## Answers\n\n{found['prompts']} prompts, up to 32 new tokens each. Reading every weight once a token at "
+        f"{found['bandwidth_gb_per_second']} GB/s would take {found['floor_seconds']} s.\n\n"
+        + _table(["", "tokens", "tokens/s: median (least to most)"], rows)
+    )
+
+
+def _click(result: dict) -> str:
+    found = result["click"]
+    rows = (found["median"].items(), found["quickest"].items())
+    rows = ([name, value, quickest] for (name, value), (_, quickest) in zip(*rows, strict=True))
+    return "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n" + _table(
+        ["part", "median run", "quickest run"], rows
+    )
+
+
+def _start(result: dict) -> str:
+    found = result["start"]
+    rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
+    return (
+        "## Start-up\n\n"
+        + _table(["", "seconds: median (least to most)"], rows)
+        + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The idle "
+        f"app holds {found['idle_memory_mb']} MB, with its fork server."
+    )
+
+
+def _growth(result: dict) -> str:
+    rows = (
+        [row["axis"], row["value"], f"{row['tokens']:,}", _between(row["seconds"]), row["memory_mb"]]
+        for row in result["growth"]
+    )
+    return (
+        "## How the cost of a step grows\n\nLoRA; one thing at a time is varied, from 8 rows of 64 tokens that share "
+        "nothing, half of them trained, rank 16, 135M weights. Packed rows: always 2,048 tokens in all.\n\n"
+        + _table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
+    )
+
+
+def _mask(result: dict) -> str:
+    found = result["mask"]
+    rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
+    memory = ", ".join(f"{mb} MB over {rows} rows" for rows, mb in found["memory_mb"].items())
+    return (
+        f"## The mask\n\n{found['rows']:,} rows, {found['tokens']:,} tokens; the process grows by {memory}.\n\n"
+        + _table(["", "seconds: median (least to most)"], rows)
+    )
+
+
+_SECTIONS = {
+    "equalities": _equalities,
+    "steps": _steps,
+    "answers": _answers,
+    "click": _click,
+    "start": _start,
+    "growth": _growth,
+    "mask": _mask,
+}
+
+
+def plot(growth: list[dict], file: Path) -> None:
+    """Seconds a step over each thing that grows, as SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    axes = list(dict.fromkeys(row["axis"] for row in growth))
+    figure, places = pyplot.subplots(1, len(axes), figsize=(3 * len(axes), 2.8), layout="constrained")
+    for axis, place in zip(axes, places, strict=True):
+        rows = [row for row in growth if row["axis"] == axis]
+        place.plot([row["value"] for row in rows], [row["seconds"]["median"] for row in rows], "o-", color="#0072b2")
+        place.set(title=axis, ylim=(0, None))
+        place.grid(alpha=0.3)
+    places[0].set_ylabel("seconds a step")
+    figure.savefig(file, metadata={"Date": None})
+    pyplot.close(figure)

@@ -1,0 +1,80 @@
+"""Training steps by turns: ours beside TRL's as it comes, under three templates, LoRA and full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from ..config import RunConfig
+from ..events import Phase
+from .arms import Arm, by_turns
+from .figures import spread
+from .floor import floor
+from .profile import profile
+from .recipes import TEMPLATES, Subject, ours, scratch, seed_recipe, stock
+
+WARM_UP = 3  # steps that are not timed
+STOCK = ("trl_padded", "trl_joined")
+
+
+def bench_steps(
+    subject: Subject, repeats: int, templates: Sequence[str] = TEMPLATES, lora_only: bool = False
+) -> Iterator[Phase | dict]:
+    """Phases, and at the end {"arms", "ratios", "floors", "profiles", "differences"}."""
+    result = {"arms": [], "ratios": {}, "floors": {}, "profiles": {}, "differences": {}}
+    for template in templates:
+        for full in (False,) if lora_only else (False, True):
+            name = f"{'full' if full else 'lora'}{'' if template == 'instruction' else '_' + template}"
+            config = RunConfig(template=template, full=full, steps=10_000, device="cpu")
+            yield from _group(subject, name, config, repeats, result)
+    yield result
+
+
+def _group(subject: Subject, name: str, config: RunConfig, repeats: int, result: dict) -> Iterator[Phase]:
+    examples = subject.examples(config)
+    tokenizer = subject.tokenizer
+    with scratch() as folder:
+        makers = {
+            "trl_padded": lambda: stock(subject.model(), tokenizer, examples, config, folder),
+            "trl_joined": lambda: stock(subject.model(), tokenizer, examples, config, folder, joined=True),
+            "ours": lambda: ours(subject.model(), tokenizer, examples, config, folder),
+        }
+        if name == "full":
+            makers["seed_recipe"] = lambda: seed_recipe(subject.model(), tokenizer, examples, config, folder)
+        yield Phase("bench", f"{name}: loading {len(makers)} models")
+        with by_turns(makers) as arms:
+            for number in range(WARM_UP + repeats):
+                yield Phase("bench", f"{name}: step {number + 1} of {WARM_UP + repeats}", number / (WARM_UP + repeats))
+                for arm in arms.values():
+                    arm.step()
+            yield Phase("bench", f"{name}: memory and losses")
+            _compare(name, arms, examples, config, result)
+            result["profiles"][name] = profile(arms["ours"])
+            result["floors"][name] = floor(arms["ours"], examples, config)
+            step = median(arms["ours"].seconds[WARM_UP : WARM_UP + repeats])
+            result["ratios"][f"step_{name}_vs_floor"] = round(step / result["floors"][name]["seconds"], 3)
+
+
+def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, result: dict) -> None:
+    result["differences"][name] = {arm: arms[arm].difference(arms["trl_padded"]) for arm in ("trl_joined", "ours")}
+    trained = sum(example.trained for example in examples) / len(examples)  # tokens a row, on average
+    seconds = {arm: median(arms[arm].seconds[WARM_UP:]) for arm in arms}
+    memory = {arm: arms[arm].memory() for arm in arms}
+    for arm in arms.values():
+        rows = 2 if arm.name == "seed_recipe" else config.batch_size
+        result["arms"].append(
+            {
+                "group": name,
+                "arm": arm.name,
+                "seconds": spread(arm.seconds[WARM_UP:-1]),
+                "trained_tokens_per_second": round(rows * trained / seconds[arm.name], 1),
+                "memory_mb": memory[arm.name],
+                "losses": arm.losses,
+            }
+        )
+    best = min(STOCK, key=seconds.get)
+    ratios = result["ratios"]
+    ratios[f"step_{name}_vs_trl"] = round(seconds[best] / seconds["ours"], 3)
+    ratios["memory_vs_trl" if name == "lora" else f"memory_{name}_vs_trl"] = round(memory["ours"] / memory[best], 3)
+    if name == "full":
+        ratios["vs_seed_recipe"] = round(seconds["seed_recipe"] / 2 / (seconds["ours"] / config.batch_size), 3)
