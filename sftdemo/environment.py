@@ -48,7 +48,7 @@ def keep_memory() -> None:
 
 
 def release_memory() -> None:
-    """Called when a job is done: what it has freed goes back to the system."""
+    """What is free goes back to the system, so that one can see how much memory something takes."""
     gc.collect()
     if _is_glibc():
         ctypes.CDLL(None).malloc_trim(0)

@@ -161,9 +161,8 @@ def train(
 ) -> Iterator[Prepared | Step]:
     """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
 
-    Examples without a trained token are left out; a `RowFile` holds none. The generator's return
-    value is the trained model, with LoRA a `PeftModel` around `model`. `stop` is asked after each step; closing the
-    generator stops as well. All of it happens in the thread that asks for the events.
+    Examples without a trained token are left out; a `RowFile` holds none. The generator's return value is the trained
+    model, with LoRA a `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well.
 
     Raises:
         TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
@@ -218,7 +217,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> Mas
 
 def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
     """TRL's settings for a run."""
-    return SFTConfig(
+    settings = SFTConfig(
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size // processes.count(),
         max_steps=config.steps or -1,
@@ -238,6 +237,8 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
         report_to="none",
         disable_tqdm=True,
     )
+    settings._n_gpu = min(settings.n_gpu, 1)  # or several GPUs would get torch's DataParallel, which splits each batch
+    return settings
 
 
 def adapter(config: RunConfig) -> LoraConfig | None:

@@ -141,7 +141,9 @@ def the_loss_is_the_stock_loss() -> None:
     row = tokenize("gpt2", Example(0, "Hello world!", instruction="Say hello"), "instruction")
     batch = {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
-    trainer = SimpleNamespace(_shown=[row], _shares=False, args=SimpleNamespace(average_tokens_across_devices=False))
+    trainer = SimpleNamespace(
+        _shown=[row], _shares=False, _blank=[], args=SimpleNamespace(average_tokens_across_devices=False)
+    )
     with torch.no_grad():
         ours, stock = MaskedTrainer.compute_loss(trainer, model, batch), model(**batch).loss
     assert abs(ours.item() - stock.item()) < 1e-5

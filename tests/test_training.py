@@ -239,7 +239,7 @@ class TestStop:
         assert isinstance(next(events), Prepared)
         assert isinstance(next(events), Step)
         events.close()
-        assert not [thread for thread in threading.enumerate() if thread.name == "trainer"]
+        assert not [thread for thread in threading.enumerate() if thread.name == "in turns"]
 
 
 class TestFailures:

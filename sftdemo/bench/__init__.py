@@ -83,11 +83,11 @@ def _part(part: str, subject, data: ParsedExamples | None, repeats: int, rows: i
         case "click":
             from .click import bench_click
 
-            return bench_click(subject.data, min(repeats, 5))
+            return bench_click(subject.data, min(repeats, 3))
         case "start":
             from .start import bench_start
 
-            return bench_start(min(repeats, 5))
+            return bench_start(min(repeats, 3))
         case "growth":
             from .growth import bench_growth
 

@@ -18,7 +18,7 @@ from .figures import spread
 from .recipes import Subject
 
 NEW_TOKENS = 32
-PROMPTS = 16
+PROMPTS = 8
 
 
 def bench_answers(subject: Subject, repeats: int) -> Iterator[Phase | dict]:

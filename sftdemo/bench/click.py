@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config import RunConfig
 from ..errors import TrainingError
-from ..events import Event, Failed, Finished, Phase, Prepared, Saved
+from ..events import Event, Failed, Phase, Prepared, Saved
 from ..examples import ParsedExamples
 from ..jobs import Job, warm
 from ..runs import run
@@ -30,7 +30,7 @@ def bench_click(data: ParsedExamples, repeats: int) -> Iterator[Phase | dict]:
 
 
 def _parts(data: ParsedExamples) -> dict[str, float]:
-    marks: list[tuple[str, float]] = [("start", time.perf_counter())]
+    marks: list[tuple[str, float]] = [("process", time.perf_counter())]
     with scratch() as folder:
         for event in _events(Job(run, RunConfig(device="cpu"), data, Path(folder) / "run")):
             if isinstance(event, Failed):
@@ -45,7 +45,7 @@ def _name(event: Event) -> str | None:
     """What begins with this event."""
     if isinstance(event, Phase):
         return _NAMES.get(event.name)
-    return {Prepared: "steps", Saved: "end", Finished: "end"}.get(type(event))
+    return {Prepared: "steps", Saved: "end"}.get(type(event))
 
 
 def _events(job: Job) -> Iterator[Event]:
