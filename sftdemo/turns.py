@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from .environment import release_threads
+from .environment import release_threads, share_heap
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -47,6 +47,7 @@ def in_turns(work: Callable[[Callable[[Item], None]], Result]) -> Generator[Item
         turns.put(None)
         return items.get()
 
+    share_heap()
     threading.Thread(target=begin, name="in turns", daemon=True).start()
     kind, value = resume()
     try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..config import BENCH_PARTS, RunConfig
+from ..environment import share_heap
 from ..errors import ConfigError
 from ..events import Phase
 from ..examples import ParsedExamples, read_examples
@@ -56,6 +57,8 @@ def bench(
 
     subject = Subject(source, tokenizer, data or read_examples(SAMPLES[0].path))
     result = {"machine": machine(), "arms": [], "ratios": {}}
+    if "mask" not in parts:
+        share_heap()  # before the first thread, so that all arms have the same
     for part in parts:
         for item in _part(part, subject, data, repeats, rows, quick):
             if isinstance(item, Phase):
