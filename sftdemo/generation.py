@@ -39,12 +39,13 @@ def generate(
     stop_ids = {stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: dict[int, Answer] = {}
-    for begin in range(0, len(order), BATCH_SIZE):
-        batch = order[begin : begin + BATCH_SIZE]
-        completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
-        for index, (ids, reason) in zip(batch, completions, strict=True):
-            answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            answers[index] = Answer(prompts[index].text, answer, reason)
+    with laid_out(model, min(len(order), BATCH_SIZE)):
+        for begin in range(0, len(order), BATCH_SIZE):
+            batch = order[begin : begin + BATCH_SIZE]
+            completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
+            for index, (ids, reason) in zip(batch, completions, strict=True):
+                answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                answers[index] = Answer(prompts[index].text, answer, reason)
     return [answers[index] for index in range(len(prompts))]
 
 
@@ -76,7 +77,7 @@ def _generate_batch(
     known = model.generation_config.eos_token_id
     stop_ids = stop_ids | set(known if isinstance(known, list) else [known]) - {None}
     model.eval()
-    with torch.inference_mode(), laid_out(model, len(encoded)):
+    with torch.inference_mode():
         output = model.generate(
             input_ids=input_ids.to(model.device),
             attention_mask=mask.to(model.device),

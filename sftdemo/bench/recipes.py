@@ -53,14 +53,7 @@ def ours(
     """The trainer of a run."""
     settings = arguments(config, model.device, folder)
     settings.optim = optimizer
-    return MaskedTrainer(
-        model=model,
-        args=settings,
-        processing_class=tokenizer,
-        train_dataset=dataset(examples),
-        peft_config=adapter(config),
-        shown=examples,
-    )
+    return _made(MaskedTrainer, model, tokenizer, examples, settings, config, shown=examples)
 
 
 def stock(
@@ -69,7 +62,7 @@ def stock(
     """TRL's own trainer with the very same settings: float32, no checkpointing, batches padded or joined into a row."""
     settings = arguments(config, model.device, folder)
     settings.optim, settings.padding_free = optimizer, joined
-    return _stock(model, tokenizer, examples, settings, config)
+    return _made(SFTTrainer, model, tokenizer, examples, settings, config)
 
 
 def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> SFTTrainer:
@@ -84,14 +77,15 @@ def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> S
         )
         for example in examples
     ]
-    return _stock(model, tokenizer, padded, settings, config)
+    return _made(SFTTrainer, model, tokenizer, padded, settings, config)
 
 
-def _stock(model, tokenizer, examples, settings: SFTConfig, config: RunConfig) -> SFTTrainer:
-    return SFTTrainer(
+def _made(kind: type[SFTTrainer], model, tokenizer, examples, settings: SFTConfig, config: RunConfig, **more):
+    return kind(
         model=model,
         args=settings,
         processing_class=tokenizer,
         train_dataset=dataset(examples),
         peft_config=adapter(config),
+        **more,
     )
