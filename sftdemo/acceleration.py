@@ -36,10 +36,10 @@ class Branches:
             Index in the flattened `spread` of one place where the node stands.
         kept (`torch.Tensor` of shape `(kept,)`):
             The nodes whose logits are wanted.
-        asked (`torch.Tensor` of shape `(trained,)`, or None):
+        asked (`torch.Tensor` of shape `(predictions,)`, or None):
             Index in `kept` of each prediction; None where that is just 0, 1, 2, …
-        targets (`torch.Tensor` of shape `(trained,)`):
-            The trained tokens.
+        targets, weights (`torch.Tensor` of shape `(predictions,)`):
+            The tokens that are predicted, and how much each counts in the loss.
     """
 
     input_ids: torch.Tensor
@@ -49,6 +49,7 @@ class Branches:
     kept: torch.Tensor
     asked: torch.Tensor | None
     targets: torch.Tensor
+    weights: torch.Tensor
 
     @classmethod
     def of(cls, tree: PrefixTree, device: torch.device) -> Branches:
@@ -68,10 +69,11 @@ class Branches:
             kept=tensor(tree.kept),
             asked=None if asked == list(range(len(tree.kept))) else tensor(asked),
             targets=tensor([token for _, token in tree.predictions]),
+            weights=torch.tensor(tree.weights, device=device),
         )
 
     def logits(self, model: torch.nn.Module) -> torch.Tensor:
-        """The model's logits for each trained token, of shape `(trained, vocabulary)`. Needs `accelerated`."""
+        """The model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `accelerated`."""
         # use_cache=False: nothing is generated, and a cache would be of no use to a tree
         logits = model(
             input_ids=self.input_ids,
@@ -113,7 +115,7 @@ def accelerated(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     try:
         for module in model.modules():
             forward = _quicker(module)
-            if forward is not None:
+            if forward is not None and "forward" not in vars(module):  # an outer `accelerated` may have done it
                 module.forward = types.MethodType(forward, module)
                 replaced.append(module)
         yield

@@ -170,6 +170,13 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--lora-r", type=int, default=_DEFAULTS.lora_r, metavar="R", help="the adapter's rank, defaults to %(default)s"
     )
+    parser.add_argument(
+        "--prompt-loss-weight",
+        type=float,
+        default=_DEFAULTS.prompt_loss_weight,
+        metavar="W",
+        help="how much an untrained token counts all the same: 0 masked, 1 plain fine-tuning, defaults to %(default)g",
+    )
     parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
     parser.add_argument("--anyway", action="store_true", help="train even where the audit finds an error")
     parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, metavar="S", help="defaults to %(default)s")

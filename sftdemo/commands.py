@@ -206,6 +206,7 @@ def train(options: argparse.Namespace) -> int:
             packing=options.packing,
             full=options.full,
             lora_r=options.lora_r,
+            prompt_loss_weight=options.prompt_loss_weight,
             merge=options.merge,
             seed=options.seed,
             device=options.device,

@@ -12,7 +12,7 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TURNS = ("all", "last")
-BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "mask")
+BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
 
 # (low, high, unit) of every numeric setting. The highs keep a mistyped zero from asking for a day of work.
 LIMITS: dict[str, tuple[float, float, str]] = {
@@ -22,6 +22,7 @@ LIMITS: dict[str, tuple[float, float, str]] = {
     "learning_rate": (1e-8, 1.0, ""),
     "batch_size": (1, 1_024, "examples, or packed rows, a step"),
     "lora_r": (1, 512, "LoRA's rank"),
+    "prompt_loss_weight": (0.0, 1.0, ""),
     "seed": (0, 2**32 - 1, ""),
     "max_new_tokens": (1, 4_096, "tokens an answer"),
 }
@@ -52,6 +53,8 @@ class RunConfig:
             Train every weight instead of a LoRA adapter.
         lora_r (`int`, *optional*, defaults to 16):
             The adapter's rank. It sits on all linear layers, with alpha twice the rank.
+        prompt_loss_weight (`float`, *optional*, defaults to 0.0):
+            How much a token counts in the loss that the mask does not train: 0 is masked, 1 is plain fine-tuning.
         merge (`bool`, *optional*, defaults to `False`):
             Save the adapter merged into the weights.
         max_new_tokens (`int`, *optional*, defaults to 32):
@@ -76,6 +79,7 @@ class RunConfig:
     packing: bool = False
     full: bool = False
     lora_r: int = 16
+    prompt_loss_weight: float = 0.0
     merge: bool = False
     seed: int = 0
     device: str = "auto"
@@ -108,7 +112,8 @@ class RunConfig:
     def command_line(self, data: str) -> str:
         """The shell command that repeats the run on the file `data`; settings at their defaults are left out."""
         plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "train", data]
-        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
+        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "prompt_loss_weight", "seed"]
+        names += ["device", "max_new_tokens"]
         names += [] if self.full else ["lora_r"]
         options = [(name, getattr(self, name)) for name in names if getattr(self, name) != getattr(plain, name)]
         if self.template != plain.template:

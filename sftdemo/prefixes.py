@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .tokenization import IGNORE_INDEX
+from .tokenization import IGNORE_INDEX, loss_weights
 
 Rows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
@@ -26,10 +26,12 @@ class PrefixTree:
         paths (`tuple[tuple[int, ...], ...]`, one a row):
             The row's nodes in order; all its tokens but the last have one.
         kept (`tuple[int, ...]`):
-            The nodes that predict a trained token, in order.
+            The nodes that predict a token which counts in the loss, in order.
         predictions (`tuple[tuple[int, int], ...]`):
-            For each trained token the index in `kept` of the node that predicts it, and the token. Rows that part at
-            a node ask it for different tokens.
+            For each such token, row by row, the index in `kept` of the node that predicts it, and the token. Rows that
+            part at a node ask it for different tokens.
+        weights (`tuple[float, ...]`, one a prediction):
+            How much it counts, by `tokenization.loss_weights`.
     """
 
     input_ids: tuple[int, ...]
@@ -37,9 +39,10 @@ class PrefixTree:
     paths: tuple[tuple[int, ...], ...]
     kept: tuple[int, ...]
     predictions: tuple[tuple[int, int], ...]
+    weights: tuple[float, ...]
 
 
-def prefix_tree(rows: Rows) -> PrefixTree:
+def prefix_tree(rows: Rows, prompt_loss_weight: float = 0.0) -> PrefixTree:
     """The tree of some (input_ids, labels). A trained first token has nothing before it and is left out."""
     nodes: dict[tuple[int, int], int] = {}  # (the node before, the token) -> the node
     positions, paths, asked = [], [], []
@@ -51,15 +54,19 @@ def prefix_tree(rows: Rows) -> PrefixTree:
                 positions.append(position)
             path.append(node)
         paths.append(tuple(path))
-        asked += [(at, label) for at, label in zip(path, labels[1:], strict=True) if label != IGNORE_INDEX]
-    kept = sorted({node for node, _ in asked})
+        weights = loss_weights(labels, prompt_loss_weight)
+        for at, token, label, weight in zip(path, input_ids[1:], labels[1:], weights[1:], strict=True):
+            if weight:
+                asked.append((at, token if label == IGNORE_INDEX else label, weight))
+    kept = sorted({node for node, _, _ in asked})
     index_of = {node: index for index, node in enumerate(kept)}
     return PrefixTree(
         input_ids=tuple(token for _, token in nodes),
         position_ids=tuple(positions),
         paths=tuple(paths),
         kept=tuple(kept),
-        predictions=tuple((index_of[node], label) for node, label in asked),
+        predictions=tuple((index_of[node], token) for node, token, _ in asked),
+        weights=tuple(weight for _, _, weight in asked),
     )
 
 

@@ -19,7 +19,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -187,6 +187,19 @@ def _mask(row: Row, encoder: TextEncoder, max_length: int) -> MaskedExample:
         cut=cut,
         flags=tuple([flag for flag, is_so in happened.items() if is_so]),
     )
+
+
+def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[float, ...]:
+    """How much each token of an example counts in the loss: 1 where it is trained, elsewhere `prompt_loss_weight`.
+
+    Nothing predicts the first token, so it never counts, and of an example without a trained token none does. The loss
+    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0 TRL's
+    `completion_only_loss=True`, with 1 its `False`.
+    """
+    if labels.count(IGNORE_INDEX) == len(labels):
+        return (0.0,) * len(labels)
+    weights = [prompt_loss_weight if label == IGNORE_INDEX else 1.0 for label in labels]
+    return 0.0, *weights[1:]
 
 
 def _by_hand(mask: HandMask, spans: list[Span], eos: bool) -> list[bool]:

@@ -29,23 +29,26 @@ from .models import uses_bf16
 from .packing import split_batch, verify_batch
 from .prefixes import prefix_tree
 from .storage import RowFile
-from .tokenization import IGNORE_INDEX, MaskedExample
+from .tokenization import IGNORE_INDEX, MaskedExample, loss_weights
 from .turns import in_turns
 
 Rows = Sequence[MaskedExample] | RowFile
+TINY = 1e-9  # instead of a batch's sum of weights that is 0
 
 
 class MaskedTrainer(SFTTrainer):
     """SFTTrainer that computes what its loss needs and nothing else, and that checks its batches.
 
     TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. Here the head sees
-    only the positions that predict a trained token, and the model the batch's `PrefixTree`, where it can. The loss is
-    the same: the sum of -log p over the trained tokens, divided by their number in the whole accumulated batch.
+    only the positions that predict a token which counts, and the model the batch's `PrefixTree`, where it can. The loss
+    is the same: the sum of weight * -log p over the tokens, divided by the sum of the weights (`loss_weights`) in the
+    whole accumulated batch of all processes.
     """
 
-    def __init__(self, *args, shown: Rows, **kwargs):
+    def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, **kwargs):
         super().__init__(*args, **kwargs)
         self._shown: Rows | None = shown
+        self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
         self._shares = can_share(self.model, _totals(shown).longest)
         if processes.count() > 1:
@@ -71,14 +74,21 @@ class MaskedTrainer(SFTTrainer):
             shown = self._shown.find(ids) if isinstance(self._shown, RowFile) else self._shown
             verify_batch(inputs, [*shown, *self._blank])
             self._shown = None
-        logits, targets = (_shared_logits if self._shares else _padded_logits)(model, inputs)
+        predict = _shared_predictions if self._shares else _padded_predictions
+        logits, targets, weights = predict(model, inputs, self._prompt_loss_weight)
         precise = logits if logits.dtype == torch.float64 else logits.float()
-        loss = torch.nn.functional.cross_entropy(precise, targets, reduction="sum")
-        count = targets.numel() if num_items_in_batch is None else num_items_in_batch
-        loss = loss / torch.as_tensor(count).clamp(min=1)
+        losses = torch.nn.functional.cross_entropy(precise, targets, reduction="none")
+        total = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (weights * losses).sum() / torch.as_tensor(total).clamp(min=TINY)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # the count is of all processes, DDP averages gradients
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """The sum of the weights in the accumulated batch, by which transformers has the loss divided."""
+        rows = (row for batch in batch_samples for row in split_batch(batch))
+        total = sum(sum(loss_weights(labels, self._prompt_loss_weight)) for _, labels in rows)
+        return self.accelerator.gather(torch.tensor(total, device=device)).sum()
 
 
 class _EvenSampler(Sampler):
@@ -106,21 +116,36 @@ def _blank(dataset: Dataset) -> Dataset:
     return Dataset.from_list([{name: row[name] for name in dataset.column_names}], features=dataset.features)
 
 
-def _shared_logits(model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and targets of the trained tokens, each common beginning of the batch's examples computed once."""
-    branches = Branches.of(prefix_tree(split_batch(inputs)), inputs["input_ids"].device)
-    return branches.logits(model), branches.targets
+Predictions = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _padded_logits(model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+def _shared_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
+    """Logits, targets and weights of the tokens that count, each common beginning of the batch's examples computed
+    once."""
+    branches = Branches.of(prefix_tree(split_batch(inputs), prompt_loss_weight), inputs["input_ids"].device)
+    return branches.logits(model), branches.targets, branches.weights
+
+
+def _padded_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
     """The same, of the batch as it comes."""
     inputs = dict(inputs)
     labels = inputs.pop("labels")
+    weights = _in_place(split_batch(inputs | {"labels": labels}), labels, prompt_loss_weight)
     keep = torch.zeros_like(labels, dtype=torch.bool)
-    keep[:, :-1] = labels[:, 1:] != IGNORE_INDEX  # a position predicts the token after it
+    keep[:, :-1] = weights[:, 1:] > 0  # a position predicts the token after it
     # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
     logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
-    return logits, labels[:, 1:][keep[:, :-1]]
+    targets = torch.where(labels == IGNORE_INDEX, inputs["input_ids"], labels)
+    return logits, targets[:, 1:][keep[:, :-1]], weights[:, 1:][keep[:, :-1]]
+
+
+def _in_place(rows, labels: torch.Tensor, prompt_loss_weight: float) -> torch.Tensor:
+    """The weight of each position of a batch, of the shape of its labels; padding has none."""
+    weights = [torch.tensor(loss_weights(own, prompt_loss_weight), device=labels.device) for _, own in rows]
+    if len(rows) == len(labels):  # one example a row
+        weights = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)
+        return torch.nn.functional.pad(weights, (0, labels.shape[1] - weights.shape[1]))
+    return torch.cat(weights).view_as(labels)
 
 
 class _Reporter(TrainerCallback):
@@ -210,6 +235,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str) -> Mas
         train_dataset=dataset(examples),
         peft_config=adapter(config),
         shown=examples,
+        prompt_loss_weight=config.prompt_loss_weight,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import tiny_llama, tokenizer_named
 
 from sftdemo import training
-from sftdemo.bench import bench
+from sftdemo.bench import QUICK, bench
+from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
+from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.figures import spread
 from sftdemo.bench.growth import GRID
 from sftdemo.bench.recipes import Subject
 from sftdemo.bench.report import plot, report, write_report
 from sftdemo.bench.steps import bench_steps
-from sftdemo.errors import ConfigError
-from sftdemo.examples import parse_examples
+from sftdemo.bench.visitor import Visitor
+from sftdemo.errors import ConfigError, ModelError
+from sftdemo.examples import StreamedExamples, open_examples, parse_examples
 from sftdemo.models import ModelSource, load_tokenizer
-from sftdemo.training import _shared_logits
+from sftdemo.samples import SAMPLES
+from sftdemo.training import _shared_predictions
 
+DOCS = Path(__file__).parent.parent / "docs"
 ROWS = "\n".join(
     json.dumps({"instruction": f"Say {word} twice", "output": f"{word} {word}"})
     for word in ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -64,7 +70,9 @@ class TestSteps:
         for group in ("lora", "full"):
             best = min(medians[group, "trl_padded"], medians[group, "trl_joined"])
             assert result["ratios"][f"step_{group}_vs_trl"] == pytest.approx(best / medians[group, "ours"], rel=0.1)
-            assert result["ratios"][f"step_{group}_vs_floor"] > 0
+            floor = result["floors"][group]["seconds"]
+            assert result["ratios"][f"step_{group}_vs_floor"] == pytest.approx(medians[group, "ours"] / floor, rel=0.1)
+            assert result["ratios"][f"trl_{group}_vs_floor"] == pytest.approx(best / floor, rel=0.1)
         assert {"memory_vs_trl", "vs_seed_recipe"} <= result["ratios"].keys()
 
     def test_the_arms_learn_the_same(self, result):
@@ -100,11 +108,11 @@ class TestEqualities:
         assert set(found["differences"]) == {"instruction_lora", "instruction_full", "chat_lora", "chat_full"}
 
     def test_a_wrong_loss_is_seen(self, subject, monkeypatch):
-        def wrong(model, inputs):
-            logits, targets = _shared_logits(model, inputs)
-            return 3 * logits, targets
+        def wrong(model, inputs, prompt_loss_weight):
+            logits, targets, weights = _shared_predictions(model, inputs, prompt_loss_weight)
+            return 3 * logits, targets, weights
 
-        monkeypatch.setattr(training, "_shared_logits", wrong)
+        monkeypatch.setattr(training, "_shared_predictions", wrong)
         assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
 
 
@@ -118,6 +126,90 @@ def test_mask(subject):
     found = run((subject[0], subject[1], None), "mask", repeats=1, rows=40)
     assert found["mask"]["rows"] == 40
     assert found["ratios"]["mask_vs_tokenizers"] > 0
+
+
+class TestDisk:
+    def test_peaks_are_of_the_training_alone(self, subject):
+        ballast = b"x" * 2**30  # MiB that must not be counted
+        *phases, found = bench_disk(subject[0], rows=6)
+        assert [phase.message for phase in phases] == ["disk: 6 rows", "disk: 60 rows"]
+        few, many = found["files"]
+        assert (few["rows"], many["rows"]) == (6, 60)
+        for file in (few, many):
+            assert 100 < file["peak_mib"] < len(ballast) / 2**20
+            assert file["seconds"] > 0
+        expected = many["peak_mib"] / few["peak_mib"]
+        assert found["ratios"]["disk_memory_over_10x_rows"] == pytest.approx(expected, rel=0.01)
+
+    def test_both_files_are_too_large_to_be_held(self, tmp_path):
+        with open_examples(write_rows(tmp_path / "rows.jsonl", ROWS_ON_DISK)) as data:
+            assert isinstance(data, StreamedExamples)
+        assert not isinstance(open_examples(write_rows(tmp_path / "rows.jsonl", ROWS_ON_DISK - 1)), StreamedExamples)
+
+    def test_a_training_that_fails(self, tmp_path):
+        with pytest.raises(RuntimeError, match="nothing-here"):
+            list(bench_disk(ModelSource("none", tmp_path / "nothing-here", "not there"), rows=6))
+
+    def test_it_takes_too_long_to_be_quick(self):
+        assert "disk" not in QUICK
+
+
+class TestVisitor:
+    @pytest.fixture
+    def first_mask(self, monkeypatch):
+        """What a visitor of a page with this backend gets, on a machine of its own."""
+        from desk import only_a_cpu
+
+        from sftdemo.ui import build
+
+        only_a_cpu(monkeypatch)
+
+        def visit(backend) -> dict:
+            page = build(backend)
+            _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
+            try:
+                return Visitor(address.rstrip("/")).first_mask()
+            finally:
+                page.close()
+
+        return visit
+
+    def test_it_gets_the_mask_that_the_page_opens_with(self, subject, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Ready(Backend):
+            def source(self, name):
+                return subject[0]
+
+        mask = first_mask(Ready())
+        trained = [example.row for example in parse_examples(SAMPLES[0].path.read_text(encoding="utf-8")).train]
+        assert [row["row"] for row in mask["rows"]] == trained
+        assert all(row["trained"] for row in mask["rows"])
+
+    def test_a_page_without_a_mask_is_an_error(self, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Offline(Backend):
+            def source(self, name):
+                return None
+
+            def prepare(self, name):
+                raise ModelError("the Hub is out of reach.")
+                yield
+
+        with pytest.raises(RuntimeError, match="without a mask"):
+            first_mask(Offline())
+
+    def test_a_handler_that_breaks_is_an_error(self, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Broken(Backend):
+            def prepare(self, name):
+                raise ZeroDivisionError
+                yield
+
+        with pytest.raises(RuntimeError, match="get_ready failed"):
+            first_mask(Broken())
 
 
 @pytest.mark.parametrize(
@@ -159,6 +251,22 @@ class TestReport:
             "performance.md",
             "performance.svg",
         ]
+
+    def test_the_written_one_is_of_the_json_beside_it(self):
+        result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
+        written = (DOCS / "performance.md").read_text(encoding="utf-8")
+        assert written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "") == (
+            report(result).partition("Machine: ")[2]
+        )
+
+    def test_half_of_trls_step_over_the_floor(self):
+        result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
+        for group in result["steps"]["floors"]:
+            result["ratios"][f"trl_{group}_vs_floor"] = 3.0
+        assert "that holds for none of them." in report(result)
+        result["ratios"]["trl_full_vs_floor"] = 1.5
+        assert "0.75 for `full`" in report(result)
+        assert "that holds for `full`." in report(result)
 
     def test_the_plot_is_a_picture(self, growth, tmp_path):
         plot(growth, tmp_path / "plot.svg")

@@ -142,7 +142,11 @@ def the_loss_is_the_stock_loss() -> None:
     batch = {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     trainer = SimpleNamespace(
-        _shown=[row], _shares=False, _blank=[], args=SimpleNamespace(average_tokens_across_devices=False)
+        _shown=[row],
+        _shares=False,
+        _blank=[],
+        _prompt_loss_weight=0.0,
+        args=SimpleNamespace(average_tokens_across_devices=False),
     )
     with torch.no_grad():
         ours, stock = MaskedTrainer.compute_loss(trainer, model, batch), model(**batch).loss
@@ -181,7 +185,7 @@ def fresh_tokens_are_the_trees_nodes() -> None:
 
 
 MASK, BY_HAND, IDS = "tokenization._mask", "tokenization._by_hand", "rows.Row.input_ids"
-SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training._padded_logits"
+SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training._padded_predictions"
 TREE, BRANCHES = "prefixes.prefix_tree", "acceleration.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
 FAULTS = [
@@ -332,16 +336,16 @@ FAULTS = [
         [
             (
                 LOSS,
-                "= labels[:, 1:] != IGNORE_INDEX",
-                "= labels[:, :-1] != IGNORE_INDEX",
+                "= weights[:, 1:] > 0",
+                "= weights[:, :-1] > 0",
             ),
-            (LOSS, "return logits, labels[:, 1:]", "return logits, labels[:, :-1]"),
+            (LOSS, "targets[:, 1:][keep[:, :-1]], weights[:, 1:]", "targets[:, :-1][keep[:, :-1]], weights[:, :-1]"),
         ],
         the_loss_is_the_stock_loss,
     ),
     (
         "the loss is of the prompt as well",
-        [(LOSS, "labels[:, 1:] != IGNORE_INDEX", "True")],
+        [("tokenization.loss_weights", "[prompt_loss_weight if", "[1.0 if")],
         the_loss_is_the_stock_loss,
     ),
     (
@@ -356,7 +360,7 @@ FAULTS = [
     ),
     (
         "a shared token is asked for itself, not for the next",
-        [(TREE, "zip(path, labels[1:], strict=True)", "zip(path, labels, strict=False)")],
+        [(TREE, "zip(path, input_ids[1:], labels[1:], weights[1:], strict=True)", "zip(path, input_ids, labels, weights, strict=False)")],
         shared_losses_are_the_rows,
     ),
     (

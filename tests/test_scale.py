@@ -65,6 +65,7 @@ WAYS = {
     "lora": {"batch_size": 4, "epochs": 2},
     "full": {"batch_size": 2, "epochs": 1, "full": True},
     "packed": {"batch_size": 2, "epochs": 2, "packing": True},
+    "weighted": {"batch_size": 4, "epochs": 2, "prompt_loss_weight": 0.25},
     "one batch": {"batch_size": 24, "steps": 3, "full": True, "packing": True},
 }
 

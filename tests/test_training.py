@@ -75,30 +75,33 @@ def losses_of(trainer) -> list[float]:
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
-def trainer_of(kind, setup, folder, adapter=None, **settings):
+def trainer_of(kind, setup, folder, adapter=None, rows=None, **settings):
     model, tokenizer, shown = setup
     torch.manual_seed(0)
-    extra = {"shown": shown} if kind is MaskedTrainer else {}
+    extra = {}
+    if kind is MaskedTrainer:
+        extra = {"shown": shown, "prompt_loss_weight": settings.pop("prompt_loss_weight", 0.0)}
     return kind(
         model=deepcopy(model),
         args=arguments(folder, **settings),
         processing_class=tokenizer,
-        train_dataset=dataset_of(shown),
+        train_dataset=dataset_of(shown) if rows is None else rows,
         peft_config=adapter,
         **extra,
     )
 
 
-def token_losses(model, shown) -> list[float]:
-    """-log p of every trained token, one example at a time, from the logits of a plain forward."""
+def token_losses(model, shown, trained=True) -> list[float]:
+    """-log p of every trained token, or else of the others, one example at a time, from the logits of a plain forward.
+    Nothing predicts a first token."""
     model.eval()
     found = []
     for row in shown:
         with torch.no_grad():
             logits = model(torch.tensor([row.input_ids])).logits[0]
-        for position, label in enumerate(row.labels):
-            if label != -100:
-                found.append(-logits[position - 1].log_softmax(-1)[label].item())
+        for position, token in list(enumerate(row.input_ids))[1:]:
+            if (row.labels[position] != -100) == trained:
+                found.append(-logits[position - 1].log_softmax(-1)[token].item())
     return found
 
 
@@ -132,17 +135,65 @@ class TestLoss:
         assert max(moved) > 1e-3
         assert ours.state.global_step == 3
 
-    def test_accumulated_batches_weigh_their_tokens(self, setup, tmp_path):
-        whole = trainer_of(MaskedTrainer, setup, tmp_path / "a", per_device_train_batch_size=6, max_steps=2)
+    @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+    def test_accumulated_batches_weigh_their_tokens(self, setup, weight, tmp_path):
+        settings = {"prompt_loss_weight": weight, "max_steps": 2}
+        whole = trainer_of(MaskedTrainer, setup, tmp_path / "a", per_device_train_batch_size=6, **settings)
         parts = trainer_of(
             MaskedTrainer,
             setup,
             tmp_path / "b",
             per_device_train_batch_size=2,
             gradient_accumulation_steps=3,
-            max_steps=2,
+            **settings,
         )
         assert losses_of(whole) == pytest.approx(losses_of(parts), abs=1e-5)
+
+
+class TestPromptLossWeight:
+    @pytest.mark.parametrize("shares", [False, True], ids=["padded", "shared"])
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("weight", [0.01, 0.25, 1.0])
+    def test_equals_the_weighted_mean_by_hand(self, setup, layout, weight, shares, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "can_share", lambda *_: shares)
+        model, _, shown = setup
+        completion, prompt = token_losses(model, shown), token_losses(model, shown, trained=False)
+        expected = (sum(completion) + weight * sum(prompt)) / (len(completion) + weight * len(prompt))
+        settings = LAYOUTS[layout] | {"per_device_train_batch_size": len(shown), "max_steps": 1}
+        (loss,) = losses_of(trainer_of(MaskedTrainer, setup, tmp_path, prompt_loss_weight=weight, **settings))
+        assert loss == pytest.approx(expected, abs=1e-5)
+        assert len(prompt) > len(completion) > 0
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    def test_at_1_equals_stock_trl_on_all_tokens(self, setup, layout, tmp_path):
+        settings = LAYOUTS[layout] | {"optim": "sgd", "learning_rate": 0.1}
+        ours = trainer_of(MaskedTrainer, setup, tmp_path / "a", prompt_loss_weight=1.0, **settings)
+        rows = dataset_of(setup[2]).remove_columns("labels")
+        stock = trainer_of(SFTTrainer, setup, tmp_path / "b", rows=rows, completion_only_loss=False, **settings)
+        # for GPT-2, which names no loss, transformers counts first tokens, which nothing predicts, as well
+        stock._loss_shifts_labels = True
+        assert losses_of(ours) == pytest.approx(losses_of(stock), abs=1e-5)
+        theirs = dict(stock.model.named_parameters())
+        for name, parameter in ours.model.named_parameters():
+            torch.testing.assert_close(parameter, theirs[name], atol=1e-5, rtol=0)
+
+    def test_a_row_without_a_trained_token_does_not_count(self, gpt2, tmp_path):
+        model, tokenizer, shown = gpt2
+        blank = replace(shown[0], labels=(-100,) * len(shown[0].labels))
+        losses = [
+            losses_of(
+                trainer_of(
+                    MaskedTrainer,
+                    (model, tokenizer, rows),
+                    tmp_path / str(len(rows)),
+                    prompt_loss_weight=0.5,
+                    per_device_train_batch_size=len(rows),
+                    max_steps=1,
+                )
+            )
+            for rows in (shown, [*shown, blank])
+        ]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def run(setup, tmp_path, stop=lambda: False, **settings):
