@@ -1,4 +1,4 @@
-"""The command line: `python -m sftdemo mask | train | generate | samples | bench | app`.
+"""The command line: `python -m sftdemo mask | train | ablate | generate | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -65,8 +65,29 @@ def _parser() -> argparse.ArgumentParser:
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
     _add_data(train)
     _add_model(train)
+    train.add_argument(
+        "--prompt-loss-weight",
+        type=float,
+        default=_DEFAULTS.prompt_loss_weight,
+        metavar="W",
+        help="how much an untrained token counts all the same: 0 masked, 1 plain fine-tuning, defaults to %(default)g",
+    )
     _add_training(train)
     train.set_defaults(command=commands.train)
+
+    ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
+    _add_data(ablate)
+    _add_model(ablate)
+    ablate.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        default=[0.0, 1.0],
+        metavar="W",
+        help="the arms' prompt-loss weights, defaults to 0 (masked) and 1 (plain fine-tuning)",
+    )
+    _add_training(ablate)
+    ablate.set_defaults(command=commands.ablate, prompt_loss_weight=0.0)
 
     generate = subparsers.add_parser("generate", help="answer prompts with a model or a saved run")
     generate.add_argument("model", metavar="MODEL_OR_OUTPUT", help="a saved run's folder, or a model as for --model")
@@ -169,13 +190,6 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     method.add_argument("--full", action="store_true", help="train all weights instead of a LoRA adapter")
     method.add_argument(
         "--lora-r", type=int, default=_DEFAULTS.lora_r, metavar="R", help="the adapter's rank, defaults to %(default)s"
-    )
-    parser.add_argument(
-        "--prompt-loss-weight",
-        type=float,
-        default=_DEFAULTS.prompt_loss_weight,
-        metavar="W",
-        help="how much an untrained token counts all the same: 0 masked, 1 plain fine-tuning, defaults to %(default)g",
     )
     parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
     parser.add_argument("--anyway", action="store_true", help="train even where the audit finds an error")

@@ -193,31 +193,45 @@ def train(options: argparse.Namespace) -> int:
     from .runs import run
 
     with processes.together():
-        config = RunConfig(
-            model=options.model,
-            template=_unescaped(options.template),
-            turns=options.turns,
-            anyway=options.anyway,
-            max_length=options.max_length,
-            steps=options.steps,
-            epochs=options.epochs,
-            learning_rate=options.learning_rate,
-            batch_size=options.batch_size,
-            packing=options.packing,
-            full=options.full,
-            lora_r=options.lora_r,
-            prompt_loss_weight=options.prompt_loss_weight,
-            merge=options.merge,
-            seed=options.seed,
-            device=options.device,
-            max_new_tokens=options.max_new_tokens,
-            prompts=tuple(options.prompt),
-        )
+        config = _run_config(options)
         data = open_examples(options.data)
         if processes.is_first():
             _remark(data)
         interrupted = _stop_on_interrupt()
         return _print_events(run(config, data, options.output, stop=lambda: bool(interrupted)), options.json)
+
+
+def _run_config(options: argparse.Namespace) -> RunConfig:
+    return RunConfig(
+        model=options.model,
+        template=_unescaped(options.template),
+        turns=options.turns,
+        anyway=options.anyway,
+        max_length=options.max_length,
+        steps=options.steps,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        packing=options.packing,
+        full=options.full,
+        lora_r=options.lora_r,
+        prompt_loss_weight=options.prompt_loss_weight,
+        merge=options.merge,
+        seed=options.seed,
+        device=options.device,
+        max_new_tokens=options.max_new_tokens,
+        prompts=tuple(options.prompt),
+    )
+
+
+def ablate(options: argparse.Namespace) -> int:
+    from .ablation import ablate
+
+    interrupted = _stop_on_interrupt()
+    work = ablate(
+        _run_config(options), _read(options.data), options.output, options.weights, stop=lambda: bool(interrupted)
+    )
+    return _print_events(work, options.json)
 
 
 def _stop_on_interrupt() -> list[int]:

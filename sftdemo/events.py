@@ -59,6 +59,27 @@ class Step(Event):
 
 
 @dataclass(frozen=True)
+class HeldOut(Event):
+    """How the model that is being trained does on the held-out rows after `step` steps: mean -log p in nats over so
+    many tokens of their completions and of their prompts, whichever of them it is trained on."""
+
+    step: int
+    completion_loss: float
+    prompt_loss: float
+    completion_tokens: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Arm(Event):
+    """An arm of an ablation begins, from the base's weights: what follows is of this arm, until the next."""
+
+    index: int
+    arms: int
+    prompt_loss_weight: float
+
+
+@dataclass(frozen=True)
 class Before(Event):
     """One prompt's answer from the untrained model, told as soon as it is known. `Comparison` will repeat it."""
 
@@ -82,12 +103,53 @@ class Comparison(Event):
 
 
 @dataclass(frozen=True)
+class Columns(Event):
+    """One prompt's answers from the base and then from each arm of an ablation; `source` and `stops` as in
+    `Comparison`."""
+
+    prompt: str
+    source: str
+    answers: list[str]
+    stops: list[str]
+
+
+@dataclass(frozen=True)
+class Figures(Event):
+    """What one column of an ablation comes to: the base, whose `prompt_loss_weight` is None, or an arm.
+
+    Losses as in `HeldOut`. Of `answers` answers `ended` stopped with EOS and `ran_on` went on to ask a question of
+    their own, in the template's words (None where the template has none to be known by); `mean_tokens` is their length.
+    """
+
+    prompt_loss_weight: float | None
+    completion_loss: float
+    prompt_loss: float
+    completion_tokens: int
+    prompt_tokens: int
+    answers: int
+    ended: int
+    ran_on: int | None
+    mean_tokens: float
+
+
+@dataclass(frozen=True)
+class Weights(Event):
+    """The base's own weights as a SHA-256 before and after the training. A LoRA adapter leaves them as they are; full
+    fine-tuning (`full`) changes them, and only a copy of them."""
+
+    before: str
+    after: str
+    full: bool
+
+
+@dataclass(frozen=True)
 class Answer(Event):
-    """One prompt's answer from one model."""
+    """One prompt's answer from one model, of so many tokens (EOS not counted)."""
 
     prompt: str
     answer: str
     stop: str
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -105,7 +167,7 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """`kind` is "adapter", "merged" or "full"."""
+    """`kind` is "adapter", "merged", "full", or "ablation": a folder that holds one for each arm."""
 
     path: str
     kind: str

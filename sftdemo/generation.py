@@ -45,7 +45,7 @@ def generate(
             completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
             for index, (ids, reason) in zip(batch, completions, strict=True):
                 answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                answers[index] = Answer(prompts[index].text, answer, reason)
+                answers[index] = Answer(prompts[index].text, answer, reason, len(ids))
     return [answers[index] for index in range(len(prompts))]
 
 

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from .errors import SftdemoError
 from .events import Event, Failed, Finished
 
-_PRELOAD = ["sftdemo.training", "sftdemo.generation", "sftdemo.runs"]
+_PRELOAD = ["sftdemo.training", "sftdemo.generation", "sftdemo.ablation"]
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":

@@ -193,8 +193,8 @@ def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[floa
     """How much each token of an example counts in the loss: 1 where it is trained, elsewhere `prompt_loss_weight`.
 
     Nothing predicts the first token, so it never counts, and of an example without a trained token none does. The loss
-    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0 TRL's
-    `completion_only_loss=True`, with 1 its `False`.
+    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0
+    TRL's `completion_only_loss=True`, with 1 its `False`.
     """
     if labels.count(IGNORE_INDEX) == len(labels):
         return (0.0,) * len(labels)

@@ -20,7 +20,7 @@ from sftdemo import acceleration, training
 from sftdemo.acceleration import Branches, accelerated, can_share
 from sftdemo.config import RunConfig
 from sftdemo.prefixes import prefix_tree
-from sftdemo.training import MaskedTrainer
+from sftdemo.trainer import MaskedTrainer
 
 LENGTH = 32
 SIZES = {
@@ -429,7 +429,7 @@ def test_ten_steps_equal_stock_trls(kind, adapter, optimizer, tmp_path, all_in_d
         for which in (MaskedTrainer, SFTTrainer)
     )
     before = {name: value.detach().clone() for name, value in ours.model.named_parameters()}
-    assert ours._shares
+    assert ours.shares
     stock.compute_loss_func = nothing_left_out
     assert losses_of(ours) == pytest.approx(losses_of(stock), rel=1e-12)
     theirs = dict(stock.model.named_parameters())
@@ -443,7 +443,7 @@ def test_a_trainer_leaves_the_model_as_it_was(tmp_path):
     model, tokenizer = make("llama")
     trainer = trainer_of(MaskedTrainer, (model, tokenizer, shown_for(tokenizer)), tmp_path, lora())
     before = own_forwards(trainer.model)  # TRL has put one in
-    assert trainer._shares
+    assert trainer.shares
     losses_of(trainer)
     assert (model.config._attn_implementation, own_forwards(trainer.model)) == ("sdpa", before)
     base = trainer.model.get_base_model()

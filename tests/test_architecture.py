@@ -24,9 +24,11 @@ FLOORS = [
     {"packing", "linear_layers"},
     {"audit"},
     {"models"},
-    {"acceleration"},
+    {"acceleration", "outputs", "verification"},
+    {"scoring", "trainer", "preparation"},
     {"generation", "training"},
     {"runs"},
+    {"ablation"},
     {"samples", "jobs", "rendering", "isolation"},
     {"bench"},
     {"terminal"},
@@ -109,7 +111,7 @@ def test_trls_trainer_only_in_training(file):
     """Its packing alone, which is light, is asked elsewhere how the rows will lie."""
     packer = {"trl.data_utils", "trl.data_utils.pack_dataset"}
     names = {name for name in imports_of(file) if name.split(".")[0] == "trl"}
-    trains = name_of(file) in ("training", "bench")  # the bench has TRL's own trainer to compare with
+    trains = name_of(file) in ("trainer", "training", "bench")  # the bench has TRL's own trainer to compare with
     assert not names or trains or (names <= packer and name_of(file) == "packing")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import tiny_llama, tokenizer_named
 
-from sftdemo import training
+from sftdemo import trainer
 from sftdemo.bench import QUICK, bench
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
@@ -25,7 +25,7 @@ from sftdemo.errors import ConfigError, ModelError
 from sftdemo.examples import StreamedExamples, open_examples, parse_examples
 from sftdemo.models import ModelSource, load_tokenizer
 from sftdemo.samples import SAMPLES
-from sftdemo.training import _shared_predictions
+from sftdemo.trainer import _shared_predictions
 
 DOCS = Path(__file__).parent.parent / "docs"
 ROWS = "\n".join(
@@ -112,7 +112,7 @@ class TestEqualities:
             logits, targets, weights = _shared_predictions(model, inputs, prompt_loss_weight)
             return 3 * logits, targets, weights
 
-        monkeypatch.setattr(training, "_shared_predictions", wrong)
+        monkeypatch.setattr(trainer, "_shared_predictions", wrong)
         assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
 
 
@@ -255,8 +255,9 @@ class TestReport:
     def test_the_written_one_is_of_the_json_beside_it(self):
         result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
         written = (DOCS / "performance.md").read_text(encoding="utf-8")
-        assert written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "") == (
-            report(result).partition("Machine: ")[2]
+        assert (
+            written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "")
+            == (report(result).partition("Machine: ")[2])
         )
 
     def test_half_of_trls_step_over_the_floor(self):

@@ -135,7 +135,7 @@ def batches_are_read_back() -> None:
 
 
 def the_loss_is_the_stock_loss() -> None:
-    from sftdemo.training import MaskedTrainer
+    from sftdemo.trainer import MaskedTrainer
 
     model = tiny_gpt2(tokenizer_named("gpt2")).eval()
     row = tokenize("gpt2", Example(0, "Hello world!", instruction="Say hello"), "instruction")
@@ -143,7 +143,7 @@ def the_loss_is_the_stock_loss() -> None:
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     trainer = SimpleNamespace(
         _shown=[row],
-        _shares=False,
+        shares=False,
         _blank=[],
         _prompt_loss_weight=0.0,
         args=SimpleNamespace(average_tokens_across_devices=False),
@@ -185,7 +185,7 @@ def fresh_tokens_are_the_trees_nodes() -> None:
 
 
 MASK, BY_HAND, IDS = "tokenization._mask", "tokenization._by_hand", "rows.Row.input_ids"
-SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "training._padded_predictions"
+SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "trainer._padded_predictions"
 TREE, BRANCHES = "prefixes.prefix_tree", "acceleration.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
 FAULTS = [
@@ -360,7 +360,7 @@ FAULTS = [
     ),
     (
         "a shared token is asked for itself, not for the next",
-        [(TREE, "zip(path, input_ids[1:], labels[1:], weights[1:], strict=True)", "zip(path, input_ids, labels, weights, strict=False)")],
+        [(TREE, "input_ids[1:], labels[1:], weights[1:], strict=True)", "input_ids, labels, weights, strict=False)")],
         shared_losses_are_the_rows,
     ),
     (

@@ -9,10 +9,11 @@ from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.config import RunConfig
-from sftdemo.events import Answer, Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from sftdemo.events import Answer, Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step, Weights
 from sftdemo.examples import parse_examples, read_examples, to_record
 from sftdemo.generation import generate
-from sftdemo.runs import answer, load_events, run
+from sftdemo.outputs import load_events
+from sftdemo.runs import answer, run
 from sftdemo.templates import get_template, render_prompt
 
 SEED_DATA = [
@@ -48,7 +49,7 @@ class TestEvents:
     def test_order(self, config, tmp_path, kind):
         events = list(run(replace(config, **KINDS[kind]), data_of(), tmp_path / "out"))
         kinds = [type(event) for event in events if not isinstance(event, Phase)]
-        assert kinds == [Model, Before, Prepared, *[Step] * 4, Comparison, Saved, Finished]
+        assert kinds == [Model, Before, Prepared, *[Step] * 4, Comparison, Weights, Saved, Finished]
         (asked,), (comparison,) = of(Before, events), of(Comparison, events)
         assert (asked.prompt, asked.answer) == (comparison.prompt, comparison.before)
         phases = [event.name for event in of(Phase, events)]
@@ -184,7 +185,7 @@ class TestBeforeAndAfter:
         out = tmp_path / "out"
         (comparison,) = of(Comparison, run(replace(config, **KINDS[kind]), data_of(), out))
         events = list(answer(RunConfig(str(out), max_new_tokens=12), ["Capital of Italy?"]))
-        assert of(Answer, events) == [Answer("Capital of Italy?", comparison.after, comparison.after_stop)]
+        assert of(Answer, events) == [Answer("Capital of Italy?", comparison.after, comparison.after_stop, 12)]
         assert isinstance(events[-1], Finished)
 
     @pytest.mark.parametrize("full", [False, True])
@@ -196,7 +197,8 @@ class TestBeforeAndAfter:
         if of(Saved, events):
             (comparison,) = of(Comparison, events)
             told = list(answer(RunConfig(str(tmp_path / "second"), max_new_tokens=12), ["Capital of Italy?"]))
-            assert of(Answer, told) == [Answer("Capital of Italy?", comparison.after, comparison.after_stop)], told[-1]
+            expected = Answer("Capital of Italy?", comparison.after, comparison.after_stop, 12)
+            assert of(Answer, told) == [expected], told[-1]
 
     def test_training_leaves_the_models_own_folder_alone(self, config, tmp_path, gpt2_folder):
         files = {file.name: file.read_bytes() for file in gpt2_folder.iterdir()}

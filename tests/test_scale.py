@@ -121,7 +121,7 @@ from sftdemo.events import Failed
 from sftdemo.examples import StreamedExamples, open_examples, read_examples
 from sftdemo.runs import run
 from sftdemo.storage import RowFile, StoredRow
-import sftdemo.training as training
+import sftdemo.trainer as trainer
 
 model, data, output = sys.argv[1:]
 second, asked = os.environ["RANK"] == "1", []
@@ -148,12 +148,12 @@ def test_one_that_stops_stops_all_after_the_same_step(gpt2_folder, data, tmp_pat
 
 
 OUT_OF_MEMORY = """
-compute = training.MaskedTrainer.compute_loss
+compute = trainer.MaskedTrainer.compute_loss
 def fails(self, *args, **kwargs):
     if second and self.state.global_step == 2:
         raise MemoryError
     return compute(self, *args, **kwargs)
-training.MaskedTrainer.compute_loss = fails
+trainer.MaskedTrainer.compute_loss = fails
 """
 
 

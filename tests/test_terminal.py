@@ -267,13 +267,13 @@ class TestEventPrinter:
         assert out.index("⟨length⟩") < out.index("⟨EOS⟩")
 
     def test_an_answer(self, capsys):
-        out, _ = printed(capsys, Answer("Why?", "[red]So[/red]", "EOS"))
+        out, _ = printed(capsys, Answer("Why?", "[red]So[/red]", "EOS", 2))
         assert out.splitlines()[:2] == ["Why?", "[red]So[/red]  ⟨EOS⟩"]
 
     def test_what_a_model_says_cannot_steer_the_terminal(self, capsys):
         evil = "\x1b]0;title\x07\x1b[2Jgone\x9b1m"
         pair = Comparison(evil, evil, evil, "EOS", "EOS", "typed")
-        out, err = printed(capsys, Answer(evil, evil, "EOS"), pair, Phase("save", "Saving"), Failed(evil))
+        out, err = printed(capsys, Answer(evil, evil, "EOS", 1), pair, Phase("save", "Saving"), Failed(evil))
         assert "gone" in out
         assert not {"\x1b", "\x07", "\x9b"} & set(out + err)
 

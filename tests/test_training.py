@@ -11,14 +11,14 @@ from peft import LoraConfig
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import SFTConfig, SFTTrainer
 
-from sftdemo import training
 from sftdemo.config import RunConfig
 from sftdemo.errors import TrainingError
 from sftdemo.events import Prepared, Step
 from sftdemo.examples import Example
 from sftdemo.templates import get_template
 from sftdemo.tokenization import tokenize_examples
-from sftdemo.training import MaskedTrainer, train
+from sftdemo.trainer import MaskedTrainer
+from sftdemo.training import train
 
 ANSWERS = ["Hello world!", "1 2 3", "Arr, the capital of Italy be Rome!", "a", "two words", ""]
 
@@ -155,7 +155,7 @@ class TestPromptLossWeight:
     @pytest.mark.parametrize("layout", LAYOUTS)
     @pytest.mark.parametrize("weight", [0.01, 0.25, 1.0])
     def test_equals_the_weighted_mean_by_hand(self, setup, layout, weight, shares, tmp_path, monkeypatch):
-        monkeypatch.setattr(training, "can_share", lambda *_: shares)
+        monkeypatch.setattr("sftdemo.trainer.can_share", lambda *_: shares)
         model, _, shown = setup
         completion, prompt = token_losses(model, shown), token_losses(model, shown, trained=False)
         expected = (sum(completion) + weight * sum(prompt)) / (len(completion) + weight * len(prompt))
@@ -227,7 +227,7 @@ class TestTrain:
     @pytest.mark.parametrize("shares", [False, True], ids=["padded", "shared"])
     def test_equals_stock_trl(self, gpt2, tmp_path, shares, monkeypatch):
         """With the settings that `train` chooses itself; whether it shares prefixes must not change what is learned."""
-        monkeypatch.setattr(training, "can_share", lambda *_: shares)
+        monkeypatch.setattr("sftdemo.trainer.can_share", lambda *_: shares)
         before = deepcopy(gpt2[0])
         stock = trainer_of(
             SFTTrainer,

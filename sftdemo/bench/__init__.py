@@ -91,6 +91,10 @@ def _part(part: str, subject, data: ParsedExamples | None, repeats: int, rows: i
             from .start import bench_start
 
             return bench_start(min(repeats, 3))
+        case "disk":
+            from .disk import bench_disk
+
+            return bench_disk(subject.source)
         case "growth":
             from .growth import bench_growth
 

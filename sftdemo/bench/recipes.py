@@ -17,7 +17,8 @@ from ..models import ModelSource, load_model
 from ..packing import SEED_LENGTH
 from ..templates import get_template
 from ..tokenization import IGNORE_INDEX, MaskedExample, mask_examples
-from ..training import MaskedTrainer, adapter, arguments, dataset
+from ..trainer import MaskedTrainer
+from ..training import adapter, arguments, dataset
 
 TEMPLATES = ("instruction", "alpaca", "chat")
 ADAMW = "adamw_torch_fused"  # the default of TRL and of a run

@@ -8,6 +8,7 @@ from pathlib import Path
 
 Row = Iterable[object]
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
+_FLOOR_HEAD = ["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor", "TRL / floor"]
 PLOT = "performance.svg"
 
 
@@ -57,7 +58,7 @@ def _steps(result: dict) -> str:
     parts = list(dict.fromkeys(part for profile in steps["profiles"].values() for part in profile))
     profiles = ([name, *(profile.get(part, "") for part in parts)] for name, profile in steps["profiles"].items())
     floors = (
-        [name, *(floor[key] for key in _FLOOR), ratios[f"step_{name}_vs_floor"]]
+        [name, *(floor[key] for key in _FLOOR), ratios[f"step_{name}_vs_floor"], ratios[f"trl_{name}_vs_floor"]]
         for name, floor in steps["floors"].items()
     )
     apart = (
@@ -76,10 +77,22 @@ def _steps(result: dict) -> str:
             "Where a step of ours goes, in seconds (the median of three):",
             _table(["group", *parts], profiles),
             "The floor: the step's multiply-adds at the rate of plain matrix products of the same shapes.",
-            _table(["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor"], floors),
+            _table(_FLOOR_HEAD, floors),
+            _twice_as_fast({name: ratios[f"trl_{name}_vs_floor"] / 2 for name in steps["floors"]}),
             "How far losses (relative) and weights (absolute) are from `trl_padded` after these steps of AdamW:",
             _table(["group", "arm", "losses", "weights"], apart),
         ]
+    )
+
+
+def _twice_as_fast(halves: dict[str, float]) -> str:
+    """What the floors leave of a step that takes half of TRL's; `halves` is such a step over each group's floor."""
+    all_of_them = ", ".join(f"{half:.2f} for `{name}`" for name, half in halves.items())
+    below = " and ".join(f"`{name}`" for name, half in halves.items() if half < 1)
+    return (
+        f"A step twice as fast as TRL's best would take this much of the floor: {all_of_them}. Below 1 it is out of "
+        f"reach in float32 with these multiply-adds; that holds for {below or 'none of them'}. Attention, norms, "
+        "clipping and the optimizer come on top of the floor."
     )
 
 
@@ -122,8 +135,21 @@ def _start(result: dict) -> str:
     return (
         "## Start-up\n\n"
         + _table(["", "seconds: median (least to most)"], rows)
-        + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The idle "
-        f"app holds {found['idle_memory_mb']} MB, with its fork server."
+        + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
+        f"mask comes {found['first_mask_after_first_page']} s after the first page: over plain HTTP, which asks for it "
+        "at once, with the model already in the cache. The idle app holds "
+        f"{found['idle_memory_mb']} MB, with its fork server."
+    )
+
+
+def _disk(result: dict) -> str:
+    found = result["disk"]
+    rows = ([f"{file['rows']:,}", file["file_mib"], file["peak_mib"], file["seconds"]] for file in found["files"])
+    return (
+        "## More rows than memory\n\n"
+        f"`train` in a process of its own, {found['steps']} steps of LoRA on {found['model']}, one "
+        f"row of {found['row_bytes']:,} bytes a step. The peak is of the whole program, with its libraries, the model "
+        f"and the step.\n\n{_table(['rows', 'file in MiB', 'peak memory in MiB', 'seconds'], rows)}"
     )
 
 
@@ -155,6 +181,7 @@ _SECTIONS = {
     "answers": _answers,
     "click": _click,
     "start": _start,
+    "disk": _disk,
     "growth": _growth,
     "mask": _mask,
 }

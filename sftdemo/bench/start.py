@@ -1,4 +1,5 @@
-"""From the shell to the first page, beside an empty Gradio app by turns; `--help`; and the idle app's memory."""
+"""From the shell to the first page, beside an empty Gradio app by turns, and on to the first mask; to `--help`; and the
+idle app's memory."""
 
 from __future__ import annotations
 
@@ -10,13 +11,18 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 
+from ..config import DEFAULT_MODEL
 from ..events import Phase
+from ..models import located
 from .figures import spread
+from .visitor import Visitor
 
 TIMEOUT = 120  # seconds until a page that does not come counts as an error
 IDLE = 20  # seconds after the first page until the app's memory is looked at: its imports are done then
+_APP = ["-m", "sftdemo", "app", "--no-browser"]
 _BARE = """import os, gradio as gr
 with gr.Blocks() as page:
     gr.Textbox()
@@ -24,26 +30,49 @@ page.launch(server_port=int(os.environ["GRADIO_SERVER_PORT"]), quiet=True)
 """
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that has answered its first request.
+
+    Args:
+        address (`str`):
+            Where it answers.
+        begin (`float`):
+            `time.perf_counter()` when its process was started.
+        served (`float`):
+            Seconds from there to its first answer.
+    """
+
+    process: subprocess.Popen
+    address: str
+    begin: float
+    served: float
+
+
 def bench_start(repeats: int) -> Iterator[Phase | dict]:
-    """Phases, and at the end seconds to `--help` and to the two pages, and the idle app's MB."""
-    seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": []}
+    """Phases, and at the end seconds from the process's start to `--help`, to the two pages and to the first mask of
+    the app's default model, which is fetched beforehand; and the idle app's MB."""
+    yield from located(DEFAULT_MODEL)
+    seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": [], "first_mask": []}
     for number in range(repeats):
         yield Phase("bench", f"start: repetition {number + 1} of {repeats}", number / (repeats + 1))
         seconds["help"].append(_help())
-        for name, arguments in (
-            ("bare_gradio", ["-c", _BARE]),
-            ("first_page", ["-m", "sftdemo", "app", "--no-browser"]),
-        ):
-            with _server(arguments) as (_, waited):
-                seconds[name].append(waited)
+        with _server(["-c", _BARE]) as bare:
+            seconds["bare_gradio"].append(bare.served)
+        with _server(_APP) as app:
+            Visitor(app.address).first_mask()
+            seconds["first_page"].append(app.served)
+            seconds["first_mask"].append(time.perf_counter() - app.begin)
     yield Phase("bench", "start: memory of the idle app", repeats / (repeats + 1))
-    with _server(["-m", "sftdemo", "app", "--no-browser"]) as (process, _):
+    with _server(_APP) as app:
         time.sleep(IDLE)
-        memory = _memory(process.pid)
+        memory = _memory(app.process.pid)
     later = median(seconds["first_page"]) - median(seconds["bare_gradio"])
+    drawn = (mask - page for page, mask in zip(seconds["first_page"], seconds["first_mask"], strict=True))
     yield {
         "seconds": {name: spread(values) for name, values in seconds.items()},
         "first_page_after_bare_gradio": round(later, 2),
+        "first_mask_after_first_page": round(median(drawn), 2),
         "idle_memory_mb": memory,
     }
 
@@ -55,11 +84,12 @@ def _help() -> float:
 
 
 @contextmanager
-def _server(arguments: list[str]) -> Iterator[tuple[subprocess.Popen, float]]:
-    """A server that has answered its first request, and the seconds that took."""
+def _server(arguments: list[str]) -> Iterator[Server]:
+    """Starts a server, and ends it with all its children."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -68,18 +98,18 @@ def _server(arguments: list[str]) -> Iterator[tuple[subprocess.Popen, float]]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        while not _answers(port):
+        while not _answers(address):
             if process.poll() is not None or time.perf_counter() - begin > TIMEOUT:
                 raise RuntimeError(f"no page came from {' '.join(arguments)[:60]}")
             time.sleep(0.02)
-        yield process, time.perf_counter() - begin
+        yield Server(process, address, begin, time.perf_counter() - begin)
     finally:
         _end(process)
 
 
-def _answers(port: int) -> bool:
+def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
+        with urllib.request.urlopen(address, timeout=5) as page:
             return page.status == 200
     except OSError:
         return False

@@ -51,8 +51,9 @@ def _group(subject: Subject, name: str, config: RunConfig, repeats: int, result:
             _compare(name, arms, examples, config, result)
             result["profiles"][name] = profile(arms["ours"])
             result["floors"][name] = floor(arms["ours"], examples, config)
-            step = median(arms["ours"].seconds[WARM_UP : WARM_UP + repeats])
-            result["ratios"][f"step_{name}_vs_floor"] = round(step / result["floors"][name]["seconds"], 3)
+            step = {arm: median(arms[arm].seconds[WARM_UP : WARM_UP + repeats]) for arm in arms}
+            for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in STOCK))):
+                result["ratios"][f"{ratio}_{name}_vs_floor"] = round(seconds / result["floors"][name]["seconds"], 3)
 
 
 def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, result: dict) -> None:

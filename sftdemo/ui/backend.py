@@ -27,8 +27,9 @@ from ..models import (
     load_tokenizer,
     resolve_tokenizer,
 )
+from ..outputs import load_events
 from ..packing import load_packer
-from ..runs import fetch, load_events, run
+from ..runs import fetch, run
 from ..storage import cache_folder
 from .zero_gpu import gpu_run, on_zero_gpu
 

@@ -16,7 +16,7 @@ from ..errors import DataError, SftdemoError, sentence
 from ..estimate import estimate_seconds, planned_steps, rate_for
 from ..examples import Example, read_examples, to_record
 from ..models import choose_device
-from ..runs import questions_asked
+from ..preparation import questions_asked
 from ..samples import get_sample
 from ..tokenization import TokenizedExample, mark_by_hand, tokenize_examples
 from .controls import Sources

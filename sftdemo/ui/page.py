@@ -153,7 +153,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             run_history=False,
             max_file_size="64mb",
             theme=theme,
-            css_paths=STATIC / "style.css",
+            css_paths=sorted(STATIC.glob("*.css")),
             footer_links=["gradio"],
             show_error=True,
         )

@@ -13,7 +13,7 @@ from ..errors import SftdemoError, sentence
 from ..estimate import learn
 from ..jobs import BusyError
 from ..models import choose_device
-from ..runs import RECORD
+from ..outputs import RECORD
 from .masking import PRIVATE
 from .story import Story, tell
 from .widgets import comparison, progress

@@ -241,7 +241,7 @@ def _pair(row: Comparison | Before) -> dict:
 
 
 def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
-    """The prompts that will be answered before and after, as `runs.questions_asked` gives them."""
+    """The prompts that will be answered before and after, as `preparation.questions_asked` gives them."""
     return _json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
 
 

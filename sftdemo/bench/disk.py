@@ -1,0 +1,90 @@
+"""Training on rows that stay on the disk: the whole program's peak memory, over a file and over ten times its rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..events import Phase
+from ..models import ModelSource
+from ..records import MAX_BYTES
+from .recipes import scratch
+
+STEPS = 4
+_WORDS = "understanding international communication responsibility transportation administration characteristics " * 18
+
+
+def _line(row: int) -> bytes:
+    """A row as long as any other, in bytes and in tokens."""
+    return json.dumps({"instruction": f"Copy text {row:09d}", "output": f"{row:09d} {_WORDS.strip()}"}).encode() + b"\n"
+
+
+ROW_BYTES = len(_line(0))
+ROWS = MAX_BYTES // ROW_BYTES + 1  # the fewest that stay on the disk
+
+# By a Python that has imported nothing else: on Linux a process's peak begins at that of the one that started it.
+_PEAK = """import os, sys
+child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def bench_disk(source: ModelSource, rows: int = ROWS) -> Iterator[Phase | dict]:
+    """Phases, and at the end of `rows` rows and of ten times as many: the file's MiB, the peak's and the seconds of
+    training `STEPS` steps on the CPU in a process of its own. Not on Windows, which has no `wait4`."""
+    files = []
+    for number, count in enumerate((rows, 10 * rows)):
+        yield Phase("bench", f"disk: {count:,} rows", number / 11)
+        with scratch() as folder:
+            file = write_rows(Path(folder) / "rows.jsonl", count)
+            begin = time.perf_counter()
+            peak = _peak("-m", "sftdemo", "train", str(file), *_settings(source, folder))
+            seconds = time.perf_counter() - begin
+            size = file.stat().st_size
+        files.append(
+            {
+                "rows": count,
+                "file_mib": round(size / 2**20, 1),
+                "peak_mib": round(peak / 2**20),
+                "seconds": round(seconds, 1),
+            }
+        )
+    yield {
+        "model": source.name,
+        "steps": STEPS,
+        "row_bytes": ROW_BYTES,
+        "files": files,
+        "ratios": {"disk_memory_over_10x_rows": round(files[1]["peak_mib"] / files[0]["peak_mib"], 3)},
+    }
+
+
+def write_rows(file: Path, count: int) -> Path:
+    """JSON Lines, of which no two are alike."""
+    with file.open("wb") as lines:
+        lines.writelines(map(_line, range(count)))
+    return file
+
+
+def _settings(source: ModelSource, folder: str) -> list[str]:
+    """One row a step, so that what a step takes does not hide what the rows take."""
+    words = {"model": source.folder, "device": "cpu", "steps": STEPS, "batch-size": 1, "output": f"{folder}/run"}
+    return [word for name, value in words.items() for word in (f"--{name}", str(value))]
+
+
+def _peak(*arguments: str) -> int:
+    """The most bytes that a Python program held at once, as the system counts them.
+
+    Raises:
+        RuntimeError: with what it said, when it failed.
+    """
+    done = subprocess.run([sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"training failed: {done.stderr}")
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return int(done.stdout.splitlines()[-1]) * unit
