@@ -142,9 +142,9 @@ class TestDisk:
         assert found["ratios"]["disk_memory_over_10x_rows"] == pytest.approx(expected, rel=0.01)
 
     def test_both_files_are_too_large_to_be_held(self, tmp_path):
-        with open_examples(write_rows(tmp_path / "rows.jsonl", ROWS_ON_DISK)) as data:
-            assert isinstance(data, StreamedExamples)
-        assert not isinstance(open_examples(write_rows(tmp_path / "rows.jsonl", ROWS_ON_DISK - 1)), StreamedExamples)
+        file = tmp_path / "rows.jsonl"
+        assert isinstance(open_examples(write_rows(file, ROWS_ON_DISK)).train, StreamedExamples)
+        assert not isinstance(open_examples(write_rows(file, ROWS_ON_DISK - 1)).train, StreamedExamples)
 
     def test_a_training_that_fails(self, tmp_path):
         with pytest.raises(RuntimeError, match="nothing-here"):
@@ -255,10 +255,8 @@ class TestReport:
     def test_the_written_one_is_of_the_json_beside_it(self):
         result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
         written = (DOCS / "performance.md").read_text(encoding="utf-8")
-        assert (
-            written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "")
-            == (report(result).partition("Machine: ")[2])
-        )
+        told = written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "")
+        assert told == report(result).partition("Machine: ")[2]
 
     def test_half_of_trls_step_over_the_floor(self):
         result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))

@@ -185,7 +185,9 @@ class TestBeforeAndAfter:
         out = tmp_path / "out"
         (comparison,) = of(Comparison, run(replace(config, **KINDS[kind]), data_of(), out))
         events = list(answer(RunConfig(str(out), max_new_tokens=12), ["Capital of Italy?"]))
-        assert of(Answer, events) == [Answer("Capital of Italy?", comparison.after, comparison.after_stop, 12)]
+        assert [(each.prompt, each.answer, each.stop) for each in of(Answer, events)] == [
+            ("Capital of Italy?", comparison.after, comparison.after_stop)
+        ]
         assert isinstance(events[-1], Finished)
 
     @pytest.mark.parametrize("full", [False, True])
@@ -197,8 +199,9 @@ class TestBeforeAndAfter:
         if of(Saved, events):
             (comparison,) = of(Comparison, events)
             told = list(answer(RunConfig(str(tmp_path / "second"), max_new_tokens=12), ["Capital of Italy?"]))
-            expected = Answer("Capital of Italy?", comparison.after, comparison.after_stop, 12)
-            assert of(Answer, told) == [expected], told[-1]
+            assert [(each.answer, each.stop) for each in of(Answer, told)] == [
+                (comparison.after, comparison.after_stop)
+            ], told[-1]
 
     def test_training_leaves_the_models_own_folder_alone(self, config, tmp_path, gpt2_folder):
         files = {file.name: file.read_bytes() for file in gpt2_folder.iterdir()}
