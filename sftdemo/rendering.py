@@ -113,6 +113,13 @@ def flag_sentences(example: TokenizedExample) -> list[str]:
     return [f"{flag.replace('_', ' ')}: {FLAGS[flag]}" for flag in example.flags]
 
 
+def column_name(prompt_loss_weight: float | None) -> str:
+    """What a column of answers, a curve or a row of figures is called: the base, or the arm with this weight."""
+    if prompt_loss_weight is None:
+        return "base"
+    return {0.0: "masked", 1.0: "unmasked"}.get(prompt_loss_weight, f"prompt weight {prompt_loss_weight:g}")
+
+
 def isolation_sentence(event: Isolation) -> str:
     """How far one packed example reaches into the others, and which packing that was."""
     how = "packed (bfd), each example by itself" if event.packing == "bfd" else "the control, wrapped into one text"
