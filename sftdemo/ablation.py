@@ -58,7 +58,8 @@ def _ablate(
     config: RunConfig, data: ParsedExamples, output: Path, weights: tuple[float, ...], stop: Stop
 ) -> Iterator[Event]:
     begin = time.perf_counter()
-    _check(weights, data)
+    check_weights(weights, MOST_ARMS)
+    check_rows(data, "an ablation")
     with scratch_folder() as scratch:
         setup = yield from set_up(config, data, output, scratch)
         held_out = held_out_rows(setup, data)
@@ -78,7 +79,7 @@ def _ablate(
             if not last.step:
                 break
             steps.append(last)
-            after = weights_sha256(model)
+            after = weights_sha256(model) if after == fingerprint else after  # no later arm hides a change
             answers = yield from answers_after(arm, model)
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
@@ -93,15 +94,29 @@ def _ablate(
     yield Finished(done, total, time.perf_counter() - begin, stopped=not done or done < total)
 
 
-def _check(weights: Sequence[float], data: ParsedExamples) -> None:
+def check_weights(weights: Sequence[float], most: int) -> None:
+    """Refuses weights that cannot be compared.
+
+    Raises:
+        ConfigError: for fewer than two, for more than `most`, for one outside its limits or there twice.
+    """
     for weight in weights:
         check_limit("prompt_loss_weight", weight)
-    if not 2 <= len(weights) <= MOST_ARMS:
-        raise ConfigError(f"there are {len(weights)} weights; two to {MOST_ARMS} can be compared.")
+    if not 2 <= len(weights) <= most:
+        raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
     if len({arm_folder(weight) for weight in weights}) < len(weights):
         raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")
+
+
+def check_rows(data: ParsedExamples, what: str) -> None:
+    """Refuses rows on which nothing can be compared; `what` is "an ablation", say.
+
+    Raises:
+        DataError: where there is one row to train on, none held out, or all ask the same.
+        ConfigError: in one of several processes.
+    """
     if processes.count() > 1:
-        raise ConfigError("an ablation runs in one process; start it without torchrun.")
+        raise ConfigError(f"{what} runs in one process; start it without torchrun.")
     if len(data.train) == 1:
         raise DataError("there is one row to train on; a comparison of two ways to train needs at least two.")
     if data.train and not data.held_out:
@@ -110,7 +125,7 @@ def _check(weights: Sequence[float], data: ParsedExamples) -> None:
             "true, about one in five."
         )
     asked = {text for text, _ in zip(_distinct(data), range(2), strict=False)}
-    if len(asked) == 1:
+    if data.train and len(asked) == 1:
         raise DataError(
             f"all rows ask the same, {asked.pop()[:60]!r}, so the loss on prompts says nothing. Add rows that ask "
             "something else."

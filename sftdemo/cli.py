@@ -1,4 +1,4 @@
-"""The command line: `python -m sftdemo mask | train | ablate | generate | samples | bench | app`.
+"""The command line: `python -m sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -12,7 +12,16 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__, commands
-from .config import BENCH_PARTS, DEFAULT_MODEL, DEFAULT_TEMPLATE, DEVICES, TURNS, RunConfig
+from .config import (
+    BENCH_PARTS,
+    DEFAULT_MODEL,
+    DEFAULT_TEMPLATE,
+    DEVICES,
+    STUDY_SEEDS,
+    STUDY_WEIGHTS,
+    TURNS,
+    RunConfig,
+)
 from .errors import ConfigError, SftdemoError
 
 _DEFAULTS = RunConfig()
@@ -89,13 +98,51 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(ablate)
     ablate.set_defaults(command=commands.ablate, prompt_loss_weight=0.0)
 
+    study = subparsers.add_parser("study", help="prompt-loss weights with several seeds and numbers of rows, a report")
+    _add_data(study)
+    _add_model(study)
+    study.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        default=STUDY_WEIGHTS,
+        metavar="W",
+        help=f"prompt-loss weights, defaults to {' '.join(f'{weight:g}' for weight in STUDY_WEIGHTS)}",
+    )
+    study.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=STUDY_SEEDS,
+        metavar="S",
+        help=f"two or more, defaults to {' '.join(map(str, STUDY_SEEDS))}",
+    )
+    study.add_argument(
+        "--sizes", type=int, nargs="+", metavar="N", help="how many rows to train, drawn by each seed; defaults to all"
+    )
+    _add_training(study, output="study", one_run=False)
+    study.set_defaults(command=commands.study, prompt_loss_weight=0.0, merge=False, seed=0, prompt=[])
+
     generate = subparsers.add_parser("generate", help="answer prompts with a model or a saved run")
     generate.add_argument("model", metavar="MODEL_OR_OUTPUT", help="a saved run's folder, or a model as for --model")
-    generate.add_argument("--prompt", action="append", required=True, metavar="TEXT", help="may be given several times")
+    generate.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="may be given several times")
+    generate.add_argument(
+        "--strength",
+        type=float,
+        metavar="S",
+        help="of a saved run, with its adapter turned down or up: 0 the base, 1 as trained, 1.5 at most; the run's own "
+        "questions are answered as well",
+    )
     _add_template(generate, default=None, default_words="a saved run's own, or instruction")
     _add_answering(generate)
     generate.add_argument("--json", action="store_true", help="print the events as JSON lines")
     generate.set_defaults(command=commands.generate)
+
+    losses = subparsers.add_parser("losses", help="the loss of every token, by the base and by what a run has trained")
+    losses.add_argument("run", metavar="OUTPUT", help="a saved run's folder")
+    losses.add_argument("--device", choices=DEVICES, default="auto", help="defaults to the best there is")
+    losses.add_argument("--json", action="store_true", help="print the events as JSON lines")
+    losses.set_defaults(command=commands.losses)
 
     samples = subparsers.add_parser("samples", help="measure what the sample data sets teach the default model")
     samples.add_argument("names", nargs="*", metavar="NAME", help="defaults to all of them")
@@ -168,8 +215,9 @@ def _add_template(
     )
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", default="outputs", metavar="FOLDER", help="where to save, defaults to outputs")
+def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", one_run: bool = True) -> None:
+    """`one_run`: with the options that a study has no use for, since it saves no model and varies the seed."""
+    parser.add_argument("--output", default=output, metavar="FOLDER", help="where to save, defaults to %(default)s")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help=f"optimizer steps, defaults to {_DEFAULTS.steps}")
     length.add_argument("--epochs", type=float, metavar="E", help="passes over the examples, instead of --steps")
@@ -191,16 +239,17 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--lora-r", type=int, default=_DEFAULTS.lora_r, metavar="R", help="the adapter's rank, defaults to %(default)s"
     )
-    parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
     parser.add_argument("--anyway", action="store_true", help="train even where the audit finds an error")
-    parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, metavar="S", help="defaults to %(default)s")
-    parser.add_argument(
-        "--prompt",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
-    )
+    if one_run:
+        parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
+        parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, metavar="S", help="defaults to %(default)s")
+        parser.add_argument(
+            "--prompt",
+            action="append",
+            default=[],
+            metavar="TEXT",
+            help="a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
+        )
     _add_answering(parser)
     parser.add_argument("--json", action="store_true", help="print the events as JSON lines")
 

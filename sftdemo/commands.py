@@ -6,22 +6,24 @@ import argparse
 import json
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import processes
 from .config import BENCH_PARTS, RunConfig
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .events import Event, Failed, Phase
 from .examples import ParsedExamples, Problem, open_examples, read_examples
+from .interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from .templates import Template
+    from .terminal_runs import EventPrinter
 
 
 def _unescaped(text: str) -> str:
@@ -197,8 +199,7 @@ def train(options: argparse.Namespace) -> int:
         data = open_examples(options.data)
         if processes.is_first():
             _remark(data)
-        interrupted = _stop_on_interrupt()
-        return _print_events(run(config, data, options.output, stop=lambda: bool(interrupted)), options.json)
+        return _print_events(run(config, data, options.output, stop_on_interrupt()), options.json)
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
@@ -225,49 +226,62 @@ def _run_config(options: argparse.Namespace) -> RunConfig:
 
 
 def ablate(options: argparse.Namespace) -> int:
-    from .ablation import ablate
+    from .ablation import MOST_ARMS, ablate, check_weights
 
-    interrupted = _stop_on_interrupt()
-    work = ablate(
-        _run_config(options), _read(options.data), options.output, options.weights, stop=lambda: bool(interrupted)
-    )
+    check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
+    work = ablate(_run_config(options), _read(options.data), options.output, options.weights, stop_on_interrupt())
     return _print_events(work, options.json)
 
 
-def _stop_on_interrupt() -> list[int]:
-    """The first Ctrl-C asks the run to end and keep what it has (the list fills); a second one ends the program."""
-    interrupted: list[int] = []
+def study(options: argparse.Namespace) -> int:
+    from .study import study
+    from .study_report import judge_of, reported
+    from .terminal_study import StudyPrinter, print_study
 
-    def handle(number, frame) -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-        interrupted.append(number)
-        if processes.is_first():
-            print("sftdemo: stopping after this step; press Ctrl-C again to give up", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, handle)
-    return interrupted
+    config, data = _run_config(options), _read(options.data)
+    output, judge = Path(options.output), judge_of(options.data)
+    work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
+    events = reported(work, output, shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]), judge)
+    failed = _print_events(events, options.json, StudyPrinter)
+    if not failed and not options.json:
+        print_study(output, judge)
+    return failed
 
 
 def generate(options: argparse.Namespace) -> int:
+    from .revisit import answers_at
     from .runs import answer
 
+    if options.strength is not None:
+        if options.template is not None:
+            raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
+        work = answers_at(Path(options.model), options.strength, options.prompt, device=options.device)
+        return _print_events(work, options.json)
+    if not options.prompt:
+        raise ConfigError("give at least one --prompt, or with a saved run --strength.")
     config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
     template = None if options.template is None else _unescaped(options.template)
     return _print_events(answer(config, options.prompt, template), options.json)
 
 
-def _print_events(events: Iterable[Event], as_json: bool) -> int:
-    """Prints events as JSON lines or for a person; 1 when the last one is `Failed`."""
+def losses(options: argparse.Namespace) -> int:
+    from .revisit import token_losses
+
+    return _print_events(token_losses(Path(options.run), options.device), options.json)
+
+
+def _print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
+    """Prints events as JSON lines or for a person, then with an `EventPrinter` or what `printer_of` makes; 1 when the
+    last one is `Failed`."""
     failed = False
     if as_json:
         for event in events:
             print(json.dumps(event.to_dict(), ensure_ascii=False), flush=True)
             failed |= isinstance(event, Failed)
         return int(failed)
-    from .terminal import EventPrinter
+    from .terminal_runs import EventPrinter
 
-    with EventPrinter() as printer:
+    with (printer_of or EventPrinter)() as printer:
         for event in events:
             printer.print(event)
             failed |= isinstance(event, Failed)
@@ -296,8 +310,6 @@ def samples(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
     that must be equal is not."""
-    from pathlib import Path
-
     from .bench import QUICK, bench
     from .bench.report import report, write_report
     from .environment import settle

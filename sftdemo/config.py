@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 
@@ -12,6 +13,7 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TURNS = ("all", "last")
+STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
 
 # (low, high, unit) of every numeric setting. The highs keep a mistyped zero from asking for a day of work.
@@ -109,11 +111,12 @@ class RunConfig:
         """The settings as JSON can hold them."""
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"prompts": list(self.prompts)}
 
-    def command_line(self, data: str) -> str:
-        """The shell command that repeats the run on the file `data`; settings at their defaults are left out."""
-        plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "train", data]
-        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "prompt_loss_weight", "seed"]
-        names += ["device", "max_new_tokens"]
+    def command_line(self, data: str, weights: Sequence[float] = ()) -> str:
+        """The shell command that repeats the run on the file `data`, or with `weights` the ablation; settings at their
+        defaults are left out."""
+        plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
+        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
+        names += [] if weights else ["prompt_loss_weight"]
         names += [] if self.full else ["lora_r"]
         options = [(name, getattr(self, name)) for name in names if getattr(self, name) != getattr(plain, name)]
         if self.template != plain.template:
@@ -125,6 +128,7 @@ class RunConfig:
             option = f"--{name.replace('_', '-')}"
             words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
         switches = [f"--{name}" for name in ("packing", "full", "merge", "anyway") if getattr(self, name)]
+        words += ["--weights", *(f"{weight:g}" for weight in weights)] if weights else []
         return shlex.join(words + switches)
 
 

@@ -133,6 +133,22 @@ class Figures(Event):
 
 
 @dataclass(frozen=True)
+class StudyCell(Event):
+    """One cell of a study is measured: `steps` steps on the `rows` rows that `seed` draws. `figures` has the fields of
+    `Figures`, the prompt-loss weight among them. The base has no rows, no steps and no seed.
+
+    `answers` has the "prompt", "source", "answer" and "stop" of each question; `seconds` were spent on all of it.
+    """
+
+    rows: int
+    seed: int | None
+    steps: int
+    figures: dict
+    answers: list[dict]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Weights(Event):
     """The base's own weights as a SHA-256 before and after the training. A LoRA adapter leaves them as they are; full
     fine-tuning (`full`) changes them, and only a copy of them."""
@@ -153,6 +169,26 @@ class Answer(Event):
 
 
 @dataclass(frozen=True)
+class TokenLosses(Event):
+    """What some models make of every token of one row, which is "held out" or a "training" row.
+
+    `tokens` are [text to show, kind, id, trained, newlines after it]. For each of `weights`, the models' prompt-loss
+    weights (None is the base), there is a list in `losses` (-log p in nats), `ranks` (1 where no token was likelier)
+    and `likeliest` (the likeliest tokens as [text, probability]), with an entry for each token but the first, which
+    nothing predicts.
+    """
+
+    row: int
+    source: str
+    question: str
+    tokens: list[list]
+    weights: list[float | None]
+    losses: list[list[float]]
+    ranks: list[list[int]]
+    likeliest: list[list[list]]
+
+
+@dataclass(frozen=True)
 class Isolation(Event):
     """How far one packed example reaches into its neighbours: `change` is the largest change of a log-probability, in
     nats, of any of `tokens` tokens of `examples` other examples, after every token of example `row` was exchanged.
@@ -167,7 +203,7 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """`kind` is "adapter", "merged", "full", or "ablation": a folder that holds one for each arm."""
+    """`kind` is "adapter", "merged", "full", "ablation": a folder that holds one for each arm; or "study": a report."""
 
     path: str
     kind: str

@@ -85,7 +85,7 @@ def first_here_first() -> Iterator[None]:
 
 def speaks() -> bool:
     """Whether this process tells of its error: the first one that asks does, so that there is one message."""
-    if count() == 1:
-        return True
+    if not _board:  # one process by itself, or a command that refuses to run in several
+        return is_first()
     rank = os.environ["RANK"]
     return _board[0].compare_set("sftdemo/speaker", "", rank) == rank.encode()

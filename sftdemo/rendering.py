@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .events import Isolation
+from .events import Figures, Isolation, Weights
 from .packing import Layout
 from .tokenization import FLAGS, IGNORE_INDEX, TokenizedExample
 
@@ -118,6 +119,40 @@ def column_name(prompt_loss_weight: float | None) -> str:
     if prompt_loss_weight is None:
         return "base"
     return {0.0: "masked", 1.0: "unmasked"}.get(prompt_loss_weight, f"prompt weight {prompt_loss_weight:g}")
+
+
+def figure_rows(figures: Sequence[Figures]) -> list[tuple[str, str, list[str]]]:
+    """What the base and each arm come to, as (name, unit, a cell for each)."""
+    answers, prompts = (f"{count:,}" for count in (figures[0].completion_tokens, figures[0].prompt_tokens))
+    asked = f"of {figures[0].answers} answers"
+    return [
+        (
+            "loss on the answers",
+            f"nats a token, {answers} held-out tokens",
+            [f"{each.completion_loss:.3f}" for each in figures],
+        ),
+        (
+            "loss on the prompts",
+            f"nats a token, {prompts} held-out tokens",
+            [f"{each.prompt_loss:.3f}" for each in figures],
+        ),
+        ("ended with EOS", asked, [str(each.ended) for each in figures]),
+        (
+            "ran on into a prompt of its own",
+            asked,
+            ["-" if each.ran_on is None else str(each.ran_on) for each in figures],
+        ),
+        ("length", "tokens an answer, on average", [f"{each.mean_tokens:.1f}" for each in figures]),
+    ]
+
+
+def weights_sentence(event: Weights) -> str:
+    """Whether the base's weights are what they were, with both hashes."""
+    before, after = event.before[:12], event.after[:12]
+    if event.full:
+        return f"all weights were trained, in a copy: its sha256 was {before}… before and is {after}… now"
+    verdict = "unchanged" if event.before == event.after else "CHANGED"
+    return f"the base's weights: sha256 {before}… before and {after}… after the training, {verdict}"
 
 
 def isolation_sentence(event: Isolation) -> str:

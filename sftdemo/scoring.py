@@ -59,13 +59,14 @@ def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], sha
             Whether common beginnings are computed once; by default where `can_share` allows it.
     """
     if shares is None:
-        shares = can_share(model, max(len(row.input_ids) for row in rows))
+        shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
     was_training = model.training
     model.eval()
     try:
         for batch in _batches(rows):
             with torch.inference_mode():
-                found = _shared(model, batch) if shares else [_alone(model, row) for row in batch]
+                tree = shares and any(len(row.input_ids) > 1 for row in batch)
+                found = _shared(model, batch) if tree else [_alone(model, row) for row in batch]
             for logits, row in zip(found, batch, strict=True):
                 yield _scores(logits.float(), row)
     finally:

@@ -12,11 +12,12 @@ import pytest
 
 from sftdemo.audit import Audit
 from sftdemo.jobs import BusyError
-from sftdemo.runs import run
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.laboratory import LaboratoryHandlers
 from sftdemo.ui.masking import MaskHandlers
+from sftdemo.ui.past import PastHandlers
+from sftdemo.ui.revisiting import RevisitingHandlers
 from sftdemo.ui.running import RunHandlers, RunOutputs
 from sftdemo.ui.workspace import Desk
 
@@ -36,17 +37,20 @@ class OnLentGpu(Backend):
     def __init__(self):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("sftdemo.ui.backend.on_zero_gpu", lambda: True)
-            patched.setattr("sftdemo.ui.backend.gpu_run", lambda: run)
+            patched.setattr("sftdemo.ui.backend.gpu_work", lambda: lambda work, *arguments: work(*arguments))
             super().__init__()
 
 
 class Busy(Backend):
-    def start(self, config, data):
+    def start(self, config, data, weights=()):
         raise BusyError("another run is under way.")
 
-    def prove(self, config, data):
+    def _relayed(self, work, *arguments):
         raise BusyError("another run is under way.")
         yield
+
+    def _saved(self, run_id):
+        return None
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,15 @@ class Wired:
     masking: MaskHandlers
     running: RunHandlers
     laboratory: LaboratoryHandlers
+    revisiting: RevisitingHandlers
+    past: PastHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
         `is_open`, the laboratory's door."""
         inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.is_open}
+        inputs |= {"own_runs": self.running.out.own_runs, "run_id": self.running.out.run_id}
+        inputs |= {name: getattr(self.revisiting.panels, name) for name in ("on", "strength", "arm", "prompt")}
         values = {component: component.value for component in inputs.values()}
         return values | {inputs[name]: value for name, value in changed.items()}
 
@@ -72,7 +80,8 @@ def wired(backend: Backend) -> Wired:
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    return Wired(blocks, masking.desk, masking, owners[RunHandlers], owners[LaboratoryHandlers])
+    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitingHandlers, PastHandlers))
+    return Wired(blocks, masking.desk, masking, *others)
 
 
 @cache
@@ -105,6 +114,7 @@ class Scanned:
     totals: dict
     audit: dict | None
     train: dict
+    both: dict
     anyway: dict
     kept: Audit | dict | None
 

@@ -17,7 +17,7 @@ from sftdemo.examples import parse_examples
 from sftdemo.jobs import BusyError
 from sftdemo.runs import run
 from sftdemo.ui.backend import KEPT_RUNS, Backend
-from sftdemo.ui.zero_gpu import gpu_run, on_zero_gpu
+from sftdemo.ui.zero_gpu import gpu_work, on_zero_gpu
 
 SCRIPT = """
 import sys
@@ -106,11 +106,11 @@ class TestZeroGpu:
 
         expected = told(run(config, data, tmp_path / "out"))
         assert expected[-1]["event"] == "finished"
-        assert told(gpu_run()(config, data, tmp_path / "out")) == expected
+        assert told(gpu_work()(run, config, data, tmp_path / "out")) == expected
 
     def test_a_failure_is_an_event(self, tmp_path):
         pytest.importorskip("spaces")
-        *_, last = gpu_run()(RunConfig("no/such/folder"), parse_examples(TEXT), tmp_path / "out")
+        *_, last = gpu_work()(run, RunConfig("no/such/folder"), parse_examples(TEXT), tmp_path / "out")
         assert isinstance(last, Failed)
 
 

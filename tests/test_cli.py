@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo import __version__
 from sftdemo.cli import main
-from sftdemo.config import DEFAULT_MODEL
+from sftdemo.config import DEFAULT_MODEL, RunConfig
 from sftdemo.events import Finished, Phase
 from sftdemo.examples import parse_examples
 from sftdemo.templates import get_template
@@ -88,7 +88,7 @@ def one_line(lines: list[str]) -> str:
 
 
 class TestLightness:
-    @pytest.mark.parametrize("command", ["", "mask", "train", "generate", "samples", "bench", "app"])
+    @pytest.mark.parametrize("command", ["", "mask", "train", "ablate", "generate", "samples", "bench", "app"])
     def test_help(self, command):
         code = (
             "import atexit, sys; from sftdemo.cli import main\n"
@@ -117,13 +117,18 @@ class TestWrongCalls:
             ["nonsense"],
             ["mask"],
             ["train"],
-            ["generate", "x"],
+            ["generate"],
+            ["losses"],
             ["train", "d", "--steps", "1", "--epochs", "1"],
             ["train", "d", "--full", "--lora-r", "4"],
             ["train", "d", "--steps", "many"],
             ["train", "d", "--device", "tpu"],
             ["train", "d", "--turns", "first"],
             ["train", "d", "--audit"],
+            ["ablate"],
+            ["ablate", "d", "--weights"],
+            ["ablate", "d", "--weights", "none"],
+            ["ablate", "d", "--prompt-loss-weight", "1"],
             ["mask", "d", "--turns"],
             ["mask", "d", "--rows"],
             ["mask", "d", "--rows", "first"],
@@ -145,6 +150,11 @@ class TestWrongCalls:
             (["train", "--steps", "0"], "steps is 0"),
             (["train", "--learning-rate", "nan"], "learning_rate is nan"),
             (["train", "--full", "--merge"], "no adapter to merge"),
+            (["ablate", "--steps", "0"], "steps is 0"),
+            (["ablate", "--weights", "0", "1.5"], "prompt_loss_weight is 1.5; it must lie between 0 and 1"),
+            (["ablate", "--weights", "1"], "there are 1 weights; two to 4 can be compared"),
+            (["ablate", "--weights", "0", "1", "0"], "the weights 0, 1, 0 are not all different"),
+            (["ablate", "--weights", "0", ".1", ".2", ".3", ".4"], "there are 5 weights; two to 4 can be compared"),
             (["mask", "--model", ""], "model is empty"),
             (["mask", "--audit", "--batch-size", "0"], "batch_size is 0; it must lie between 1 and 1024"),
         ],
@@ -155,7 +165,28 @@ class TestWrongCalls:
         assert (code, out) == (2, [])
         assert says in one_line(err)
 
-    @pytest.mark.parametrize("command", ["mask", "train"])
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (["generate", "x"], "give at least one --prompt, or with a saved run --strength"),
+            (["generate", "x", "--strength", "1", "--template", "chat"], "leave --template out"),
+        ],
+        ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+    )
+    def test_a_model_that_is_asked_nothing(self, capsys, words, says):
+        code, out, err = called(capsys, *words)
+        assert (code, out) == (2, [])
+        assert says in one_line(err)
+
+    @pytest.mark.parametrize(
+        "words", [["losses", "nowhere"], ["generate", "nowhere", "--strength", "0.5"]], ids=" ".join
+    )
+    def test_no_run_there(self, capsys, words):
+        code, out, err = called(capsys, *words)
+        assert (code, out) == (1, [])
+        assert "There is no run that can be read in nowhere" in one_line(err)
+
+    @pytest.mark.parametrize("command", ["mask", "train", "ablate"])
     def test_a_missing_file(self, capsys, command):
         code, out, err = called(capsys, command, "nowhere.jsonl")
         assert (code, out) == (1, [])
@@ -355,6 +386,111 @@ class TestTrain:
         code, out, err = called(capsys, "generate", "no/such/folder", "--prompt", "a")
         assert (code, out) == (1, [])
         assert "is no folder or file here" in one_line(err)
+
+
+class TestAblate:
+    def test_json(self, capsys, data, tmp_path, gpt2_folder):
+        words = ["--model", gpt2_folder, "--steps", "3", "--prompt", "Why?", "--weights", "0", "0.5"]
+        code, out, err = called(capsys, "ablate", data, *words, "--output", "out", "--json", *SHORT)
+        assert code == 0
+        assert [(arm["index"], arm["arms"], arm["prompt_loss_weight"]) for arm in of("arm", out)] == [
+            (0, 2, 0.0),
+            (1, 2, 0.5),
+        ]
+        assert [step["step"] for step in of("step", out)] == [1, 2, 3] * 2
+        assert [told["step"] for told in of("heldout", out)] == [0, 1, 2, 3] * 2
+        columns = of("columns", out)
+        assert [(each["prompt"], each["source"], len(each["answers"])) for each in columns] == [
+            ("Why?", "typed", 3),
+            ("Asked", "held out", 3),
+        ]
+        assert [each["prompt_loss_weight"] for each in of("figures", out)] == [None, 0.0, 0.5]
+        assert [weights["before"] == weights["after"] for weights in of("weights", out)] == [True]
+        assert of("saved", out) == [{"event": "saved", "path": "out", "kind": "ablation"}]
+        assert json.loads(out[-1])["event"] == "finished"
+        assert len([line for line in err if "refused row" in line]) == 2
+        for index, name in ((1, "weight-0"), (2, "weight-0.5")):
+            words = ["generate", f"out/{name}", "--prompt", "Why?", "--prompt", "Asked", "--json"]
+            code, again, _ = called(capsys, *words, "--max-new-tokens", "4")
+            assert code == 0
+            assert [each["answer"] for each in of("answer", again)] == [each["answers"][index] for each in columns]
+
+    def test_for_a_person(self, capsys, data, gpt2_folder):
+        words = ["--model", gpt2_folder, "--steps", "2", *SHORT]
+        code, out, _ = called(capsys, "ablate", data, *words)
+        assert code == 0
+        assert [line for line in out if line.startswith("Arm ")] == ["Arm 1 of 2: masked", "Arm 2 of 2: unmasked"]
+        assert len([line for line in out if re.match(r"step    2  loss .*  held out: completion ", line)]) == 2
+        (head,) = [line for line in out if "Prompt" in line]
+        assert re.search("base.* masked.* unmasked", head)
+        assert [line for line in out if re.search(r"loss on the answers, nats a token, \d+ held-out tokens", line)]
+        (weights,) = [line for line in out if "sha256" in line]
+        assert weights.endswith("unchanged")
+        assert out[-2].startswith("Saved to outputs: a folder for each arm")
+        assert out[-1].startswith("Done in ")
+        AutoPeftModelForCausalLM.from_pretrained("outputs/weight-0")
+        AutoPeftModelForCausalLM.from_pretrained("outputs/weight-1")
+
+    @pytest.mark.parametrize(
+        ("words", "weights"), [([], [0.0, 1.0]), (["--weights", "1", "0.25", "0"], [1.0, 0.25, 0.0])]
+    )
+    def test_the_options_are_the_runs(self, capsys, data, monkeypatch, words, weights):
+        called_with = []
+
+        def ablate(*words):
+            called_with.append(words)
+            yield Finished(0, 0, 0.0, False)
+
+        monkeypatch.setattr("sftdemo.ablation.ablate", ablate)
+        options = ["--seed", "5", "--full", "--epochs", "2", "--template", r"Q: {instruction}\n", "--turns", "last"]
+        code, _, _ = called(capsys, "ablate", data, *options, *words, "--output", "here", "--json", *SHORT)
+        ((config, examples, output, found, stop),) = called_with
+        assert code == 0
+        assert (list(found), str(output), stop()) == (weights, "here", False)
+        assert config == RunConfig(
+            template="Q: {instruction}\n",
+            turns="last",
+            max_length=128,
+            epochs=2,
+            batch_size=2,
+            full=True,
+            seed=5,
+            max_new_tokens=4,
+        )
+        assert [example.row for example in (*examples.train, *examples.held_out)] == [0, 3, 4]
+
+    @pytest.mark.parametrize(
+        ("kept", "says"),
+        [
+            ([4, 5], "There is one row to train on"),
+            ([0, 4], "No row is held out"),
+            ([5], "There is no example to train on (1 held out)"),
+        ],
+    )
+    def test_rows_on_which_nothing_can_be_compared(self, capsys, tmp_path, gpt2_folder, kept, says):
+        (tmp_path / "few.jsonl").write_text("\n".join(LINES[index] for index in kept))
+        code, out, err = called(capsys, "ablate", "few.jsonl", "--model", gpt2_folder)
+        assert (code, out) == (1, [])
+        assert one_line(err).startswith(f"sftdemo: {says}")
+        code, out, err = called(capsys, "ablate", "few.jsonl", "--model", gpt2_folder, "--json")
+        assert (code, err) == (1, [])
+        assert json.loads(out[-1])["event"] == "failed"
+        assert json.loads(out[-1])["message"].startswith(says)
+        assert not (tmp_path / "outputs").exists()
+
+    def test_an_interrupt_asks_it_to_stop(self, capsys, data, monkeypatch):
+        asked = []
+
+        def ablate(config, examples, output, weights, stop):
+            asked.append(stop())
+            signal.raise_signal(signal.SIGINT)
+            asked.append(stop())
+            yield Finished(0, 0, 0.0, stop())
+
+        monkeypatch.setattr("sftdemo.ablation.ablate", ablate)
+        code, out, err = called(capsys, "ablate", data, "--json")
+        assert (code, asked, of("finished", out)[0]["stopped"]) == (0, [False, True], True)
+        assert "sftdemo: stopping after this step; press Ctrl-C again to give up" in err
 
 
 class TestInterrupt:

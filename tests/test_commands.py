@@ -334,6 +334,67 @@ class TestMasksMadeByHand:
         assert once_more == shown
 
 
+class TestAblate:
+    """What `train` understands, `ablate` does."""
+
+    @pytest.fixture
+    def ablate(self, capsys, tmp_path, gpt2_folder):
+        def call(rows, *options, model=gpt2_folder):
+            (tmp_path / "rows.json").write_text(json.dumps(rows))
+            return called(capsys, "ablate", "rows.json", "--model", model, "--output", "out", *SHORT, *options)
+
+        return call
+
+    def test_of_training(self, ablate, train, llama_folder):
+        """The rows, their masks and the settings are those of `train`, in each arm."""
+        rows = [TALK, *ROWS]
+        for options in (["--turns", "all"], ["--turns", "last"], ["--packing"], ["--full"], ["--lora-r", "4"]):
+            code, out, _ = ablate(rows, *options, model=llama_folder)
+            assert code == 0
+            _, alone, _ = train(rows, *options, model=llama_folder)
+            assert of("prepared", out) == of("prepared", alone) * 2
+
+    def test_the_first_arms_loss_is_that_of_train(self, ablate, train):
+        code, out, _ = ablate(ROWS, "--weights", "0", "0.5")
+        assert code == 0
+        for arm, weight in enumerate(("0", "0.5")):
+            _, alone, _ = train(ROWS, "--prompt-loss-weight", weight)
+            assert of("step", out)[arm]["loss"] == pytest.approx(of("step", alone)[0]["loss"], abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("options", "kind", "file"),
+        [
+            ([], "adapter", "adapter_model.safetensors"),
+            (["--merge"], "merged", "model.safetensors"),
+            (["--full"], "full", "model.safetensors"),
+        ],
+    )
+    def test_what_each_arm_is(self, ablate, tmp_path, options, kind, file):
+        code, out, _ = ablate(ROWS, *options)
+        assert code == 0
+        for name in ("weight-0", "weight-1"):
+            assert (tmp_path / "out" / name / file).exists()
+            assert json.loads((tmp_path / "out" / name / "run.json").read_text())["kind"] == kind
+        assert of("weights", out)[0]["full"] == (kind == "full")
+
+    def test_an_error_ends_it_or_not(self, ablate, tmp_path):
+        bad = [*ROWS, {"instruction": LONG, "output": "x"}]
+        code, out, _ = ablate(bad, "--max-length", "50")
+        assert code == 1
+        assert json.loads(out[-1])["message"].startswith(
+            "The audit found an error: the prompt alone reaches max length"
+        )
+        assert not (tmp_path / "out").exists()
+        code, out, _ = ablate(bad, "--max-length", "50", "--anyway")
+        assert (code, {each["examples"] for each in of("prepared", out)}) == (0, {4})
+
+    def test_held_out_rows_without_answers(self, ablate, tmp_path):
+        code, out, _ = ablate([*ROWS[:3], {"instruction": "Kept back", "held_out": True}])
+        assert code == 1
+        assert json.loads(out[-1])["message"].startswith("No held-out row has an answer")
+        assert not (tmp_path / "out").exists()
+
+
 class TestRefusal:
     BAD = (*ROWS[:1], {"instruction": LONG, "output": "x"})
 

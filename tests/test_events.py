@@ -21,6 +21,7 @@ from sftdemo.events import (
     Prepared,
     Saved,
     Step,
+    StudyCell,
     Weights,
     from_dict,
 )
@@ -38,6 +39,7 @@ EVERY = [
     Arm(1, 2, 0.25),
     Columns("Naïve ⚠?", "typed", ["", "Arr\n", "So"], ["length", "EOS", "stopped"]),
     Figures(None, 2.5, 1.5, 60, 97, 6, 2, None, 24.5),
+    StudyCell(8, 0, 12, {"completion_loss": 2.5, "ran_on": None}, [{"prompt": "Naïve ⚠?", "stop": "EOS"}], 14.5),
     Weights("00ff", "00ff", False),
     Isolation("wrapped", 1.5e-7, 3, 2, 40),
     Saved("outputs", "adapter"),

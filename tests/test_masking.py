@@ -211,19 +211,20 @@ class TestGetReady:
         assert phases
         for status, *rest in phases:
             assert json.loads(status)["state"] == "working"
-            assert rest == [SKIP] * 4
+            assert rest == [SKIP] * 5
         status, *rest = last
         assert json.loads(status)["state"] == "done"
         assert "local folder · CPU" in json.loads(status)["title"]
-        assert rest == [SKIP] * 4  # the mask is drawn next, of the text as it is by then
+        assert rest == [SKIP] * 5  # the mask is drawn next, of the text as it is by then
 
     def test_a_model_that_is_nowhere(self, ui, values):
-        *_, (status, mask, asked, command, button) = ui.masking.get_ready(values(model="no/such/folder"))
+        *_, (status, mask, asked, command, button, both) = ui.masking.get_ready(values(model="no/such/folder"))
         assert json.loads(status)["state"] == "failed"
         assert "'no/such/folder' is no folder or file here" in json.loads(status)["title"]
         assert json.loads(mask)["message"] == json.loads(status)["title"]
         assert (json.loads(asked)["questions"], command) == ([], "")
         assert not button["interactive"]
+        assert not both["interactive"]
 
 
 class TestSources:

@@ -41,15 +41,17 @@ def test_a_run_from_the_click_to_the_download(ui, values):
     ended = merged(looks)
     assert json.loads(ended["run_status"])["state"] == "done"
     assert (ended["train"]["interactive"], ended["stop"]["visible"]) == (True, False)
-    pairs = json.loads(ended["compare"])["rows"]
+    compared = json.loads(ended["compare"])
+    pairs = compared["rows"]
+    assert compared["columns"] == ["before", "after"]
     assert [(pair["prompt"], pair["source"]) for pair in pairs] == [
         ("Why?", "typed"),
         ("How?", "typed"),
         ("Capital of Italy?", "held out"),
     ]
-    assert all(isinstance(pair["after"], str) for pair in pairs)
+    assert all(isinstance(answer["text"], str) for pair in pairs for answer in pair["answers"])
     while_training = [json.loads(named(look)["compare"])["rows"] for look in looks if "compare" in named(look)]
-    assert [None, None, None] in [[pair.get("after", "") for pair in rows] for rows in while_training]
+    assert [None, None, None] in [[pair["answers"][-1]["text"] for pair in rows] for rows in while_training]
     assert list(ended["curve"]["value"]["step"]) == [1, 2]
     with ZipFile(ended["download"]["value"]) as archive:
         names = {Path(name).name for name in archive.namelist()}
@@ -61,6 +63,57 @@ def test_a_run_from_the_click_to_the_download(ui, values):
     assert len(after_a_reload) == 1
     for name in ("run_status", "compare", "train", "stop"):
         assert after_a_reload[0][name] == ended[name], name
+
+
+def test_both_ways_from_the_click_to_the_download(ui, values):
+    looks = list(ui.running.train_both(values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)))
+    begun = named(looks[0])
+    assert begun["command"].endswith("--prompt 'Why?' --weights 0.1 0.75")
+    assert "sftdemo ablate " in begun["command"]
+    assert begun["own_runs"] == [begun["run_id"]]
+    ended = merged(looks)
+    assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
+    arms = ["prompt weight 0.1", "prompt weight 0.75"]
+    for picture, y in (("answers_curve", "answers"), ("prompts_curve", "prompts")):
+        frame = ended[picture]["value"]
+        assert sorted(set(frame["arm"])) == arms
+        assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
+        assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
+    assert ended["contest"]["visible"]
+    assert not ended["curve"]["visible"]
+    compared = json.loads(ended["compare"])
+    assert compared["columns"] == ["base", *arms]
+    assert all(len(pair["answers"]) == 3 for pair in compared["rows"])
+    assert json.loads(ended["figures"])["columns"] == ["base", *arms]
+    assert ended["arm"] == gr.update(choices=[(arms[0], 0.1), (arms[1], 0.75)], value=0.1, visible=True)
+    assert any("unchanged" in note for note in json.loads(ended["run_status"])["notes"])
+    with ZipFile(ended["download"]["value"]) as archive:
+        names = set(archive.namelist())
+    assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
+    again = merged(ui.running.come_back(named(looks[0])["run_id"]))
+    for name in ("compare", "figures", "arm", "run_status"):
+        assert again[name] == ended[name], name
+
+
+NOT_TWO_WAYS = {
+    "the same weight": ({"against": 0.0}, "not all different"),
+    "one row": ({"examples": json.dumps([ROWS[0], ROWS[2]])}, "at least two"),
+    "nothing held out": ({"examples": json.dumps(ROWS[:2])}, "no row is held out"),
+    "one question": (
+        {"examples": json.dumps([row | {"instruction": "Say hello"} for row in ROWS])},
+        "all rows ask the same",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TWO_WAYS)
+def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, case):
+    changed, says = NOT_TWO_WAYS[case]
+    ended = merged(ui.running.train_both(values(**changed)))
+    assert json.loads(ended["run_status"])["state"] == "failed"
+    assert says in json.loads(ended["run_status"])["title"].lower()
+    assert not ended["contest"]["visible"]
+    assert json.loads(ended["compare"])["rows"] == []
 
 
 def test_a_mask_made_by_hand_is_what_is_trained(ui, values):

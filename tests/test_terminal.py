@@ -1,21 +1,39 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
+from rich.console import Console
 from tiny import tokenizer_named
 
 from sftdemo.audit import Audit
 from sftdemo.boundary import Remedy, inspect_boundary, newline_remedy
 from sftdemo.config import RunConfig
-from sftdemo.events import Answer, Comparison, Failed, Finished, Isolation, Model, Phase, Prepared, Saved, Step
+from sftdemo.events import (
+    Answer,
+    Arm,
+    Before,
+    Columns,
+    Comparison,
+    Failed,
+    Figures,
+    Finished,
+    HeldOut,
+    Isolation,
+    Model,
+    Phase,
+    Prepared,
+    Saved,
+    Step,
+    Weights,
+)
 from sftdemo.examples import Example, parse_examples
 from sftdemo.packing import layouts
 from sftdemo.samples import SampleResult
 from sftdemo.templates import get_template
 from sftdemo.terminal import (
     BAR_WIDTH,
-    EventPrinter,
     Status,
     print_audit,
     print_boundary,
@@ -25,6 +43,7 @@ from sftdemo.terminal import (
     print_samples,
     print_totals,
 )
+from sftdemo.terminal_runs import EventPrinter
 from sftdemo.tokenization import tokenize_examples
 
 TOLD = [
@@ -34,9 +53,42 @@ TOLD = [
     Step(1, 4, 2.5, 0.25, 0.75),
     Phase("after", "Answering"),
     Comparison("Why [b]not[/b]?", "cold tea", "Arr, matey", "length", "EOS", "held out"),
+    Weights("1a2b3c4d5e6f7890", "1a2b3c4d5e6f7890", False),
     Phase("save", "Saving"),
     Saved("outputs", "adapter"),
     Finished(4, 4, 3.4, False),
+]
+
+
+def arm_told(index: int, weight: float, *losses: float, left_out: tuple[str, ...] = ()) -> list:
+    """What one of two arms tells: held-out rows before the first step, and after each but the first."""
+    steps = [
+        (Step(step, len(losses), loss, step / 4, 0.5), HeldOut(step, loss / 2, loss / 4, 60, 97))
+        for step, loss in enumerate(losses, 1)
+    ]
+    return [
+        Arm(index, 2, weight),
+        Phase("train", "Training"),
+        Prepared(3, 1040, 11, len(losses), 2_500_000, list(left_out)),
+        HeldOut(0, 9.5, 8.25, 60, 97),
+        *[event for pair in steps for event in pair if event != steps[0][1]],
+        Phase("after", "Answering"),
+    ]
+
+
+ABLATED = [
+    Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124_000_000),
+    Before("Why?", "cold tea", "length", "held out"),
+    *arm_told(0, 0.0, 2.5, 1.25, left_out=("row 3: has no [answer]",)),
+    *arm_told(1, 1.0, 3.5, 1.75, left_out=("row 3: has no [answer]",)),
+    Columns("Why [b]not[/b]?", "held out", ["cold tea", "Arr, matey", "So"], ["length", "EOS", "stopped"]),
+    Figures(None, 2.5, 4.25, 60, 1097, 6, 0, None, 32.0),
+    Figures(0.0, 0.75, 4.125, 60, 1097, 6, 5, 1, 9.5),
+    Figures(1.0, 0.875, 1.0625, 60, 1097, 6, 6, 2, 10.25),
+    Weights("1a2b3c4d5e6f7890", "1a2b3c4d5e6f7890", False),
+    Phase("save", "Saving"),
+    Saved("outputs", "ablation"),
+    Finished(4, 4, 30.4, False),
 ]
 
 
@@ -250,7 +302,8 @@ class TestEventPrinter:
             "left out: row 3: has no [answer]",
             "2 examples, 1,040 tokens, 11 of them trained; 2.5M parameters learn",
             "step    1  loss 2.5000",
-            "Saved to outputs: ",
+            "The base's weights: sha256 1a2b3c4d5e6f… before and 1a2b3c4d5e6f… after the training, unchanged",
+            "Saved to outputs: the LoRA adapter and the tokenizer",
             "Done in 3 s.",
         ):
             assert line in out
@@ -300,6 +353,156 @@ class TestEventPrinter:
         path = "/home/someone/" + "folder/" * 12 + "outputs"
         out, _ = printed(capsys, Saved(path, "full"))
         assert path in out
+
+
+def cells(lines: list[str], words: str) -> list[str]:
+    """Of a table, the cells behind the first one of the row that begins with these words, folded lines joined."""
+    (at,) = [index for index, line in enumerate(lines) if line.lstrip("│ ").startswith(words)]
+    return [cell.strip() for cell in lines[at].strip("│┃").replace("┃", "│").split("│")][1:]
+
+
+class TestAblation:
+    def lines(self, capsys, *events) -> list[str]:
+        out, _ = printed(capsys, *(events or ABLATED))
+        return out.splitlines()
+
+    def test_each_arm_begins_with_a_line(self, capsys):
+        lines = self.lines(capsys)
+        assert [line for line in lines if line.startswith("Arm")] == ["Arm 1 of 2: masked", "Arm 2 of 2: unmasked"]
+        assert lines.index("Arm 1 of 2: masked") < lines.index("Arm 2 of 2: unmasked")
+        assert "Arm 2 of 4: prompt weight 0.25" in self.lines(capsys, Arm(1, 4, 0.25))
+
+    def test_the_held_out_losses_stand_beside_the_steps(self, capsys):
+        lines = self.lines(capsys)
+        first = lines.index("Arm 1 of 2: masked")
+        steps = [line for line in lines[first:] if line.startswith("step")]
+        assert steps == [
+            "step    0                         held out: completion 9.5000, prompt 8.2500",
+            "step    1  loss 2.5000     0.2 s",
+            "step    2  loss 1.2500     0.5 s  held out: completion 0.6250, prompt 0.3125",
+            "step    0                         held out: completion 9.5000, prompt 8.2500",
+            "step    1  loss 3.5000     0.2 s",
+            "step    2  loss 1.7500     0.5 s  held out: completion 0.8750, prompt 0.4375",
+        ]
+        assert steps[0].index("held out") == steps[2].index("held out")
+
+    def test_no_step_is_lost(self, capsys):
+        """A step's line waits for the held-out losses: what comes in their place, or an exception, lets it go."""
+        arm, step = Arm(0, 2, 0.0), Step(1, 4, 2.5, 0.25, 0.75)
+        for last in (Step(2, 4, 2.0, 0.5, 0.5), Phase("after", "Answering"), Arm(1, 2, 1.0), Failed("No."), Finished):
+            with pytest.raises(TypeError) if last is Finished else nullcontext(), EventPrinter() as printer:
+                for event in (arm, step):
+                    printer.print(event)
+                printer.print(Finished() if last is Finished else last)
+            assert "step    1  loss 2.5000     0.2 s" in capsys.readouterr().out.splitlines()
+
+    def test_of_a_training_by_itself_no_step_waits(self, capsys):
+        with EventPrinter() as printer:
+            printer.print(Step(1, 4, 2.5, 0.25, 0.75))
+            assert "step    1  loss 2.5000     0.2 s" in capsys.readouterr().out.splitlines()
+
+    def test_what_all_arms_have_in_common_is_said_once(self, capsys):
+        lines = self.lines(capsys)
+        assert lines.count("left out: row 3: has no [answer]") == 1
+        assert len([line for line in lines if line.startswith("3 examples")]) == 1
+
+    def test_the_answers_are_a_table_with_a_column_each(self, capsys):
+        lines = self.lines(capsys)
+        assert cells(lines, "┃ Prompt") == ["base", "masked", "unmasked"]
+        assert cells(lines, "Why") == ["cold tea", "Arr, matey", "So"]
+        assert cells(lines, "[b]not[/b]?") == ["⟨length⟩", "⟨EOS⟩", "⟨stopped⟩"]
+        assert cells(lines, "(held out)") == [""] * 3
+        assert not [line for line in lines if "Before" in line or "After" in line]
+
+    def test_the_figures_are_a_table(self, capsys):
+        lines = self.lines(capsys)
+        assert cells(lines, "loss on the answers, nats a token, 60 held-out tokens") == ["2.500", "0.750", "0.875"]
+        assert cells(lines, "loss on the prompts, nats a token, 1,097 held-out") == ["4.250", "4.125", "1.062"]
+        assert cells(lines, "ended with EOS, of 6 answers") == ["0", "5", "6"]
+        assert cells(lines, "ran on into a prompt of its own, of 6 answers") == ["-", "1", "2"]
+        assert cells(lines, "length, tokens an answer") == ["32.0", "9.5", "10.2"]
+        (head,) = [line for line in lines if line.startswith("┃") and "Prompt" not in line]
+        assert head.index("base") < head.index(" masked") < head.index("unmasked")
+
+    def test_four_arms_fit(self, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        weights = [None, 0.0, 0.1, 0.5, 1.0]
+        figures = [Figures(weight, 2.5, 4.25, 60, 97, 6, 3, 4, 32.0) for weight in weights]
+        asked = Columns("Why?", "typed", list("abcde"), ["EOS"] * 5)
+        lines = self.lines(capsys, asked, *figures, Phase("save", "Saving"))
+        assert cells(lines, "Why?") == list("abcde")
+        assert cells(lines, "(typ") == ["⟨EOS⟩"] * 5
+        assert max(len(line) for line in lines) <= 80
+
+    def test_first_the_tables_then_the_weights_then_where_it_lies(self, capsys):
+        lines = self.lines(capsys)
+        places = [
+            next(index for index, line in enumerate(lines) if words in line)
+            for words in (
+                "cold tea",
+                "nats a token",
+                "unchanged",
+                "Saved to outputs: a folder for each arm",
+                "Done in 30 s.",
+            )
+        ]
+        assert places == sorted(places)
+        assert places[2] == lines.index(
+            "The base's weights: sha256 1a2b3c4d5e6f… before and 1a2b3c4d5e6f… after the training, unchanged"
+        )
+
+    def test_weights_that_have_changed(self, capsys):
+        first, second = "1a2b3c4d5e6f7890", "f6e5d4c3b2a10987"
+        (line,) = [
+            line for line in self.lines(capsys, Weights(first, second, True), Phase("save", "")) if "sha256" in line
+        ]
+        assert "in a copy" in line
+        assert "1a2b3c4d5e6f…" in line
+        assert "f6e5d4c3b2a1…" in line
+        assert "unchanged" not in line
+        (line,) = [
+            line for line in self.lines(capsys, Weights(first, second, False), Phase("save", "")) if "sha256" in line
+        ]
+        assert line.endswith("CHANGED")
+
+    def test_what_a_model_says_cannot_steer_the_terminal(self, capsys):
+        evil = "\x1b]0;title\x07\x1b[2J[bold]gone[/]\x9b1m"
+        told = [
+            *arm_told(0, 0.0, 2.5, left_out=(evil,)),
+            Columns(evil, "typed", [evil] * 2, ["EOS"] * 2),
+            *ABLATED[-7:-5],
+            Phase("save", evil),
+            Saved(evil, "ablation"),
+        ]
+        out, err = printed(capsys, *told)
+        assert out.count("[bold]gone[/]") >= 5
+        assert not {"\x1b", "\x07", "\x9b"} & set(out + err)
+
+    def test_stopped_in_its_second_arm(self, capsys):
+        assert "Done in 3 s, stopped after step 14 of 24." in self.lines(capsys, Finished(14, 24, 3.4, True))
+
+    def test_the_bar_says_which_arm(self, capsys):
+        with EventPrinter() as printer:
+            said = []
+            for event in ABLATED:
+                printer.print(event)
+                said.append(printer._bar.tasks[0].description)
+        assert "masked (1 of 2): Training" in said
+        assert "unmasked (2 of 2): Answering" in said
+        assert said[-1] == "Saving"
+
+
+@pytest.mark.parametrize("name", ["out[/b]", "[bold]out"])
+def test_a_folders_name_is_no_markup_in_the_bar(capsys, name):
+    """It is drawn in a thread, where an error would be lost: so here by hand."""
+    phase = Phase("save", f"Saving to {name}")
+    with EventPrinter() as printer, Status() as status:
+        printer.print(phase)
+        status.show(phase)
+        for bar in (printer._bar, status._progress):
+            console = Console(width=100)
+            console.print(bar.make_tasks_table(bar.tasks))
+            assert f"Saving to {name}" in capsys.readouterr().out
 
 
 def test_status_writes_to_stderr_only(capsys):

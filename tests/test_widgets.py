@@ -14,7 +14,6 @@ from tiny import tokenizer_named
 
 from sftdemo.audit import Audit, Finding
 from sftdemo.boundary import Remedy, inspect_boundary
-from sftdemo.events import Before, Comparison
 from sftdemo.examples import parse_examples
 from sftdemo.packing import layouts
 from sftdemo.rendering import SAYS
@@ -61,14 +60,15 @@ class TestScripts:
     def test_they_draw_with_text_content_only(self, script):
         found = re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser"
-            r"|createContextualFragment|setHTML|https?:|//cdn|\bimport\b",
+            r"|createContextualFragment|setHTML|https?:(?!//www\.w3\.org/2000/svg\b)|//cdn|\bimport\b",
             script.read_text(),
         )
         assert not found, found
 
     def test_each_widget_has_one(self):
         names = {script.stem for script in SCRIPTS} - {"helpers"}
-        used = re.findall(r'_widget\(\s*"(\w+)"', (STATIC.parent / "widgets.py").read_text())
+        modules = (STATIC.parent / name for name in ("widgets.py", "results.py"))
+        used = [name for module in modules for name in re.findall(r'\bwidget\(\s*"(\w+)"', module.read_text())]
         assert names == set(used)
 
     @pytest.mark.parametrize("widget", [widgets.mask_widget, widgets.versus_widget])
@@ -195,19 +195,6 @@ class TestOthers:
             assert len(layout["rows"]) == widgets.BARS_DRAWN
             assert layout["more"] == 100 - widgets.BARS_DRAWN
 
-    def test_answers_before_have_none_after(self):
-        rows = [Before("Why?", "no", "length", "typed"), Comparison("How?", "a", "b", "EOS", "length", "held out")]
-        first, second = json.loads(widgets.comparison(rows, "Words"))["rows"]
-        assert first == {
-            "prompt": "Why?",
-            "source": "typed",
-            "before": "no",
-            "before_stop": "length",
-            "after": None,
-            "after_stop": "",
-        }
-        assert (second["after"], second["after_stop"]) == ("b", "length")
-
     @pytest.mark.parametrize("evil", EVIL)
     def test_text_is_json_text_in_every_widget(self, evil):
         for made in (
@@ -217,6 +204,5 @@ class TestOthers:
             widgets.packing_message(evil),
             widgets.versus([], evil, failed=True),
             widgets.progress("failed", evil, evil, None, [evil]),
-            widgets.comparison([Before(evil, evil, "EOS", "typed")], evil),
         ):
             assert evil in json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")

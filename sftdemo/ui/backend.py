@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from ..ablation import ablate
 from ..config import RunConfig
 from ..environment import settle
 from ..errors import ModelError
 from ..events import Event, Failed, Phase
 from ..examples import ParsedExamples
+from ..history import PastRun, find_run, past_runs
 from ..isolation import prove
 from ..jobs import Job, Jobs, warm
 from ..models import (
@@ -29,9 +31,10 @@ from ..models import (
 )
 from ..outputs import load_events
 from ..packing import load_packer
+from ..revisit import answers_at, token_losses
 from ..runs import fetch, run
 from ..storage import cache_folder
-from .zero_gpu import gpu_run, on_zero_gpu
+from .zero_gpu import gpu_work, on_zero_gpu
 
 KEPT_RUNS = 10
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -44,7 +47,7 @@ class Backend:
         self._runs = Jobs()
         self._fetches: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._on_lent_gpu = gpu_run() if on_zero_gpu() else None
+        self._on_lent_gpu = gpu_work() if on_zero_gpu() else None
         self._lent: dict[str, Iterator[Event]] = {}
 
     def warm(self, model: str) -> None:
@@ -112,18 +115,21 @@ class Backend:
         """The model, which copy of it, and the device, in one line."""
         return f"{name} · {self.source(name).copy} · {describe_device(choose_device(device))}"
 
-    def start(self, config: RunConfig, data: ParsedExamples) -> str:
-        """Starts a run, in a child process, and returns the id by which it is found again.
+    def start(self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = ()) -> str:
+        """Starts a run, in a child process, and returns the id by which it is found again. With `weights` it trains an
+        arm for each of these prompt-loss weights.
 
         Raises:
             BusyError: while another run is under way.
         """
-        self._forget_old_runs()
         run_id = secrets.token_hex(8)
+        folder = _runs_folder() / run_id
+        work = (ablate, config, data, folder, tuple(weights)) if weights else (run, config, data, folder)
         if self._on_lent_gpu is None:
-            self._runs.start(run_id, run, config, data, _runs_folder() / run_id)
+            self._runs.start(run_id, *work)
         else:
-            self._lent[run_id] = self._on_lent_gpu(config, data, _runs_folder() / run_id)
+            self._lent[run_id] = self._on_lent_gpu(*work)
+        self._forget_old_runs()
         return run_id
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
@@ -150,11 +156,47 @@ class Backend:
         Raises:
             BusyError: while a run or another proof is under way.
         """
+        yield from self._relayed(prove, config, data)
+
+    def token_losses(self, run_id: str | None, device: str) -> Iterator[Event]:
+        """What the models of a saved run make of every token. Raises as `prove` and `_saved` do."""
+        yield from self._relayed(token_losses, self._saved(run_id), device)
+
+    def answers_at(
+        self, run_id: str | None, strength: float, prompts: Sequence[str], weight: float | None, device: str
+    ) -> Iterator[Event]:
+        """The answers of a saved run with its adapter at some strength. Raises as `prove` and `_saved` do."""
+        yield from self._relayed(answers_at, self._saved(run_id), strength, tuple(prompts), weight, device)
+
+    def _relayed(self, work, *arguments: object) -> Iterator[Event]:
+        """Runs `work` in a child process, or on a lent GPU, and passes its events on as they come."""
+        if self._on_lent_gpu is not None:
+            yield from self._on_lent_gpu(work, *arguments)
+            return
         seen = 0
-        job = self._runs.start(secrets.token_hex(8), prove, config, data)
-        for events in job.watch():
+        for events in self._runs.start(secrets.token_hex(8), work, *arguments).watch():
             yield from events[seen:]
             seen = len(events)
+
+    def _saved(self, run_id: str | None) -> Path:
+        """The folder of a saved run.
+
+        Raises:
+            DataError: where there is none of this id.
+        """
+        return _runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
+
+    def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
+        """The saved runs, of these ids if any are given, the latest first; and what could not be read."""
+        return past_runs(_runs_folder(), run_ids)
+
+    def delete(self, run_id: str) -> None:
+        """Deletes a saved run.
+
+        Raises:
+            DataError: where there is none of this id.
+        """
+        _forget(self._saved(run_id))
 
     def archive(self, folder: Path) -> Path:
         """A run's folder as a zip, in the temporary folder, from where Gradio may serve it."""
@@ -168,8 +210,12 @@ class Backend:
     def _forget_old_runs(self) -> None:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -KEPT_RUNS + 1]:
-            shutil.rmtree(folder, ignore_errors=True)
-            _archive_of(folder).unlink(missing_ok=True)
+            _forget(folder)
+
+
+def _forget(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _archive_of(folder).unlink(missing_ok=True)
 
 
 # transformers fills its namespace as it is asked, and fails when two threads ask for the first time at once:

@@ -42,6 +42,7 @@ class Controls:
     custom: gr.Textbox
     max_length: gr.Number
     turns: gr.Radio
+    prompt_loss_weight: gr.Slider
     prompts: gr.Textbox
     anyway: gr.Checkbox
     method: gr.Radio
@@ -53,6 +54,7 @@ class Controls:
     seed: gr.Number
     max_new_tokens: gr.Number
     device: gr.Dropdown
+    against: gr.Slider
 
     def all(self) -> list:
         return list(vars(self).values())
@@ -75,6 +77,7 @@ class Controls:
             packing=bool(values[self.packing]),
             full=values[self.method] == "full",
             lora_r=_whole("LoRA rank", values[self.lora_r]),
+            prompt_loss_weight=float(values[self.prompt_loss_weight] or 0),
             seed=_whole("seed", values[self.seed]),
             device=values[self.device],
             max_new_tokens=_whole("answer length", values[self.max_new_tokens]),
@@ -83,6 +86,10 @@ class Controls:
         )
         check_public(config)
         return config
+
+    def other_weight(self, values: dict) -> float:
+        """The prompt-loss weight of the arm that the chosen one is compared with."""
+        return float(values[self.against] or 0)
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,19 @@ def example_inputs() -> tuple[Sources, gr.Textbox]:
     return Sources(sample, upload, card, status, close), examples
 
 
+def weight_setting() -> gr.Slider:
+    """How much the prompt counts in the loss."""
+    return gr.Slider(
+        0,
+        1,
+        value=RunConfig().prompt_loss_weight,
+        step=0.01,
+        label="Prompt-loss weight",
+        info="0 masks the prompt; 1 trains it like the answer, as plain fine-tuning does",
+        elem_id="weight",
+    )
+
+
 def mask_settings() -> tuple:
     """Model, template, max length and turns, in a closed accordion."""
     with gr.Accordion("Model, prompt template, max length", open=False):
@@ -238,4 +258,7 @@ def training_settings() -> tuple:
             False,
             label="Packing: rows full of whole examples that do not see each other; batch size counts rows",
         )
-    return method, steps, learning_rate, batch_size, lora_r, packing, seed, max_new_tokens, device
+        against = gr.Slider(
+            0, 1, value=1.0, step=0.01, label="Both ways: the prompt-loss weight of the second model", elem_id="against"
+        )
+    return method, steps, learning_rate, batch_size, lora_r, packing, seed, max_new_tokens, device, against

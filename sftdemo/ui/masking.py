@@ -17,6 +17,7 @@ from ..estimate import estimate_seconds, planned_steps, rate_for
 from ..examples import Example, read_examples, to_record
 from ..models import choose_device
 from ..preparation import questions_asked
+from ..rendering import column_name
 from ..samples import get_sample
 from ..tokenization import TokenizedExample, mark_by_hand, tokenize_examples
 from .controls import Sources
@@ -24,6 +25,7 @@ from .widgets import asked, audit_findings, mask_message, mask_rows, progress, t
 from .workspace import EDITABLE, Desk, View, audit_of, content_of
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
+_OFF = gr.update(interactive=False)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class MaskOutputs:
     asked: gr.HTML
     export: gr.DownloadButton
     train: gr.Button
+    both: gr.Button
     anyway: gr.Checkbox
     command: gr.Code
 
@@ -52,7 +55,7 @@ class MaskHandlers:
         controls, session = self.desk.controls, self.desk.session
         everything = {*controls.all(), *session.all()}
         drawn = [out.mask, out.asked, out.command]
-        scanned = [out.totals, out.audit, out.train, out.anyway, session.audit]
+        scanned = [out.totals, out.audit, out.train, out.both, out.anyway, session.audit]
         opened = [controls.examples, session.opened, session.page, sources.card, sources.status]
 
         sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
@@ -67,7 +70,7 @@ class MaskHandlers:
             [page.load, controls.model.change],
             self.get_ready,
             everything,
-            [out.model_status, *drawn, out.train],
+            [out.model_status, *drawn, out.train, out.both],
             concurrency_limit=8,
             **PRIVATE,
         )
@@ -105,7 +108,7 @@ class MaskHandlers:
 
     def get_ready(self, values: dict) -> Iterator[tuple]:
         """Fetches the chosen model, with progress."""
-        nothing, backend = (gr.skip(),) * 4, self.desk.backend
+        nothing, backend = (gr.skip(),) * 5, self.desk.backend
         try:
             config = self.desk.controls.config(values)
             for phase in backend.prepare(config.model):
@@ -113,7 +116,7 @@ class MaskHandlers:
             yield (progress("done", backend.describe(config.model, config.device)), *nothing)
         except SftdemoError as error:
             label = gr.update(value="No model to train", interactive=False)
-            yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), "", label
+            yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), "", label, _OFF
 
     def draw(self, values: dict) -> tuple:
         """One page of the mask of the text as it stands."""
@@ -138,16 +141,17 @@ class MaskHandlers:
             for audit, fraction in audit_of(view):
                 if fraction is not None:
                     button = gr.update(value="Looking the rows over…", interactive=False)
-                    yield totals(audit, held_out, fraction), gr.skip(), button, gr.skip(), gr.skip()
+                    yield totals(audit, held_out, fraction), gr.skip(), button, _OFF, gr.skip(), gr.skip()
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
-            yield totals(None, 0), audit_findings([], ""), nothing, gr.update(visible=False), None
+            yield totals(None, 0), audit_findings([], ""), nothing, _OFF, gr.update(visible=False), None
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        button = _button(view.config, audit, findings, device)
+        against = self.desk.controls.other_weight(values)
+        buttons = _buttons(view.config, audit, findings, device, against)
         can_go_on = gr.update(visible=bool(errors(findings)) and bool(audit.rows))
-        yield totals(audit, held_out), audit_findings(findings, message), button, can_go_on, audit
+        yield totals(audit, held_out), audit_findings(findings, message), *buttons, can_go_on, audit
 
     def turn(self, values: dict, event: gr.EventData) -> tuple:
         """Another page of rows."""
@@ -216,23 +220,30 @@ def _source(text: str | None, opened: str | None = None, status: str = "") -> tu
 def _page(view: View, number: int, focus: int | None = None) -> tuple[str, list[TokenizedExample]]:
     number, rows = view.page(number)
     examples, problems = tokenize_examples(rows, view.tokenizer, view.template, view.config.max_length)
-    return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus), examples
+    weight = view.config.prompt_loss_weight
+    return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight), examples
 
 
-def _button(config: RunConfig, audit: Audit, findings: list[Finding], device: str) -> dict:
+def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:
+    """What the two buttons say: that to train, and that to train both ways."""
     if not audit.rows:
-        return gr.update(value="Nothing to train yet", interactive=False)
+        return gr.update(value="Nothing to train yet", interactive=False), _OFF
     found = errors(findings)
     if found and not config.anyway:
         noun = "error" if len(found) == 1 else "errors"
-        return gr.update(value=f"Mend {len(found)} {noun} that the audit found", interactive=False)
+        return gr.update(value=f"Mend {len(found)} {noun} that the audit found", interactive=False), _OFF
     examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
     steps = planned_steps(config, examples, tokens)
     rate = rate_for(config, device)
-    noun = "step" if steps == 1 else "steps"
-    if rate is None:
-        return gr.update(value=f"Train {steps} {noun}", interactive=True)
-    seconds = estimate_seconds(config, examples, tokens, rate)
-    duration = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    seconds = rate and estimate_seconds(config, examples, tokens, rate)
+    name = column_name(config.prompt_loss_weight)
+    how = f"{'step' if steps == 1 else 'steps'}{f', {name}' if config.prompt_loss_weight else ''}"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
-    return gr.update(value=f"Train {steps} {noun} · about {duration} on {where}", interactive=True)
+    once, twice = (f" · about {_duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    both = f"Train both ways: {name} against {column_name(against)}{twice}"
+    train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
+    return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

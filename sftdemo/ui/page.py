@@ -12,15 +12,17 @@ import gradio as gr
 from ..config import DEFAULT_MODEL
 from ..errors import ConfigError, SftdemoError
 from .backend import Backend
-from .controls import Controls, example_inputs, mask_settings, session, training_settings
+from .controls import Controls, example_inputs, mask_settings, session, training_settings, weight_setting
 from .laboratory import LaboratoryHandlers, laboratory
 from .masking import MaskHandlers, MaskOutputs
+from .past import PastHandlers, past
+from .results import compare_widget, figures_widget
+from .revisiting import RevisitingHandlers, revisiting
 from .running import RunHandlers, RunOutputs
 from .widgets import (
     STATIC,
     asked_widget,
     audit_widget,
-    compare_widget,
     mask_widget,
     progress,
     progress_widget,
@@ -47,6 +49,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         gr.HTML(_INTRO)
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
         run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
+        own_runs = gr.BrowserState([], storage_key="sftdemo-runs", secret="sftdemo")
         kept = session()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
@@ -56,6 +59,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
+                weight = weight_setting()
                 totals = totals_widget()
                 mask = mask_widget()
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
@@ -73,23 +77,13 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         anyway = gr.Checkbox(
             False, label="Train anyway, in spite of the errors that the audit found", visible=False, elem_id="anyway"
         )
-        with gr.Row():
-            train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
-            stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
+        buttons = _buttons()
         settings = training_settings()
-        run_status = progress_widget("run-status", progress("idle", "", ""))
-        curve = gr.LinePlot(
-            x="step",
-            y="loss",
-            y_title="loss on the trained tokens",
-            x_axis_format="d",
-            y_lim=[0, None],
-            height=220,
-            visible=False,
-            elem_id="curve",
-        )
-        _step(4, "Compare", "The same prompts, answered greedily before and after.")
-        compare = compare_widget()
+        progress_panel = _progress_panel()
+        _step(4, "Compare", "The same prompts, answered greedily by each model.")
+        compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
+        figures = figures_widget("figures")
+        panels = revisiting()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
         command = gr.Code(
@@ -101,14 +95,48 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_id="command",
             elem_classes="command",
         )
-        controls = Controls(examples, model, template, custom, max_length, turns, prompts, anyway, *settings)
+        earlier = past()
+        controls = Controls(examples, model, template, custom, max_length, turns, weight, prompts, anyway, *settings)
         desk = Desk(backend or Backend(), controls, kept)
-        masked = MaskOutputs(model_status, mask, totals, audit, asked, export, train, anyway, command)
+        masked = MaskOutputs(
+            model_status, mask, totals, audit, asked, export, buttons["train"], buttons["both"], anyway, command
+        )
         scans = MaskHandlers(desk).wire(page, sources, masked)
         LaboratoryHandlers(desk).wire(lab, scans)
-        RunHandlers(desk).wire(page, RunOutputs(train, stop, run_status, curve, compare, download, command, run_id))
+        shown = {"compare": compare, "figures": figures, "arm": panels.arm, "download": download, "command": command}
+        kept_here = {"run_id": run_id, "own_runs": own_runs}
+        running = RunHandlers(desk, RunOutputs(**buttons, **progress_panel, **shown, **kept_here))
+        running.wire(page)
+        RevisitingHandlers(desk, panels, run_id).wire()
+        PastHandlers(desk, earlier, running).wire()
     page.queue(max_size=32)
     return page
+
+
+def _buttons() -> dict:
+    """What starts and stops a run, by the names in `RunOutputs`."""
+    with gr.Row():
+        train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
+        both = gr.Button("Train both ways", size="lg", interactive=False, elem_id="both")
+        stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
+    return {"train": train, "both": both, "stop": stop}
+
+
+def _progress_panel() -> dict:
+    """What is seen of a run while it goes on, by the names in `RunOutputs`."""
+    run_status = progress_widget("run-status", progress("idle", "", ""))
+    curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
+    with gr.Row(visible=False, elem_id="contest") as contest:
+        answers = _curve("answers", "Loss on the held-out answers", color="arm", elem_id="answers-curve")
+        prompts = _curve("prompts", "Loss on the held-out prompts", color="arm", elem_id="prompts-curve")
+    curves = {"curve": curve, "contest": contest, "answers_curve": answers, "prompts_curve": prompts}
+    return {"run_status": run_status} | curves
+
+
+def _curve(y: str, title: str, **more: object) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="step", y=y, title=title, y_title="nats a token", x_axis_format="d", y_lim=[0, None], height=240, **more
+    )
 
 
 def _step(number: int, title: str, says: str) -> None:

@@ -13,7 +13,6 @@ import gradio as gr
 
 from ..audit import Audit, Finding
 from ..boundary import Boundary, Remedy
-from ..events import Before, Comparison
 from ..examples import Example, ParsedExamples, Problem
 from ..packing import Block, Layout
 from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
@@ -23,59 +22,55 @@ STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
 CUT_TOKENS_DRAWN = 200
 BARS_DRAWN = 24
-_KINDS = {kind: index for index, kind in enumerate(SAYS)}
+KINDS = {kind: index for index, kind in enumerate(SAYS)}
 
 
-def _widget(name: str, value: str) -> gr.HTML:
+def widget(name: str, value: str, elem_id: str | None = None) -> gr.HTML:
+    """`static/NAME.js` as a component that draws `value`."""
     script = f"const SAYS = {json.dumps(SAYS)};\n"  # the kinds of tokens, in the order of their numbers
     script += (STATIC / "helpers.js").read_text() + (STATIC / f"{name}.js").read_text()
-    return gr.HTML(value, html_template=f'<div class="widget {name}"></div>', js_on_load=script, elem_id=name)
+    frame = f'<div class="widget {name}"></div>'
+    return gr.HTML(value, html_template=frame, js_on_load=script, elem_id=elem_id or name)
 
 
 def mask_widget() -> gr.HTML:
     """The rows of tokens. Events: `pick`, `turn` (a page), `toggle` and `reset` (a mask made by hand)."""
-    return _widget("mask", mask_message("Getting the model ready…", waiting=True))
+    return widget("mask", mask_message("Getting the model ready…", waiting=True))
 
 
 def totals_widget() -> gr.HTML:
-    return _widget("totals", totals(None, 0))
+    return widget("totals", totals(None, 0))
 
 
 def audit_widget() -> gr.HTML:
     """The findings. Event: `goto` (a row)."""
-    return _widget("audit", audit_findings([], ""))
+    return widget("audit", audit_findings([], ""))
 
 
 def boundary_widget() -> gr.HTML:
     """Event: `mend` (a template)."""
-    return _widget("boundary", boundary_message("Pick a token: the boundary of its row is looked at here."))
+    return widget("boundary", boundary_message("Pick a token: the boundary of its row is looked at here."))
 
 
 def packing_widget() -> gr.HTML:
-    return _widget("packing", packing_message(""))
+    return widget("packing", packing_message(""))
 
 
 def versus_widget() -> gr.HTML:
-    return _widget("versus", versus([], "Choose another model or template, and see the same row both ways."))
+    return widget("versus", versus([], "Choose another model or template, and see the same row both ways."))
 
 
 def progress_widget(elem_id: str, value: str) -> gr.HTML:
-    widget = _widget("progress", value)
-    widget.elem_id = elem_id
-    return widget
+    return widget("progress", value, elem_id)
 
 
 def asked_widget() -> gr.HTML:
-    return _widget("asked", asked([]))
-
-
-def compare_widget() -> gr.HTML:
-    return _widget("compare", comparison([], "The answers appear here, side by side, when a training is done."))
+    return widget("asked", asked([]))
 
 
 def mask_message(message: str, waiting: bool = False) -> str:
     """A mask view without rows."""
-    return _json(_no_rows | {"message": message, "waiting": waiting})
+    return to_json(_no_rows | {"message": message, "waiting": waiting})
 
 
 _no_rows = {
@@ -89,6 +84,7 @@ _no_rows = {
     "message": "",
     "waiting": False,
     "focus": None,
+    "weight": 0,
 }
 
 
@@ -100,10 +96,11 @@ def mask_rows(
     pages: Sequence[int],
     page: int,
     focus: int | None = None,
+    prompt_loss_weight: float = 0.0,
 ) -> str:
     """A page of examples as tokens, what was refused, and the row to bring into view, if any. `pages` are the indices
-    of the pages' first examples."""
-    return _json(
+    of the pages' first examples. What is not trained is shaded by how much it counts all the same."""
+    return to_json(
         _no_rows
         | {
             "rows": [_card(example, tokenizer) for example in examples],
@@ -115,6 +112,7 @@ def mask_rows(
             "notes": list(data.notes)[:MESSAGES_DRAWN],
             "message": "" if examples else "No example to train on yet.",
             "focus": focus,
+            "weight": prompt_loss_weight,
         }
     )
 
@@ -136,7 +134,7 @@ def _card(example: TokenizedExample, tokenizer) -> dict:
 def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
     """For helpers.js: text, kind, id, bits (1 trained, 2 cut off), newlines after it."""
     return [
-        [token.text, _KINDS[token.kind], token.id, token.trained + 2 * token.cut, token.breaks]
+        [token.text, KINDS[token.kind], token.id, token.trained + 2 * token.cut, token.breaks]
         for token in view_tokens(example, tokenizer)
     ]
 
@@ -144,17 +142,17 @@ def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
 def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:
     """The numbers of all rows, and while they are being counted how far that is."""
     words = summary(audit.examples, audit.tokens, audit.trained, held_out) if audit and audit.examples else ""
-    return _json({"summary": words, "fraction": fraction})
+    return to_json({"summary": words, "fraction": fraction})
 
 
 def audit_findings(findings: Sequence[Finding], message: str) -> str:
     """What the audit has to say."""
-    return _json({"findings": [finding.to_dict() for finding in findings], "message": message})
+    return to_json({"findings": [finding.to_dict() for finding in findings], "message": message})
 
 
 def boundary_message(message: str) -> str:
     """A boundary view without tokens."""
-    return _json({"lanes": [], "at": 0, "merged": False, "message": message, "remedy": None})
+    return to_json({"lanes": [], "at": 0, "merged": False, "message": message, "remedy": None})
 
 
 def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
@@ -169,12 +167,12 @@ def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
         lanes.append((name, drawn))
     found = {"lanes": lanes, "at": boundary.at, "merged": boundary.merged}
     words = f"Row {boundary.row}. {boundary.sentence}"
-    return _json(found | {"message": words, "remedy": remedy and vars(remedy)})
+    return to_json(found | {"message": words, "remedy": remedy and vars(remedy)})
 
 
 def packing_message(message: str) -> str:
     """A packing view without rows."""
-    return _json({"layouts": [], "message": message})
+    return to_json({"layouts": [], "message": message})
 
 
 def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
@@ -183,7 +181,7 @@ def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
         "Each colour is an example, its trained part darker; hatched is padding. Without packing, “shared” is what "
         "is computed here, where the model allows it. The trainer draws the rows in another order each epoch."
     )
-    return _json({"layouts": [_layout(layout, audit) for layout in layouts], "message": message})
+    return to_json({"layouts": [_layout(layout, audit) for layout in layouts], "message": message})
 
 
 def _layout(layout: Layout, audit: Audit) -> dict:
@@ -220,30 +218,19 @@ def _block(block: Block, is_shared: bool, audit: Audit) -> list[int]:
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
     """The same example in several columns: (title, example, tokenizer)."""
     drawn = [{"title": title} | _card(example, tokenizer) for title, example, tokenizer in columns]
-    return _json({"columns": drawn, "message": message, "failed": failed})
+    return to_json({"columns": drawn, "message": message, "failed": failed})
 
 
 def progress(state: str, title: str, detail: str = "", fraction: float | None = None, notes: Sequence[str] = ()) -> str:
     """A line of status with a bar. `state` is "idle", "working", "done" or "failed"."""
-    return _json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
-
-
-def comparison(rows: Sequence[Comparison | Before], message: str) -> str:
-    """Prompts with their answers before and, once they are known, after."""
-    return _json({"rows": [_pair(row) for row in rows], "message": message})
-
-
-def _pair(row: Comparison | Before) -> dict:
-    if isinstance(row, Comparison):
-        return row.to_dict()
-    pair = {"prompt": row.prompt, "source": row.source, "before": row.answer, "before_stop": row.stop}
-    return pair | {"after": None, "after_stop": ""}
+    return to_json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
 
 
 def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
     """The prompts that will be answered before and after, as `preparation.questions_asked` gives them."""
-    return _json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
+    return to_json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
 
 
-def _json(fields: dict) -> str:
+def to_json(fields: dict) -> str:
+    """A widget's value."""
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 
 from ..events import Event
-from ..runs import run
 
 SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many a day
 
@@ -19,12 +18,13 @@ def on_zero_gpu() -> bool:
     return "SPACES_ZERO_GPU" in os.environ
 
 
-def gpu_run() -> Callable[..., Iterator[Event]]:
-    """`runs.run` as one `@spaces.GPU` generator. To be made at start-up, where ZeroGPU looks for it."""
+def gpu_work() -> Callable[..., Iterator[Event]]:
+    """A generator function that runs `work(*arguments)` as one `@spaces.GPU` generator. To be made at start-up, where
+    ZeroGPU looks for it."""
     import spaces
 
     @spaces.GPU(duration=SECONDS)
-    def run_on_gpu(config, data, output) -> Iterator[Event]:
-        yield from run(config, data, output)
+    def work_on_gpu(work: Callable[..., Iterator[Event]], *arguments: object) -> Iterator[Event]:
+        yield from work(*arguments)
 
-    return run_on_gpu
+    return work_on_gpu

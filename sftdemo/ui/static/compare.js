@@ -9,10 +9,33 @@ const SOURCES = {
   training: "training example: the model has seen it",
 };
 
-const answer = (name, text, stop) => {
-  const node = h("div", "answer " + name + (text === null ? " open" : ""));
+// Where the answers of several trained models part: the index in all of them, or -1 where they are one.
+const partsAt = (texts) => {
+  const [first, ...others] = texts.map((text) => [...text]);
+  const longest = Math.max(first.length, ...others.map((other) => other.length));
+  for (let index = 0; index < longest; index += 1) {
+    if (others.some((other) => other[index] !== first[index])) return index;
+  }
+  return -1;
+};
+
+// The text with the word marked in which it parts from the others; an answer that is over there gets the mark alone.
+const marked = (text, at) => {
+  const letters = [...text];
+  let begin = at, end = at;
+  while (begin > 0 && /\S/.test(letters[begin - 1])) begin -= 1;
+  while (end < letters.length && (end === at || /\S/.test(letters[end]))) end += 1;
+  const node = h("p", "text");
+  node.append(letters.slice(0, begin).join(""), h("mark", "", letters.slice(begin, end).join("") || "▪"), letters.slice(end).join(""));
+  return node;
+};
+
+const answer = (name, index, { text, stop }, at) => {
+  const node = h("div", "answer " + (index ? "after" : "before") + (text === null ? " open" : ""));
   node.append(h("h4", "", name));
-  node.append(text === null ? h("p", "text empty", "…") : h("p", "text", text || "(nothing)"));
+  if (text === null) node.append(h("p", "text empty", "…"));
+  else if (index && at >= 0) node.append(marked(text, at));
+  else node.append(h("p", text ? "text" : "text empty", text || "(nothing)"));
   if (stop) node.append(h("span", STOPS[stop][1], STOPS[stop][0]));
   return node;
 };
@@ -23,11 +46,18 @@ const draw = () => {
   if (!data || !place) return;
   const rows = data.rows.map((row) => {
     const node = h("section", "pair");
+    node.style.setProperty("--columns", row.answers.length);
     const prompt = h("div", "prompt");
-    prompt.append(h("p", "text", row.prompt), h("span", "source " + row.source.replace(" ", "-"), SOURCES[row.source]));
-    node.append(prompt, answer("before", row.before, row.before_stop), answer("after", row.after, row.after_stop));
+    prompt.append(h("p", "text", row.prompt));
+    if (row.source) prompt.append(h("span", "source " + row.source.replace(" ", "-"), SOURCES[row.source]));
+    const trained = row.answers.slice(1).map(({ text }) => text);
+    const compared = trained.length > 1 && trained.every((text) => text !== null);
+    const at = compared ? partsAt(trained) : -1;
+    if (compared && at < 0) prompt.append(h("span", "same", "the same answer"));
+    node.append(prompt, ...row.answers.map((each, index) => answer(data.columns[index], index, each, at)));
     return node;
   });
+  place.classList.toggle("wide", data.columns.length > 3);
   place.replaceChildren(h("p", "note", data.message), ...rows);
 };
 watch("value", draw);

@@ -12,6 +12,11 @@ const shown = (token, tokens, index) => {
   return `part ${index - head + 1} of ${tokens[head][0]}`;
 };
 
+// What the prompt-loss weight makes of a token that is not trained; nothing predicts the first.
+const weightOf = (index) => index ? data.weight : 0;
+const counting = (index) => weightOf(index) ? `counts ${weightOf(index)} times` : "does not count";
+const untrained = (index) => weightOf(index) ? `−100: not trained, but weighs ${weightOf(index)}` : "−100: not trained";
+
 // Everything there is to say of a token, as [name, text] pairs; read out to those who do not see the page.
 const explain = ({ row }, index) => {
   const { tokens } = row;
@@ -21,7 +26,7 @@ const explain = ({ row }, index) => {
   const trained = bits & TRAINED;
   const facts = [
     ["token", shown(token, tokens, index)], ["id", String(id)], ["position", `${index} of ${kept}`],
-    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : "−100: not trained"],
+    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : untrained(index)],
   ];
   if (bits & CUT) {
     facts[2][1] = `${index}, cut off by max length`;
@@ -31,7 +36,7 @@ const explain = ({ row }, index) => {
   if (index + 1 >= kept) return { facts, shift: "Nothing follows it, so it predicts nothing." };
   const next = tokens[index + 1];
   const name = `‘${shown(next, tokens, index + 1)}’`;
-  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : "does not count"}.`;
+  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : counting(index + 1)}.`;
   if (!trained && next[3] & TRAINED) shift += " Here a trained part begins: the last token before it predicts its first.";
   return { facts, shift };
 };
@@ -225,6 +230,8 @@ const draw = () => {
   if (!root().querySelector(".frame")) makeFrame();
   const frame = root().querySelector(".frame");
   frame.classList.toggle("empty", !data.rows.length);
+  frame.classList.toggle("weighted", data.weight > 0);
+  frame.style.setProperty("--weight", `${100 * data.weight}%`);
   const above = [];
   for (const problem of data.problems) above.push(h("p", "problem", "✗ " + problem));
   for (const note of data.notes) above.push(h("p", "note", note));
@@ -250,6 +257,7 @@ const draw = () => {
   }
   if (focused && pinned) inspect(pinned.card, pinned.index, true);  // nodes that were moved or made anew lost the focus
   if (inspected && !cards.includes(inspected)) showHint();
+  else if (pinned) inspect(pinned.card, pinned.index, false);  // the weight may have changed
   if (data.focus !== null) {
     const card = cards.find((each) => each.row.row === data.focus);
     if (card) {

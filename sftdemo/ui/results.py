@@ -1,0 +1,151 @@
+"""The components that show what came of runs: answers side by side, figures, losses token by token, earlier runs.
+
+JSON to be drawn in the browser, as in `widgets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import gradio as gr
+
+from ..events import Answer, Before, Columns, Comparison, Figures, TokenLosses
+from ..history import PastRun
+from ..rendering import column_name, figure_rows, visible
+from .widgets import KINDS, to_json, widget
+
+Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
+
+
+def compare_widget(elem_id: str, message: str) -> gr.HTML:
+    """Answers of several models side by side, the base's first."""
+    return widget("compare", comparison([], message), elem_id)
+
+
+def figures_widget(elem_id: str) -> gr.HTML:
+    return widget("figures", figures_table([]), elem_id)
+
+
+def losses_widget() -> gr.HTML:
+    return widget("losses", no_losses("Every token of the rows in the colour of its loss, those of the prompt too."))
+
+
+def history_widget() -> gr.HTML:
+    """Events: `open` (a run), `remove` (a run), `contrast` (two runs)."""
+    return widget("history", history([], [], None, ""))
+
+
+def comparison(
+    rows: Sequence[Comparison | Columns | Before], message: str, arms: Sequence[float] = (), before: str = "before"
+) -> str:
+    """Prompts with their answers before and, once they are known, after; or by the base and by each of `arms`."""
+    names = [column_name(weight) for weight in (None, *arms)] if arms else [before, "after"]
+    return answers_side_by_side(names, [(row.prompt, row.source, _columns(row)) for row in rows], message)
+
+
+def answers_side_by_side(names: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Column]]], message: str) -> str:
+    """Each of `rows` is a prompt, where it comes from (or nothing) and a column for each of `names`."""
+    drawn = [
+        {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
+        for prompt, source, columns in rows
+    ]
+    return to_json({"columns": list(names), "rows": drawn, "message": message})
+
+
+def _columns(row: Comparison | Columns | Before) -> list[Column]:
+    match row:
+        case Before():
+            return [(row.answer, row.stop), (None, "")]
+        case Comparison():
+            return [(row.before, row.before_stop), (row.after, row.after_stop)]
+    return list(zip(row.answers, row.stops, strict=True))
+
+
+def columns_at(strength: float, answers: Sequence[Answer], known: Sequence[Comparison | Columns], arm: int) -> str:
+    """The answers with the adapter at some strength, between those without it and those with it as it was trained.
+    `arm` says which of the trained models it is, from 0."""
+    by_prompt = {row.prompt: _columns(row) for row in known}
+    rows = []
+    for answer in answers:
+        off, on = (columns[0], columns[1 + arm]) if (columns := by_prompt.get(answer.prompt)) else ((None, ""),) * 2
+        rows.append((answer.prompt, "", [off, (answer.answer, answer.stop), on]))
+    message = "The same weights, the same prompts; only how much of the adapter is added to the base changes."
+    return answers_side_by_side(["off: the base", f"at {strength:g}", "on: as it was trained"], rows, message)
+
+
+def figures_table(figures: Sequence[Figures]) -> str:
+    """What the base and each arm come to, a column each."""
+    if not figures:
+        return to_json({"columns": [], "rows": [], "notes": []})
+    notes = [
+        "Sums over all held-out tokens divided by their number, so they do not depend on batches. One seed is one "
+        "draw: python -m sftdemo study repeats this over several seeds, weights and sizes."
+    ]
+    columns = [column_name(each.prompt_loss_weight) for each in figures]
+    return to_json({"columns": columns, "rows": figure_rows(figures), "notes": notes})
+
+
+def no_losses(message: str, failed: bool = False) -> str:
+    """The view of the losses without rows."""
+    return to_json({"names": [], "rows": [], "message": message, "failed": failed})
+
+
+def losses(rows: Sequence[TokenLosses]) -> str:
+    """Rows of tokens with what each model makes of each of them."""
+    names = ["before", "after"] if len(rows[0].weights) == 2 else [column_name(each) for each in rows[0].weights]
+    message = (
+        "How surprising each token is to the model that read the tokens before it. Prompt tokens have a loss as well; "
+        "masking leaves it out of the training."
+    )
+    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message, "failed": False})
+
+
+def _row(row: TokenLosses) -> dict:
+    tokens = [[text, KINDS[kind], index, int(trained), breaks] for text, kind, index, trained, breaks in row.tokens]
+    likeliest = [
+        [[[visible(text), round(share, 5)] for text, share in place] for place in model] for model in row.likeliest
+    ]
+    rounded = [[round(loss, 4) for loss in model] for model in row.losses]
+    about = {"row": row.row, "source": row.source, "tokens": tokens, "losses": rounded, "ranks": row.ranks}
+    return about | {"likeliest": likeliest}
+
+
+def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str) -> str:
+    """Earlier runs in short, the latest first; `shown` is the one that the page shows."""
+    drawn = [_past(run) for run in runs]
+    return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
+
+
+def run_title(run: PastRun) -> str:
+    """What a run was, in a few words."""
+    names = " against ".join(column_name(weight) for weight in run.weights)
+    return f"{run.model}, {names}, {run.examples} {'row' if run.examples == 1 else 'rows'}"
+
+
+def _past(run: PastRun) -> dict:
+    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in run.settings.items())
+    what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
+    ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
+    return {
+        "id": run.name,
+        "when": f"{datetime.fromisoformat(run.finished):%d %b %Y, %H:%M} UTC",
+        "title": run_title(run),
+        "detail": f"{run.steps} steps, {run.seconds:.0f} s" + (f" · {settings}" if settings else ""),
+        "result": f"{what}: {ends} · {_endings(run)}",
+        "curve": f"{what}, step by step: {ends}",
+        "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
+    }
+
+
+def _short(value: object) -> str:
+    text = str(value).replace("\n", "↵")
+    return text if len(text) <= 30 else text[:29] + "…"
+
+
+def _endings(run: PastRun) -> str:
+    columns = [_columns(each) for each in run.comparisons]
+    names = [column_name(weight) for weight in (None, *run.weights)]
+    ended = [sum(column[index][1] == "EOS" for column in columns) for index in range(len(names))]
+    told = ", ".join(f"{name} {count}" for name, count in zip(names, ended, strict=True))
+    return f"answers that ended by themselves, of {len(columns)}: {told}"

@@ -1,0 +1,70 @@
+const picked = new Set();  // the runs whose boxes are checked, at most two
+let leaving = null;        // the run whose deletion was asked for once
+
+const WIDTH = 120, HEIGHT = 30;
+const svg = (tag, attributes) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, text] of Object.entries(attributes)) node.setAttribute(name, text);
+  return node;
+};
+
+const sparkline = (curves, says) => {
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": says });
+  const top = Math.max(...curves.flat(), 1e-6);
+  curves.forEach((curve, index) => {
+    if (curve.length < 2) return;
+    const points = curve.map((loss, at) => `${(2 + at / (curve.length - 1) * (WIDTH - 4)).toFixed(1)},${(HEIGHT - 2 - loss / top * (HEIGHT - 4)).toFixed(1)}`);
+    picture.append(svg("polyline", { points: points.join(" "), class: `curve-${index % 4}`, fill: "none" }));
+  });
+  return picture;
+};
+
+const button = (className, text, act) => {
+  const node = h("button", className, text);
+  node.type = "button";
+  node.onclick = act;
+  return node;
+};
+
+const line = (run, data) => {
+  const node = h("section", "run" + (run.id === data.shown ? " shown" : ""));
+  const box = h("input");
+  box.type = "checkbox";
+  box.checked = picked.has(run.id);
+  box.setAttribute("aria-label", `compare the run of ${run.when}`);
+  box.onchange = () => {
+    if (box.checked) picked.add(run.id); else picked.delete(run.id);
+    while (picked.size > 2) picked.delete(picked.values().next().value);
+    draw();
+  };
+  const words = h("div", "words");
+  words.append(h("b", "", run.title), h("span", "when", run.when), h("p", "note", run.detail), h("p", "result", run.result));
+  const acts = h("div", "acts");
+  acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
+  acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? "Delete for good?" : "Delete", () => {
+    if (leaving === run.id) { leaving = null; picked.delete(run.id); trigger("remove", { run: run.id }); }
+    else { leaving = run.id; draw(); }
+  }));
+  node.append(box, sparkline(run.curves, run.curve), words, acts);
+  return node;
+};
+
+const draw = () => {
+  const data = value();
+  const place = root();
+  if (!data || !place) return;
+  const there = new Set(data.runs.map((run) => run.id));
+  for (const id of picked) if (!there.has(id)) picked.delete(id);
+  const parts = [h("p", "note", data.message), ...data.problems.map((problem) => h("p", "flag", problem))];
+  parts.push(...data.runs.map((run) => line(run, data)));
+  if (data.runs.length > 1) {
+    const contrast = button("contrast", picked.size === 2 ? "Set the two side by side" : "Check two runs to set them side by side", () => {
+      trigger("contrast", { runs: [...picked] });
+    });
+    contrast.disabled = picked.size !== 2;
+    parts.push(contrast);
+  }
+  place.replaceChildren(...parts);
+};
+watch("value", draw);
+draw();

@@ -1,0 +1,131 @@
+"""What masking buys, shown in a real browser with the default model: both ways, token by token, louder and quieter."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+from steps import picture
+
+pytestmark = pytest.mark.browser
+RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
+
+
+def set_steps(page: Page, steps: int) -> None:
+    page.get_by_role("button", name="Training settings").click()
+    page.fill("#steps input", str(steps))
+    page.press("#steps input", "Tab")
+    expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
+
+
+def slide(page: Page, elem_id: str, value: str) -> None:
+    page.fill(f"#{elem_id} input[type=number]", value)
+    page.press(f"#{elem_id} input[type=number]", "Tab")
+
+
+def ground(page: Page, of: str) -> str:
+    return page.locator(of).first.evaluate("node => getComputedStyle(node).backgroundColor")
+
+
+def test_the_shading_of_the_prompt_follows_the_weight(visit):
+    page = visit()
+    prompt, answer = "#mask .token.prompt >> nth=1", "#mask .token.trained"
+    masked, trained = ground(page, prompt), ground(page, answer)
+    slide(page, "weight", "0.5")
+    expect(page.locator("#mask .frame.weighted")).to_be_visible()
+    half = ground(page, prompt)
+    slide(page, "weight", "1")
+    expect(page.locator("#train")).to_contain_text("unmasked")
+    expect(page.locator("#both")).to_contain_text("unmasked against unmasked")
+    assert len({masked, half, ground(page, prompt)}) == 3
+    assert ground(page, answer) == trained, "what is trained looks the same at every weight"
+    page.locator(prompt).click()
+    expect(page.locator("#mask .inspector .label dd")).to_contain_text("weighs 1")
+    slide(page, "weight", "0")
+    expect(page.locator("#mask .inspector .label dd")).to_have_text("\N{MINUS SIGN}100: not trained")
+    assert ground(page, prompt) == masked
+
+
+def test_both_ways_then_a_closer_look(visit):
+    page = visit()
+    set_steps(page, 4)
+    page.click("#both")
+    expect(page.locator("#run-status .title")).to_contain_text("masked (1 of 2)", timeout=RUN)
+    expect(page.locator("#contest")).to_be_visible(timeout=RUN)
+    expect(page.locator("#run-status .title")).to_contain_text("unmasked (2 of 2)", timeout=RUN)
+    picture(page, "both-ways-training")
+    expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
+    expect(page.locator("#compare .pair")).to_have_count(6)
+    expect(page.locator("#compare .pair >> nth=0").locator("h4")).to_have_text(["base", "masked", "unmasked"])
+    for pair in page.locator("#compare .pair").all():
+        answers = pair.locator(".answer.after .text").all_inner_texts()
+        assert pair.locator("mark").count() == (0 if len(set(answers)) == 1 else 2), answers
+    expect(page.locator("#figures th")).to_contain_text(["base", "masked", "unmasked", "loss on the answers"])
+    losses = [float(cell) for cell in page.locator("#figures tr >> nth=2").locator("td").all_inner_texts()]
+    assert losses[2] < losses[1], "the unmasked one learns the prompts"
+    expect(page.locator("#run-status .note").last).to_contain_text("unchanged")
+    picture(page, "both-ways-done")
+
+    page.get_by_role("button", name="The loss of every token").click()
+    page.click("#look")
+    expect(page.locator("#losses .row")).to_have_count(22, timeout=RUN)
+    expect(page.locator("#losses .views button")).to_have_count(6)
+    page.get_by_role("button", name="unmasked \N{MINUS SIGN} masked", exact=True).click()
+    page.locator("#losses .row >> nth=0").locator(".token.is-trained >> nth=0").click()
+    expect(page.locator("#losses .inspector table th[scope=row]")).to_have_text(["base", "masked", "unmasked"])
+    expect(page.locator("#losses .inspector .likely")).to_have_count(9)
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#losses .inspector .shift")).to_contain_text("not trained")
+    picture(page, "losses")
+
+    page.get_by_role("button", name="Turn what it learned up and down").click()
+    expect(page.locator("#arm")).to_be_visible()
+    slide(page, "strength", "0")
+    expect(page.locator("#strengths h4 >> nth=1")).to_have_text("at 0", timeout=RUN)
+    row = page.locator("#strengths .pair >> nth=0").locator(".text").all_inner_texts()
+    assert row[1] == row[2], "with strength 0 the answer is the base's"
+    page.uncheck("#adapter-on input")
+    page.fill("#ask textarea, #ask input", "What is the capital of Japan?")
+    page.press("#ask textarea, #ask input", "Enter")
+    expect(page.locator("#strengths .pair >> nth=0")).to_contain_text("capital of Japan", timeout=RUN)
+    picture(page, "strength")
+
+
+def test_earlier_runs_survive_a_reload_and_go_for_good(visit):
+    page = visit()
+    set_steps(page, 1)
+    page.click("#train")
+    expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
+    page.reload()
+    page.wait_for_selector("#train:not([disabled])", timeout=30_000)
+    page.get_by_role("button", name="Earlier runs").click()
+    shown = page.locator("#history .run.shown")
+    expect(shown).to_have_count(1, timeout=30_000)
+    expect(shown).to_contain_text(re.compile(r"SmolLM2-135M-Instruct, masked, 16 rows"))
+    if page.locator("#history .run").count() == 1:
+        page.click("#train")
+        expect(page.locator("#history .run")).to_have_count(2, timeout=RUN)
+    before = page.locator("#history .run").count()
+    for box in page.locator("#history input[type=checkbox]").all()[:2]:
+        box.check()
+    page.get_by_role("button", name="Set the two side by side").click()
+    expect(page.locator("#contrasted .pair")).to_have_count(6)
+    picture(page, "history")
+    page.locator("#history .run .open >> nth=1").click()
+    expect(page.locator("#history .run >> nth=1")).to_have_class(re.compile("shown"), timeout=30_000)
+    page.locator("#history .delete >> nth=0").click()
+    page.get_by_role("button", name="Delete for good?").click()
+    expect(page.locator("#history .run")).to_have_count(before - 1)
+
+
+def test_nothing_held_out_is_a_sentence(visit):
+    page = visit()
+    page.fill("#examples textarea", '{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}')
+    expect(page.locator("#mask .row")).to_have_count(2)
+    expect(page.locator("#both")).to_be_enabled()
+    page.click("#both")
+    expect(page.locator("#run-status .failed .title")).to_contain_text(
+        "no row is held out", ignore_case=True, timeout=RUN
+    )
+    expect(page.locator("#contest")).to_be_hidden()
