@@ -1,5 +1,4 @@
-"""Every prompt-loss weight with every seed and number of rows: each cell is a training of its own, and all are measured
-on the same held-out rows.
+"""Every prompt-loss weight with every seed and number of rows: a training of its own each, measured on the same rows.
 
 A study may be stopped, killed and begun anew: a cell is on the disk as soon as it is measured, and not measured again.
 """

@@ -22,6 +22,7 @@ from sftdemo.events import (
     Saved,
     Step,
     StudyCell,
+    TokenLosses,
     Weights,
     from_dict,
 )
@@ -41,6 +42,9 @@ EVERY = [
     Figures(None, 2.5, 1.5, 60, 97, 6, 2, None, 24.5),
     StudyCell(8, 0, 12, {"completion_loss": 2.5, "ran_on": None}, [{"prompt": "Naïve ⚠?", "stop": "EOS"}], 14.5),
     Weights("00ff", "00ff", False),
+    TokenLosses(
+        3, "held out", "Why ⚠?", [["⚠", "prompt", 7, False, 0]] * 2, [None, 0.5], [[0.5], [1e-7]], [[2], [1]], [[], []]
+    ),
     Isolation("wrapped", 1.5e-7, 3, 2, 40),
     Saved("outputs", "adapter"),
     Finished(12, 12, 3.5, False),
