@@ -214,8 +214,13 @@ class TestGetReady:
             assert rest == [SKIP] * 5
         status, *rest = last
         assert json.loads(status)["state"] == "done"
-        assert "local folder · CPU" in json.loads(status)["title"]
+        assert json.loads(status)["title"].endswith("local folder")
         assert rest == [SKIP] * 5  # the mask is drawn next, of the text as it is by then
+
+    def test_the_device_is_told_once_the_mask_is_there(self, ui, values):
+        assert "local folder · CPU" in json.loads(ui.masking.tell_device(values()))["title"]
+        for changed in ({"device": "cuda"}, {"model": "no/such/folder"}, {"steps": 0}):
+            assert ui.masking.tell_device(values(**changed)) == SKIP
 
     def test_a_model_that_is_nowhere(self, ui, values):
         *_, (status, mask, asked, command, button, both) = ui.masking.get_ready(values(model="no/such/folder"))

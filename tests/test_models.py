@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny_gpt2, tokenizer_named
+from transformers import AutoConfig, AutoTokenizer
 
 from sftdemo import models
 from sftdemo.config import DEFAULT_MODEL
@@ -215,3 +218,45 @@ class TestDevice:
 
     def test_in_words(self):
         assert describe_device(CPU) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+ALONE = """
+import sys
+from sftdemo.models import find_local, load_tokenizer, max_positions
+source = find_local(sys.argv[1])
+print(load_tokenizer(source)("Hello world!")["input_ids"], max_positions(source), "torch" in sys.modules)
+"""
+
+
+class TestWithoutTorch:
+    @pytest.mark.parametrize("folder", ["gpt2_folder", "llama_folder"])
+    def test_the_tokenizer_is_the_one_that_auto_tokenizer_makes(self, folder, request):
+        folder = request.getfixturevalue(folder)
+        ours, theirs = load_tokenizer(source_of(folder)), AutoTokenizer.from_pretrained(folder)
+        assert type(ours) is type(theirs)
+        assert ours.get_vocab() == theirs.get_vocab()
+        assert ours.chat_template == theirs.chat_template
+        assert ours.special_tokens_map.items() >= theirs.special_tokens_map.items()
+        for text in ("Hello world!", " 1 2\n\n3", "<|im_end|> <|endoftext|>", "ééé ⚠"):
+            assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+
+    @pytest.mark.parametrize("folder", ["gpt2_folder", "llama_folder"])
+    def test_the_first_mask_needs_no_torch(self, folder, request):
+        folder = request.getfixturevalue(folder)
+        expected = load_tokenizer(source_of(folder))("Hello world!")["input_ids"]
+        done = subprocess.run([sys.executable, "-c", ALONE, str(folder)], capture_output=True, text=True, check=True)
+        is_known = "max_position_embeddings" in json.loads((folder / "config.json").read_text())
+        positions = AutoConfig.from_pretrained(folder).max_position_embeddings
+        assert done.stdout.strip() == f"{expected} {positions} {not is_known}"
+
+    def test_a_tokenizer_with_code_of_its_own_is_left_to_auto_tokenizer(self, gpt2_folder, tmp_path):
+        config = json.loads((gpt2_folder / "tokenizer_config.json").read_text())
+        assert config["tokenizer_class"] == "TokenizersBackend"
+        for name, changed in (
+            ("own", {"auto_map": {"AutoTokenizer": ["a.B", None]}}),
+            ("other", {"tokenizer_class": "X"}),
+        ):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config | changed))
+            assert models._tokenizer_class(tmp_path / name) is AutoTokenizer
+        assert models._tokenizer_class(gpt2_folder) is not AutoTokenizer

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ from ..storage import cache_folder
 from .zero_gpu import gpu_work, on_zero_gpu
 
 KEPT_RUNS = 10
+MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself; imports in another thread hold it up
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -52,7 +54,7 @@ class Backend:
 
     def warm(self, model: str) -> None:
         """Gets the model ready for the first visitor, then the fork server: the mask needs the one, a run the other,
-        and both at once would slow down the page that is just being drawn. Last what the packing view needs."""
+        and both at once would slow down the page that is just being drawn. Last what the other views need."""
         try:
             for _ in self.prepare(model):
                 pass
@@ -60,7 +62,9 @@ class Backend:
             pass  # the page asks again on arrival, and shows why it fails
         if self._on_lent_gpu is None:
             warm()
+        time.sleep(MASK_ALONE)
         with _IMPORTS:
+            _import_libraries()
             load_packer()
         settle()
 
@@ -70,11 +74,10 @@ class Backend:
         Raises:
             ModelError: when it cannot be had.
         """
-        yield Phase("model", "Loading the libraries")
-        with _IMPORTS:
-            _import_libraries()
         yield Phase("model", f"Looking for {name}")
-        if self.source(name) is None:
+        with _IMPORTS:
+            is_there = self.source(name) is not None
+        if not is_there:
             with self._lock:
                 job = self._fetches.get(name)
                 if job is None or job.done:
@@ -85,7 +88,8 @@ class Backend:
                 if events and isinstance(events[-1], Phase):
                     yield events[-1]
         yield Phase("model", "Loading the tokenizer")
-        self.tokenizer(name)
+        with _IMPORTS:
+            self.tokenizer(name)
 
     def source(self, name: str) -> ModelSource | None:
         return find_local(name)
@@ -111,9 +115,18 @@ class Backend:
         """What the trainer will use as `max_length`: no more than the model has positions."""
         return effective_max_length(max_length, self.source(name))
 
-    def describe(self, name: str, device: str) -> str:
-        """The model, which copy of it, and the device, in one line."""
-        return f"{name} · {self.source(name).copy} · {describe_device(choose_device(device))}"
+    def describe(self, name: str) -> str:
+        """The model, and which copy of it."""
+        return f"{name} · {self.source(name).copy}"
+
+    def describe_with_device(self, name: str, device: str) -> str:
+        """The same, and the device that it will be trained on.
+
+        Raises:
+            ModelError: for a device that is not there.
+        """
+        with _IMPORTS:
+            return f"{self.describe(name)} · {describe_device(choose_device(device))}"
 
     def start(self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = ()) -> str:
         """Starts a run, in a child process, and returns the id by which it is found again. With `weights` it trains an
@@ -224,8 +237,8 @@ _IMPORTS = threading.Lock()
 
 
 def _import_libraries() -> None:
+    """What the mask of a model that is there can do without: it takes seconds."""
     import torch  # noqa: F401
-    from huggingface_hub import snapshot_download  # noqa: F401
     from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
 

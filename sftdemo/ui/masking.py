@@ -75,7 +75,8 @@ class MaskHandlers:
             **PRIVATE,
         )
         drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
-        first_scan = drawn_when_ready.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
+        told = drawn_when_ready.then(self.tell_device, everything, out.model_status, **PRIVATE)
+        first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
         gr.on(edits, None, cancels=[scan, drawn_when_ready, first_scan], **PRIVATE)
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)
@@ -113,7 +114,7 @@ class MaskHandlers:
             config = self.desk.controls.config(values)
             for phase in backend.prepare(config.model):
                 yield (progress("working", phase.message, "", phase.fraction), *nothing)
-            yield (progress("done", backend.describe(config.model, config.device)), *nothing)
+            yield (progress("done", backend.describe(config.model)), *nothing)
         except SftdemoError as error:
             label = gr.update(value="No model to train", interactive=False)
             yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), "", label, _OFF
@@ -124,12 +125,23 @@ class MaskHandlers:
             view = self.desk.view(values)
             if view is None:
                 return (gr.skip(),) * 3
-            choose_device(view.config.device)  # one that is not there is to be said here, not after the click
+            if view.config.device != "auto":
+                choose_device(view.config.device)  # one that is not there is to be said here, not after the click
             mask, examples = _page(view, values[self.desk.session.page])
         except SftdemoError as error:
             return mask_message(sentence(error)), asked([]), ""
         questions = questions_asked(view.config, view.data) if view.data.train else []
         return mask, asked(questions), view.config.command_line("examples.jsonl") if examples else ""
+
+    def tell_device(self, values: dict) -> str | dict:
+        """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
+        try:
+            config = self.desk.controls.config(values)
+            if self.desk.backend.source(config.model) is None:
+                return gr.skip()
+            return progress("done", self.desk.backend.describe_with_device(config.model, config.device))
+        except SftdemoError:  # the mask's place says what is wrong
+            return gr.skip()
 
     def scan(self, values: dict) -> Iterator[tuple]:
         """The totals of all rows as they come, what the audit finds, and what the button would do."""
