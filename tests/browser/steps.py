@@ -45,6 +45,13 @@ def settings(page: Page) -> None:
     page.get_by_role("button", name="Model, prompt template, max length").click()
 
 
+def set_steps(page: Page, steps: int) -> None:
+    page.get_by_role("button", name="Training settings").click()
+    page.fill("#steps input", str(steps))
+    page.press("#steps input", "Tab")
+    expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
+
+
 def choose_custom(page: Page, template: str) -> None:
     settings(page)
     page.get_by_label("custom").check()

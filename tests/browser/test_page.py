@@ -13,25 +13,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from browser.steps import picture, set_steps
+
 pytestmark = pytest.mark.browser
-SCREENSHOTS = os.environ.get("SFTDEMO_SCREENSHOTS")  # a folder to keep them in, to be looked at
 RUN = 120_000  # milliseconds that a short run may take on a busy machine
 
 
 def write(page: Page, text: str) -> None:
     page.fill("#examples textarea", text)
-
-
-def set_steps(page: Page, steps: int) -> None:
-    page.get_by_role("button", name="Training settings").click()
-    page.fill("#steps input", str(steps))
-    page.press("#steps input", "Tab")
-    expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
-
-
-def picture(page: Page, name: str) -> None:
-    if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
 def trained_text(page: Page, row: int = 0) -> str:

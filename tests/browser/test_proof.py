@@ -6,17 +6,11 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
-from steps import picture
+
+from browser.steps import picture, set_steps
 
 pytestmark = pytest.mark.browser
 RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
-
-
-def set_steps(page: Page, steps: int) -> None:
-    page.get_by_role("button", name="Training settings").click()
-    page.fill("#steps input", str(steps))
-    page.press("#steps input", "Tab")
-    expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
 
 
 def slide(page: Page, elem_id: str, value: str) -> None:
