@@ -72,7 +72,7 @@ def _ablate(
         for index, weight in enumerate(weights):
             if stop():
                 break
-            yield Arm(index, len(weights), weight)
+            yield Arm(index, list(weights))
             model = load_model(setup.source, setup.device) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
             model, last = yield from trained(arm, model, stop, f"{scratch}/trainer", held_out)

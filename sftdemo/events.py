@@ -72,11 +72,16 @@ class HeldOut(Event):
 
 @dataclass(frozen=True)
 class Arm(Event):
-    """An arm of an ablation begins, from the base's weights: what follows is of this arm, until the next."""
+    """An arm of an ablation begins, from the base's weights: what follows is of this arm, until the next. `weights` are
+    the prompt-loss weights of all arms, in order."""
 
     index: int
-    arms: int
-    prompt_loss_weight: float
+    weights: list[float]
+
+    @property
+    def prompt_loss_weight(self) -> float:
+        """This arm's."""
+        return self.weights[self.index]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .events import Figures, Isolation, Weights
+from .events import Arm, Figures, Isolation, Weights
 from .packing import Layout
 from .tokenization import FLAGS, IGNORE_INDEX, TokenizedExample
 
@@ -119,6 +119,11 @@ def column_name(prompt_loss_weight: float | None) -> str:
     if prompt_loss_weight is None:
         return "base"
     return {0.0: "masked", 1.0: "unmasked"}.get(prompt_loss_weight, f"prompt weight {prompt_loss_weight:g}")
+
+
+def arm_name(arm: Arm) -> str:
+    """Which arm it is, and of how many."""
+    return f"{column_name(arm.prompt_loss_weight)} ({arm.index + 1} of {len(arm.weights)})"
 
 
 def figure_rows(figures: Sequence[Figures]) -> list[tuple[str, str, list[str]]]:

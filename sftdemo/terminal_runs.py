@@ -28,7 +28,7 @@ from .events import (
     TokenLosses,
     Weights,
 )
-from .rendering import column_name, figure_rows, harmless, isolation_sentence, weights_sentence
+from .rendering import arm_name, column_name, figure_rows, harmless, isolation_sentence, weights_sentence
 from .terminal_losses import token_losses
 
 _KINDS = {
@@ -91,7 +91,7 @@ class EventPrinter:
                 )
             case Arm():
                 self._arm = event
-                self._line(f"Arm {event.index + 1} of {event.arms}: {column_name(event.prompt_loss_weight)}", "bold")
+                self._line(f"Arm {arm_name(event)}", "bold")
             case Prepared():
                 if self._arm is None or self._arm.index == 0:  # all arms train the same
                     self._print_prepared(event)
@@ -141,7 +141,7 @@ class EventPrinter:
         """What the bar says, with the arm that it is of."""
         if self._arm is None:
             return words
-        return f"{column_name(self._arm.prompt_loss_weight)} ({self._arm.index + 1} of {self._arm.arms}): {words}"
+        return f"{arm_name(self._arm)}: {words}"
 
     def _print_step(self, held_out: str = "") -> None:
         if self._step is not None:

@@ -130,7 +130,7 @@ class TestEvents:
 
     def test_arms_in_the_order_of_the_weights(self, config, tmp_path):
         events = list(ablate(config, data_of(), tmp_path / "out", (1.0, 0.25, 0.0)))
-        assert of(Arm, events) == [Arm(0, 3, 1.0), Arm(1, 3, 0.25), Arm(2, 3, 0.0)]
+        assert of(Arm, events) == [Arm(index, [1.0, 0.25, 0.0]) for index in range(3)]
         assert [each.prompt_loss_weight for each in of(Figures, events)] == [None, 1.0, 0.25, 0.0]
         assert [len(each.answers) for each in of(Columns, events)] == [4] * 3
         assert of(Saved, events) == [Saved(str(tmp_path / "out"), "ablation")]
@@ -470,7 +470,7 @@ class TestStop:
 
     def test_between_the_arms_keeps_the_first(self, config, tmp_path):
         events = self.stopped(config, tmp_path, 4)
-        assert of(Arm, events) == [Arm(0, 2, 0.0)]
+        assert of(Arm, events) == [Arm(0, [0.0, 1.0])]
         assert [each.prompt_loss_weight for each in of(Figures, events)] == [None, 0.0]
         assert [len(each.answers) for each in of(Columns, events)] == [2] * 3
         assert (events[-1].steps, events[-1].total, events[-1].stopped) == (4, 8, True)

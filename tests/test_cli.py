@@ -393,10 +393,7 @@ class TestAblate:
         words = ["--model", gpt2_folder, "--steps", "3", "--prompt", "Why?", "--weights", "0", "0.5"]
         code, out, err = called(capsys, "ablate", data, *words, "--output", "out", "--json", *SHORT)
         assert code == 0
-        assert [(arm["index"], arm["arms"], arm["prompt_loss_weight"]) for arm in of("arm", out)] == [
-            (0, 2, 0.0),
-            (1, 2, 0.5),
-        ]
+        assert [(arm["index"], arm["weights"]) for arm in of("arm", out)] == [(0, [0.0, 0.5]), (1, [0.0, 0.5])]
         assert [step["step"] for step in of("step", out)] == [1, 2, 3] * 2
         assert [told["step"] for told in of("heldout", out)] == [0, 1, 2, 3] * 2
         columns = of("columns", out)
@@ -419,7 +416,7 @@ class TestAblate:
         words = ["--model", gpt2_folder, "--steps", "2", *SHORT]
         code, out, _ = called(capsys, "ablate", data, *words)
         assert code == 0
-        assert [line for line in out if line.startswith("Arm ")] == ["Arm 1 of 2: masked", "Arm 2 of 2: unmasked"]
+        assert [line for line in out if line.startswith("Arm ")] == ["Arm masked (1 of 2)", "Arm unmasked (2 of 2)"]
         assert len([line for line in out if re.match(r"step    2  loss .*  held out: completion ", line)]) == 2
         (head,) = [line for line in out if "Prompt" in line]
         assert re.search("base.* masked.* unmasked", head)

@@ -37,7 +37,7 @@ EVERY = [
     Comparison("Naïve ⚠?", "", "Arr\n", "length", "EOS", "held out"),
     Answer("Why?", "Because.", "stopped", 3),
     HeldOut(4, 0.5, 2.25, 60, 97),
-    Arm(1, 2, 0.25),
+    Arm(1, [0.0, 0.25]),
     Columns("Naïve ⚠?", "typed", ["", "Arr\n", "So"], ["length", "EOS", "stopped"]),
     Figures(None, 2.5, 1.5, 60, 97, 6, 2, None, 24.5),
     StudyCell(8, 0, 12, {"completion_loss": 2.5, "ran_on": None}, [{"prompt": "Naïve ⚠?", "stop": "EOS"}], 14.5),

@@ -1,10 +1,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from sftdemo.events import Before, Comparison, Failed, Finished, Model, Phase, Prepared, Saved, Step
+from sftdemo.events import (
+    Arm,
+    Before,
+    Comparison,
+    Failed,
+    Figures,
+    Finished,
+    HeldOut,
+    Model,
+    Phase,
+    Prepared,
+    Saved,
+    Step,
+    Weights,
+)
+from sftdemo.ui.running import _contest
 from sftdemo.ui.story import POINTS, tell
 
 BEGUN = [
@@ -95,3 +111,43 @@ def test_the_curve_is_thinned_but_keeps_both_ends(count):
 
 def test_300_points_are_enough():
     assert POINTS == 300
+
+
+class TestBothWays:
+    HELD_OUT = (HeldOut(0, 4.0, 3.0, 60, 97), HeldOut(2, 1.0, 5.0, 60, 97))
+    FIRST = (Arm(0, [0.0, 1.0]), Prepared(2, 40, 11, 2, 7, []), HELD_OUT[0], *steps(2), HELD_OUT[1])
+
+    def test_each_arm_has_its_name_and_its_share_of_the_bar(self):
+        shown = status(*self.FIRST[:3], *steps(1, total=2))
+        assert shown["title"] == "masked (1 of 2): Training: step 1 of 2"
+        assert shown["fraction"] == 0.25
+        shown = status(*self.FIRST, Arm(1, [0.0, 1.0]), *steps(1, total=2))
+        assert shown["title"] == "unmasked (2 of 2): Training: step 1 of 2"
+        assert shown["fraction"] == 0.75
+
+    def test_what_held_out_rows_say_of_each(self):
+        story = tell([*self.FIRST, Arm(1, [0.0, 1.0]), self.HELD_OUT[0]])
+        first, second = self.HELD_OUT
+        assert story.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
+        assert story.contestants == ["masked", "unmasked"]
+
+    def test_the_picture_has_all_arms_from_its_first_point(self):
+        pictures = _contest(tell(self.FIRST))
+        for name, first in (("answers", 4.0), ("prompts", 3.0)):
+            picture = pictures[f"{name}_curve"]
+            frame = picture["value"]
+            assert list(picture["color_map"]) == ["masked", "unmasked"]
+            assert frame[frame["arm"] == "unmasked"][["step", name]].values.tolist() == [[0, first]]
+            assert len(frame[frame["arm"] == "masked"]) == 2
+
+    def test_what_all_arms_share_is_said_once(self):
+        notes = status(*self.FIRST, Arm(1, [0.0, 1.0]), self.FIRST[1])["notes"]
+        assert len([note for note in notes if "2 examples" in note]) == 1
+
+    def test_the_arms_that_were_saved(self):
+        base = Figures(None, 2.5, 4.25, 60, 97, 6, 0, 3, 32.0)
+        masked = replace(base, prompt_loss_weight=0.0)
+        told = (base, masked, Weights("aa", "aa", False), Saved("runs/1", "ablation"), Finished(2, 4, 9.0, True))
+        story = tell([*self.FIRST, *told])
+        assert (story.arms, story.figures, story.saved) == ([0.0], [base, masked], "runs/1")
+        assert json.loads(story.status)["notes"][-1].endswith("unchanged")

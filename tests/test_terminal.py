@@ -60,14 +60,14 @@ TOLD = [
 ]
 
 
-def arm_told(index: int, weight: float, *losses: float, left_out: tuple[str, ...] = ()) -> list:
+def arm_told(index: int, *losses: float, left_out: tuple[str, ...] = ()) -> list:
     """What one of two arms tells: held-out rows before the first step, and after each but the first."""
     steps = [
         (Step(step, len(losses), loss, step / 4, 0.5), HeldOut(step, loss / 2, loss / 4, 60, 97))
         for step, loss in enumerate(losses, 1)
     ]
     return [
-        Arm(index, 2, weight),
+        Arm(index, [0.0, 1.0]),
         Phase("train", "Training"),
         Prepared(3, 1040, 11, len(losses), 2_500_000, list(left_out)),
         HeldOut(0, 9.5, 8.25, 60, 97),
@@ -79,8 +79,8 @@ def arm_told(index: int, weight: float, *losses: float, left_out: tuple[str, ...
 ABLATED = [
     Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124_000_000),
     Before("Why?", "cold tea", "length", "held out"),
-    *arm_told(0, 0.0, 2.5, 1.25, left_out=("row 3: has no [answer]",)),
-    *arm_told(1, 1.0, 3.5, 1.75, left_out=("row 3: has no [answer]",)),
+    *arm_told(0, 2.5, 1.25, left_out=("row 3: has no [answer]",)),
+    *arm_told(1, 3.5, 1.75, left_out=("row 3: has no [answer]",)),
     Columns("Why [b]not[/b]?", "held out", ["cold tea", "Arr, matey", "So"], ["length", "EOS", "stopped"]),
     Figures(None, 2.5, 4.25, 60, 1097, 6, 0, None, 32.0),
     Figures(0.0, 0.75, 4.125, 60, 1097, 6, 5, 1, 9.5),
@@ -368,13 +368,13 @@ class TestAblation:
 
     def test_each_arm_begins_with_a_line(self, capsys):
         lines = self.lines(capsys)
-        assert [line for line in lines if line.startswith("Arm")] == ["Arm 1 of 2: masked", "Arm 2 of 2: unmasked"]
-        assert lines.index("Arm 1 of 2: masked") < lines.index("Arm 2 of 2: unmasked")
-        assert "Arm 2 of 4: prompt weight 0.25" in self.lines(capsys, Arm(1, 4, 0.25))
+        assert [line for line in lines if line.startswith("Arm")] == ["Arm masked (1 of 2)", "Arm unmasked (2 of 2)"]
+        assert lines.index("Arm masked (1 of 2)") < lines.index("Arm unmasked (2 of 2)")
+        assert "Arm prompt weight 0.25 (2 of 4)" in self.lines(capsys, Arm(1, [0.0, 0.25, 0.5, 1.0]))
 
     def test_the_held_out_losses_stand_beside_the_steps(self, capsys):
         lines = self.lines(capsys)
-        first = lines.index("Arm 1 of 2: masked")
+        first = lines.index("Arm masked (1 of 2)")
         steps = [line for line in lines[first:] if line.startswith("step")]
         assert steps == [
             "step    0                         held out: completion 9.5000, prompt 8.2500",
@@ -388,8 +388,14 @@ class TestAblation:
 
     def test_no_step_is_lost(self, capsys):
         """A step's line waits for the held-out losses: what comes in their place, or an exception, lets it go."""
-        arm, step = Arm(0, 2, 0.0), Step(1, 4, 2.5, 0.25, 0.75)
-        for last in (Step(2, 4, 2.0, 0.5, 0.5), Phase("after", "Answering"), Arm(1, 2, 1.0), Failed("No."), Finished):
+        arm, step = Arm(0, [0.0, 1.0]), Step(1, 4, 2.5, 0.25, 0.75)
+        for last in (
+            Step(2, 4, 2.0, 0.5, 0.5),
+            Phase("after", "Answering"),
+            Arm(1, [0.0, 1.0]),
+            Failed("No."),
+            Finished,
+        ):
             with pytest.raises(TypeError) if last is Finished else nullcontext(), EventPrinter() as printer:
                 for event in (arm, step):
                     printer.print(event)
@@ -468,7 +474,7 @@ class TestAblation:
     def test_what_a_model_says_cannot_steer_the_terminal(self, capsys):
         evil = "\x1b]0;title\x07\x1b[2J[bold]gone[/]\x9b1m"
         told = [
-            *arm_told(0, 0.0, 2.5, left_out=(evil,)),
+            *arm_told(0, 2.5, left_out=(evil,)),
             Columns(evil, "typed", [evil] * 2, ["EOS"] * 2),
             *ABLATED[-7:-5],
             Phase("save", evil),

@@ -164,10 +164,13 @@ def _begun() -> dict:
 
 
 def _contest(story: Story) -> dict:
-    """Both arms' losses on the same held-out rows, the answers' in one picture and the prompts' in another."""
+    """All arms' losses on the same held-out rows, the answers' in one picture and the prompts' in another. Those that
+    are yet to begin have their first point, the base's, or the browser might leave their lines out later."""
     told = [(name, event.step, event.completion_loss, event.prompt_loss) for name, event in story.held_out]
+    begun = {name for name, _ in story.held_out}
+    told += [(name, *told[0][1:]) for name in story.contestants if name not in begun]
     frame = pd.DataFrame(told, columns=["arm", "step", "answers", "prompts"])
-    colors = dict(zip(frame["arm"].unique(), ARM_COLORS, strict=False))
+    colors = dict(zip(story.contestants, ARM_COLORS, strict=False))
     picture = {"color_map": colors, "x_lim": [0, story.total]}
     return {
         "contest": gr.update(visible=True),

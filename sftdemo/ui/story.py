@@ -22,7 +22,7 @@ from ..events import (
     Step,
     Weights,
 )
-from ..rendering import column_name, weights_sentence
+from ..rendering import arm_name, column_name, weights_sentence
 from .widgets import progress
 
 POINTS = 300  # the curve's, at most: drawing more costs the browser more than it shows
@@ -30,12 +30,13 @@ POINTS = 300  # the curve's, at most: drawing more costs the browser more than i
 
 @dataclass
 class Story:
-    """The run's state, ready for the page's components. `held_out` are (the arm's name, what it told) of an ablation,
-    `arms` the prompt-loss weights of the models that it saved."""
+    """The run's state, ready for the page's components. Of an ablation, `held_out` are (the arm's name, what it told),
+    `contestants` the names of all its arms, and `arms` the prompt-loss weights of the models that it saved."""
 
     status: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
     held_out: list[tuple[str, HeldOut]] = field(default_factory=list)
+    contestants: list[str] = field(default_factory=list)
     total: int = 0
     before: list[Before] = field(default_factory=list)
     comparisons: list[Comparison | Columns] = field(default_factory=list)
@@ -58,6 +59,7 @@ def tell(events: Sequence[Event]) -> Story:
                 notes.append(f"{event.name} · {event.copy} · {event.device}, {event.dtype}")
             case Arm():
                 arm = event
+                story.contestants = [column_name(weight) for weight in event.weights]
             case Prepared():
                 story.total = event.steps
                 if arm is None or arm.index == 0:
@@ -91,12 +93,12 @@ def tell(events: Sequence[Event]) -> Story:
 
 
 def _named(arm: Arm | None, words: str) -> str:
-    return words if arm is None else f"{column_name(arm.prompt_loss_weight)} ({arm.index + 1} of {arm.arms}): {words}"
+    return words if arm is None else f"{arm_name(arm)}: {words}"
 
 
 def _fraction(arm: Arm | None, step: Step) -> float:
     done = step.step / step.total
-    return done if arm is None else (arm.index + done) / arm.arms
+    return done if arm is None else (arm.index + done) / len(arm.weights)
 
 
 def _prepared(event: Prepared) -> list[str]:
