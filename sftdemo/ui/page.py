@@ -59,9 +59,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
-                weight = weight_setting()
                 totals = totals_widget()
                 mask = mask_widget()
+                weight = weight_setting()
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
         audit = audit_widget()
         lab = laboratory()
