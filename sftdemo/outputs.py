@@ -54,11 +54,18 @@ def way_of_asking(folder: Path) -> tuple[str, str]:
 
 
 def load_events(folder: Path) -> list[Event]:
-    """The events of a saved run, in order; none where `folder` holds no run."""
+    """The events of a saved run, in order; none where `folder` holds no run.
+
+    Raises:
+        ModelError: where they cannot be read, or are another version's.
+    """
     path = folder / EVENTS
     if not path.is_file():
         return []
-    return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
 
 
 def record_of(config: RunConfig, source: ModelSource, shape: str, **results: object) -> dict:

@@ -114,15 +114,18 @@ def test_a_run_that_is_gone(runs):
 
 def test_what_cannot_be_read_is_named_and_the_others_stay(runs, tmp_path):
     folder, *_ = runs
-    for name in ("broken", "unfinished"):
+    for name in ("broken", "unfinished", "strange"):
         (tmp_path / name).mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     (tmp_path / "unfinished" / "run.json").write_bytes((folder / "a" / "run.json").read_bytes())
+    (tmp_path / "strange" / "run.json").write_bytes((folder / "a" / "run.json").read_bytes())
+    (tmp_path / "strange" / "events.jsonl").write_text('{"event": "arm", "arms": 2}\n')
     (tmp_path / "a").symlink_to(folder / "a")
     found, problems = past_runs(tmp_path)
     assert [run.name for run in found] == ["a"]
-    assert len(problems) == 2
-    assert all("broken" in each or "unfinished" in each for each in problems)
+    assert len(problems) == 3
+    for name in ("broken", "unfinished", "strange"):
+        assert len([each for each in problems if name in each]) == 1
 
 
 def test_no_folder_is_no_run(tmp_path):

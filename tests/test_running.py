@@ -187,6 +187,15 @@ def test_a_browser_without_a_run_sees_none(ui, run_id):
     assert list(ui.running.come_back(run_id)) == []
 
 
+def test_a_run_that_cannot_be_read_any_more(ui, values, tmp_path):
+    _, run_id = finish(ui, values())
+    events = tmp_path / "cache" / "runs" / run_id / "events.jsonl"
+    events.write_text('{"event": "arm", "arms": 2}\n')
+    (look,) = ui.running.come_back(run_id)
+    assert json.loads(named(look)["run_status"])["state"] == "failed"
+    assert "cannot be read" in json.loads(named(look)["run_status"])["title"]
+
+
 def test_errors_that_the_audit_finds_refuse_a_run_unless_it_is_asked_for_anyway(ui, values):
     cut = {"examples": json.dumps([{"instruction": "Say hello", "output": "Hello " * 40}]), "max_length": 40}
     refused = merged(ui.running.train(values(**cut)))

@@ -104,8 +104,11 @@ class RunHandlers:
 
     def come_back(self, run_id: str | None) -> Iterator[tuple]:
         """After a reload, or to show an earlier run: going on or done."""
-        for events in self.desk.backend.watch(run_id):
-            yield self._show(tell(events))
+        try:
+            for events in self.desk.backend.watch(run_id):
+                yield self._show(tell(events))
+        except SftdemoError as error:
+            yield self._parts(run_status=progress("failed", sentence(error)))
 
     def open(self, run_id: str) -> Iterator[tuple]:
         """Shows an earlier run in place of the one that is shown."""
