@@ -19,6 +19,7 @@ from trl import SFTTrainer
 from sftdemo import acceleration, training
 from sftdemo.acceleration import Branches, accelerated, can_share
 from sftdemo.config import RunConfig
+from sftdemo.linear_layers import is_supported
 from sftdemo.prefixes import prefix_tree
 from sftdemo.trainer import MaskedTrainer
 
@@ -366,9 +367,14 @@ def assert_same(ours, stock, tensors, out: int, weighted: bool) -> None:
     torch.testing.assert_close(found[1], expected[1], rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.skipif(not quick(), reason="only with oneDNN")
+@pytest.mark.skipif(not is_supported(torch.nn.Linear(2, 2)), reason="only with oneDNN")
 class TestLinear:
     SHAPES = ((5, 8), (2, 3, 8), (1, 1, 8), (2, 2, 3, 8))
+
+    @pytest.fixture(autouse=True, params=[True, False], ids=["oneDNN", "torch"])
+    def way(self, request, monkeypatch):
+        """With the products of either library, whatever this processor is."""
+        monkeypatch.setattr(acceleration, "has_avx512", lambda: request.param)
 
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("bias", [False, True])
