@@ -235,7 +235,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 def _tokenizer_class(folder: Path):
     """transformers' AutoTokenizer; but where a folder says that its tokenizer needs no class of its own, as those do
     that this program has made, the class that it would come to. AutoTokenizer loads torch and the model's code to find
-    that out, which took 5 s of the 6 to the first mask."""
+    that out: the first mask came 6.6 s after the page with it, and 2.4 s without (`bench --only start`, 2 cores)."""
     path = folder / "tokenizer_config.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in known:
