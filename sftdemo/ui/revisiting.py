@@ -36,8 +36,8 @@ class Revisiting:
 def revisiting() -> Revisiting:
     """Lays the panels out, closed."""
     with gr.Accordion("Turn what it learned up and down", open=False, elem_id="strength-door"):
+        on = gr.Checkbox(True, label="Adapter on", elem_id="adapter-on")
         with gr.Row():
-            on = gr.Checkbox(True, label="Adapter on", elem_id="adapter-on", min_width=120, scale=1)
             strength = gr.Slider(
                 0,
                 MOST_STRENGTH,
