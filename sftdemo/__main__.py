@@ -2,7 +2,7 @@
 
 import sys
 
-from sftdemo.cli import main
+from sftdemo.terminal.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

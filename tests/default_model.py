@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from sftdemo.config import DEFAULT_MODEL
-from sftdemo.models import resolve
-from sftdemo.storage import cache_folder
+from sftdemo.core.config import DEFAULT_MODEL
+from sftdemo.core.files import cache_folder
+from sftdemo.model.sources import resolve
 
 
 def private_cache(folder: Path) -> Path:

@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from sftdemo.audit import Audit
-from sftdemo.jobs import BusyError
+from sftdemo.mask.audit import Audit
+from sftdemo.runs.jobs import BusyError
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.laboratory import LaboratoryHandlers
-from sftdemo.ui.masking import MaskHandlers
-from sftdemo.ui.past import PastHandlers
-from sftdemo.ui.revisiting import RevisitingHandlers
-from sftdemo.ui.running import RunHandlers, RunOutputs
-from sftdemo.ui.workspace import Desk
+from sftdemo.ui.panels.history import PastHandlers
+from sftdemo.ui.panels.laboratory import LaboratoryHandlers
+from sftdemo.ui.panels.mask import MaskHandlers
+from sftdemo.ui.panels.revisit import RevisitingHandlers
+from sftdemo.ui.panels.train import RunHandlers, RunOutputs
+from sftdemo.ui.state import Desk
 
 ROWS = [
     {"instruction": "Say hello", "output": "Hello world!"},

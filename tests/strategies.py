@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from tiny import tokenizer_named
 
-from sftdemo.examples import Example
-from sftdemo.templates import get_template
-from sftdemo.tokenization import tokenize_examples
+from sftdemo.data.examples import Example
+from sftdemo.data.templates import get_template
+from sftdemo.mask.labels import tokenize_examples
 
 SENTENCEPIECE = ("llama", "llama_always", "llama_legacy")
 SPECIAL_TEXT = [

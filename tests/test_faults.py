@@ -21,11 +21,12 @@ from oracle import expected
 from strategies import tokenize
 from tiny import MAKERS, tiny_gpt2, tiny_llama, tokenizer_named
 
-from sftdemo import packing, tokenization
-from sftdemo.errors import TrainingError
-from sftdemo.examples import Example, HandMask, Message, Problem
-from sftdemo.templates import get_template
-from sftdemo.tokenization import tokenize_examples
+from sftdemo.core.errors import TrainingError
+from sftdemo.data.examples import Example, HandMask, Message, Problem
+from sftdemo.data.templates import get_template
+from sftdemo.mask import labels
+from sftdemo.mask.labels import tokenize_examples
+from sftdemo.train import batches
 
 ROWS = [  # (template, instruction, input, completion, max_length)
     ("instruction", "Say hello", "", "Hello world!", 10_000),
@@ -106,7 +107,7 @@ def streaming_gives_the_same() -> None:
     examples = [Example(i, case[3], instruction=case[1]) for i, case in enumerate(ROWS)]
     template = get_template("instruction")
     rows, _ = tokenize_examples(examples, tokenizer_named("gpt2"), template, 20)
-    streamed = list(tokenization.mask_examples(examples, tokenizer_named("gpt2"), template, 20))
+    streamed = list(labels.mask_examples(examples, tokenizer_named("gpt2"), template, 20))
     assert [(row.row, row.labels) for row in streamed] == [(row.row, row.labels) for row in rows]
 
 
@@ -119,23 +120,23 @@ def batches_are_read_back() -> None:
         "labels": torch.tensor([long.labels, short.labels + (-100,) * pad]),
         "attention_mask": torch.tensor([[1] * len(long.input_ids), [1] * len(short.input_ids) + [0] * pad]),
     }
-    assert packing.split_batch(batch) == [(row.input_ids, row.labels) for row in rows]
-    packing.verify_batch(batch, rows)
+    assert batches.split_batch(batch) == [(row.input_ids, row.labels) for row in rows]
+    batches.verify_batch(batch, rows)
     flat = {name: torch.tensor([sum((getattr(row, name) for row in rows), ())]) for name in ("input_ids", "labels")}
     flat["position_ids"] = torch.tensor([[*range(len(long.input_ids)), *range(len(short.input_ids))]])
-    assert packing.split_batch(flat) == [(row.input_ids, row.labels) for row in rows]
+    assert batches.split_batch(flat) == [(row.input_ids, row.labels) for row in rows]
     trained_padding = batch | {"labels": torch.tensor([long.labels, short.labels + (0,) * pad])}
     another_token = flat | {"input_ids": flat["input_ids"] + 1}
     for spoilt in (trained_padding, another_token):
         try:
-            packing.verify_batch(spoilt, rows)
+            batches.verify_batch(spoilt, rows)
         except TrainingError:
             continue
         raise AssertionError("a spoilt batch was let through")
 
 
 def the_loss_is_the_stock_loss() -> None:
-    from sftdemo.trainer import MaskedTrainer
+    from sftdemo.train.trainer import MaskedTrainer
 
     model = tiny_gpt2(tokenizer_named("gpt2")).eval()
     row = tokenize("gpt2", Example(0, "Hello world!", instruction="Say hello"), "instruction")
@@ -155,8 +156,8 @@ def the_loss_is_the_stock_loss() -> None:
 
 def shared_losses_are_the_rows() -> None:
     """Three rows begin alike, one of them is another's beginning, and one has the same tokens after a different one."""
-    from sftdemo.acceleration import Branches, accelerated
-    from sftdemo.prefixes import prefix_tree
+    from sftdemo.model.prefix_sharing import Branches, accelerated
+    from sftdemo.model.prefix_tree import prefix_tree
 
     model = tiny_llama(tokenizer_named("chatml")).eval()
     ids = [(5, 6, 7, 8, 9), (5, 6, 3, 9), (4, 6, 7), (5, 6, 7)]
@@ -174,7 +175,8 @@ def shared_losses_are_the_rows() -> None:
 
 
 def fresh_tokens_are_the_trees_nodes() -> None:
-    from sftdemo.prefixes import fresh_tokens, prefix_tree
+    from sftdemo.mask.layouts import fresh_tokens
+    from sftdemo.model.prefix_tree import prefix_tree
 
     rows = [(1, 2, 3, 9), (1, 2, 4, 9), (0, 1), (1, 2, 9), (2, 2, 9), (1, 2, 3, 4, 9)]
     for size in (3, 6):
@@ -184,9 +186,9 @@ def fresh_tokens_are_the_trees_nodes() -> None:
             assert sum(fresh_tokens(rows, size)[begin : begin + size]) == nodes, batch
 
 
-MASK, BY_HAND, IDS = "tokenization._mask", "tokenization._by_hand", "rows.Row.input_ids"
-SHORT_CUT, LOSS = "encoding.TextEncoder.encode_separable", "trainer._padded_predictions"
-TREE, BRANCHES = "prefixes.prefix_tree", "acceleration.Branches.of"
+MASK, BY_HAND, IDS = "mask.labels._mask", "mask.labels._by_hand", "mask.rows.Row.input_ids"
+SHORT_CUT, LOSS = "mask.encoding.TextEncoder.encode_separable", "train.trainer._padded_predictions"
+TREE, BRANCHES = "model.prefix_tree.prefix_tree", "model.prefix_sharing.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
 FAULTS = [
     (
@@ -206,10 +208,10 @@ FAULTS = [
     ),
     ("position 0 is trained", [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")], rows_are_the_oracles),
     ("EOS is not trained", [(MASK, "labels[:1] =", "labels[:1] = labels[-1:] =")], rows_are_the_oracles),
-    ("EOS is dropped", [("rows.Row.input_ids", "else [self.stop_id]", "else []")], rows_are_the_oracles),
+    ("EOS is dropped", [("mask.rows.Row.input_ids", "else [self.stop_id]", "else []")], rows_are_the_oracles),
     (
         "EOS comes twice",
-        [("rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
+        [("mask.rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
         rows_are_the_oracles,
     ),
     (
@@ -222,17 +224,17 @@ FAULTS = [
     ),
     (
         "the joint ids are cut at the prompt's length in spite of a merge",
-        [("rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:")],
+        [("mask.rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:")],
         rows_are_the_oracles,
     ),
     (
         "an unknown token that reaches over the boundary is overlooked",
-        [("rows._completions", "and not reaches_over", "")],
+        [("mask.rows._completions", "and not reaches_over", "")],
         rows_are_the_oracles,
     ),
     (
         "SentencePiece's own space is put before the answer",
-        [("encoding.TextEncoder.encode_continuation", "if self._adds_space:", "if False:")],
+        [("mask.encoding.TextEncoder.encode_continuation", "if self._adds_space:", "if False:")],
         rows_are_the_oracles,
     ),
     (
@@ -255,43 +257,49 @@ FAULTS = [
     ),
     (
         "what was typed becomes a special token",
-        [("encoding.TextEncoder.encode_plain", "self._plain,", "self._with_special,")],
+        [("mask.encoding.TextEncoder.encode_plain", "self._plain,", "self._with_special,")],
         typed_text_is_text,
     ),
     (
         "what was typed in a chat becomes a special token",
-        [("encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False")],
+        [("mask.encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False")],
         typed_text_is_text,
     ),
     (
         "a chat's answer ends in EOS, whatever its template puts there",
-        [("rows.stop_token_id", "if not chat:", "if True:")],
+        [("mask.rows.stop_token_id", "if not chat:", "if True:")],
         conversations_are_the_oracles,
     ),
     ("an earlier assistant turn is not trained", [(MASK, "in row.turns", "in ()")], conversations_are_the_oracles),
     (
         "what the user said before an assistant turn is trained",
-        [("tokenization._turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
+        [("mask.labels._turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
         conversations_are_the_oracles,
     ),
     (
         "the token that ends an earlier turn is not trained",
-        [("tokenization._turn_tokens", "return chosen + list(range(position, stop + 1)) * stopped", "return chosen")],
+        [("mask.labels._turn_tokens", "return chosen + list(range(position, stop + 1)) * stopped", "return chosen")],
         conversations_are_the_oracles,
     ),
     (
         "every turn is trained where the last was asked for",
-        [("templates.render_prompt", 'template.turns == "all"', "True")],
+        [("data.templates.render_prompt", 'template.turns == "all"', "True")],
         conversations_are_the_oracles,
     ),
     (
         "an earlier turn is trained after another text than generation's prompt",
-        [("templates._turn", "if not text.startswith(asked) or text[len(asked) : place[0]].strip():", "if False:")],
+        [
+            (
+                "data.templates._turn",
+                "if not text.startswith(asked) or text[len(asked) : place[0]].strip():",
+                "if False:",
+            )
+        ],
         conversations_that_cannot_be_followed_are_refused,
     ),
     (
         "an earlier turn is trained after other ids than generation's prompt has",
-        [("rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
+        [("mask.rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
         conversations_that_cannot_be_followed_are_refused,
     ),
     ("a mask made by hand is ignored", [(MASK, "    if by_hand:", "    if False:")], hand_masks_are_honoured),
@@ -312,23 +320,23 @@ FAULTS = [
     ),
     (
         "a span is shifted by one",
-        [("encoding.partition", "max(position, last)", "max(position, last + 1)")],
+        [("mask.encoding.partition", "max(position, last)", "max(position, last + 1)")],
         spans_are_the_tokens_texts,
     ),
     (
         "the stream loses a row",
-        [("tokenization.mask_examples", "for row in rows:", "for row in rows[1:]:")],
+        [("mask.labels.mask_examples", "for row in rows:", "for row in rows[1:]:")],
         streaming_gives_the_same,
     ),
-    ("trained padding is overlooked", [("packing.split_batch", "length += 1", "break")], batches_are_read_back),
+    ("trained padding is overlooked", [("train.batches.split_batch", "length += 1", "break")], batches_are_read_back),
     (
         "packed rows are not taken apart",
-        [("packing.split_batch", "if position == 0]", "if index == 0]")],
+        [("train.batches.split_batch", "if position == 0]", "if index == 0]")],
         batches_are_read_back,
     ),
     (
         "a batch is not looked at",
-        [("packing.verify_batch", "if labels not in labels_of.get(input_ids, ()):", "if False:")],
+        [("train.batches.verify_batch", "if labels not in labels_of.get(input_ids, ()):", "if False:")],
         batches_are_read_back,
     ),
     (
@@ -345,7 +353,7 @@ FAULTS = [
     ),
     (
         "the loss is of the prompt as well",
-        [("tokenization.loss_weights", "[prompt_loss_weight if", "[1.0 if")],
+        [("mask.labels.loss_weights", "[prompt_loss_weight if", "[1.0 if")],
         the_loss_is_the_stock_loss,
     ),
     (
@@ -378,12 +386,12 @@ FAULTS = [
     ),
     (
         "a row shares with one of its neighbours only",
-        [("prefixes.Sharing.add", "self._sorted[max(at - 1, 0) : at + 1]", "self._sorted[at : at + 1]")],
+        [("mask.layouts.Sharing.add", "self._sorted[max(at - 1, 0) : at + 1]", "self._sorted[at : at + 1]")],
         fresh_tokens_are_the_trees_nodes,
     ),
     (
         "rows share across batches",
-        [("prefixes.Sharing.add", "self._sorted = []", "pass")],
+        [("mask.layouts.Sharing.add", "self._sorted = []", "pass")],
         fresh_tokens_are_the_trees_nodes,
     ),
 ]
@@ -395,8 +403,8 @@ def put_in(monkeypatch, faults) -> None:
     for path, old, new in faults:
         patches.setdefault(path, []).append((old, new))
     for path, changes in patches.items():
-        module_name, *names = path.split(".")
-        owner = module = importlib.import_module(f"sftdemo.{module_name}")
+        folder, module_name, *names = path.split(".")
+        owner = module = importlib.import_module(f"sftdemo.{folder}.{module_name}")
         for name in names[:-1]:
             owner = getattr(owner, name)
         original = vars(owner)[names[-1]]

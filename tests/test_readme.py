@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo.cli import _parser
-from sftdemo.samples import SAMPLES
+from sftdemo.data.samples import SAMPLES
+from sftdemo.terminal.cli import _parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

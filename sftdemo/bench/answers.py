@@ -9,11 +9,11 @@ from statistics import median
 import torch
 from transformers import GenerationConfig
 
-from ..config import RunConfig
-from ..encoding import encoder_for
-from ..events import Phase
-from ..generation import generate
-from ..templates import get_template, render_prompt
+from ..core.config import RunConfig
+from ..core.events import Phase
+from ..data.templates import get_template, render_prompt
+from ..mask.encoding import encoder_for
+from ..model.generation import generate
 from .figures import spread
 from .recipes import Subject
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from ..turns import in_turns
+from ..train.callbacks import in_turns
 from .memory import growth
 
 

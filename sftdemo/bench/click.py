@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from ..config import RunConfig
-from ..errors import TrainingError
-from ..events import Event, Failed, Phase, Prepared, Saved
-from ..examples import ParsedExamples
-from ..jobs import Job, warm
-from ..runs import run
+from ..core.config import RunConfig
+from ..core.errors import TrainingError
+from ..core.events import Event, Failed, Phase, Prepared, Saved
+from ..data.examples import ParsedExamples
+from ..runs.jobs import Job, warm
+from ..runs.run import run
 from .recipes import scratch
 
 _NAMES = {"load": "load", "before": "answers before", "train": "set up", "after": "answers after", "save": "save"}

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..events import Phase
-from ..models import ModelSource
-from ..records import MAX_BYTES
+from ..core.events import Phase
+from ..data.records import MAX_BYTES
+from ..model.sources import ModelSource
 from .recipes import scratch
 
 STEPS = 4

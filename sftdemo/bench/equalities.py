@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ..config import RunConfig
-from ..events import Phase
-from ..isolation import reach
+from ..core.config import RunConfig
+from ..core.events import Phase
+from ..runs.isolation import reach
 from .arms import by_turns
 from .recipes import TEMPLATES, Subject, ours, scratch, stock
 

@@ -9,9 +9,9 @@ from statistics import mean, median
 
 import torch
 
-from ..config import RunConfig
-from ..prefixes import prefix_tree
-from ..tokenization import MaskedExample
+from ..core.config import RunConfig
+from ..mask.labels import MaskedExample
+from ..model.prefix_tree import prefix_tree
 from .arms import Arm
 
 REPEATS = 15

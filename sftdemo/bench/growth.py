@@ -8,9 +8,9 @@ from random import Random
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ..config import RunConfig
-from ..events import Phase
-from ..tokenization import IGNORE_INDEX, MaskedExample
+from ..core.config import RunConfig
+from ..core.events import Phase
+from ..mask.labels import IGNORE_INDEX, MaskedExample
 from .arms import by_turns
 from .figures import spread
 from .recipes import Subject, ours, scratch

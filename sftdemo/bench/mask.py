@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ..audit import Audit
-from ..config import RunConfig
-from ..events import Phase
-from ..examples import Example, Problem, read_examples
-from ..samples import SAMPLES
-from ..templates import Template, get_template, render_prompt
-from ..tokenization import CHUNK, mask_examples
+from ..core.config import RunConfig
+from ..core.events import Phase
+from ..data.examples import Example, Problem, read_examples
+from ..data.samples import SAMPLES
+from ..data.templates import Template, get_template, render_prompt
+from ..mask.audit import Audit
+from ..mask.labels import CHUNK, mask_examples
 from .figures import spread
 from .memory import growth as growth_of
 

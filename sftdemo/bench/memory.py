@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..environment import release_memory
+from ..core.environment import release_memory
 
 
 def growth(work: Callable[[], object]) -> float:

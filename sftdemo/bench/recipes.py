@@ -11,14 +11,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from ..config import RunConfig
-from ..examples import ParsedExamples, Problem
-from ..models import ModelSource, load_model
-from ..packing import SEED_LENGTH
-from ..templates import get_template
-from ..tokenization import IGNORE_INDEX, MaskedExample, mask_examples
-from ..trainer import MaskedTrainer
-from ..training import adapter, arguments, dataset
+from ..core.config import RunConfig
+from ..data.examples import ParsedExamples, Problem
+from ..data.templates import get_template
+from ..mask.labels import IGNORE_INDEX, MaskedExample, mask_examples
+from ..mask.layouts import SEED_LENGTH
+from ..model.loading import load_model
+from ..model.sources import ModelSource
+from ..train.loop import adapter, arguments, dataset
+from ..train.trainer import MaskedTrainer
 
 TEMPLATES = ("instruction", "alpaca", "chat")
 ADAMW = "adamw_torch_fused"  # the default of TRL and of a run

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
-from ..config import DEFAULT_MODEL
-from ..events import Phase
-from ..models import located
+from ..core.config import DEFAULT_MODEL
+from ..core.events import Phase
+from ..model.sources import located
 from .figures import spread
 from .visitor import Visitor
 

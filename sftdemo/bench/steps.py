@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from ..config import RunConfig
-from ..events import Phase
+from ..core.config import RunConfig
+from ..core.events import Phase
 from .arms import Arm, by_turns
 from .figures import spread
 from .floor import floor

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from ..ablation import ablate
-from ..config import RunConfig
-from ..environment import settle
-from ..errors import ModelError
-from ..events import Event, Failed, Phase
-from ..examples import ParsedExamples
-from ..history import PastRun, find_run, past_runs
-from ..isolation import prove
-from ..jobs import Job, Jobs, warm
-from ..models import (
-    ModelSource,
-    choose_device,
-    describe_device,
-    effective_max_length,
-    find_local,
-    load_tokenizer,
-    resolve_tokenizer,
-)
-from ..outputs import load_events
-from ..packing import load_packer
-from ..revisit import answers_at, token_losses
-from ..runs import fetch, run
-from ..storage import cache_folder
-from .zero_gpu import gpu_work, on_zero_gpu
+from ..core.config import RunConfig
+from ..core.environment import settle
+from ..core.errors import ModelError
+from ..core.events import Event, Failed, Phase
+from ..core.files import cache_folder
+from ..data.examples import ParsedExamples
+from ..mask.layouts import load_packer
+from ..model.devices import choose_device, describe_device
+from ..model.loading import effective_max_length, load_tokenizer
+from ..model.sources import ModelSource, find_local, resolve_tokenizer
+from ..runs.ablation import ablate
+from ..runs.folder import load_events
+from ..runs.history import PastRun, find_run, past_runs
+from ..runs.isolation import prove
+from ..runs.jobs import Job, Jobs, warm
+from ..runs.revisit import answers_at, token_losses
+from ..runs.run import fetch, run
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself; imports in another thread hold it up
@@ -253,3 +247,22 @@ def _archive_of(folder: Path) -> Path:
 
 def _runs_folder() -> Path:
     return cache_folder() / "runs"
+
+
+SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many a day
+
+
+def on_zero_gpu() -> bool:
+    return "SPACES_ZERO_GPU" in os.environ
+
+
+def gpu_work() -> Callable[..., Iterator[Event]]:
+    """A generator function that runs `work(*arguments)` as one `@spaces.GPU` generator. To be made at start-up, where
+    ZeroGPU looks for it."""
+    import spaces
+
+    @spaces.GPU(duration=SECONDS)
+    def work_on_gpu(work: Callable[..., Iterator[Event]], *arguments: object) -> Iterator[Event]:
+        yield from work(*arguments)
+
+    return work_on_gpu

@@ -9,26 +9,19 @@ from collections.abc import Callable
 
 import gradio as gr
 
-from ..config import DEFAULT_MODEL
-from ..errors import ConfigError, SftdemoError
+from ..core.config import DEFAULT_MODEL
+from ..core.errors import ConfigError, SftdemoError
 from .backend import Backend
-from .controls import Controls, example_inputs, mask_settings, session, training_settings, weight_setting
-from .laboratory import LaboratoryHandlers, laboratory
-from .masking import MaskHandlers, MaskOutputs
-from .past import PastHandlers, past
+from .controls import Controls
+from .panels.examples import example_inputs, mask_settings, training_settings, weight_setting
+from .panels.history import PastHandlers, past
+from .panels.laboratory import LaboratoryHandlers, laboratory
+from .panels.mask import MaskHandlers, MaskOutputs
+from .panels.revisit import RevisitingHandlers, revisiting
+from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_widget
-from .revisiting import RevisitingHandlers, revisiting
-from .running import RunHandlers, RunOutputs
-from .widgets import (
-    STATIC,
-    asked_widget,
-    audit_widget,
-    mask_widget,
-    progress,
-    progress_widget,
-    totals_widget,
-)
-from .workspace import Desk
+from .state import Desk, session
+from .widgets import STATIC, asked_widget, audit_widget, mask_widget, progress, progress_widget, totals_widget
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself; importing torch takes all of a core

@@ -10,9 +10,10 @@ from datetime import datetime
 
 import gradio as gr
 
-from ..events import Answer, Before, Columns, Comparison, Figures, TokenLosses
-from ..history import PastRun
-from ..rendering import column_name, figure_rows, visible
+from ..core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
+from ..mask.view import visible
+from ..runs.history import PastRun
+from ..runs.wording import column_name, figure_rows
 from .widgets import KINDS, to_json, widget
 
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended

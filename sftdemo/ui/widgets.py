@@ -11,12 +11,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..audit import Audit, Finding
-from ..boundary import Boundary, Remedy
-from ..examples import Example, ParsedExamples, Problem
-from ..packing import Block, Layout
-from ..rendering import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
-from ..tokenization import TokenizedExample
+from ..data.examples import Example, ParsedExamples, Problem
+from ..mask.audit import Audit
+from ..mask.boundary import Boundary, Remedy
+from ..mask.checks import Finding
+from ..mask.labels import TokenizedExample
+from ..mask.layouts import Block, Layout
+from ..mask.view import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
@@ -227,7 +228,7 @@ def progress(state: str, title: str, detail: str = "", fraction: float | None = 
 
 
 def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
-    """The prompts that will be answered before and after, as `preparation.questions_asked` gives them."""
+    """The prompts that will be answered before and after, as `questions_asked` gives them."""
     return to_json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
 
 

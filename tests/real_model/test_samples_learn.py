@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from default_model import environment, private_cache
 
-from sftdemo.samples import has_style
+from sftdemo.data.samples import has_style
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.real_model

@@ -1,0 +1,86 @@
+"""Rows of token ids and labels that stay on disk: written once in a stream, read back without being held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..core.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+WRITTEN_AT_ONCE = 1000
+
+
+class StoredRow(NamedTuple):
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+class RowFile:
+    """Rows of `input_ids` and `labels` in an Arrow file: written once in a stream, then read without being held.
+
+    `len()` counts the rows; `tokens` and `trained` are summed over them, `longest` is the most tokens of a row.
+    """
+
+    def __init__(self, path: str | Path):
+        import pyarrow as pa
+
+        self.path, self.tokens, self.trained, self.longest, self._count = str(path), 0, 0, 0, 0
+        self._waiting: list[tuple[Sequence[int], Sequence[int]]] = []
+        self._schema = pa.schema({name: pa.list_(pa.int32()) for name in StoredRow._fields})
+        self._writer = pa.ipc.new_stream(self.path, self._schema)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, input_ids: Sequence[int], labels: Sequence[int], trained: int) -> None:
+        """Writes one more row, of which so many tokens are trained.
+
+        Raises:
+            DataError: where there is no room for it.
+        """
+        self._count += 1
+        self.tokens += len(input_ids)
+        self.trained += trained
+        self.longest = max(self.longest, len(input_ids))
+        self._waiting.append((input_ids, labels))
+        if len(self._waiting) == WRITTEN_AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
+        import pyarrow as pa
+
+        columns = [list(map(list, column)) for column in zip(*self._waiting, strict=True)]
+        try:
+            self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be written: {error}. Name a folder with more room in TMPDIR."
+            ) from error
+        self._waiting = []
+
+    def dataset(self) -> Dataset:
+        """All rows, mapped into memory as they are looked at; after this nothing can be added."""
+        from datasets import Dataset
+
+        if self._waiting:
+            self._write()
+        self._writer.close()
+        return Dataset.from_file(self.path)
+
+    def find(self, wanted: set[tuple[int, ...]]) -> Iterator[StoredRow]:
+        """The rows with these `input_ids`, found by going through the file."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        lengths = pa.array({len(ids) for ids in wanted}, pa.int32())
+        with pa.OSFile(self.path) as file, pa.ipc.open_stream(file) as batches:
+            for batch in batches:
+                likely = batch.filter(pc.is_in(pc.list_value_length(batch["input_ids"]), lengths))
+                for row in likely.to_pylist():
+                    if tuple(row["input_ids"]) in wanted:
+                        yield StoredRow(tuple(row["input_ids"]), tuple(row["labels"]))

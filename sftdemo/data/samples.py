@@ -1,0 +1,105 @@
+"""The data sets that come with the program, and what counts as having taken their style."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import DataError
+
+SAMPLE_DATA = Path(__file__).parent.parent.parent / "sample_data"
+MAX_SHORT_WORDS = 15
+GREETING = "Γεια σου!"  # noqa: RUF001 - Greek letters are meant
+MOODS = ("Happy customer.", "Unhappy customer.")
+_PIRATE_WORD = re.compile(r"\b(aye|hearty|matey|ye|yer)\b", re.IGNORECASE)  # "be" is a word of plain English too
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A data set of our own: `title` for a menu, `style` the sentence that says what `has_style` looks for."""
+
+    name: str
+    title: str
+    style: str
+    path: Path
+
+
+def _sample(name: str, title: str, style: str) -> Sample:
+    return Sample(name, title, style, SAMPLE_DATA / f"{name}.jsonl")
+
+
+# The first is the default.
+SAMPLES = (
+    _sample(
+        "pirate",
+        "Answer like a pirate",
+        'The answer is one line that opens with "Arr", has another pirate word, and ends by itself.',
+    ),
+    _sample(
+        "json_answers",
+        "Answer in JSON",
+        'The answer is one JSON object with the texts "answer" and "topic", and nothing after it.',
+    ),
+    _sample(
+        "short_answers",
+        "Keep it short",
+        f"The answer is one line of at most {MAX_SHORT_WORDS} words and ends by itself.",
+    ),
+    _sample(
+        "greek", "Greet in Greek", f'The answer is one line that opens with "{GREETING}", goes on, and ends by itself.'
+    ),
+    _sample("reviews", "Sort reviews", f'The answer is "{MOODS[0]}" or "{MOODS[1]}" and nothing else.'),
+)
+
+
+def get_sample(name: str) -> Sample:
+    """The sample called `name`.
+
+    Raises:
+        DataError: for any other name, listing the known ones.
+    """
+    for sample in SAMPLES:
+        if sample.name == name:
+            return sample
+    known = ", ".join(sample.name for sample in SAMPLES)
+    raise DataError(f"there is no sample called {name!r}; choose one of {known}.")
+
+
+def has_style(name: str, answer: str, stop: str) -> bool:
+    """Whether one answer has taken the style of the sample `name`.
+
+    It judges form, never facts. An answer that did not end by itself (`stop` other than "EOS") has not learned the
+    style, however well it begins: knowing where to stop is part of each one.
+
+    Raises:
+        DataError: for an unknown name.
+    """
+    get_sample(name)
+    if stop != "EOS" or "\ufffd" in answer:  # U+FFFD: bytes that are no whole character
+        return False
+    if name == "json_answers":
+        return _is_json_answer(answer)
+    answer = answer.strip()
+    if "\n" in answer:  # the base model likes to go on with a question of its own
+        return False
+    if name == "pirate":
+        return re.match(r"Arr\b", answer) is not None and _PIRATE_WORD.search(answer) is not None
+    if name == "short_answers":
+        return 1 <= len(answer.split()) <= MAX_SHORT_WORDS
+    if name == "greek":
+        return answer.startswith(GREETING) and answer.count(GREETING) == 1 and len(answer) > len(GREETING)
+    return answer in MOODS
+
+
+def _is_json_answer(answer: str) -> bool:
+    try:
+        record = json.loads(answer)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return (
+        isinstance(record, dict)
+        and set(record) == {"answer", "topic"}
+        and all(isinstance(value, str) and value.strip() for value in record.values())
+    )

@@ -1,0 +1,125 @@
+"""Looks the masked rows over before anything is trained: what is wrong, where, why it matters, what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from ..data.examples import Example
+from .checks import CHECKS, SEVERITIES, Finding
+from .labels import MaskedExample
+from .layouts import Sharing, padded
+
+ROWS_NAMED = 20
+LOW_SHARE = 0.10  # of all tokens: below it a step's work goes almost all into prompts
+HIGH_PADDING = 0.30  # of all positions, when batches are padded
+MOSTLY = 0.5  # of the rows: what then is a pattern of the data and not a slip
+
+
+class Audit:
+    """Takes masked rows one by one and keeps what the findings need: some numbers a row, no text; of the batch at hand
+    the ids.
+
+    `tokens` and `trained` count over all rows. Of the rows that have a trained token, and so are trained, `rows` are
+    the numbers, `lengths` the tokens before `max_length` cuts them, `trained_tokens` those that are trained, `fresh`
+    those that no earlier row of its batch has computed, as `Sharing` counts them.
+
+    Args:
+        batch_size, max_length (`int`):
+            Examples a step and tokens an example keeps, for the padding's share and `fresh`.
+        held_out (`Iterable[Example]`, *optional*):
+            Examples that will be asked and must not be trained.
+    """
+
+    def __init__(self, batch_size: int, max_length: int, held_out: Iterable[Example] = ()):
+        self.batch_size, self.max_length = batch_size, max_length
+        self.examples = self.tokens = self.trained = 0
+        self.rows: list[int] = []
+        self.lengths: list[int] = []
+        self.trained_tokens: list[int] = []
+        self.fresh: list[int] = []
+        self._sharing = Sharing(batch_size)
+        self._found: dict[str, tuple[int, list[int]]] = {}
+        self._most_cut, self._eos = 0, False
+        self._asked = {hash(_prompt_key(example)) for example in held_out}
+        self._answers: dict[int, list[tuple[int, int]]] = {}  # of a prompt: its rows and their answers
+
+    def add(self, example: Example, masked: MaskedExample) -> None:
+        """Looks at one more row."""
+        trained = masked.trained
+        self.examples += 1
+        self.tokens += len(masked.input_ids)
+        self.trained += trained
+        if trained:
+            self.rows.append(example.row)
+            self.lengths.append(len(masked.input_ids) + masked.cut)
+            self.trained_tokens.append(trained)
+            self.fresh.append(self._sharing.add(masked.input_ids))
+        checks = set(masked.flags)
+        if "prompt_too_long" in checks:
+            checks -= {"nothing_trained", "answer_cut", "eos_cut"}
+        if "answer_cut" in checks:
+            checks.discard("eos_cut")
+            self._most_cut = max(self._most_cut, masked.cut - ("no_eos" not in checks))
+            self._eos |= "no_eos" not in checks
+        if "eos_typed" in checks:
+            checks.discard("special_text")
+        prompt, answer = hash(_prompt_key(example)), hash(example.completion)
+        if prompt in self._asked:
+            checks.add("held_out_trained")
+        self._answers.setdefault(prompt, []).append((example.row, answer))
+        for check in checks:
+            if check in CHECKS:
+                self._note(check, example.row)
+
+    def _note(self, check: str, row: int) -> None:
+        count, rows = self._found.setdefault(check, (0, []))
+        if len(rows) < ROWS_NAMED:
+            rows.append(row)
+        self._found[check] = (count + 1, rows)
+
+    def findings(self) -> list[Finding]:
+        """What there is to say so far, the worst first."""
+        found = [self._finding(check, count, rows) for check, (count, rows) in self._found.items()]
+        for check, rows in self._repeated().items():
+            if rows:
+                found.append(self._finding(check, len(rows), sorted(rows)[:ROWS_NAMED]))
+        if self.tokens and 0 < self.trained / self.tokens < LOW_SHARE:
+            share = f"only {self.trained / self.tokens:.1%} of all tokens are trained"
+            found.append(self._finding("low_share", 0, [], share))
+        padding = padded(self.lengths, self.batch_size, self.max_length)
+        if len(self.lengths) > 1 and 1 - padding.fill > HIGH_PADDING:
+            share = f"padded, {1 - padding.fill:.0%} of all positions would be padding"
+            found.append(self._finding("padding", 0, [], share))
+        order = list(CHECKS)
+        return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), order.index(finding.check)))
+
+    def _repeated(self) -> dict[str, list[int]]:
+        """The rows that stand there more than once, and those whose prompt has another answer somewhere."""
+        duplicates, conflicting = [], []
+        for rows in self._answers.values():
+            if len(rows) > 1:
+                copies = Counter(answer for _, answer in rows)
+                duplicates += [row for row, answer in rows if copies[answer] > 1]
+                conflicting += [row for row, _ in rows] if len(copies) > 1 else []
+        return {"duplicates": duplicates, "conflicting_answers": conflicting}
+
+    def _finding(self, check: str, count: int, rows: list[int], what: str = "") -> Finding:
+        severity, usual, why, remedy = CHECKS[check]
+        if check in ("answer_cut", "eos_cut") and count >= MOSTLY * self.examples:
+            severity = "error"
+        if check == "answer_cut":
+            tokens = f"{self._most_cut:,} {'token' if self._most_cut == 1 else 'tokens'}"
+            what = f"{usual}, by up to {tokens}{' and EOS' if self._eos else ''}"
+        return Finding(check, severity, what or usual, why, remedy, count, tuple(rows))
+
+
+def _prompt_key(example: Example) -> str:
+    """What two prompts have in common that are the same to a reader. Not more: "2+2" and "2-2" differ in one sign."""
+    parts = [message.content for message in example.messages]
+    parts = parts or [example.prompt or "", example.instruction, example.input]
+    return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
+
+
+def _bare(text: str) -> str:
+    return text.rstrip(" .?!:;,\"'") or text

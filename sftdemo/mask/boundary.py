@@ -1,0 +1,139 @@
+"""Looks at the place where the prompt ends and the answer begins: what the tokenizer makes of it alone and together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..core.errors import DataError
+from ..data.examples import Example, Problem
+from ..data.templates import RenderedPrompt, Segment, Template
+from .encoding import Encoded, encoder_for, partition
+from .rows import Row, encode_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NEARBY = 4  # tokens to show on either side
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A token near the boundary: its id and its (begin, end) in the row's text."""
+
+    id: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Three ways to cut the same text into tokens, near the end of the prompt.
+
+    Args:
+        row (`int`):
+            The example's row.
+        text (`str`):
+            Prompt and completion, whole.
+        at (`int`):
+            Where in `text` the prompt ends.
+        alone, together, used (`tuple[Piece, ...]`):
+            The prompt by itself, as generation sees it; prompt and completion as one text; what is trained.
+        lost (`str`):
+            The part of the answer that would not be trained if labels were cut at the number of the prompt's tokens
+            in the joint ids, as many scripts do. Empty where nothing merges, and where the joint ids only cut the
+            end of the prompt otherwise (a template's blank line, with GPT-2's kind of tokenizer).
+    """
+
+    row: int
+    text: str
+    at: int
+    alone: tuple[Piece, ...]
+    together: tuple[Piece, ...]
+    used: tuple[Piece, ...]
+    merged: bool
+    lost: str
+
+    def to_dict(self) -> dict:
+        """The boundary as JSON can hold it."""
+        return asdict(self) | {"sentence": self.sentence}
+
+    @property
+    def sentence(self) -> str:
+        """What happens here, and what would go wrong otherwise."""
+        if not self.merged:
+            return (
+                "Prompt and answer meet between two tokens: the prompt has the same ids alone and together, so "
+                "training sees exactly what generation will see."
+            )
+        if not self.lost:
+            return (
+                "Together, the end of the prompt is cut into other tokens than alone. With the joint ids, training "
+                "would see a prompt that generation never has, and labels cut at the prompt's length would stand at "
+                "other tokens. So the prompt's own ids are used, and the answer's own after them."
+            )
+        return (
+            "Together, a token reaches across the end of the prompt. With the joint ids, training would see a prompt "
+            f"that generation never has, and labels cut at the prompt's length would lose {self.lost!r} of the answer. "
+            "So the prompt's own ids are used, and the answer's own after them."
+        )
+
+
+def inspect_boundary(example: Example, tokenizer: PreTrainedTokenizerBase, template: Template) -> Boundary:
+    """The boundary of one example.
+
+    Raises:
+        DataError: when its prompt cannot be rendered.
+    """
+    (row,) = encode_rows([example], tokenizer, template)
+    if isinstance(row, Problem):
+        raise DataError(str(row))
+    whole = RenderedPrompt((*row.prompt.segments, Segment(example.completion, "completion")), row.prompt.chat)
+    (joint,) = encoder_for(tokenizer).encode_prompts([whole])
+    at, end = len(row.prompt.text), len(row.text)
+    alone, together = _pieces(row.prompt_ids, 0, at), _pieces(joint, 0, end)
+    used = alone + _pieces(row.completion_ids, at, end)
+    # whole tokens of every lane: a place where one of them would be cut in two is passed over
+    begins, ends = {piece.begin for piece in together} | {0}, {piece.end for piece in together} | {end}
+    nearby = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:][:1] or [0]
+    begin = max(piece.begin for piece in (*alone, Piece(0, 0, 0)) if piece.begin <= nearby[0] and piece.begin in begins)
+    nearby = [piece.end for piece in used if piece.end > at][:NEARBY][-1:] or [end]
+    stop = min(piece.end for piece in (*used, Piece(0, end, end)) if piece.end >= nearby[0] and piece.end in ends)
+    near = [tuple(p for p in pieces if begin <= p.begin and p.end <= stop) for pieces in (alone, together, used)]
+    return Boundary(example.row, row.text, at, *near, merged=row.joint_ids is not None, lost=_lost(row, together))
+
+
+def _pieces(encoded: Encoded, begin: int, end: int) -> list[Piece]:
+    spans = partition(encoded.offsets, begin, end)
+    return [Piece(index, *span) for index, span in zip(encoded.ids, spans, strict=True)]
+
+
+def _lost(row: Row, together: list[Piece]) -> str:
+    at = len(row.prompt.text)
+    masked = max((piece.end for piece in together[: len(row.prompt_ids.ids)]), default=at)
+    return row.text[at:masked] if row.joint_ids is not None else ""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A template that ends in one newline, and how many of the rows merge with the one in use and with this one."""
+
+    template: str
+    merging: int
+    remaining: int
+
+
+def newline_remedy(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
+) -> Remedy | None:
+    """The template with one newline at its end, if it is a custom one and that makes fewer rows merge; else None."""
+    if template.name != "custom" or template.text is None:
+        return None
+    text = template.text.rstrip() + "\n"
+    mended = replace(template, text=text, text_with_input=text)
+    merging, remaining = (
+        sum(isinstance(row, Row) and row.joint_ids is not None for row in encode_rows(examples, tokenizer, way))
+        for way in (template, mended)
+    )
+    return Remedy(text, merging, remaining) if remaining < merging else None

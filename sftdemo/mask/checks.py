@@ -1,0 +1,192 @@
+"""What can be wrong with a row or with the data as a whole: the checks of the audit and the flags of the mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+FLAGS = {
+    "merged_boundary": "the end of the prompt has other tokens alone than before its answer: the prompt's ids and the "
+    "completion's own ids are used. End the template in a single newline.",
+    "prompt_too_long": "the prompt alone reaches max_length, so nothing of the answer is left. Raise max_length or "
+    "shorten the prompt.",
+    "answer_cut": "the answer is cut by max_length. Raise max_length or shorten the row.",
+    "eos_cut": "EOS is cut off, so this row never teaches the model to stop. Raise max_length or shorten the row.",
+    "nothing_trained": "no token is trained, so the row is left out. Raise max_length or write an answer.",
+    "no_eos": "the tokenizer has no EOS token, so the model never learns to stop. Choose another model.",
+    "eos_untrained": "the mask made by hand leaves EOS out, so this row never teaches the model to "
+    "stop. Train it again.",
+    "eos_typed": "the answer ends in an EOS token's text, typed: the model learns to write these letters before the "
+    "real EOS, which is added by itself. Delete them.",
+    "turn_without_stop": "the chat template puts no token for the end after an earlier assistant turn.",
+    "mask_not_used": "its mask was made by hand for another text (the row or the template has changed since), so the "
+    "usual mask is used. Make it anew, or go back to the text.",
+    "made_by_hand": "this row's mask was made by hand.",
+    "empty_completion": "the answer is empty or only whitespace: the model learns to say nothing.",
+    "empty_prompt": "the prompt has no token, so the answer's first token has nothing that predicts it.",
+    "special_text": "the row holds a special token's text; it is tokenised as plain text.",
+}
+
+
+SEVERITIES = ("error", "warning", "note")
+
+
+# check: (severity, what, why, remedy)
+CHECKS = {
+    "nothing_trained": (
+        "error",
+        "no token is trained",
+        "A row without a trained token teaches nothing, so it is left out.",
+        "Write an answer, or train a token in its mask.",
+    ),
+    "prompt_too_long": (
+        "error",
+        "the prompt alone reaches max length",
+        "Nothing of the answer is left, so the row is left out.",
+        "Raise max length, or shorten the prompt.",
+    ),
+    "no_eos": (
+        "error",
+        "the tokenizer has no EOS",
+        "The model never learns to stop, and rambles on.",
+        "Choose another model.",
+    ),
+    "mask_not_used": (
+        "error",
+        "a hand-made mask belongs to another text",
+        "The row or the template has changed since, so the usual mask is used instead of yours.",
+        "Mark the row anew, or go back to the text it was made for.",
+    ),
+    "answer_cut": (
+        "warning",
+        "the answer is cut by max length",
+        "Its end and EOS are never trained: the model learns to break off, not to stop.",
+        "Raise max length, or shorten the row.",
+    ),
+    "eos_cut": (
+        "warning",
+        "EOS is cut by max length",
+        "The answer is whole, but the row never teaches the model to stop.",
+        "Raise max length by one token.",
+    ),
+    "eos_untrained": (
+        "warning",
+        "EOS is not trained, by a hand-made mask",
+        "The row never teaches the model to stop.",
+        "Train its last token again.",
+    ),
+    "eos_typed": (
+        "warning",
+        "the answer ends in a special token's text",
+        "Typed text stays text, and the real EOS is added by itself: the model learns to write these letters out.",
+        "Delete them from the answer.",
+    ),
+    "turn_without_stop": (
+        "warning",
+        "an earlier assistant turn has no end token",
+        "The chat template puts none there, so only the last turn teaches the model to stop.",
+        "Choose a model whose chat template ends every turn.",
+    ),
+    "merged_boundary": (
+        "warning",
+        "a token merges across the end of the prompt",
+        "Prompt and answer are tokenised apart, so that training sees what generation sees; other tools do not, and "
+        "lose the answer's first token.",
+        "End the template in a single newline.",
+    ),
+    "conflicting_answers": (
+        "warning",
+        "the same prompt has different answers",
+        "Apart from case, spacing and closing punctuation the prompts are one: the model learns a mixture.",
+        "Keep one of them, or tell the prompts apart.",
+    ),
+    "held_out_trained": (
+        "warning",
+        "a held-out prompt is trained as well",
+        "The comparison after the training then shows memory, not learning.",
+        "Take it out of either.",
+    ),
+    "empty_completion": (
+        "warning",
+        "the answer is empty or only whitespace",
+        "The model learns to say nothing.",
+        "Write an answer, or delete the row.",
+    ),
+    "empty_prompt": (
+        "warning",
+        "the prompt has no token",
+        "Nothing predicts the answer's first token, so it is not trained.",
+        "Write a prompt.",
+    ),
+    "low_share": (
+        "warning",
+        "few of all tokens are trained",
+        "Nearly all of a step's work goes into prompts, and few tokens carry what is learned.",
+        "Shorten the template or the prompts.",
+    ),
+    "duplicates": (
+        "note",
+        "the same example stands there more than once",
+        "It weighs as often as it stands there.",
+        "Delete the copies, unless that is meant.",
+    ),
+    "special_text": (
+        "note",
+        "the text looks like a special token",
+        "It is tokenised as plain text: nothing that is typed becomes special.",
+        "Nothing, if it is meant as text.",
+    ),
+    "padding": (
+        "note",
+        "padding would fill much of each batch",
+        "A trainer that pads each batch to its longest row computes these positions and throws them away.",
+        "Nothing here: with most models this trainer pads in attention only. Elsewhere turn on packing, or sort the "
+        "rows by length.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know before training.
+
+    Args:
+        check (`str`):
+            Its name; a flag of `FLAGS`, or one of the audit's own.
+        severity (`str`):
+            `"error"` (training is refused, unless it is asked for anyway), `"warning"` or `"note"`.
+        what, why, remedy (`str`):
+            What is so, why it matters, what to do.
+        count (`int`):
+            The rows concerned; 0 for a finding on the whole.
+        rows (`tuple[int, ...]`):
+            The first `ROWS_NAMED` of them.
+    """
+
+    check: str
+    severity: str
+    what: str
+    why: str
+    remedy: str
+    count: int
+    rows: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.what}{self.where}. {self.why} {self.remedy}"
+
+    @property
+    def where(self) -> str:
+        """Such as " (rows 3, 7 and 12 more)"; nothing for a finding on the whole."""
+        if not self.count:
+            return ""
+        named = ", ".join(map(str, self.rows[:5]))
+        more = f" and {self.count - 5:,} more" if self.count > 5 else ""
+        return f" ({'row' if self.count == 1 else 'rows'} {named}{more})"
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"rows": list(self.rows)}
+
+
+def errors(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that training is refused for."""
+    return [finding for finding in findings if finding.severity == "error"]

@@ -1,0 +1,153 @@
+"""Examples rendered and tokenised, prompt and completion apart: what the mask is made from.
+
+No label is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.errors import TemplateError
+from ..data.examples import Example, Message, Problem
+from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template, apply_chat_template, render_prompt
+from .encoding import Encoded, Span, TextEncoder, encoder_for, partition
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An example, rendered and tokenised.
+
+    Args:
+        prompt_ids (`Encoded`):
+            The prompt tokenised alone, as generation will.
+        completion_ids (`Encoded`):
+            The completion's tokens, their characters counted in prompt + completion.
+        stop_id (`int`, *optional*):
+            The token that ends the completion.
+        joint_ids (`list[int]`, *optional*):
+            Where a token merges across the boundary, the ids of prompt + completion as one text.
+        turns (`tuple[tuple[int, int], ...]`):
+            Of each earlier assistant turn that is to be trained, the end of the prompt that asks for it and the end of
+            its words.
+    """
+
+    example: Example
+    prompt: RenderedPrompt
+    prompt_ids: Encoded
+    completion_ids: Encoded
+    stop_id: int | None
+    joint_ids: list[int] | None
+    turns: tuple[Span, ...]
+
+    @property
+    def text(self) -> str:
+        return self.prompt.text + self.example.completion
+
+    @property
+    def input_ids(self) -> list[int]:
+        """All of the row's ids, EOS included."""
+        return [*self.prompt_ids.ids, *self.completion_ids.ids, *([] if self.stop_id is None else [self.stop_id])]
+
+    @property
+    def spans(self) -> list[Span]:
+        """The characters of each of `input_ids`, in order and without gaps; EOS has none."""
+        boundary, end = len(self.prompt.text), len(self.text)
+        spans = partition(self.prompt_ids.offsets, 0, boundary) + partition(self.completion_ids.offsets, boundary, end)
+        return spans + [(end, end)] * (self.stop_id is not None)
+
+
+def encode_rows(
+    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, offsets: bool = True
+) -> list[Row | Problem]:
+    """Renders and tokenises; what cannot be rendered comes back as a problem, in its place. Without `offsets`, those
+    are worked out when they are asked for."""
+    encoder, rows, good = encoder_for(tokenizer), [], []
+    for example in examples:
+        try:
+            good.append((len(rows), example, render_prompt(example, template, tokenizer)))
+            rows.append(None)
+        except TemplateError as error:
+            rows.append(_problem(example, error))
+    prompts = [prompt for _, _, prompt in good]
+    encoded = encoder.encode_prompts(prompts, offsets)
+    stop_ids = {chat: stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
+    completions = _completions([example for _, example, _ in good], prompts, encoded, encoder, offsets)
+    for (index, example, prompt), ids, (completion, joint_ids) in zip(good, encoded, completions, strict=True):
+        try:
+            turns = _turns(prompt, ids, encoder) if prompt.turns else ()
+            rows[index] = Row(example, prompt, ids, completion, stop_ids[prompt.chat], joint_ids, turns)
+        except TemplateError as error:
+            rows[index] = _problem(example, error)
+    return rows
+
+
+def _problem(example: Example, error: TemplateError) -> Problem:
+    return Problem(example.row, example.line, str(error))
+
+
+def _completions(
+    examples: list[Example], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder, offsets: bool
+) -> list[tuple[Encoded, list[int] | None]]:
+    """The tokens of each completion as they follow its prompt, and the joint ids in case of a merge."""
+    separable = encoder.encode_separable(prompts, encoded, [example.completion for example in examples], offsets)
+    rest = [
+        RenderedPrompt((*prompt.segments, Segment(example.completion, "completion")), prompt.chat)
+        for example, prompt, completion in zip(examples, prompts, separable, strict=True)
+        if completion is None
+    ]
+    joints = iter(encoder.encode_prompts(rest))
+    result = []
+    for example, prompt, ids, completion in zip(examples, prompts, encoded, separable, strict=True):
+        joint_ids, boundary = None, len(prompt.text)
+        if completion is None:
+            joint, length = next(joints), len(ids.ids)
+            # the same ids may still hold more: an unknown-token fuses with its neighbours
+            reaches_over = any(end > boundary for _, end in joint.offsets[:length])
+            if joint.ids[:length] == ids.ids and not reaches_over:
+                result.append((joint.from_token(length), None))
+                continue
+            completion, joint_ids = encoder.encode_continuation(example.completion), joint.ids
+        result.append((completion.shifted(boundary), joint_ids))
+    return result
+
+
+def _turns(prompt: RenderedPrompt, prompt_ids: Encoded, encoder: TextEncoder) -> tuple[Span, ...]:
+    """Where each earlier assistant turn is asked for, and where its words end.
+
+    Raises:
+        TemplateError: where the ids before a turn are not those that generation would see.
+    """
+    prefixes = encoder.encode_prompts([_cut(prompt, turn.asked) for turn in prompt.turns])
+    for number, (turn, prefix) in enumerate(zip(prompt.turns, prefixes, strict=True), start=1):
+        length = len(prefix.ids)
+        if prompt_ids.ids[:length] != prefix.ids or any(end > turn.asked for _, end in prompt_ids.offsets[:length]):
+            raise TemplateError(
+                f"a token merges across the beginning of assistant turn {number}, so that it would be learned after "
+                "other tokens than generation sees. Train only the last turn of conversations."
+            )
+    return tuple((turn.asked, turn.end) for turn in prompt.turns)
+
+
+def _cut(prompt: RenderedPrompt, end: int) -> RenderedPrompt:
+    segments, position = [], 0
+    for segment in prompt.segments:
+        segments.append(Segment(segment.text[: max(end - position, 0)], segment.role))
+        position += len(segment.text)
+    return RenderedPrompt(tuple(segment for segment in segments if segment.text), prompt.chat)
+
+
+def stop_token_id(tokenizer: PreTrainedTokenizerBase, chat: bool) -> int | None:
+    """The token that ends an answer: EOS, or in a chat what the chat template puts after the assistant's words."""
+    if not chat:
+        return tokenizer.eos_token_id
+    mark = "contentmark"
+    turns = [Message("user", "x"), Message("assistant", mark)]
+    text = apply_chat_template(tokenizer, turns, generation_prompt=False)
+    tail = encoder_for(tokenizer).encode_chat([[Segment(text.rpartition(mark)[2], TEMPLATE)]])[0].ids
+    special = [index for index in tail if index in encoder_for(tokenizer).special_ids]
+    return special[0] if special else tokenizer.eos_token_id

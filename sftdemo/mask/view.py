@@ -1,0 +1,130 @@
+"""Tokens as a person sees them: one view of an example for the page, the terminal and JSON."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .checks import FLAGS
+from .labels import IGNORE_INDEX, TokenizedExample
+from .layouts import Layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+SAYS = {
+    "special": "special token of the template",
+    "template": "template",
+    "instruction": "instruction",
+    "input": "input",
+    "prompt": "prompt",
+    "system": "system turn",
+    "user": "user turn",
+    "assistant": "earlier assistant turn",
+    "tool": "tool turn",
+    "completion": "completion",
+    "eos": "EOS, the end of the answer",
+}
+
+
+LAYOUT_NAMES = {
+    "padded": "padded: batches of {batch_size}, each to its longest",
+    "shared": "shared: batches of {batch_size}, each common beginning once",
+    "packed": "packed: rows of up to {max_length}",
+    "seed": "cut or padded to 128, a common recipe",
+}
+
+
+@dataclass(frozen=True)
+class ViewToken:
+    """A token to draw. `text` has its whitespace made visible; it is empty for the later tokens of a character that
+    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it."""
+
+    text: str
+    kind: str
+    id: int
+    trained: bool
+    breaks: int
+    cut: bool
+
+
+def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[ViewToken]:
+    """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
+    have none, by their names."""
+    kept = len(example.input_ids)
+    ids = [*example.input_ids, *example.cut_ids]
+    tokens = []
+    for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
+        text = example.text[begin:end]
+        name = text or (tokenizer.convert_ids_to_tokens(identity) if kind in ("special", "eos") else "")
+        trained = index < kept and example.labels[index] != IGNORE_INDEX
+        tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
+    return tokens
+
+
+def visible(text: str) -> str:
+    """Whitespace and control characters as signs: ␣ for a space at either end, ↵ newline, ⇥ tab, ␀ NUL and so on.
+
+    >>> visible(" two words\\n")
+    '␣two words↵'
+    """
+    inner = text.strip(" ")
+    left = len(text) - len(text.lstrip(" "))
+    spaced = "␣" * left + inner + "␣" * (len(text) - left - len(inner))
+    return spaced.translate(_SIGNS)
+
+
+_SIGNS = str.maketrans({chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "↵", "\t": "⇥", "\x7f": "␡"})
+
+
+def harmless(text: str) -> str:
+    """Text that a terminal prints and does not obey: control characters, newline and tab apart, as their codes."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
+
+
+def to_json(example: TokenizedExample) -> dict:
+    """The example as `mask --json` prints it."""
+    return {
+        "row": example.row,
+        "text": example.text,
+        "input_ids": list(example.input_ids),
+        "labels": list(example.labels),
+        "tokens": example.tokens,
+        "kinds": list(example.kinds[: len(example.input_ids)]),
+        "spans": [list(span) for span in example.spans[: len(example.input_ids)]],
+        "trained": example.trained,
+        "cut": example.cut,
+        "flags": list(example.flags),
+    }
+
+
+def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
+    """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
+    noun = "example" if examples == 1 else "examples"
+    share = f" ({trained / tokens:.0%})" if tokens else ""
+    asked = f" · {held_out:,} held out" if held_out else ""
+    return f"{examples:,} {noun} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
+
+
+def flag_sentences(example: TokenizedExample) -> list[str]:
+    """What is to be said of a row, the worst first."""
+    return [f"{flag.replace('_', ' ')}: {FLAGS[flag]}" for flag in example.flags]
+
+
+def layout_figure(layout: Layout, max_length: int) -> str:
+    """What a layout costs, in a line: for packed rows how full they are, for shared ones how much is not computed
+    again, for the others how much is padding."""
+    lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
+    if layout.name == "packed":
+        shares = layout.filled(max_length)
+        if not shares:
+            return "no rows"
+        full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
+        return f"{layout.positions:,} positions in {full} · no padding{lost}"
+    if layout.name == "shared":
+        kept = layout.tokens + layout.saved
+        return f"{layout.positions:,} positions · {layout.saved:,} of {kept:,} tokens saved{lost}"
+    waste = f"{layout.wasted:,} ({1 - layout.fill:.0%}) are padding" if layout.wasted else "no padding"
+    return f"{layout.positions:,} positions · {waste}{lost}"

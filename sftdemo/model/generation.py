@@ -1,0 +1,99 @@
+"""Greedy answers in batches, from the very prompt ids that training used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError
+from ..core.events import Answer
+from ..data.templates import RenderedPrompt
+from ..mask.encoding import encoder_for
+from ..mask.rows import stop_token_id
+from .linear_layers import laid_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH_SIZE = 16
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[RenderedPrompt],
+    max_new_tokens: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Answer]:
+    """The model's most likely continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
+
+    The prompts are answered in batches, shortest first so that little is padded (on the left, with a mask). The
+    answers come back in the order of the prompts.
+
+    Raises:
+        ModelError: for a prompt that leaves no room below the model's longest position.
+    """
+    encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        _check_length(model, prompt, ids, max_new_tokens)
+    stop_ids = {stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
+    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+    answers: dict[int, Answer] = {}
+    with laid_out(model, min(len(order), BATCH_SIZE)):
+        for begin in range(0, len(order), BATCH_SIZE):
+            batch = order[begin : begin + BATCH_SIZE]
+            completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
+            for index, (ids, reason) in zip(batch, completions, strict=True):
+                answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                answers[index] = Answer(prompts[index].text, answer, reason, len(ids))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _check_length(model: PreTrainedModel, prompt: RenderedPrompt, ids: list[int], max_new_tokens: int) -> None:
+    if not ids:
+        raise ModelError("a prompt is empty, and this model has no BOS token to begin from; write a prompt.")
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # not every model has one
+    if positions and len(ids) + max_new_tokens > positions:
+        raise ModelError(
+            f"the prompt beginning {prompt.text[:40]!r} has {len(ids)} tokens; with {max_new_tokens} new ones that is "
+            f"over the model's {positions} positions. Shorten it, or ask for fewer new tokens."
+        )
+
+
+def _generate_batch(
+    model, tokenizer, encoded: list[list[int]], stop_ids: set, max_new_tokens: int, stop: Callable[[], bool]
+) -> list[tuple[list[int], str]]:
+    import torch
+    from transformers import GenerationConfig
+
+    class Stop:
+        def __call__(self, input_ids, scores, **kwargs):
+            return torch.full((len(input_ids),), stop(), dtype=torch.bool, device=input_ids.device)
+
+    longest = max(map(len, encoded))
+    pad = tokenizer.pad_token_id or 0  # masked, so any id will do
+    input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in encoded])
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
+    known = model.generation_config.eos_token_id
+    stop_ids = stop_ids | set(known if isinstance(known, list) else [known]) - {None}
+    model.eval()
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=input_ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                max_new_tokens=max_new_tokens,
+                eos_token_id=sorted(stop_ids - {None}) or None,
+                pad_token_id=pad,
+            ),
+            stopping_criteria=[Stop()],
+        )
+    return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
+
+
+def _cut(ids: list[int], stop_ids: set, max_new_tokens: int) -> tuple[list[int], str]:
+    for index, token in enumerate(ids):
+        if token in stop_ids:
+            return ids[:index], "EOS"
+    return ids, "length" if len(ids) == max_new_tokens else "stopped"

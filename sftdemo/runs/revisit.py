@@ -1,0 +1,212 @@
+"""Looks again at a run that was saved: what it learned at another strength, and what each model makes of each token."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from ..core.config import RunConfig
+from ..core.errors import ConfigError, ModelError, SftdemoError, TrainingError, sentence
+from ..core.events import Event, Failed, Finished, Phase, TokenLosses
+from ..data.examples import ParsedExamples, read_examples
+from ..data.questions import question_text, questions_rendered, shape_of, typed_prompt
+from ..data.templates import get_template, render_prompt
+from ..mask.labels import TokenizedExample, tokenize_examples
+from ..mask.view import view_tokens
+from ..model.devices import choose_device
+from ..model.loading import load_model, load_tokenizer, model_event
+from ..model.sources import ModelSource, located
+from .folder import EXAMPLES, RECORD
+
+ROWS, TOKENS = 24, 4_000  # of a run that are looked at, at most
+MOST_STRENGTH = 1.5  # times what was learned
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run's folder, read back.
+
+    Args:
+        arms (`tuple[tuple[float, Path], ...]`):
+            The prompt-loss weight and the folder of each trained model: one, or those of an ablation in order.
+        kind (`str`):
+            Of the trained models: `"adapter"`, `"merged"` or `"full"`.
+        finished (`str`):
+            When it was saved, in UTC, as ISO 8601.
+    """
+
+    folder: Path
+    config: RunConfig
+    arms: tuple[tuple[float, Path], ...]
+    kind: str
+    finished: str
+
+    def examples(self) -> ParsedExamples:
+        """What it was trained on and asked.
+
+        Raises:
+            DataError: where that is gone.
+        """
+        return read_examples(self.folder / EXAMPLES)
+
+    def arm(self, weight: float | None) -> Path:
+        """The folder of the model that was trained with this prompt-loss weight; by default of the first.
+
+        Raises:
+            ConfigError: where there is none.
+        """
+        folders = dict(self.arms)
+        if weight is None:
+            return self.arms[0][1]
+        if weight not in folders:
+            known = ", ".join(f"{each:g}" for each in folders)
+            raise ConfigError(
+                f"{self.folder} holds no model trained with prompt-loss weight {weight:g}; it has {known}."
+            )
+        return folders[weight]
+
+
+def read_run(folder: Path) -> SavedRun:
+    """Reads what a run has left.
+
+    Raises:
+        ModelError: where there is no such run, or it cannot be read.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        known = record["config"]
+        config = RunConfig(**known | {"prompts": tuple(known["prompts"])})
+        places = [folder / name for name in record.get("arms", [])]
+        arms = [json.loads((place / RECORD).read_text(encoding="utf-8")) for place in places] or [record]
+        weights = [arm["config"]["prompt_loss_weight"] for arm in arms]
+        pairs = tuple(zip(weights, places or [folder], strict=True))
+        return SavedRun(folder, config, pairs, arms[0]["kind"], record["finished"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
+
+
+def answers_at(
+    folder: Path,
+    strength: float,
+    prompts: Sequence[str] = (),
+    weight: float | None = None,
+    device: str = "auto",
+    stop: Stop = lambda: False,
+) -> Iterator[Event]:
+    """Answers `prompts` and then a run's own questions, with its adapter at `strength`: 0 is off (the base), 1 as it
+    was trained. An `Answer` each; the last event is `Finished` or `Failed`. `weight` says which arm of an ablation.
+
+    The adapter's scaling is multiplied (`peft.helpers.rescale_adapter_scale`), which for LoRA interpolates, and above 1
+    extrapolates, between the base's weights and the trained ones (WiSE-FT, arXiv 2109.01903).
+    """
+    begin = time.perf_counter()
+    try:
+        if not 0 <= strength <= MOST_STRENGTH:
+            raise ConfigError(f"strength is {strength:g}; it must lie between 0 (off) and {MOST_STRENGTH:g}.")
+        saved = read_run(folder)
+        if saved.kind != "adapter":
+            raise TrainingError("this run has no adapter to turn up or down: its weights were trained or merged whole.")
+        device = choose_device(device)
+        source = yield from located(str(saved.arm(weight)))
+        yield Phase("load", "Loading the model")
+        tokenizer = load_tokenizer(source)
+        model = load_model(source, device)
+        yield model_event(source, model, "float32")
+        yield from _answers(saved, model, tokenizer, strength, prompts, stop)
+        yield Finished(0, 0, time.perf_counter() - begin, stopped=stop())
+    except SftdemoError as error:
+        yield Failed(sentence(error))
+
+
+def _answers(saved: SavedRun, model, tokenizer, strength: float, prompts: Sequence[str], stop: Stop) -> Iterator[Event]:
+    from peft.helpers import rescale_adapter_scale
+
+    from ..model.generation import generate
+
+    data = saved.examples()
+    shape, template = shape_of(data.train[0]), get_template(saved.config.template, "last")
+    asked = [(text, render_prompt(typed_prompt(text, shape), template, tokenizer)) for text in prompts]
+    asked += [(text, prompt) for text, prompt, _ in questions_rendered(saved.config, data, tokenizer)]
+    yield Phase("answer", f"Answering {len(asked)} prompts with the adapter at {strength:g}")
+    with rescale_adapter_scale(model, strength):
+        rendered = [prompt for _, prompt in asked]
+        found = generate(model, tokenizer, rendered, saved.config.max_new_tokens, stop)
+    for (text, _), answer in zip(asked, found, strict=True):
+        yield replace(answer, prompt=text)
+
+
+def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Iterator[Event]:
+    """What the base and each trained model of a run make of every token of its rows, held-out rows with an answer
+    first, up to `ROWS` rows or `TOKENS` tokens: a `TokenLosses` a row; the last event is `Finished` or `Failed`."""
+    begin = time.perf_counter()
+    try:
+        saved = read_run(folder)
+        device = choose_device(device)
+        base = yield from located(saved.config.model)
+        yield Phase("load", "Loading the model")
+        tokenizer = load_tokenizer(base)
+        rows = _rows(saved, tokenizer)
+        columns = []
+        for number, (weight, place) in enumerate([(None, None), *saved.arms]):
+            source = base if place is None else (yield from located(str(place)))
+            yield Phase("score", "Reading every token's loss", number / (len(saved.arms) + 1))
+            columns.append((weight, _scores(source, device, rows, stop)))
+            if stop():
+                break
+        if not stop():
+            yield from _told(rows, columns, tokenizer)
+        yield Finished(0, 0, time.perf_counter() - begin, stopped=stop())
+    except SftdemoError as error:
+        yield Failed(sentence(error))
+
+
+def _rows(saved: SavedRun, tokenizer) -> list[tuple[TokenizedExample, str, str]]:
+    """The rows that are looked at, where they come from, and their questions."""
+    data, template = saved.examples(), get_template(saved.config.template, saved.config.turns)
+    asked = [(example, "held out") for example in data.held_out if example.completion]
+    asked += [(example, "training") for example in data.train]
+    chosen, tokens = [], 0
+    for example, kind in islice(asked, ROWS):
+        found, _ = tokenize_examples([example], tokenizer, template, saved.config.max_length)
+        for row in found:
+            tokens += len(row.input_ids)
+            if len(row.input_ids) > 1 and (tokens <= TOKENS or not chosen):
+                chosen.append((row, kind, question_text(example)))
+    if not chosen:
+        raise ModelError(f"{saved.folder} holds no row whose tokens could be looked at.")
+    return chosen
+
+
+def _scores(source: ModelSource, device, rows, stop: Stop) -> list:
+    from ..model.scoring import score
+
+    scores = []
+    for found in score(load_model(source, device), [row for row, _, _ in rows]):
+        scores.append(found)
+        if stop():
+            break
+    return scores
+
+
+def _told(rows, columns, tokenizer) -> Iterator[TokenLosses]:
+    def likeliest(found) -> list:
+        return [[[tokenizer.decode([index]), share] for index, share in place] for place in found.likeliest]
+
+    for number, (row, kind, question) in enumerate(rows):
+        kept = [token for token in view_tokens(row, tokenizer) if not token.cut]
+        found = [scores[number] for _, scores in columns]
+        yield TokenLosses(
+            row=row.row,
+            source=kind,
+            question=question,
+            tokens=[[token.text, token.kind, token.id, token.trained, token.breaks] for token in kept],
+            weights=[weight for weight, _ in columns],
+            losses=[list(each.losses) for each in found],
+            ranks=[list(each.ranks) for each in found],
+            likeliest=[likeliest(each) for each in found],
+        )

@@ -1,0 +1,1 @@
+"""The same training over weights, seeds and sizes; means, spreads and a report."""

@@ -1,0 +1,314 @@
+"""Every prompt-loss weight with every seed and number of rows: a training of its own each, measured on the same rows.
+
+A study may be stopped, killed and begun anew: a cell is on the disk as soon as it is measured, and not measured again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from .. import __version__
+from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
+from ..core.errors import ConfigError, DataError, SftdemoError, TrainingError, sentence
+from ..core.events import Event, Failed, Finished, Phase, Step, StudyCell, from_dict
+from ..data.examples import ParsedExamples, StreamedExamples, to_record
+from ..mask.labels import MaskedExample
+from ..model.devices import uses_bf16
+from ..model.loading import load_model, model_event
+from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
+from ..runs.folder import RECORD, check_output
+from ..runs.run import Stop, scratch_folder, trained
+from ..runs.setup import Setup, set_up
+
+CELLS = "cells.jsonl"
+SETTINGS = "study.json"  # marks a folder as a study's
+MOST_WEIGHTS = 8
+_VARIED = ("prompt_loss_weight", "seed", "device", "anyway")  # the device that was found is recorded beside them
+
+
+class Cell(NamedTuple):
+    """What tells one cell from another; the base has no seed and no weight."""
+
+    rows: int
+    seed: int | None
+    weight: float | None
+
+    @classmethod
+    def of(cls, event: StudyCell) -> Cell:
+        return cls(event.rows, event.seed, event.figures["prompt_loss_weight"])
+
+    def __str__(self) -> str:
+        rows = f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+        return f"weight {self.weight:g}, seed {self.seed}, {rows}" if self.rows else "the model before any training"
+
+
+BASE = Cell(0, None, None)
+
+
+def study(
+    config: RunConfig,
+    data: ParsedExamples,
+    output: str | Path,
+    weights: Sequence[float] = STUDY_WEIGHTS,
+    seeds: Sequence[int] = STUDY_SEEDS,
+    sizes: Sequence[int] | None = None,
+    stop: Stop = lambda: False,
+) -> Iterator[Event]:
+    """Trains the model anew for each weight, seed and size; the last event is `Finished`, which counts trained cells in
+    place of steps, or `Failed`.
+
+    A `StudyCell` follows each measurement: first the base's, then all sizes and weights of one seed before the next
+    seed's, so that a study that is stopped has compared what it has. `output` keeps the cells; those that it has are
+    not measured again, and a later study in the same folder may add weights, seeds and sizes, but change nothing else.
+
+    Args:
+        config (`RunConfig`):
+            The settings of every cell, apart from the prompt-loss weight and the seed.
+        weights (`Sequence[float]`, *optional*, defaults to 0, 0.01, 0.1, 0.5 and 1):
+            Two to `MOST_WEIGHTS` of them.
+        seeds (`Sequence[int]`, *optional*, defaults to 0, 1 and 2):
+            At least two: of one, nobody could tell whether it was a lucky one.
+        sizes (`Sequence[int]`, *optional*):
+            How many rows are trained, as `drawn`; defaults to all.
+    """
+    try:
+        yield from _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), stop)
+    except SftdemoError as error:
+        yield Failed(sentence(error))
+
+
+def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Iterator[Event]:
+    begin = time.perf_counter()
+    check_weights(weights, MOST_WEIGHTS)
+    _check_seeds(seeds)
+    check_rows(data, "a study")
+    if isinstance(data.train, StreamedExamples):
+        raise DataError(f"there are {len(data.train):,} rows, which stay on the disk; study a file of fewer.")
+    _check_folder(output)
+    with scratch_folder() as scratch:
+        # what a cell has learned is thrown away: no run is ever saved to this folder
+        setup = yield from set_up(config, data, Path(scratch) / "run", scratch)
+        held_out = held_out_rows(setup, data)
+        sizes = _checked_sizes(sizes, len(setup.examples))
+        found = _opened(output, setup, data)
+        wanted = [Cell(rows, seed, weight) for seed in seeds for rows in sizes for weight in weights]
+        missing = [cell for cell in (BASE, *wanted) if cell not in found]
+        for cell in missing:
+            if stop():
+                break
+            yield _phase(cell, wanted, found)
+            started, steps = time.perf_counter(), 0
+            model = load_model(setup.source, setup.device)
+            if cell is missing[0]:
+                yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
+            if cell != BASE:
+                model, last = yield from _trained(setup, cell, model, stop, scratch, wanted, found)
+                if last.step < max(last.total, 1):  # stopped on its way
+                    break
+                steps = last.step
+            figures, answers = _measured(setup, model, held_out, cell.weight)
+            seconds = time.perf_counter() - started
+            found[cell] = StudyCell(cell.rows, cell.seed, steps, figures, answers, seconds)
+            _append(output / CELLS, found[cell])
+            yield found[cell]
+    done = sum(cell in found for cell in wanted)
+    yield Finished(done, len(wanted), time.perf_counter() - begin, stopped=done < len(wanted))
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        check_limit("seed", seed)
+    if len(seeds) < 2:
+        raise ConfigError(
+            f"there {'is one seed' if seeds else 'are no seeds'}, and nothing could be said of the spread; give two or "
+            "more."
+        )
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"the seeds {', '.join(map(str, seeds))} are not all different.")
+
+
+def _checked_sizes(sizes: tuple[int, ...] | None, rows: int) -> tuple[int, ...]:
+    if sizes is None:
+        return (rows,)
+    if not sizes:
+        raise ConfigError("there are no sizes; give some, or leave them out for all rows.")
+    if min(sizes) < 1:
+        raise ConfigError(f"the size {min(sizes)} trains nothing; give 1 or more rows.")
+    if len(set(sizes)) < len(sizes):
+        raise ConfigError(f"the sizes {', '.join(map(str, sizes))} are not all different.")
+    if max(sizes) > rows:
+        raise DataError(f"there are {rows:,} rows to train on, fewer than the size {max(sizes):,}; give less, or rows.")
+    return sizes
+
+
+def drawn(examples: Sequence[MaskedExample], rows: int, seed: int) -> list[MaskedExample]:
+    """The rows that a seed draws, in their own order: the first of its shuffle, so that what a smaller number draws is
+    among what a larger one does, and all of them are what `ablate` trains."""
+    order = list(range(len(examples)))
+    random.Random(seed).shuffle(order)
+    return [examples[index] for index in sorted(order[:rows])]
+
+
+def _trained(setup: Setup, cell: Cell, model, stop: Stop, scratch: str, wanted, found) -> Iterator[Event]:
+    """Trains one cell; phases in place of the training's own events. Returns the trained model and the last step."""
+    config = replace(setup.config, prompt_loss_weight=cell.weight, seed=cell.seed)
+    setup = replace(setup, config=config, examples=drawn(setup.examples, cell.rows, cell.seed))
+    with closing(trained(setup, model, stop, f"{scratch}/trainer")) as work:
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return end.value
+            if isinstance(event, Step):
+                yield _phase(cell, wanted, found, event.step / event.total)
+
+
+def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], share: float = 0.0) -> Phase:
+    """How far the study is, with `share` of a cell trained. The time that is left is told once a cell is known."""
+    done = sum(each in found for each in wanted)
+    left = [each for each in wanted if each not in found]
+    seconds = sum(_expected(each, found) * (1 - share if each == cell else 1) for each in left)
+    number = f"cell {done + 1} of {len(wanted)}: " if cell != BASE else ""
+    about = f" · {_about(seconds)} left" if seconds else ""
+    return Phase("study", f"{number}{cell}{about}", (done + share) / len(wanted))
+
+
+def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
+    """The mean seconds of the cells with as many rows, or else of all; 0 where none is measured."""
+    trainings = [each for each in found.values() if each.rows]
+    alike = [each.seconds for each in trainings if each.rows == cell.rows] or [each.seconds for each in trainings]
+    return sum(alike) / len(alike) if alike else 0.0
+
+
+def _about(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def _measured(setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None) -> tuple[dict, list[dict]]:
+    from ..model.generation import generate
+
+    answers = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens)
+    told = [
+        {"prompt": text, "source": kind, "answer": each.answer, "stop": each.stop}
+        for (text, _, kind), each in zip(setup.questions, answers, strict=True)
+    ]
+    return asdict(figures_of(setup, model, held_out, answers, weight)), told
+
+
+def _check_folder(output: Path) -> None:
+    if (output / SETTINGS).is_file():
+        return
+    if (output / RECORD).is_file():
+        raise TrainingError(f"there is a run in {output}; name another folder for the study.")
+    check_output(output)
+
+
+def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, StudyCell]:
+    """Makes the folder a study's, or goes on with the one that it holds; the cells that are there."""
+    settings = _settings(setup, data)
+    try:
+        if (output / SETTINGS).is_file():
+            _check_same(output, read_settings(output), settings)
+            _drop_unfinished(output / CELLS)
+        else:
+            output.mkdir(parents=True, exist_ok=True)
+            beside = output / f".{SETTINGS}.part"
+            beside.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            beside.replace(output / SETTINGS)
+    except OSError as error:
+        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+    return {Cell.of(cell): cell for cell in read_cells(output)}
+
+
+def _settings(setup: Setup, data: ParsedExamples) -> dict:
+    digest = hashlib.sha256()
+    for example in chain(data.train, data.held_out):
+        digest.update(json.dumps(to_record(example)).encode() + b"\n")
+    return {
+        "sftdemo": __version__,
+        "model": {"name": setup.source.name, "copy": setup.source.copy},
+        "device": setup.device.type,
+        "rows": {"to train on": len(setup.examples), "left out": len(setup.left_out), "held out": len(data.held_out)},
+        "examples": digest.hexdigest(),
+        "config": {name: value for name, value in setup.config.to_dict().items() if name not in _VARIED},
+    }
+
+
+def _check_same(output: Path, before: dict, now: dict) -> None:
+    """Compares what decides a cell's result, the program's version left out.
+
+    Raises:
+        ConfigError: naming each difference.
+    """
+    pairs = [("the copy of the model", before["model"]["copy"], now["model"]["copy"])]
+    pairs += [("device", before["device"], now["device"])]
+    pairs += [(name, before["config"].get(name), value) for name, value in now["config"].items()]
+    differences = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, old, new in pairs if old != new]
+    differences += ["the examples are others"] if before["examples"] != now["examples"] else []
+    if differences:
+        raise ConfigError(
+            f"the study in {output} was begun otherwise: {', '.join(differences)}; go on as it was begun, or name "
+            "another folder."
+        )
+
+
+def _shown(value: object) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _drop_unfinished(path: Path) -> None:
+    """Cuts off a last line that a kill has left unfinished, or the next cell would be written behind it."""
+    if path.is_file():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _append(path: Path, cell: StudyCell) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(cell.to_dict(), ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def read_settings(folder: Path) -> dict:
+    """What the study in `folder` was begun with.
+
+    Raises:
+        TrainingError: where it cannot be read.
+    """
+    try:
+        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"what is in {folder / SETTINGS} cannot be read ({error}); name another folder.") from error
+
+
+def read_cells(folder: Path) -> list[StudyCell]:
+    """The measured cells of the study in `folder`, each once; without a last line that a kill has left unfinished.
+
+    Raises:
+        TrainingError: for a line that is no cell.
+    """
+    path = folder / CELLS
+    if not path.is_file():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    cells: dict[Cell, StudyCell] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            cell = from_dict(json.loads(line))
+            cells.setdefault(Cell.of(cell), cell)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(f"line {number} of {path} is no cell; delete the line, and go on.") from error
+    return list(cells.values())

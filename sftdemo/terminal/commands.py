@@ -1,0 +1,342 @@
+"""What each command of the command line does. Prints results on stdout, and what is said of them on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core import distributed
+from ..core.config import BENCH_PARTS, RunConfig
+from ..core.errors import ConfigError, DataError
+from ..core.events import Event, Failed, Phase
+from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
+from .interrupt import stop_on_interrupt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from ..data.templates import Template
+    from .run import EventPrinter
+
+
+def _unescaped(text: str) -> str:
+    """A custom template as typed in a shell, where \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
+
+
+def _read(path: str) -> ParsedExamples:
+    data = read_examples(path)
+    _remark(data)
+    return data
+
+
+def _remark(data: ParsedExamples) -> None:
+    _refuse(data.problems)
+    for note in data.notes:
+        print(f"sftdemo: {note}", file=sys.stderr)
+
+
+def _loaded(config: RunConfig) -> tuple[RunConfig, PreTrainedTokenizerBase]:
+    """The settings with the `max_length` that the model can do, and its tokenizer."""
+    from ..core.environment import settle
+    from ..model.loading import effective_max_length, load_tokenizer
+    from ..model.sources import located
+
+    source = _follow(located(config.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    return replace(config, max_length=effective_max_length(config.max_length, source)), tokenizer
+
+
+def mask(options: argparse.Namespace) -> int:
+    """Shows the tokens with their labels, or one of the views on them."""
+    from ..data.templates import get_template
+
+    config = RunConfig(
+        model=options.model,
+        template=_unescaped(options.template),
+        turns=options.turns,
+        max_length=options.max_length,
+        batch_size=options.batch_size,
+        device=options.device,
+    )
+    template = get_template(config.template, config.turns)
+    data = _chosen(_read(options.data), options.rows)
+    config, tokenizer = _loaded(config)
+    failed = 0
+    if options.audit or options.packing:
+        failed = _look_over(data, tokenizer, template, config, options)
+    if options.boundary:
+        _show_boundaries(data, tokenizer, template, options.json)
+    if options.prove:
+        from ..runs.isolation import prove
+
+        failed |= _print_events(prove(config, data), options.json)
+    if not (options.audit or options.packing or options.boundary or options.prove):
+        _show_tokens(data, tokenizer, template, config, options.json)
+    return failed
+
+
+def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
+    if rows is None:
+        return data
+    missing = set(rows) - {example.row for example in data.train}
+    if missing:
+        raise DataError(f"there is no row {min(missing)} to train on; rows are counted from 0.")
+    return replace(data, train=tuple(example for example in data.train if example.row in rows))
+
+
+def _show_tokens(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, as_json: bool) -> None:
+    from ..mask.audit import Audit
+    from ..mask.labels import CHUNK, tokenize_examples
+    from ..mask.view import to_json
+    from .mask import print_rows, print_totals
+
+    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    for begin in range(0, len(data.train), CHUNK):
+        chunk = data.train[begin : begin + CHUNK]
+        examples, problems = tokenize_examples(chunk, tokenizer, template, config.max_length)
+        _refuse(problems)
+        by_row = {example.row: example for example in chunk}
+        for example in examples:
+            audit.add(by_row[example.row], example)
+            if as_json:
+                print(json.dumps(to_json(example), ensure_ascii=False))
+        if not as_json:
+            print_rows(examples, tokenizer)
+    if not audit.examples:
+        raise DataError("there is no row to show.")
+    if not as_json:
+        print_totals(audit, len(data.held_out))
+
+
+def _look_over(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, options) -> int:
+    """The audit, or how the rows are packed, or both; 1 where the audit finds an error."""
+    from ..mask.audit import Audit
+    from ..mask.checks import errors
+    from ..mask.labels import mask_examples
+    from ..mask.layouts import layouts
+    from .mask import Status, print_audit, print_layouts
+
+    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    with Status() as status:
+        masked = mask_examples(data.train, tokenizer, template, config.max_length)
+        for count, (example, row) in enumerate(zip(data.train, masked, strict=True)):
+            if isinstance(row, Problem):
+                _refuse([row])
+            else:
+                audit.add(example, row)
+            if count % 1000 == 0:
+                status.show(Phase("audit", f"Masked {count:,} rows", count / len(data.train)))
+    if not audit.examples:
+        raise DataError("there is no row to look over.")
+    findings = audit.findings()
+    if options.audit and options.json:
+        totals = {"examples": audit.examples, "tokens": audit.tokens, "trained": audit.trained}
+        print(json.dumps(totals | {"findings": [finding.to_dict() for finding in findings]}, ensure_ascii=False))
+    elif options.audit:
+        print_audit(audit, findings, len(data.held_out))
+    if options.packing:
+        rows = layouts(audit.lengths, audit.fresh, config.batch_size, config.max_length)
+        if options.json:
+            print(json.dumps({"layouts": [layout.to_dict() for layout in rows]}))
+        else:
+            print_layouts(rows, config)
+    return int(options.audit and bool(errors(findings)))
+
+
+def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_json: bool) -> None:
+    from ..mask.boundary import inspect_boundary, newline_remedy
+    from .mask import print_boundary, print_remedy
+
+    shown = 0
+    for example in data.train:
+        try:
+            boundary = inspect_boundary(example, tokenizer, template)
+        except DataError as error:
+            print(f"sftdemo: refused {error}", file=sys.stderr)
+            continue
+        shown += 1
+        if as_json:
+            print(json.dumps(boundary.to_dict(), ensure_ascii=False))
+        else:
+            print_boundary(boundary)
+    if not shown:
+        raise DataError("there is no row to show.")
+    remedy = newline_remedy(data.train, tokenizer, template)
+    if remedy and not as_json:
+        print_remedy(remedy)
+
+
+def _refuse(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        print(f"sftdemo: refused {problem}", file=sys.stderr)
+
+
+def _follow(steps: Iterable[Event]):
+    """Shows phases on stderr; returns what the generator returns."""
+    from .mask import Status
+
+    steps = iter(steps)
+    with Status() as status:
+        while True:
+            try:
+                status.show(next(steps))
+            except StopIteration as end:
+                return end.value
+
+
+def train(options: argparse.Namespace) -> int:
+    from ..runs.run import run
+
+    with distributed.together():
+        config = _run_config(options)
+        data = open_examples(options.data)
+        if distributed.is_first():
+            _remark(data)
+        return _print_events(run(config, data, options.output, stop_on_interrupt()), options.json)
+
+
+def _run_config(options: argparse.Namespace) -> RunConfig:
+    return RunConfig(
+        model=options.model,
+        template=_unescaped(options.template),
+        turns=options.turns,
+        anyway=options.anyway,
+        max_length=options.max_length,
+        steps=options.steps,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        packing=options.packing,
+        full=options.full,
+        lora_r=options.lora_r,
+        prompt_loss_weight=options.prompt_loss_weight,
+        merge=options.merge,
+        seed=options.seed,
+        device=options.device,
+        max_new_tokens=options.max_new_tokens,
+        prompts=tuple(options.prompt),
+    )
+
+
+def ablate(options: argparse.Namespace) -> int:
+    from ..runs.ablation import MOST_ARMS, ablate, check_weights
+
+    check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
+    work = ablate(_run_config(options), _read(options.data), options.output, options.weights, stop_on_interrupt())
+    return _print_events(work, options.json)
+
+
+def study(options: argparse.Namespace) -> int:
+    from ..study.cells import study
+    from ..study.report import judge_of, reported
+    from .study import StudyPrinter, print_study
+
+    config, data = _run_config(options), _read(options.data)
+    output, judge = Path(options.output), judge_of(options.data)
+    work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
+    events = reported(work, output, shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]), judge)
+    failed = _print_events(events, options.json, StudyPrinter)
+    if not failed and not options.json:
+        print_study(output, judge)
+    return failed
+
+
+def generate(options: argparse.Namespace) -> int:
+    from ..runs.revisit import answers_at
+    from ..runs.run import answer
+
+    if options.strength is not None:
+        if options.template is not None:
+            raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
+        work = answers_at(Path(options.model), options.strength, options.prompt, device=options.device)
+        return _print_events(work, options.json)
+    if not options.prompt:
+        raise ConfigError("give at least one --prompt, or with a saved run --strength.")
+    config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
+    template = None if options.template is None else _unescaped(options.template)
+    return _print_events(answer(config, options.prompt, template), options.json)
+
+
+def losses(options: argparse.Namespace) -> int:
+    from ..runs.revisit import token_losses
+
+    return _print_events(token_losses(Path(options.run), options.device), options.json)
+
+
+def _print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
+    """Prints events as JSON lines or for a person, then with an `EventPrinter` or what `printer_of` makes; 1 when the
+    last one is `Failed`."""
+    failed = False
+    if as_json:
+        for event in events:
+            print(json.dumps(event.to_dict(), ensure_ascii=False), flush=True)
+            failed |= isinstance(event, Failed)
+        return int(failed)
+    from .run import EventPrinter
+
+    with (printer_of or EventPrinter)() as printer:
+        for event in events:
+            printer.print(event)
+            failed |= isinstance(event, Failed)
+    return int(failed)
+
+
+def samples(options: argparse.Namespace) -> int:
+    from ..bench.samples import SampleResult, measure
+    from ..data.samples import SAMPLES, get_sample
+    from .mask import Status, print_samples
+
+    names = [get_sample(name).name for name in options.names] or [sample.name for sample in SAMPLES]
+    results = []
+    with Status() as status:
+        for item in measure(names, options.seeds):
+            if not isinstance(item, SampleResult):
+                status.show(item)
+            elif options.json:
+                print(json.dumps(asdict(item)), flush=True)
+            else:
+                results.append(item)
+    if not options.json:
+        print_samples(results)
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
+    that must be equal is not."""
+    from ..bench.parts import QUICK, bench
+    from ..bench.report import report, write_report
+    from ..core.environment import settle
+    from ..model.loading import load_tokenizer
+    from ..model.sources import located
+    from .mask import Status
+
+    data = _read(options.data) if options.data else None
+    source = _follow(located(options.model))
+    tokenizer = load_tokenizer(source)
+    settle()
+    parts = options.only or (QUICK if options.quick else BENCH_PARTS)
+    with Status() as status:
+        for item in bench(source, tokenizer, data, parts, options.repeats, options.rows, options.quick):
+            if isinstance(item, Phase):
+                status.show(item)
+    if options.write:
+        write_report(item, Path(options.write), shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]))
+    print(json.dumps(item) if options.json else report(item), end="" if not options.json else "\n")
+    return int(not item.get("equalities", {"equal": True})["equal"])
+
+
+def app(options: argparse.Namespace) -> int:
+    from ..ui import launch
+
+    launch(host=options.host, port=options.port, open_browser=not options.no_browser)
+    return 0

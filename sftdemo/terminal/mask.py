@@ -1,0 +1,184 @@
+"""Draws masks, what is found in them, and how far a command is, in the terminal, with rich."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from ..core.config import RunConfig
+from ..core.events import Event, Phase, Step
+from ..mask.audit import Audit
+from ..mask.boundary import Boundary, Remedy
+from ..mask.checks import Finding
+from ..mask.labels import TokenizedExample
+from ..mask.layouts import Block, Layout
+from ..mask.view import LAYOUT_NAMES, ViewToken, flag_sentences, harmless, layout_figure, summary, view_tokens, visible
+
+# Two tones by turns show where one token ends and the next begins.
+_STYLES = {
+    "template": ("dim", "dim"),
+    "special": ("cyan italic", "cyan italic"),
+    "prompt": ("", ""),
+    "completion": ("black on dark_orange underline", "black on orange1 underline"),
+    "eos": ("bold black on gold1 underline", "bold black on gold1 underline"),
+}
+
+
+def print_rows(examples: Sequence[TokenizedExample], tokenizer) -> None:
+    """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
+    console = _console()
+    for example in examples:
+        untrained = len(example.input_ids) - example.trained
+        console.rule(
+            f"row {example.row} · {untrained} tokens of prompt (not trained) · {example.trained} trained", align="left"
+        )
+        console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
+        for sentence in flag_sentences(example):
+            console.print(f"⚠ {sentence}", style="yellow")
+
+
+def print_totals(audit: Audit, held_out: int) -> None:
+    """The last lines below the rows."""
+    console = _console()
+    console.rule(style="dim")
+    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    findings = len(audit.findings())
+    if findings:
+        console.print(f"{findings} {'finding' if findings == 1 else 'findings'}: --audit tells", style="yellow")
+    legend = "[trained] prompt" if console.color_system is None else "on colour: trained · plain: prompt, label -100"
+    console.print(legend, style="dim", markup=False)
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> None:
+    """What is wrong, where, why it matters and what to do, the worst first."""
+    console = _console()
+    for finding in findings:
+        sign, style = _SEVERITIES[finding.severity]
+        console.print(f"{sign} {finding.severity}: {finding.what}{finding.where}", style=style)
+        console.print(f"  {finding.why}", style="dim")
+        console.print(f"  → {finding.remedy}")
+    if not findings:
+        console.print("✓ nothing found", style="green")
+    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+
+
+def print_boundary(boundary: Boundary) -> None:
+    """Three rows of tokens under each other, aligned by their characters."""
+    console = _console()
+    console.rule(f"row {boundary.row}{' · a token merges' if boundary.merged else ''}", align="left")
+    rows = {"prompt alone": boundary.alone, "together": boundary.together, "used": boundary.used}
+    cuts = sorted({place for pieces in rows.values() for piece in pieces for place in (piece.begin, piece.end)})
+    edge = {place: index for index, place in enumerate(cuts)}
+    for name, pieces in rows.items():
+        line = Text(f"{name:>12} ", "dim")
+        for piece in pieces:
+            crosses = piece.begin < boundary.at < piece.end
+            trained = name == "used" and piece.begin >= boundary.at
+            style = "black on red" if crosses else "black on orange1" if trained else ""
+            text = visible(boundary.text[piece.begin : piece.end]) or "·"
+            line.append("|", "dim").append(text, style)
+            line.append(" " * (edge[piece.end] - edge[piece.begin] - 1), style)  # room for the edges it spans
+        console.print(line.append("|", "dim"))
+    console.print(boundary.sentence, markup=False)
+
+
+def print_remedy(remedy: Remedy) -> None:
+    """What to end the template in."""
+    template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
+    rows = "row merges" if merging == 1 else "rows merge"
+    _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
+
+
+def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:
+    """How the examples lie in the rows, and how much of the positions is padding."""
+    console = _console()
+    for layout in layouts:
+        name = LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length)
+        console.print(name, style="bold")
+        console.print(f"  {layout_figure(layout, config.max_length)}")
+        widest = max(layout.widths, default=1)
+        for blocks, width in zip(layout.rows[:BARS], layout.widths[:BARS], strict=True):
+            console.print(Text("  ").append(_bar(blocks, width, widest)))
+        if len(layout.rows) > BARS:
+            console.print(f"  and {len(layout.rows) - BARS:,} more rows", style="dim")
+
+
+def _bar(blocks: Sequence[Block], width: int, widest: int) -> Text:
+    """A row as blocks of two tones by turns, padding as dots; `widest` positions take `BAR_WIDTH` characters."""
+    bar, position = Text(), 0
+    for index, block in enumerate(blocks):
+        end = position + block.length
+        text = "█▓"[index % 2] * (round(end / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH))
+        bar.append(text, _TONES[block.example % len(_TONES)])
+        position = end
+    return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
+
+
+def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
+    text = Text()
+    for index, token in enumerate(view_tokens(example, tokenizer)):
+        shown = f"[{token.text}]" if brackets and token.trained else token.text
+        text.append(shown, _style(token)[index % 2])
+        text.append("\n" * token.breaks)
+    if example.cut:
+        text.append(f" ✂ {example.cut} tokens cut off by max_length", "red")
+    return text
+
+
+def _style(token: ViewToken) -> tuple[str, str]:
+    if token.cut:
+        return ("strike dim", "strike dim")
+    if token.trained:
+        return _STYLES["eos" if token.kind == "eos" else "completion"]
+    return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]
+
+
+_SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
+
+
+BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
+_TONES = ("dark_orange", "deep_sky_blue1", "green3", "magenta", "gold1", "turquoise2")
+
+
+class Status:
+    """One line on stderr that says what is going on and how far it is."""
+
+    def __init__(self):
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("Starting", total=None)
+
+    def __enter__(self) -> Status:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Phase):
+            share = "" if event.fraction is None else f" ({event.fraction:.0%})"
+            self._progress.update(self._task, description=harmless(event.message) + share)
+        elif isinstance(event, Step):
+            self._progress.update(self._task, description=f"step {event.step} of {event.total}, loss {event.loss:.3f}")
+
+
+def print_samples(results: Sequence) -> None:
+    """The Markdown table that the README shows."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("| sample | seed | held-out answers in the style, before | after | seconds |", markup=False)
+    console.print("|---|---|---|---|---|")
+    for result in results:
+        counts = f"{result.before} of {result.held_out} | {result.after} of {result.held_out}"
+        console.print(f"| {result.name} | {result.seed} | {counts} | {result.seconds:.0f} |", markup=False)

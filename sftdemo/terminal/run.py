@@ -1,0 +1,235 @@
+"""Prints what a run tells in the terminal, with rich: a training or an ablation, answers, a proof."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..core.events import (
+    Answer,
+    Arm,
+    Columns,
+    Comparison,
+    Event,
+    Failed,
+    Figures,
+    Finished,
+    HeldOut,
+    Isolation,
+    Model,
+    Phase,
+    Prepared,
+    Saved,
+    Step,
+    TokenLosses,
+    Weights,
+)
+from ..mask.view import harmless
+from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
+
+_KINDS = {
+    "adapter": "the LoRA adapter and the tokenizer",
+    "merged": "the model with the adapter merged into it, and the tokenizer",
+    "full": "the model and the tokenizer",
+    "ablation": "a folder for each arm, with its model and the tokenizer",
+}
+_NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number
+
+
+class EventPrinter:
+    """Prints a run: a bar with loss and ETA on stderr while it trains, the comparison as a table at its end."""
+
+    def __init__(self):
+        self._out = Console(highlight=False)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),  # a folder's name may look like markup
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("Starting", total=None, detail="")
+        self._arm: Arm | None = None
+        self._step: str | None = None  # of an arm: its line waits for what the held-out rows say of it
+        self._comparisons: list[Comparison] = []
+        self._columns: list[Columns] = []
+        self._figures: list[Figures] = []
+        self._weights: list[Weights] = []
+
+    def __enter__(self) -> EventPrinter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._print_step()  # where an exception ends the run
+        self._bar.stop()
+
+    def print(self, event: Event) -> None:
+        if not isinstance(event, HeldOut):
+            self._print_step()
+        match event:
+            case Phase():
+                if event.name == "save":
+                    self._print_results()
+                total = None if event.fraction is None else 100
+                self._bar.update(
+                    self._task,
+                    description=self._named(harmless(event.message)),
+                    total=total,
+                    completed=round(100 * (event.fraction or 0)),
+                    detail="",
+                )
+            case Model():
+                self._line(
+                    f"{event.name} · {event.copy} · {event.parameters / 1e6:.0f}M · {event.device}, {event.dtype}"
+                )
+            case Arm():
+                self._arm = event
+                self._line(f"Arm {arm_name(event)}", "bold")
+            case Prepared():
+                if self._arm is None or self._arm.index == 0:  # all arms train the same
+                    self._print_prepared(event)
+            case Step():
+                detail = f"loss {event.loss:.3f}  {event.remaining:.0f} s left"
+                description = self._named("Training")
+                self._bar.update(
+                    self._task, description=description, total=event.total, completed=event.step, detail=detail
+                )
+                self._step = f"step {event.step:>4}  loss {event.loss:.4f}  {event.seconds:6.1f} s"
+                if self._arm is None:
+                    self._print_step()
+            case HeldOut():
+                self._step = self._step or f"step {event.step:>4}" + " " * 23  # as wide as with a loss and the seconds
+                self._print_step(f"  held out: completion {event.completion_loss:.4f}, prompt {event.prompt_loss:.4f}")
+            case Comparison():
+                self._comparisons.append(event)
+            case Columns():
+                self._arm = None  # all have been trained
+                self._columns.append(event)
+            case Figures():
+                self._figures.append(event)
+            case Weights():
+                self._weights.append(event)
+            case Answer():
+                self._line(event.prompt, "bold")
+                self._line(f"{event.answer}  ⟨{event.stop}⟩")
+            case Isolation():
+                self._line(isolation_sentence(event))
+            case TokenLosses():
+                self._out.print(token_losses(event, self._out.color_system is not None), soft_wrap=True)
+            case Saved():
+                self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
+            case Finished():
+                stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
+                self._line(f"Done in {event.seconds:.0f} s{stopped}.")
+            case Failed():
+                self._bar.stop()
+                Console(stderr=True, highlight=False, soft_wrap=True).print(
+                    harmless(f"sftdemo: {event.message}"), markup=False
+                )
+
+    def _line(self, text: str, style: str = "") -> None:
+        self._out.print(harmless(text), style=style, markup=False, soft_wrap=True)
+
+    def _named(self, words: str) -> str:
+        """What the bar says, with the arm that it is of."""
+        if self._arm is None:
+            return words
+        return f"{arm_name(self._arm)}: {words}"
+
+    def _print_step(self, held_out: str = "") -> None:
+        if self._step is not None:
+            self._line(self._step + held_out, "dim")
+        self._step = None
+
+    def _print_prepared(self, event: Prepared) -> None:
+        for reason in event.left_out:
+            self._line(f"left out: {reason}", "yellow")
+        self._line(
+            f"{event.examples} examples, {event.tokens:,} tokens, {event.trained_tokens:,} of them trained; "
+            f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
+        )
+
+    def _print_results(self) -> None:
+        """The answers side by side, then what they and the losses come to, then what became of the base's weights."""
+        names = [column_name(each.prompt_loss_weight) for each in self._figures]
+        if self._columns:
+            rows = [(each.prompt, each.source, each.answers, each.stops) for each in self._columns]
+            self._out.print(_answers("The same prompts, by the base and by each arm", names, rows))
+        else:
+            rows = [
+                (each.prompt, each.source, [each.before, each.after], [each.before_stop, each.after_stop])
+                for each in self._comparisons
+            ]
+            self._out.print(_answers("The same prompts, before and after", ["Before", "After"], rows, last="bold"))
+        if self._figures:
+            self._out.print(_figures_table(names, self._figures))
+        for event in self._weights:
+            words = weights_sentence(event)
+            self._line(words[0].upper() + words[1:])
+
+
+def _answers(
+    title: str, names: Sequence[str], rows: Sequence[tuple[str, str, list[str], list[str]]], last: str = ""
+) -> Table:
+    """A row for each (prompt, source, answers, stops), a column for each name; `last` is the last column's style."""
+    table = Table(title=title, title_justify="left", show_lines=True, expand=True)
+    for name, ratio in (("Prompt", 2), *((name, 4) for name in names)):
+        table.add_column(name, ratio=ratio, overflow="fold")
+    for prompt, source, answers, stops in rows:
+        styles = [""] * (len(names) - 1) + [last]
+        cells = [
+            Text(harmless(f"{answer}\n⟨{stop}⟩"), style)
+            for answer, stop, style in zip(answers, stops, styles, strict=True)
+        ]
+        table.add_row(Text(harmless(f"{prompt}\n({source})")), *cells)
+    return table
+
+
+def _figures_table(names: Sequence[str], figures: Sequence[Figures]) -> Table:
+    """What the base and each arm come to, a column each."""
+    table = Table(title="On held-out rows, which no arm is trained on", title_justify="left")
+    table.add_column("", overflow="fold")
+    for name in names:
+        table.add_column(name, justify="right")
+    for name, unit, cells in figure_rows(figures):
+        table.add_row(f"{name}, {unit}", *cells)
+    return table
+
+
+TOP = 8.0  # nats that have the full colour
+
+
+_EMPTY, _FULL = (235, 240, 245), (31, 111, 178)  # of the ground under black letters
+
+
+def token_losses(event: TokenLosses, in_colour: bool) -> Text:
+    """A row's tokens, once for each model; without colours each token has its loss in nats behind it. What is trained
+    is underlined, or in brackets."""
+    trained = sum(token[3] for token in event.tokens)
+    where = "held out" if event.source == "held out" else "training row"
+    text = Text(f"row {event.row} · {where} · {trained} of {len(event.tokens)} tokens trained\n", "bold")
+    for weight, losses in zip(event.weights, event.losses, strict=True):
+        kept = [loss for loss, token in zip(losses, event.tokens[1:], strict=True) if token[3]]
+        mean = f", {sum(kept) / len(kept):.2f} nats a trained token" if kept else ""
+        text.append(f"{column_name(weight)}{mean}\n", "dim")
+        for (shown, _, _, is_trained, breaks), loss in zip(event.tokens, [None, *losses], strict=True):
+            text.append(*_token(harmless(shown), is_trained, loss, in_colour))
+            text.append("\n" * breaks)
+        text.append("\n")
+    return text
+
+
+def _token(shown: str, is_trained: bool, loss: float | None, in_colour: bool) -> tuple[str, str]:
+    if not in_colour:
+        behind = "" if loss is None else f"⟨{loss:.1f}⟩"
+        return (f"[{shown}]" if is_trained else shown) + behind, ""
+    share = min(1.0, (loss or 0.0) / TOP)
+    red, green, blue = (round(low + share * (high - low)) for low, high in zip(_EMPTY, _FULL, strict=True))
+    return shown, f"black on rgb({red},{green},{blue})" + (" underline" if is_trained else "")

@@ -1,0 +1,56 @@
+"""Prints a study in the terminal, with rich."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..core.events import Event, Finished, Saved, StudyCell
+from ..study.cells import BASE, Cell, read_cells
+from ..study.report import REPORT, Judge, Rows, frame_of, paired_table, summary_table
+from .run import EventPrinter
+
+
+class StudyPrinter(EventPrinter):
+    """Prints a study: a bar with the time left on stderr, and a line for each cell that is measured."""
+
+    def print(self, event: Event) -> None:
+        match event:
+            case StudyCell():
+                figures, cell = event.figures, Cell.of(event)
+                name = "base" if cell == BASE else str(cell)
+                self._line(
+                    f"{name}: completion loss {figures['completion_loss']:.3f}, prompt loss "
+                    f"{figures['prompt_loss']:.3f}, {figures['ended']} of {figures['answers']} answers ended "
+                    f"({event.seconds:.0f} s)",
+                    "dim",
+                )
+            case Saved():
+                self._line(f"Saved to {event.path}: {REPORT}, its plots and JSON, and the cells")
+            case Finished():
+                stopped = f", stopped after cell {event.steps} of {event.total}" if event.stopped else ""
+                self._line(f"Done in {event.seconds:.0f} s{stopped}.")
+            case _:
+                super().print(event)
+
+
+def print_study(output: Path, judge: Judge | None = None) -> None:
+    """The tables of the report, of all cells that `output` holds; nothing where none is trained."""
+    frame = frame_of(read_cells(output), judge)
+    if not (frame["rows"] > 0).any():
+        return
+    console = Console(highlight=False)
+    console.print(_table("Mean and standard deviation over seeds, in nats per token", summary_table(frame)))
+    console.print(_table("The difference to weight 0, on the same seeds and rows", paired_table(frame)))
+
+
+def _table(title: str, rows: Rows) -> Table:
+    table = Table(title=title, title_justify="left")
+    head, lines = rows
+    for name in head:
+        table.add_column(name, justify="right", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    return table

@@ -1,0 +1,1 @@
+"""TRL's trainer on labels that are ready, an event a step."""

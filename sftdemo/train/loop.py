@@ -1,0 +1,212 @@
+"""Trains on labels that are ready, with TRL's SFTTrainer, an event a step.
+
+Importing this module takes about 9 s on 2 cores, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig
+
+from ..core import distributed
+from ..core.config import RunConfig
+from ..core.errors import TrainingError
+from ..core.events import HeldOut, Prepared, Step
+from ..data.row_file import RowFile
+from ..mask.labels import MaskedExample
+from ..model.devices import uses_bf16
+from ..model.scoring import mean_losses, score
+from .callbacks import in_turns
+from .trainer import MaskedTrainer, Rows, totals
+
+EVALUATIONS = 12  # at most, of the held-out rows in a training, besides the one before its first step
+
+
+class _Reporter(TrainerCallback):
+    """Emits the number of steps and then a `Step` after each, and asks the trainer to end when `stop()` says so.
+
+    Where there are held-out rows, it emits a `HeldOut` before the first step, after the last, and between them."""
+
+    def __init__(self, emit: Callable[[int | Step | HeldOut], None], stop: Callable[[], bool], held_out, shares: bool):
+        self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.begin = time.perf_counter()
+        self.emit(state.max_steps)
+        self._evaluate(model, 0)
+
+    def _evaluate(self, model, step: int) -> None:
+        if self.held_out:
+            found = mean_losses(list(score(model, self.held_out, self.shares)), self.held_out)
+            tokens = found.completion_tokens, found.prompt_tokens
+            self.emit(HeldOut(step, found.completion, found.prompt, *tokens))
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        control.should_training_stop |= distributed.anyone(self.stop())
+
+    on_step_end = on_substep_end
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if "loss" not in logs:
+            return
+        seconds = time.perf_counter() - self.begin
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss became {logs['loss']} at step {state.global_step}, so the weights are spoilt and nothing "
+                f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
+            )
+        remaining = seconds / state.global_step * (state.max_steps - state.global_step)
+        self.emit(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
+        every = math.ceil(state.max_steps / EVALUATIONS)
+        if state.global_step % every == 0 or control.should_training_stop or remaining == 0:
+            self._evaluate(model, state.global_step)
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Rows,
+    config: RunConfig,
+    stop: Callable[[], bool],
+    scratch: str,
+    held_out: Sequence[MaskedExample] = (),
+) -> Iterator[Prepared | Step | HeldOut]:
+    """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
+
+    Of `held_out` rows, which are not trained, a `HeldOut` tells now and then how the model does on them. Examples
+    without a trained token are left out; a `RowFile` holds none. The generator's return value is the trained model,
+    with LoRA a `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well.
+
+    Raises:
+        TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
+            or the memory does not suffice.
+    """
+    if not isinstance(examples, RowFile):
+        examples = [example for example in examples if example.trained]
+    if not examples:
+        raise TrainingError("no example has a trained token, so there is nothing to learn.")
+    disable_progress_bars()
+    closed = False
+    trainer = _trainer(model, tokenizer, examples, config, scratch, held_out)
+    spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
+
+    def work(emit: Callable[[int | Step | HeldOut], None]) -> None:
+        trainer.add_callback(_Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
+        trainer.train()
+
+    events = in_turns(work)
+    try:
+        for event in events:
+            yield _prepared(trainer, examples, event) if isinstance(event, int) else event
+    except Exception as error:
+        raise _explained(error, config) from error
+    finally:
+        closed = True
+        events.close()
+    return trainer.model if spare is None else _whole(trainer, spare)
+
+
+def _whole(trainer: MaskedTrainer, spare: torch.nn.Module) -> torch.nn.Module:
+    """The trained model in one piece, where FSDP has split it; on the first process only, the others get no weights.
+    Not tested: accelerate has no FSDP on CPUs."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if distributed.is_first():
+        spare.load_state_dict(weights)
+    return spare.to(trainer.args.device)
+
+
+def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_out) -> MaskedTrainer:
+    trainer = MaskedTrainer(
+        model=model,
+        args=arguments(config, model.device, scratch),
+        processing_class=tokenizer,
+        train_dataset=dataset(examples),
+        peft_config=adapter(config),
+        shown=examples,
+        prompt_loss_weight=config.prompt_loss_weight,
+        longest=max((len(row.input_ids) for row in held_out), default=0),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
+    """TRL's settings for a run."""
+    settings = SFTConfig(
+        output_dir=scratch,
+        per_device_train_batch_size=config.batch_size // distributed.count(),
+        max_steps=config.steps or -1,
+        num_train_epochs=config.epochs or 1,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        packing=config.packing,
+        packing_strategy="bfd",
+        max_length=config.max_length if config.packing else None,  # the examples are cut already
+        use_cpu=device.type == "cpu",
+        bf16=uses_bf16(device),
+        activation_checkpointing=False,
+        dataloader_pin_memory=device.type == "cuda",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    settings._n_gpu = min(settings.n_gpu, 1)  # or several GPUs would get torch's DataParallel, which splits each batch
+    return settings
+
+
+def adapter(config: RunConfig) -> LoraConfig | None:
+    """The adapter to train; None with full fine-tuning."""
+    if config.full:
+        return None
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=2 * config.lora_r,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def dataset(examples: Rows) -> Dataset:
+    """What the trainer takes: columns of `input_ids` and `labels`."""
+    if isinstance(examples, RowFile):
+        return examples.dataset()
+    return Dataset.from_dict(
+        {
+            "input_ids": [list(example.input_ids) for example in examples],
+            "labels": [list(example.labels) for example in examples],
+        }
+    )
+
+
+def _prepared(trainer: MaskedTrainer, examples: Rows, steps: int) -> Prepared:
+    counted = totals(examples)
+    return Prepared(
+        examples=len(examples),
+        tokens=counted.tokens,
+        trained_tokens=counted.trained,
+        steps=steps,
+        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        left_out=[],
+    )
+
+
+def _explained(error: BaseException, config: RunConfig) -> BaseException:
+    """Out of memory in words; any other error as it is."""
+    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if not out_of_memory:
+        return error
+    return TrainingError(
+        f"the memory does not suffice for batches of {config.batch_size} with max_length {config.max_length}; "
+        "lower either, or train with LoRA."
+    )

@@ -1,0 +1,151 @@
+"""TRL's SFTTrainer with a loss that computes what it needs and nothing else. Used by `loop` and by the bench.
+
+Importing this module takes about 9 s on 2 cores, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from accelerate.data_loader import SeedableRandomSampler
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
+from trl import SFTTrainer
+
+from ..core import distributed
+from ..data.row_file import RowFile
+from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
+from ..model.prefix_sharing import Branches, accelerated, can_share
+from ..model.prefix_tree import prefix_tree
+from .batches import split_batch, verify_batch
+
+Rows = Sequence[MaskedExample] | RowFile
+TINY = 1e-9  # instead of a batch's sum of weights that is 0
+
+
+class MaskedTrainer(SFTTrainer):
+    """SFTTrainer that computes what its loss needs and nothing else, and that checks its batches.
+
+    TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. Here the head sees
+    only the positions that predict a token which counts, and the model the batch's `PrefixTree`, where it can. The loss
+    is the same: the sum of weight * -log p over the tokens, divided by the sum of the weights (`loss_weights`) in the
+    whole accumulated batch of all processes. While it trains, rows of up to `longest` tokens may be scored as well.
+    """
+
+    def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._shown: Rows | None = shown
+        self._prompt_loss_weight = prompt_loss_weight
+        self._blank: list[MaskedExample] = []
+        self.shares = can_share(self.model, max(longest, totals(shown).longest))
+        if distributed.count() > 1:
+            blank = _blank(self.train_dataset)
+            self.train_dataset = concatenate_datasets([self.train_dataset, blank])
+            self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), 0, ())]
+
+    def _send_telemetry(self) -> None:
+        """TRL reports each start of training to its authors; this program reports nothing to anyone."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        if distributed.count() == 1:
+            return super()._get_train_sampler(train_dataset)
+        return _EvenSampler(len(self.train_dataset) - 1, self.args.train_batch_size * distributed.count())
+
+    def train(self, *args, **kwargs):
+        with accelerated(self.model) if self.shares else nullcontext():
+            return super().train(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self._shown is not None:
+            ids = {input_ids for input_ids, _ in split_batch(inputs)}
+            shown = self._shown.find(ids) if isinstance(self._shown, RowFile) else self._shown
+            verify_batch(inputs, [*shown, *self._blank])
+            self._shown = None
+        predict = _shared_predictions if self.shares else _padded_predictions
+        logits, targets, weights = predict(model, inputs, self._prompt_loss_weight)
+        precise = logits if logits.dtype == torch.float64 else logits.float()
+        losses = torch.nn.functional.cross_entropy(precise, targets, reduction="none")
+        total = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (weights * losses).sum() / torch.as_tensor(total).clamp(min=TINY)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # the count is of all processes, DDP averages gradients
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """The sum of the weights in the accumulated batch, by which transformers has the loss divided."""
+        rows = (row for batch in batch_samples for row in split_batch(batch))
+        total = sum(sum(loss_weights(labels, self._prompt_loss_weight)) for _, labels in rows)
+        return self.accelerator.gather(torch.tensor(total, device=device)).sum()
+
+
+class _EvenSampler(Sampler):
+    """The order in which one process draws the rows, and then the blank row, as often as the last batch of all
+    processes lacks rows. accelerate would fill it with rows from the beginning, which would be trained twice."""
+
+    def __init__(self, rows: int, batch_size: int):
+        self._drawn, self._missing = SeedableRandomSampler(range(rows)), -rows % batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        self._drawn.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self._drawn) + self._missing
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self._drawn
+        yield from [len(self._drawn)] * self._missing
+
+
+def _blank(dataset: Dataset) -> Dataset:
+    """One row with nothing to train: the beginning of the first row."""
+    tokens = dataset[0]["input_ids"][:2]
+    row = {"input_ids": tokens, "labels": [IGNORE_INDEX] * len(tokens), "seq_lengths": [len(tokens)]}
+    return Dataset.from_list([{name: row[name] for name in dataset.column_names}], features=dataset.features)
+
+
+Predictions = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _shared_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
+    """Logits, targets and weights of the tokens that count, each common beginning of the batch's examples computed
+    once."""
+    branches = Branches.of(prefix_tree(split_batch(inputs), prompt_loss_weight), inputs["input_ids"].device)
+    return branches.logits(model), branches.targets, branches.weights
+
+
+def _padded_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
+    """The same, of the batch as it comes."""
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")
+    weights = _in_place(split_batch(inputs | {"labels": labels}), labels, prompt_loss_weight)
+    keep = torch.zeros_like(labels, dtype=torch.bool)
+    keep[:, :-1] = weights[:, 1:] > 0  # a position predicts the token after it
+    # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
+    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
+    targets = torch.where(labels == IGNORE_INDEX, inputs["input_ids"], labels)
+    return logits, targets[:, 1:][keep[:, :-1]], weights[:, 1:][keep[:, :-1]]
+
+
+def _in_place(rows, labels: torch.Tensor, prompt_loss_weight: float) -> torch.Tensor:
+    """The weight of each position of a batch, of the shape of its labels; padding has none."""
+    weights = [torch.tensor(loss_weights(own, prompt_loss_weight), device=labels.device) for _, own in rows]
+    if len(rows) == len(labels):  # one example a row
+        weights = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)
+        return torch.nn.functional.pad(weights, (0, labels.shape[1] - weights.shape[1]))
+    return torch.cat(weights).view_as(labels)
+
+
+class Totals(NamedTuple):
+    tokens: int
+    trained: int
+    longest: int
+
+
+def totals(examples: Rows) -> Totals:
+    if isinstance(examples, RowFile):
+        return Totals(examples.tokens, examples.trained, examples.longest)
+    lengths = [len(example.input_ids) for example in examples]
+    return Totals(sum(lengths), sum(example.trained for example in examples), max(lengths))

@@ -1,0 +1,262 @@
+"""The mask's part of the page: where examples come from, their tokens page by page, the audit, masks made by hand."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from ...core.config import RunConfig
+from ...core.errors import DataError, SftdemoError, sentence
+from ...data.examples import Example, read_examples, to_record
+from ...data.questions import questions_asked
+from ...data.samples import get_sample
+from ...mask.audit import Audit
+from ...mask.checks import Finding, errors
+from ...mask.labels import TokenizedExample, mark_by_hand, tokenize_examples
+from ...model.devices import choose_device
+from ...runs.estimate import estimate_seconds, planned_steps, rate_for
+from ...runs.wording import column_name
+from ..state import EDITABLE, Desk, View, audit_of, content_of
+from ..widgets import asked, audit_findings, mask_message, mask_rows, progress, totals
+from .examples import Sources
+
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
+_OFF = gr.update(interactive=False)
+
+
+@dataclass(frozen=True)
+class MaskOutputs:
+    """The components that these handlers write to."""
+
+    model_status: gr.HTML
+    mask: gr.HTML
+    totals: gr.HTML
+    audit: gr.HTML
+    asked: gr.HTML
+    export: gr.DownloadButton
+    train: gr.Button
+    both: gr.Button
+    anyway: gr.Checkbox
+    command: gr.Code
+
+
+class MaskHandlers:
+    """Draws what the person sees of the examples."""
+
+    def __init__(self, desk: Desk):
+        self.desk = desk
+
+    def wire(self, page: gr.Blocks, sources: Sources, out: MaskOutputs) -> list:
+        """Connects components and handlers; returns the events after which all rows have been looked over."""
+        controls, session = self.desk.controls, self.desk.session
+        everything = {*controls.all(), *session.all()}
+        drawn = [out.mask, out.asked, out.command]
+        scanned = [out.totals, out.audit, out.train, out.both, out.anyway, session.audit]
+        opened = [controls.examples, session.opened, session.page, sources.card, sources.status]
+
+        sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
+        sources.upload.upload(self.open_file, sources.upload, opened, **PRIVATE)
+        sources.close.click(self.close_file, None, opened, **PRIVATE)
+        # Typing sends many events; "always_last" draws the newest and lets those between go.
+        inputs = [control for control in controls.all() if control is not controls.model]
+        edits = [control.change for control in (*inputs, session.opened, session.masks)]
+        edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
+        scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
+        ready = gr.on(
+            [page.load, controls.model.change],
+            self.get_ready,
+            everything,
+            [out.model_status, *drawn, out.train, out.both],
+            concurrency_limit=8,
+            **PRIVATE,
+        )
+        drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
+        told = drawn_when_ready.then(self.tell_device, everything, out.model_status, **PRIVATE)
+        first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
+        gr.on(edits, None, cancels=[scan, drawn_when_ready, first_scan], **PRIVATE)
+        out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
+        out.mask.pick(self.pick, None, session.picked, **PRIVATE)
+        out.audit.goto(self.go_to, everything, [out.mask, session.page, session.picked], **PRIVATE)
+        out.mask.toggle(self.toggle, everything, session.masks, **PRIVATE)
+        out.mask.reset(self.reset, everything, session.masks, **PRIVATE)
+        session.masks.change(self.export, everything, out.export, **PRIVATE)
+        return [scan, first_scan]
+
+    def take_sample(self, name: str) -> tuple:
+        """A sample's text."""
+        return _source(get_sample(name).path.read_text(encoding="utf-8"))
+
+    def open_file(self, path: str) -> tuple:
+        """The text of an uploaded file, or the file itself if it is long; one that cannot be read is named."""
+        try:
+            data = read_examples(path)
+        except DataError as error:
+            raise gr.Error(str(error).replace(path, Path(path).name)) from error
+        size = Path(path).stat().st_size
+        if size <= EDITABLE:
+            return _source(Path(path).read_text(encoding="utf-8-sig"))
+        rows = len(data.train) + len(data.held_out) + len(data.problems)
+        title = f"{Path(path).name}: {rows:,} rows, {size / 1e6:.1f} MB"
+        return _source(None, path, progress("done", title, "too long to be edited here"))
+
+    def close_file(self) -> tuple:
+        """Back to the text box, as it was."""
+        return _source(None)
+
+    def get_ready(self, values: dict) -> Iterator[tuple]:
+        """Fetches the chosen model, with progress."""
+        nothing, backend = (gr.skip(),) * 5, self.desk.backend
+        try:
+            config = self.desk.controls.config(values)
+            for phase in backend.prepare(config.model):
+                yield (progress("working", phase.message, "", phase.fraction), *nothing)
+            yield (progress("done", backend.describe(config.model)), *nothing)
+        except SftdemoError as error:
+            label = gr.update(value="No model to train", interactive=False)
+            yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), "", label, _OFF
+
+    def draw(self, values: dict) -> tuple:
+        """One page of the mask of the text as it stands."""
+        try:
+            view = self.desk.view(values)
+            if view is None:
+                return (gr.skip(),) * 3
+            if view.config.device != "auto":
+                choose_device(view.config.device)  # one that is not there is to be said here, not after the click
+            mask, examples = _page(view, values[self.desk.session.page])
+        except SftdemoError as error:
+            return mask_message(sentence(error)), asked([]), ""
+        questions = questions_asked(view.config, view.data) if view.data.train else []
+        return mask, asked(questions), view.config.command_line("examples.jsonl") if examples else ""
+
+    def tell_device(self, values: dict) -> str | dict:
+        """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
+        try:
+            config = self.desk.controls.config(values)
+            if self.desk.backend.source(config.model) is None:
+                return gr.skip()
+            return progress("done", self.desk.backend.describe_with_device(config.model, config.device))
+        except SftdemoError:  # the mask's place says what is wrong
+            return gr.skip()
+
+    def scan(self, values: dict) -> Iterator[tuple]:
+        """The totals of all rows as they come, what the audit finds, and what the button would do."""
+        try:
+            view = self.desk.view(values)
+            if view is None:
+                return
+            held_out, device = len(view.data.held_out), choose_device(view.config.device).type
+            for audit, fraction in audit_of(view):
+                if fraction is not None:
+                    button = gr.update(value="Looking the rows over…", interactive=False)
+                    yield totals(audit, held_out, fraction), gr.skip(), button, _OFF, gr.skip(), gr.skip()
+        except SftdemoError:  # the mask's place says what is wrong
+            nothing = gr.update(value="Nothing to train yet", interactive=False)
+            yield totals(None, 0), audit_findings([], ""), nothing, _OFF, gr.update(visible=False), None
+            return
+        findings = audit.findings()
+        message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
+        against = self.desk.controls.other_weight(values)
+        buttons = _buttons(view.config, audit, findings, device, against)
+        can_go_on = gr.update(visible=bool(errors(findings)) and bool(audit.rows))
+        yield totals(audit, held_out), audit_findings(findings, message), *buttons, can_go_on, audit
+
+    def turn(self, values: dict, event: gr.EventData) -> tuple:
+        """Another page of rows."""
+        return self._at(values, lambda view: (int(event.page), None))[:2]
+
+    def pick(self, event: gr.EventData) -> int:
+        """The row whose token was chosen."""
+        return int(event.row)
+
+    def go_to(self, values: dict, event: gr.EventData) -> tuple:
+        """The page of a row, with that row in view."""
+        return self._at(values, lambda view: (view.page_of(event.row), int(event.row)))
+
+    def _at(self, values: dict, place: Callable[[View], tuple[int, int | None]]) -> tuple:
+        try:
+            view = self.desk.view(values)
+            if view is None:
+                return (gr.skip(),) * 3
+            number, focus = place(view)
+            return _page(view, number, focus)[0], view.page(number)[0], gr.skip() if focus is None else focus
+        except SftdemoError as error:
+            return mask_message(sentence(error)), 0, gr.skip()
+
+    def toggle(self, values: dict, event: gr.EventData) -> dict:
+        """Trains or ignores the tokens that were marked: the row then has a mask of its own."""
+        view, example = self._marked(values, event)
+        if example is None:
+            return gr.skip()
+        rows, _ = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+        masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
+        return values[self.desk.session.masks] | {content_of(example): mask for mask in masks}
+
+    def reset(self, values: dict, event: gr.EventData) -> dict:
+        """Gives a row its usual mask back."""
+        _, example = self._marked(values, event)
+        return gr.skip() if example is None else values[self.desk.session.masks] | {content_of(example): None}
+
+    def _marked(self, values: dict, event: gr.EventData) -> tuple[View | None, Example | None]:
+        """The row that was clicked; no example where the text has changed since, or cannot be read any more."""
+        try:
+            view = self.desk.view(values)
+        except SftdemoError:  # the mask's place says what is wrong
+            return None, None
+        return view, view and view.example(int(event.row))
+
+    def export(self, values: dict) -> dict:
+        """The examples with their masks, as JSON Lines to download."""
+        try:
+            data = self.desk.data(values)
+        except DataError:  # the mask's place says what is wrong
+            return gr.update(visible=False)
+        marked = sum(example.mask is not None for example in data.train)
+        folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
+        rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
+        (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        label = f"Download the examples with {marked} {'mask' if marked == 1 else 'masks'} made by hand"
+        return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
+
+
+def _source(text: str | None, opened: str | None = None, status: str = "") -> tuple:
+    """Updates of the text box, the opened file, the page's number, the opened file's card and what it says."""
+    box = gr.update(visible=opened is None) if text is None else gr.update(visible=True, value=text)
+    return box, opened, 0, gr.update(visible=opened is not None), status or gr.skip()
+
+
+def _page(view: View, number: int, focus: int | None = None) -> tuple[str, list[TokenizedExample]]:
+    number, rows = view.page(number)
+    examples, problems = tokenize_examples(rows, view.tokenizer, view.template, view.config.max_length)
+    weight = view.config.prompt_loss_weight
+    return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight), examples
+
+
+def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:
+    """What the two buttons say: that to train, and that to train both ways."""
+    if not audit.rows:
+        return gr.update(value="Nothing to train yet", interactive=False), _OFF
+    found = errors(findings)
+    if found and not config.anyway:
+        noun = "error" if len(found) == 1 else "errors"
+        return gr.update(value=f"Mend {len(found)} {noun} that the audit found", interactive=False), _OFF
+    examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
+    steps = planned_steps(config, examples, tokens)
+    rate = rate_for(config, device)
+    seconds = rate and estimate_seconds(config, examples, tokens, rate)
+    name = column_name(config.prompt_loss_weight)
+    how = f"{'step' if steps == 1 else 'steps'}{f', {name}' if config.prompt_loss_weight else ''}"
+    where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
+    once, twice = (f" · about {_duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    both = f"Train both ways: {name} against {column_name(against)}{twice}"
+    train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
+    return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,273 @@
+"""The bench on a tiny model: what it finds must be there and add up; its times are nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import tiny_llama, tokenizer_named
+
+from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
+from sftdemo.bench.disk import bench_disk, write_rows
+from sftdemo.bench.figures import spread
+from sftdemo.bench.growth import GRID
+from sftdemo.bench.parts import QUICK, bench
+from sftdemo.bench.recipes import Subject
+from sftdemo.bench.report import plot, report, write_report
+from sftdemo.bench.steps import bench_steps
+from sftdemo.bench.visitor import Visitor
+from sftdemo.core.errors import ConfigError, ModelError
+from sftdemo.data.examples import StreamedExamples, open_examples, parse_examples
+from sftdemo.data.samples import SAMPLES
+from sftdemo.model.loading import load_tokenizer
+from sftdemo.model.sources import ModelSource
+from sftdemo.train import trainer
+from sftdemo.train.trainer import _shared_predictions
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROWS = "\n".join(
+    json.dumps({"instruction": f"Say {word} twice", "output": f"{word} {word}"})
+    for word in ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Two threads that wait for each other at each of a tiny model's operations take ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder, tokenizer = tmp_path_factory.mktemp("model"), deepcopy(tokenizer_named("chatml"))
+    tokenizer.pad_token = tokenizer.eos_token
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    source = ModelSource("tiny", folder, "made here")
+    return source, load_tokenizer(source), parse_examples(ROWS)
+
+
+def run(subject, *parts: str, **settings) -> dict:
+    *phases, result = bench(*subject, parts, **settings)
+    assert phases
+    return json.loads(json.dumps(result))
+
+
+class TestSteps:
+    @pytest.fixture(scope="class")
+    def result(self, subject):
+        *_, result = bench_steps(Subject(*subject), repeats=2, templates=("instruction",))
+        return json.loads(json.dumps(result))
+
+    def test_ratios(self, result):
+        medians = {(arm["group"], arm["arm"]): arm["seconds"]["median"] for arm in result["arms"]}
+        for group in ("lora", "full"):
+            best = min(medians[group, "trl_padded"], medians[group, "trl_joined"])
+            assert result["ratios"][f"step_{group}_vs_trl"] == pytest.approx(best / medians[group, "ours"], rel=0.1)
+            floor = result["floors"][group]["seconds"]
+            assert result["ratios"][f"step_{group}_vs_floor"] == pytest.approx(medians[group, "ours"] / floor, rel=0.1)
+            assert result["ratios"][f"trl_{group}_vs_floor"] == pytest.approx(best / floor, rel=0.1)
+        assert {"memory_vs_trl", "vs_seed_recipe"} <= result["ratios"].keys()
+
+    def test_the_arms_learn_the_same(self, result):
+        for arms in result["differences"].values():
+            assert arms["ours"]["losses_relative"] < 1e-3
+            assert arms["ours"]["weights_absolute"] < 1e-2
+
+    def test_losses_and_memory_of_each_arm(self, result):
+        assert [arm["arm"] for arm in result["arms"][:3]] == ["trl_padded", "trl_joined", "ours"]
+        for arm in result["arms"]:
+            assert len(arm["losses"]) >= 5
+            assert arm["memory_mb"] >= 0
+            assert arm["seconds"]["least"] <= arm["seconds"]["median"] <= arm["seconds"]["most"]
+
+    def test_the_profile_adds_up(self, result):
+        for profile in result["profiles"].values():
+            parts = sum(seconds for part, seconds in profile.items() if part != "step")
+            assert parts == pytest.approx(profile["step"], rel=0.5)
+            assert {"embed", "attention", "mlp", "head", "backward", "clip", "optimizer", "rest"} <= profile.keys()
+
+    def test_the_floor_counts_multiply_adds(self, subject, result):
+        lora, full = result["floors"]["lora"], result["floors"]["full"]
+        assert lora["positions"] == full["positions"]
+        assert lora["kept"] < lora["positions"]
+        assert full["gflop"] >= lora["gflop"]
+
+
+class TestEqualities:
+    def test_are_met(self, subject):
+        found = run(subject, "equalities", quick=True)["equalities"]
+        assert found["equal"]
+        assert found["isolation_nats"] == 0
+        assert set(found["differences"]) == {"instruction_lora", "instruction_full", "chat_lora", "chat_full"}
+
+    def test_a_wrong_loss_is_seen(self, subject, monkeypatch):
+        def wrong(model, inputs, prompt_loss_weight):
+            logits, targets, weights = _shared_predictions(model, inputs, prompt_loss_weight)
+            return 3 * logits, targets, weights
+
+        monkeypatch.setattr(trainer, "_shared_predictions", wrong)
+        assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
+
+
+def test_answers(subject):
+    found = run(subject, "answers", repeats=1)
+    assert found["answers"]["tokens"]["ours"] > 0
+    assert found["ratios"]["answers_vs_one_at_a_time"] > 0
+
+
+def test_mask(subject):
+    found = run((subject[0], subject[1], None), "mask", repeats=1, rows=40)
+    assert found["mask"]["rows"] == 40
+    assert found["ratios"]["mask_vs_tokenizers"] > 0
+
+
+class TestDisk:
+    def test_peaks_are_of_the_training_alone(self, subject):
+        ballast = b"x" * 2**30  # MiB that must not be counted
+        *phases, found = bench_disk(subject[0], rows=6)
+        assert [phase.message for phase in phases] == ["disk: 6 rows", "disk: 60 rows"]
+        few, many = found["files"]
+        assert (few["rows"], many["rows"]) == (6, 60)
+        for file in (few, many):
+            assert 100 < file["peak_mib"] < len(ballast) / 2**20
+            assert file["seconds"] > 0
+        expected = many["peak_mib"] / few["peak_mib"]
+        assert found["ratios"]["disk_memory_over_10x_rows"] == pytest.approx(expected, rel=0.01)
+
+    def test_both_files_are_too_large_to_be_held(self, tmp_path):
+        file = tmp_path / "rows.jsonl"
+        assert isinstance(open_examples(write_rows(file, ROWS_ON_DISK)).train, StreamedExamples)
+        assert not isinstance(open_examples(write_rows(file, ROWS_ON_DISK - 1)).train, StreamedExamples)
+
+    def test_a_training_that_fails(self, tmp_path):
+        with pytest.raises(RuntimeError, match="nothing-here"):
+            list(bench_disk(ModelSource("none", tmp_path / "nothing-here", "not there"), rows=6))
+
+    def test_it_takes_too_long_to_be_quick(self):
+        assert "disk" not in QUICK
+
+
+class TestVisitor:
+    @pytest.fixture
+    def first_mask(self, monkeypatch):
+        """What a visitor of a page with this backend gets, on a machine of its own."""
+        from desk import only_a_cpu
+
+        from sftdemo.ui import build
+
+        only_a_cpu(monkeypatch)
+
+        def visit(backend) -> dict:
+            page = build(backend)
+            _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
+            try:
+                return Visitor(address.rstrip("/")).first_mask()
+            finally:
+                page.close()
+
+        return visit
+
+    def test_it_gets_the_mask_that_the_page_opens_with(self, subject, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Ready(Backend):
+            def source(self, name):
+                return subject[0]
+
+        mask = first_mask(Ready())
+        trained = [example.row for example in parse_examples(SAMPLES[0].path.read_text(encoding="utf-8")).train]
+        assert [row["row"] for row in mask["rows"]] == trained
+        assert all(row["trained"] for row in mask["rows"])
+
+    def test_a_page_without_a_mask_is_an_error(self, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Offline(Backend):
+            def source(self, name):
+                return None
+
+            def prepare(self, name):
+                raise ModelError("the Hub is out of reach.")
+                yield
+
+        with pytest.raises(RuntimeError, match="without a mask"):
+            first_mask(Offline())
+
+    def test_a_handler_that_breaks_is_an_error(self, first_mask):
+        from sftdemo.ui.backend import Backend
+
+        class Broken(Backend):
+            def prepare(self, name):
+                raise ZeroDivisionError
+                yield
+
+        with pytest.raises(RuntimeError, match="get_ready failed"):
+            first_mask(Broken())
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "says"),
+    [
+        (("steps", "speed"), {}, "'speed' is no part of the bench; choose of equalities, steps,"),
+        (("mask",), {"rows": 7}, "at least 8 --rows"),
+        (("mask",), {"repeats": 0}, "1 of --repeats"),
+    ],
+)
+def test_refused(subject, parts, settings, says):
+    with pytest.raises(ConfigError, match=says):
+        run(subject, *parts, **settings)
+
+
+def test_spread():
+    assert spread([3, 1, 2]) == {"median": 2, "least": 1, "most": 3, "all": [3, 1, 2]}
+
+
+class TestReport:
+    @pytest.fixture
+    def growth(self):
+        point = {"tokens": 512, "seconds": spread([1.0, 2.0]), "memory_mb": 3.0}
+        return [{"axis": axis, "value": value} | point for axis, value, _ in GRID]
+
+    def test_everything_found_is_in_it(self, subject, growth, tmp_path):
+        result = run((*subject[:2], None), "mask", "equalities", quick=True, repeats=1, rows=8) | {"growth": growth}
+        text = report(result)
+        for title in ("## Equal to TRL", "## The mask", "## How the cost of a step grows", "## Ratios"):
+            assert title in text
+        assert "mask_vs_tokenizers" in text
+        write_report(result, tmp_path / "performance.md", "python -m sftdemo bench --only mask")
+        written = (tmp_path / "performance.md").read_text(encoding="utf-8")
+        assert "Made by `python -m sftdemo bench --only mask`" in written
+        assert "![Seconds a step](performance.svg)" in written
+        assert json.loads((tmp_path / "performance.json").read_text(encoding="utf-8")) == result
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "performance.json",
+            "performance.md",
+            "performance.svg",
+        ]
+
+    def test_the_written_one_is_of_the_json_beside_it(self):
+        result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
+        written = (DOCS / "performance.md").read_text(encoding="utf-8")
+        told = written.partition("\nMachine: ")[2].replace("![Seconds a step](performance.svg)\n\n", "")
+        assert told == report(result).partition("Machine: ")[2]
+
+    def test_half_of_trls_step_over_the_floor(self):
+        result = json.loads((DOCS / "performance.json").read_text(encoding="utf-8"))
+        for group in result["steps"]["floors"]:
+            result["ratios"][f"trl_{group}_vs_floor"] = 3.0
+        assert "that holds for none of them." in report(result)
+        result["ratios"]["trl_full_vs_floor"] = 1.5
+        assert "0.75 for `full`" in report(result)
+        assert "that holds for `full`." in report(result)
+
+    def test_the_plot_is_a_picture(self, growth, tmp_path):
+        plot(growth, tmp_path / "plot.svg")
+        assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sftdemo.core.files import cache_folder, written_whole
+
+
+def test_a_new_folder_appears_whole(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with written_whole(folder) as beside:
+        (beside / "a").write_text("new")
+        assert not folder.exists()
+    assert [file.name for file in folder.iterdir()] == ["a"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_old_folder_is_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with written_whole(folder) as beside:
+        (beside / "new").write_text("new")
+        assert (folder / "old").read_text() == "old"
+    assert [file.name for file in folder.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_a_failure_leaves_the_old_folder_and_nothing_beside(tmp_path, error):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+
+    def write():
+        with written_whole(folder) as beside:
+            (beside / "half").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert (folder / "old").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_failure_to_take_the_place_leaves_the_old_folder(tmp_path, monkeypatch):
+    """The disk may refuse between the two renames."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    rename = Path.rename
+
+    def fails_for_the_new(self, target):
+        if Path(target) == folder and (self / "new").exists():
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    def write():
+        with written_whole(folder) as beside:
+            (beside / "new").write_text("new")
+            monkeypatch.setattr(Path, "rename", fails_for_the_new)
+
+    with pytest.raises(OSError, match="No space"):
+        write()
+    monkeypatch.undo()
+    assert (folder / "old").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_can_be_read_by_others(tmp_path):
+    with written_whole(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run").stat().st_mode & 0o755 == 0o755
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.setenv("SFTDEMO_CACHE", "/a")
+    assert cache_folder() == Path("/a")
+    monkeypatch.delenv("SFTDEMO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
+    assert cache_folder() == Path("/b/sftdemo")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "sftdemo"

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import texts
+
+from sftdemo.core.errors import DataError
+from sftdemo.data import examples
+from sftdemo.data.examples import Example, Message, parse_examples, read_examples, to_record
+
+ROW = {"instruction": "Say hello", "output": "Hello"}
+EXAMPLE = Example(0, "Hello", instruction="Say hello")
+
+
+def parse(*rows, lines: bool = False):
+    return parse_examples("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows))
+
+
+def only_problem(parsed) -> str:
+    (problem,) = parsed.problems
+    return str(problem)
+
+
+class TestFormats:
+    def test_json_array(self):
+        assert parse(ROW).train == (EXAMPLE,)
+
+    def test_json_lines_know_their_line(self):
+        parsed = parse_examples(f"{json.dumps(ROW)}\n\n  {json.dumps(ROW)}\r\n")
+        assert [(example.row, example.line) for example in parsed.train] == [(0, 1), (1, 3)]
+
+    def test_one_object_over_several_lines_is_one_row(self):
+        assert len(parse_examples(json.dumps(ROW, indent=2)).train) == 1
+
+    def test_line_separators_inside_a_string_do_not_end_a_line(self):
+        row = json.dumps({"prompt": "a\u2028b\x85c", "completion": "d"}, ensure_ascii=False)
+        parsed = parse_examples(f"{row}\n{row}")
+        assert [example.prompt for example in parsed.train] == ["a\u2028b\x85c"] * 2
+
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+    def test_csv(self, delimiter):
+        text = f'instruction{delimiter}output\nSay hello{delimiter}"Hello{delimiter}\nyou ""there"""\n'
+        assert parse_examples(text).train == (Example(0, f'Hello{delimiter}\nyou "there"', instruction="Say hello"),)
+
+    def test_csv_keeps_carriage_returns_inside_quotes(self):
+        assert parse_examples('prompt,completion\r\na,"b\r\nc"\r\n').train[0].completion == "b\r\nc"
+
+    def test_csv_with_messages_as_json(self):
+        cell = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).replace('"', '""')
+        assert parse_examples(f'messages\n"{cell}"\n').train[0].completion == "b"
+
+    @pytest.mark.parametrize("text", [json.dumps([ROW]), json.dumps(ROW), "instruction,output\nSay hello,Hello\n"])
+    def test_byte_order_mark(self, text, tmp_path):
+        file = tmp_path / "examples"
+        file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        assert [example.completion for example in read_examples(file).train] == ["Hello"]
+        assert [example.completion for example in parse_examples("\ufeff" + text).train] == ["Hello"]
+
+    def test_unicode_survives(self):
+        text = "🏴\u200d☠️ e\u0301 שלום \0"
+        assert parse({"prompt": text, "completion": text}).train == (Example(0, text, prompt=text),)
+
+
+class TestShapes:
+    def test_input(self):
+        parsed = parse(ROW | {"input": "in French"}, ROW | {"input": ""}, ROW | {"input": None})
+        assert [example.input for example in parsed.train] == ["in French", "", ""]
+
+    def test_prompt_and_completion_are_verbatim(self):
+        assert parse({"prompt": " a ", "completion": " b\n"}).train == (Example(0, " b\n", prompt=" a "),)
+
+    def test_output_is_a_string_or_a_list(self):
+        parsed = parse(ROW | {"output": ["a"]}, ROW | {"output": ["a", "b"]}, ROW | {"output": "ab"})
+        assert [example.completion for example in parsed.train] == ["a", "a\n\nb", "ab"]
+
+    def test_the_last_assistant_turn_is_the_completion(self):
+        turns = [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
+        parsed = parse({"messages": [{"role": role, "content": content} for role, content in turns]})
+        assert parsed.train == (Example(0, "d", messages=tuple(Message(*turn) for turn in turns[:4])),)
+        assert parsed.notes == ("row 0: 1 turn(s) after the last assistant turn are left out.",)
+
+    def test_trl_conversational_prompt_and_completion(self):
+        parsed = parse(
+            {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+        )
+        assert parsed.train == (Example(0, "b", messages=(Message("user", "a"),)),)
+
+    def test_shapes_mix(self):
+        parsed = parse(ROW, {"prompt": "a", "completion": "b"})
+        assert [example.prompt for example in parsed.train] == [None, "a"]
+
+    def test_unused_columns_are_named(self):
+        parsed = parse(ROW | {"source": "x"}, ROW | {"source": "y"}, ROW)
+        assert parsed.notes == ("columns not used: 'source' (2 rows).",)
+
+
+class TestHeldOut:
+    @pytest.mark.parametrize("value", [True, "true", " TRUE ", "1"])
+    def test_is_set_apart(self, value):
+        parsed = parse(ROW, ROW | {"held_out": value})
+        assert parsed.train == (EXAMPLE,)
+        assert parsed.held_out == (Example(1, "Hello", instruction="Say hello", held_out=True),)
+
+    @pytest.mark.parametrize("value", [False, None, "false", "0", ""])
+    def test_is_not(self, value):
+        assert len(parse(ROW | {"held_out": value}).train) == 1
+
+    def test_csv(self):
+        parsed = parse_examples("instruction,output,held_out\na,b,false\nc,,true\n")
+        assert [example.instruction for example in parsed.held_out] == ["c"]
+        assert [example.instruction for example in parsed.train] == ["a"]
+
+    def test_needs_no_answer(self):
+        question = [{"role": "user", "content": "a"}]
+        parsed = parse(
+            {"instruction": "a", "held_out": True},
+            {"prompt": "a", "held_out": True},
+            {"messages": question, "held_out": True},
+        )
+        assert [example.completion for example in parsed.held_out] == ["", "", ""]
+
+    def test_other_values_are_refused(self):
+        assert '"held_out" is "maybe"; write true or false.' in only_problem(parse(ROW | {"held_out": "maybe"}))
+
+
+REFUSED = [
+    (5, "is the number 5, not an object"),
+    (None, "is null, not an object"),
+    ([], "is an empty list, not an object"),
+    ("text", 'is the text "text", not an object'),
+    ({}, "has no column; expected"),
+    ({"question": "a"}, 'has "question"; expected "instruction" and "output"'),
+    ({"instruction": "a"}, 'has no "output"; write the answer to learn'),
+    ({"instruction": "a", "output": None}, 'has no "output"'),
+    ({"instruction": 3, "output": "b"}, '"instruction" is the number 3; write a string'),
+    ({"instruction": True, "output": "b"}, '"instruction" is the true; write a string'),
+    ({"instruction": "a", "output": {"x": 1}}, '"output" is an object; write a string'),
+    ({"instruction": "a", "output": []}, '"output" is an empty list; write at least one string'),
+    ({"instruction": "a", "output": ["b", 7]}, '"output"[1] is the number 7; write a string'),
+    ({"instruction": "a", "input": 1, "output": "b"}, '"input" is the number 1; write a string'),
+    ({"prompt": "a", "completion": "half \ud83d"}, "has half of a character at position 5 (\\ud83d); write"),
+    ({"prompt": "a", "completion": ["half \ud83d"]}, "has half of a character"),
+    ({"messages": []}, '"messages" is an empty list; write a list'),
+    ({"messages": "hello"}, '"messages" is the text "hello"; write a list'),
+    ({"messages": [{"role": "user"}]}, '"messages"[0] has no text; write'),
+    ({"messages": [{"role": "user", "content": None}]}, '"messages"[0] has no text; write'),
+    ({"messages": [{"role": "robot", "content": "a"}]}, 'has the role "robot"; use system, user, assistant, tool'),
+    ({"messages": [{"role": "user", "content": "a"}]}, "there is nothing to learn; add the answer"),
+    ({"messages": [{"role": "assistant", "content": "a"}]}, "put the user's turn before it"),
+    ({"prompt": [{"role": "user", "content": "a"}], "completion": "b"}, '"completion" must be one too'),
+]
+
+
+class TestRefusedRows:
+    @pytest.mark.parametrize(("row", "says"), REFUSED, ids=[says[:40] for _, says in REFUSED])
+    def test_names_the_row_the_value_and_the_remedy(self, row, says):
+        parsed = parse(ROW, row, ROW)
+        assert [example.row for example in parsed.train] == [0, 2]
+        assert only_problem(parsed).startswith("row 1: ")
+        assert says in only_problem(parsed)
+
+    @pytest.mark.parametrize(("row", "says"), REFUSED, ids=[says[:40] for _, says in REFUSED])
+    def test_names_the_line_in_json_lines(self, row, says):
+        parsed = parse(ROW, row, ROW, lines=True)
+        assert [example.row for example in parsed.train] == [0, 2]
+        assert only_problem(parsed).startswith("row 1 (line 2): ")
+        assert says in only_problem(parsed)
+
+    def test_a_long_value_is_shortened(self):
+        assert len(only_problem(parse("x" * 1000))) < 250
+
+    def test_json_lines_with_a_bad_line(self):
+        parsed = parse_examples(f'{json.dumps(ROW)}\n{{"instruction": "a", output: 1}}\n{json.dumps(ROW)}')
+        assert [example.row for example in parsed.train] == [0, 2]
+        assert only_problem(parsed).startswith("row 1 (line 2): not valid JSON at column 22")
+
+    def test_json_array_with_a_bad_row_keeps_the_rows_after_it(self):
+        good = json.dumps(ROW)
+        parsed = parse_examples(f'[\n{good},\n{{"instruction": "a" "output": "b"}},\n{good}\n]')
+        assert len(parsed.train) == 2
+        assert only_problem(parsed).startswith("row 1: not valid JSON at line 3, column 21")
+
+    def test_json_array_without_a_comma(self):
+        good = json.dumps(ROW)
+        parsed = parse_examples(f"[{good}\n{good}]")
+        assert parsed.problems
+        assert "Expecting ',' delimiter" in str(parsed.problems[0])
+
+    def test_json_array_cut_short_is_told(self):
+        parsed = parse_examples(json.dumps([ROW, ROW])[:-15])
+        assert len(parsed.train) == 1
+        assert parsed.problems
+
+    def test_text_after_the_array(self):
+        parsed = parse_examples(json.dumps([ROW]) + json.dumps([ROW]))
+        assert len(parsed.train) == 1
+        assert "after the closing ]" in only_problem(parsed)
+
+    @pytest.mark.parametrize("lines", [False, True])
+    def test_deep_nesting(self, lines):
+        deep = "[" * 100_000 + "]" * 100_000
+        row = f'{{"instruction": {deep}}}'
+        good = json.dumps(ROW)
+        parsed = parse_examples(f"{good}\n{row}\n{good}" if lines else f"[\n{good},\n{row},\n{good}\n]")
+        assert len(parsed.train) == 2
+        assert "nested too deeply" in only_problem(parsed)
+
+    def test_csv_with_too_many_cells(self):
+        parsed = parse_examples("instruction,output\na,b,c\nd,e\n")
+        assert [example.completion for example in parsed.train] == ["e"]
+        assert 'row 0: has 3 cells, the header 2. Quote cells with ".' in only_problem(parsed)
+
+    def test_csv_with_a_missing_cell(self):
+        parsed = parse_examples("instruction,output\na\nd,e\n")
+        assert [example.row for example in parsed.train] == [1]
+        assert 'has no "output"' in only_problem(parsed)
+
+    def test_csv_with_an_open_quote(self):
+        parsed = parse_examples('instruction,output\na,b\nc,"d\n')
+        assert [example.completion for example in parsed.train] == ["b"]
+        assert "not valid CSV near line" in only_problem(parsed)
+
+    def test_every_row_is_accounted_for(self):
+        rows = [ROW, *(row for row, _ in REFUSED), ROW | {"held_out": True}]
+        parsed = parse(*rows)
+        seen = [item.row for item in (*parsed.train, *parsed.held_out, *parsed.problems)]
+        assert sorted(seen) == list(range(len(rows)))
+
+
+class TestSources:
+    @pytest.mark.parametrize("text", ["", " \n\t", "\ufeff"])
+    def test_nothing(self, text):
+        with pytest.raises(DataError, match="no examples yet"):
+            parse_examples(text)
+
+    def test_neither_json_nor_csv(self):
+        with pytest.raises(DataError, match=r'first line is "hello there".*Begin with \['):
+            parse_examples("hello there\nyou")
+
+    def test_a_large_file_is_refused_before_it_is_read(self, tmp_path, monkeypatch):
+        file = tmp_path / "large.json"
+        file.write_text(json.dumps([ROW] * 10))
+        monkeypatch.setattr(examples, "MAX_BYTES", 100)
+        monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: pytest.fail("it was opened"))
+        with pytest.raises(DataError, match=r"the limit is 100\. Split the file"):
+            read_examples(file)
+
+    def test_a_large_text_is_refused(self, monkeypatch):
+        monkeypatch.setattr(examples, "MAX_BYTES", 100)
+        with pytest.raises(DataError, match="the limit is 100"):
+            parse(*[ROW] * 10)
+
+    def test_invalid_utf8_names_the_byte_and_the_line(self, tmp_path):
+        file = tmp_path / "latin.csv"
+        file.write_bytes("instruction,output\na,b\nc,café\n".encode("latin-1"))
+        with pytest.raises(DataError, match=r"latin\.csv is not UTF-8: byte 0xe9 in line 3\. Save the file as UTF-8"):
+            read_examples(file)
+
+    @pytest.mark.parametrize("name", ["missing.json", "."])
+    def test_unreadable(self, name, tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_examples(tmp_path / name)
+
+
+@st.composite
+def rows(draw) -> Example:
+    """An example of any shape, with unusual text in it."""
+    held_out, completion, row = draw(st.booleans()), draw(texts()), 0
+    shape = draw(st.sampled_from(["instruction", "prompt", "messages"]))
+    if shape == "instruction":
+        return Example(row, completion, instruction=draw(texts()), input=draw(texts() | st.just("")), held_out=held_out)
+    if shape == "prompt":
+        return Example(row, completion, prompt=draw(texts()), held_out=held_out)
+    turns = [Message("user", draw(texts()))]
+    if draw(st.booleans()):
+        turns = [Message("system", draw(texts())), *turns, Message("assistant", draw(texts())), Message("tool", "1")]
+    return Example(row, completion, messages=tuple(turns), held_out=held_out)
+
+
+@given(st.lists(rows(), min_size=1, max_size=4), st.booleans())
+def test_what_is_exported_is_read_back(written, lines):
+    written = [replace(example, row=row, line=row + 1 if lines else None) for row, example in enumerate(written)]
+    parsed = parse(*map(to_record, written), lines=lines)
+    assert sorted((*parsed.train, *parsed.held_out), key=lambda example: example.row) == written
+    assert (parsed.problems, parsed.notes) == ((), ())

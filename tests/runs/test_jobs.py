@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sftdemo.core.events import Failed, Finished, Phase, Saved, Step
+from sftdemo.runs.jobs import BusyError, Job, Jobs
+
+PATIENCE = 30  # seconds; nothing here takes more than one or two
+
+
+def counting(count, pause=0.0, stop=None):
+    for step in range(1, count + 1):
+        time.sleep(pause)
+        yield Step(step, count, 1 / step, 0.0, 0.0)
+    yield Finished(count, count, 0.0, stopped=False)
+
+
+def until_stopped(stop):
+    yield Phase("pid", str(os.getpid()))
+    step = 0
+    while not stop():
+        step += 1
+        yield Step(step, 1000, 0.0, 0.0, 0.0)
+        time.sleep(0.02)
+    yield Saved("outputs", "adapter")
+    yield Finished(step, 1000, 0.0, stopped=True)
+
+
+def silent(stop):
+    yield Phase("pid", str(os.getpid()))
+    time.sleep(PATIENCE)
+
+
+def raising(stop):
+    yield Phase("a", "Going well")
+    raise ValueError("seven is no colour")
+
+
+def ending_early(stop):
+    yield Phase("a", "Going well")
+
+
+def shot(stop):
+    yield Phase("a", "Going well")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exiting(stop):
+    yield Phase("a", "Going well")
+    os._exit(7)
+
+
+def watched(job) -> list:
+    """The events of a job that ends, by its watcher; a hanging one is killed."""
+    timer = threading.Timer(PATIENCE, job.kill)
+    timer.start()
+    try:
+        *_, events = job.watch(interval=0.01)
+        return events
+    finally:
+        timer.cancel()
+
+
+def first(job, kind):
+    for events in job.watch(interval=0.01):
+        for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"the job ended without a {kind.__name__}: {events}")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")  # a dead process that nobody has asked after is still listed
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+EXPECTED = [*counting(50)]
+
+
+def test_events_come_in_order():
+    assert watched(Job(counting, 50)) == EXPECTED
+
+
+def test_each_look_goes_on_where_the_last_one_was():
+    job = Job(counting, 30, 0.01)
+    looks = list(job.watch(interval=0.02))
+    assert len(looks) > 2
+    for look in looks:
+        assert look == [*counting(30)][: len(look)]
+    lengths = [len(look) for look in looks]
+    assert lengths == sorted(set(lengths))
+    assert lengths[-1] == 31
+
+
+def test_a_late_watcher_sees_all():
+    job = Job(counting, 50)
+    watched(job)
+    assert list(job.watch()) == [EXPECTED]
+    assert job.done
+
+
+def test_two_watchers():
+    job = Job(counting, 50, 0.005)
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(watched(job)))
+    other.start()
+    assert watched(job) == EXPECTED
+    other.join(PATIENCE)
+    assert seen == [EXPECTED]
+
+
+def test_what_a_watcher_got_does_not_change_under_it():
+    job = Job(counting, 30, 0.01)
+    look = next(look for look in job.watch(interval=0.01) if look)
+    count = len(look)
+    watched(job)
+    assert len(look) == count < 31
+
+
+def test_stop_ends_a_job_that_keeps_what_it_has():
+    job = Job(until_stopped)
+    first(job, Step)
+    job.stop()
+    *_, saved, finished = watched(job)
+    assert saved == Saved("outputs", "adapter")
+    assert finished.stopped
+    job.stop()
+    assert job.events[-1] == finished
+
+
+def test_stop_at_once_is_no_crash():
+    """Between the press of the button and the job's first event there is time to press stop."""
+    job = Job(until_stopped)
+    job.stop()
+    assert isinstance(watched(job)[-1], Finished), job.events[-1]
+
+
+def test_ctrl_c_is_left_to_the_parent():
+    job = Job(until_stopped)
+    os.kill(int(first(job, Phase).message), signal.SIGINT)
+    time.sleep(0.1)
+    job.stop()
+    assert isinstance(watched(job)[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [
+        (shot, "The training process was ended by SIGKILL. Most often the system does that when memory runs out"),
+        (exiting, "The training process ended unexpectedly (exit code 7)."),
+        (raising, "The run failed unexpectedly: ValueError: seven is no colour."),
+        (ending_early, "The run ended without a result."),
+    ],
+    ids=lambda part: getattr(part, "__name__", ""),
+)
+def test_a_job_that_goes_wrong_ends_in_failed(work, says):
+    jobs = Jobs()
+    first_event, failed = watched(jobs.start("a", work))
+    assert first_event == Phase("a", "Going well")
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith(says)
+    assert watched(jobs.start("b", counting, 50)) == EXPECTED
+
+
+def test_kill_ends_it_and_the_next_one_works():
+    jobs = Jobs()
+    job = jobs.start("a", until_stopped)
+    pid = int(first(job, Phase).message)
+    job.kill()
+    assert "SIGKILL" in watched(job)[-1].message
+    assert is_gone(pid)
+    assert watched(jobs.start("b", counting, 50)) == EXPECTED
+
+
+def test_one_at_a_time():
+    jobs = Jobs()
+    job = jobs.start("a", until_stopped)
+    with pytest.raises(BusyError, match="another run is under way"):
+        jobs.start("b", counting, 1)
+    assert jobs.get("b") is None
+    job.stop()
+    watched(job)
+    assert watched(jobs.start("b", counting, 50)) == EXPECTED
+    assert (jobs.get("a"), jobs.get("c"), jobs.get(None)) == (job, None, None)
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from runs import test_jobs
+from sftdemo.runs.jobs import Job
+
+if __name__ == "__main__":
+    job = Job(test_jobs.silent)
+    print(test_jobs.first(job, test_jobs.Phase).message, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_job_dies_with_its_parent(tmp_path):
+    tests = Path(__file__).parents[1]
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(tests=str(tests)))
+    environment = os.environ | {"PYTHONPATH": str(tests.parent)}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        try:
+            pid = int(parent.stdout.readline())
+            assert not is_gone(pid)
+        finally:
+            parent.kill()
+    end = time.monotonic() + 5
+    while not is_gone(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert is_gone(pid)

@@ -1,0 +1,307 @@
+"""The mask on the page: examples, their tokens page by page, what the audit says, masks made by hand, the export."""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+import pytest
+from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
+from transformers import AutoTokenizer
+
+from sftdemo.data.examples import parse_examples
+from sftdemo.data.samples import SAMPLES
+from sftdemo.data.templates import get_template
+from sftdemo.mask.labels import tokenize_examples
+from sftdemo.ui import state
+
+TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
+LONG = {"instruction": "Say hello", "output": "Hello " * 40}
+OF_ANOTHER_TEXT = {"text": "another", "trained": [[0, 3]]}
+WRONG = [
+    ({"examples": ""}, "no examples yet"),
+    ({"examples": None}, "no examples yet"),
+    ({"examples": "Dear diary"}, "neither JSON nor CSV"),
+    ({"examples": "[{"}, ""),
+    ({"examples": '[{"instruction": "a"}]'}, "No example to train on yet"),
+    ({"examples": json.dumps(ROWS[2:])}, "No example to train on yet"),
+    ({"model": None}, "Model is empty"),
+    ({"template": "custom", "custom": "Q:"}, "has no {instruction} in it"),
+    ({"template": "custom", "custom": ""}, "has no {instruction} in it"),
+    ({"template": "chat"}, "No example to train on yet"),
+    ({"max_length": None}, "Max length is empty"),
+    ({"max_length": 2.5}, "Max length is 2.5"),
+    ({"max_length": 1}, "Max_length is 1"),
+    ({"steps": 0}, "Steps is 0"),
+    ({"steps": float("inf")}, "inf"),
+    ({"seed": float("nan")}, "nan"),
+    ({"batch_size": 10**9}, "Batch_size is 1e+09"),
+    ({"lora_r": -1}, "Lora_r is -1"),
+    ({"learning_rate": "fast"}, "The learning rate is 'fast'"),
+    ({"learning_rate": "nan"}, "Learning_rate is nan"),
+    ({"device": "tpu"}, "Device is 'tpu'"),
+]
+
+
+@pytest.fixture(autouse=True)
+def this_machine(monkeypatch):
+    only_a_cpu(monkeypatch)
+
+
+def trained(row: dict) -> list[int]:
+    """The positions of a drawn row that are trained."""
+    return [index for index, token in enumerate(row["tokens"]) if token[3] & TRAINED]
+
+
+class TestDraw:
+    def test_the_mask_is_the_trainers(self, ui, values, gpt2_folder):
+        mask, asked, command = drawn(ui, values())
+        tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
+        examples, _ = tokenize_examples(parse_examples(TEXT).train, tokenizer, get_template("instruction"), 128)
+        assert [row["row"] for row in mask["rows"]] == [0, 1]
+        kinds = {}
+        for row, example in zip(mask["rows"], examples, strict=True):
+            tokens = row["tokens"]
+            assert [index for _, _, index, _, _ in tokens] == list(example.input_ids)
+            assert [index if bits & TRAINED else -100 for _, _, index, bits, _ in tokens] == list(example.labels)
+            assert not any(bits & CUT for _, _, _, bits, _ in tokens)
+            for token, kind in zip(tokens, example.kinds, strict=True):
+                assert kinds.setdefault(token[1], kind) == kind
+            assert (row["trained"], row["prompt"]) == (example.trained, len(tokens) - example.trained)
+            assert not row["hand"]
+        assert len(kinds) == 4
+        assert asked["questions"] == [{"text": "Capital of Italy?", "source": "held out"}]
+        assert command.startswith("python -m sftdemo train examples.jsonl --model")
+
+    def test_max_length_and_template_are_followed(self, ui, values):
+        mask, *_ = drawn(ui, values(template="custom", custom="Q: {instruction}\nA:\n", max_length=10))
+        row = mask["rows"][0]
+        kept = [token for token in row["tokens"] if not token[3] & CUT]
+        assert len(kept) == 10
+        assert "".join(text for text, *_ in row["tokens"]).startswith("Q:␣")
+        assert row["cut"] == len(row["tokens"]) - 10 > 0
+        assert [token for token in row["tokens"][10:] if not token[3] & CUT or token[3] & TRAINED] == []
+        assert any(flag.startswith("eos cut") for flag in row["flags"])
+
+    def test_of_a_long_row_some_of_what_is_cut_off_is_drawn(self, ui, values):
+        rows = [{"instruction": "Count", "output": "1 2 3 " * 200}]
+        mask, *_ = drawn(ui, values(examples=json.dumps(rows), max_length=20))
+        (row,) = mask["rows"]
+        assert len(row["tokens"]) == 20 + 200
+        assert row["more"] == row["cut"] - 200 > 0
+
+    def test_good_rows_survive_beside_refused_ones(self, ui, values):
+        mask, *_ = drawn(ui, values(examples=json.dumps([ROWS[0], {"instruction": "a"}, 5])))
+        assert len(mask["rows"]) == 1
+        assert [problem[:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
+
+    @pytest.mark.parametrize(("changed", "says"), WRONG, ids=str)
+    def test_what_cannot_be_trained_is_a_sentence_and_no_button(self, ui, values, changed, says):
+        mask, _, command = drawn(ui, values(**changed))
+        assert says in mask["message"]
+        assert (mask["rows"], command) == ([], "")
+        (scan,) = scanned(ui, values(**changed))
+        assert (scan.train["interactive"], scan.train["value"]) == (False, "Nothing to train yet")
+        assert not scan.anyway["visible"]
+        assert (scan.totals["summary"], scan.audit) == ("", {"findings": [], "message": ""})
+        assert scan.kept is None or not scan.kept.rows
+
+    def test_a_device_that_is_not_there_is_said(self, ui, values):
+        mask, *_ = drawn(ui, values(device="cuda"))
+        *_, scan = scanned(ui, values(device="cuda"))
+        assert not scan.train["interactive"]
+        assert "no cuda device" in mask["message"] + scan.train["value"]
+
+    def test_a_model_that_is_still_to_come_leaves_the_page_as_it_is(self, ui, values):
+        waiting = values(model="someone/something")
+        assert ui.masking.draw(waiting) == (SKIP,) * 3
+        assert list(ui.masking.scan(waiting)) == []
+        assert ui.masking.turn(waiting, event(page=1)) == (SKIP,) * 2
+        assert ui.masking.go_to(waiting, event(row=1)) == (SKIP,) * 3
+
+    @pytest.mark.parametrize("evil", EVIL)
+    def test_user_text_travels_inside_the_json_only(self, ui, values, evil):
+        rows = [{"instruction": evil, "output": evil}, {"instruction": "a", evil: evil}]
+        changed = values(examples=json.dumps(rows), prompts=evil, template="custom", custom=evil + "{instruction}\n")
+        assert all(isinstance(output, str) for output in ui.masking.draw(changed))
+        mask, asked, _ = drawn(ui, changed)
+        text = "".join(token[0] for token in mask["rows"][0]["tokens"])
+        assert text.replace("␣", " ").count(evil) == 3
+        assert [question["text"] for question in asked["questions"]] == [evil]
+        for scan in scanned(ui, changed):
+            assert evil not in json.dumps([scan.train, scan.anyway])
+
+
+class TestScan:
+    def test_the_totals_and_the_button(self, ui, values):
+        (scan,) = scanned(ui, values())
+        assert scan.totals["summary"].startswith("2 examples · ")
+        assert "1 held out" in scan.totals["summary"]
+        assert scan.totals["fraction"] is None
+        assert scan.audit == {"findings": [], "message": "✓ The audit finds nothing to mend."}
+        assert scan.train["interactive"]
+        assert scan.train["value"].startswith("Train 2 steps")
+        assert not scan.anyway["visible"]
+
+    def test_many_rows_yield_growing_totals(self, ui, values, monkeypatch):
+        monkeypatch.setattr(state, "TICK", 0)
+        *meanwhile, last = scanned(ui, values(examples=json.dumps(ROWS[:1] * 60)))
+        fractions = [scan.totals["fraction"] for scan in meanwhile]
+        counts = [int(scan.totals["summary"].split()[0]) for scan in meanwhile]
+        assert len(meanwhile) == 60
+        assert fractions == sorted(set(fractions))
+        assert (0 <= fractions[0] < 0.1, 0.9 < fractions[-1] < 1) == (True, True)
+        assert counts == list(range(1, 61))
+        for scan in meanwhile:
+            assert scan.audit is None
+            assert (scan.train["interactive"], scan.train["value"]) == (False, "Looking the rows over…")
+            assert (scan.anyway, scan.kept) == (SKIP, SKIP)
+        assert last.totals["fraction"] is None
+        assert last.totals["summary"].startswith("60 examples")
+        assert last.checks == ["duplicates"]
+        assert last.kept.rows == list(range(60))
+        assert last.train["interactive"]
+
+    def test_few_rows_are_told_at_once(self, ui, values, monkeypatch):
+        monkeypatch.setattr(state, "TICK", 3600)
+        assert len(scanned(ui, values(examples=json.dumps(ROWS[:1] * 300)))) == 1
+
+    @pytest.mark.parametrize(
+        ("rows", "says"),
+        [
+            ([LONG], "Mend 1 error that the audit found"),
+            (
+                [LONG, ROWS[1] | {"mask": {"text": "another", "trained": [[0, 3]]}}],
+                "Mend 2 errors that the audit found",
+            ),
+        ],
+        ids=["one", "two"],
+    )
+    def test_errors_block_the_button_unless_it_is_anyway(self, ui, values, rows, says):
+        changed = {"examples": json.dumps(rows), "max_length": 40}
+        (blocked,) = scanned(ui, values(**changed))
+        assert "answer_cut" in blocked.checks
+        assert (blocked.train["interactive"], blocked.train["value"]) == (False, says)
+        assert blocked.anyway["visible"]
+        assert blocked.audit["message"] == ""
+        (anyway,) = scanned(ui, values(anyway=True, **changed))
+        assert anyway.train["interactive"]
+        assert anyway.train["value"].startswith("Train 2 steps")
+        assert anyway.anyway["visible"]  # so that it can be taken back
+
+    def test_warnings_do_not(self, ui, values):
+        rows = [*ROWS[:2], ROWS[0] | {"output": "Another hello"}]
+        (scan,) = scanned(ui, values(examples=json.dumps(rows)))
+        assert scan.checks == ["conflicting_answers"]
+        assert scan.audit["findings"][0]["rows"] == [0, 2]
+        assert scan.train["interactive"]
+        assert not scan.anyway["visible"]
+
+    def test_where_nothing_is_trained_no_anyway_helps(self, ui, values):
+        for anyway in (False, True):
+            (scan,) = scanned(ui, values(max_length=8, anyway=anyway))
+            assert "prompt_too_long" in scan.checks
+            assert (scan.train["interactive"], scan.train["value"]) == (False, "Nothing to train yet")
+            assert not scan.anyway["visible"]
+
+
+class TestGetReady:
+    def test_a_model_that_is_there(self, ui, values):
+        *phases, last = list(ui.masking.get_ready(values()))
+        assert phases
+        for status, *rest in phases:
+            assert json.loads(status)["state"] == "working"
+            assert rest == [SKIP] * 5
+        status, *rest = last
+        assert json.loads(status)["state"] == "done"
+        assert json.loads(status)["title"].endswith("local folder")
+        assert rest == [SKIP] * 5  # the mask is drawn next, of the text as it is by then
+
+    def test_the_device_is_told_once_the_mask_is_there(self, ui, values):
+        assert "local folder · CPU" in json.loads(ui.masking.tell_device(values()))["title"]
+        for changed in ({"device": "cuda"}, {"model": "no/such/folder"}, {"steps": 0}):
+            assert ui.masking.tell_device(values(**changed)) == SKIP
+
+    def test_a_model_that_is_nowhere(self, ui, values):
+        *_, (status, mask, asked, command, button, both) = ui.masking.get_ready(values(model="no/such/folder"))
+        assert json.loads(status)["state"] == "failed"
+        assert "'no/such/folder' is no folder or file here" in json.loads(status)["title"]
+        assert json.loads(mask)["message"] == json.loads(status)["title"]
+        assert (json.loads(asked)["questions"], command) == ([], "")
+        assert not button["interactive"]
+        assert not both["interactive"]
+
+
+class TestSources:
+    def test_a_sample_comes_as_text(self, ui):
+        box, opened, page, card, status = ui.masking.take_sample(SAMPLES[1].name)
+        assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
+        assert (box["visible"], opened, page, card["visible"], status) == (True, None, 0, False, SKIP)
+
+    def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
+        (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
+        box, opened, page, card, status = ui.masking.open_file(str(tmp_path / "mine.csv"))
+        assert (box["value"], box["visible"]) == ("instruction,output\na,b\n", True)
+        assert (opened, page, card["visible"], status) == (None, 0, False, SKIP)
+
+    def test_a_long_file_does_not(self, ui, values, tmp_path):
+        row = {"instruction": "Say hello", "output": "Hello " * 100}
+        path = tmp_path / "long.jsonl"
+        path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
+        assert path.stat().st_size > state.EDITABLE
+        box, opened, page, card, status = ui.masking.open_file(str(path))
+        assert "value" not in box
+        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
+        assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
+        mask, *_ = drawn(ui, values(opened=opened))
+        assert mask["total"] == 1000
+        assert mask["problems"][0].startswith("row 1000 (line 1001)")
+
+        box, opened, page, card, status = ui.masking.close_file()
+        assert "value" not in box  # the text is as it was
+        assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
+
+    def test_just_as_long_as_may_be_edited(self, ui, tmp_path, monkeypatch):
+        path = tmp_path / "rows.json"
+        path.write_text(TEXT)
+        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT))
+        assert ui.masking.open_file(str(path))[0]["value"] == TEXT
+        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT) - 1)
+        assert ui.masking.open_file(str(path))[1] == str(path)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "says"),
+        [
+            ("bad.json", b'[{"instruction": "\xff"}]', "bad.json is not UTF-8"),
+            ("diary.csv", b"Dear diary", "neither JSON nor CSV"),
+            ("empty.jsonl", b"", "no examples yet"),
+        ],
+    )
+    def test_one_that_cannot_be_read_is_named_without_its_folder(self, ui, tmp_path, name, content, says):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(gr.Error, match=says) as error:
+            ui.masking.open_file(str(tmp_path / name))
+        assert str(tmp_path) not in error.value.message
+
+
+def test_drawing_and_scanning_follow_every_input(ui):
+    """Each change draws at once, then scans. The scan before is let go, and so is the draw that a model's arrival
+    started: of the text before, it would come late and cover the new one."""
+    session = ui.desk.session
+    watched = {part._id for part in (*ui.desk.controls.all(), session.opened, session.masks)}
+    functions = {
+        name: [fn for fn in ui.blocks.fns.values() if getattr(fn.fn, "__name__", "") == name]
+        for name in ("draw", "scan", "get_ready")
+    }
+    triggers = {name: {target[0] for fn in fns for target in fn.targets} for name, fns in functions.items()}
+    assert watched <= triggers["draw"] | triggers["get_ready"]
+    assert watched - triggers["draw"] == {ui.desk.controls.model._id}
+    scans = {fn._id for fn in functions["scan"]}
+    late = {fn._id for fn in functions["draw"] if fn.trigger_after is not None}
+    assert (len(scans), len(late)) == (2, 1)
+    cancelling = [fn for fn in ui.blocks.fns.values() if scans | late <= set(fn.cancels)]
+    assert watched - {target[0] for fn in cancelling for target in fn.targets} == {ui.desk.controls.model._id}
+
+
+def test_the_chosen_row_is_kept(ui):
+    assert ui.masking.pick(event(row=3)) == 3

@@ -1,0 +1,137 @@
+"""What the page's handlers share: models, from many threads at once, and runs by their ids."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from desk import TEXT, OnLentGpu, only_a_cpu
+
+from sftdemo.core.config import RunConfig
+from sftdemo.core.events import Failed, Finished, Isolation, Phase
+from sftdemo.data.examples import parse_examples
+from sftdemo.runs.jobs import BusyError
+from sftdemo.runs.run import run
+from sftdemo.ui.backend import KEPT_RUNS, Backend, gpu_work, on_zero_gpu
+
+SCRIPT = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from sftdemo.ui.backend import Backend
+
+backend = Backend()
+with ThreadPoolExecutor(8) as pool:
+    told = list(pool.map(lambda _: [phase.message for phase in backend.prepare(sys.argv[1])], range(8)))
+print(len(told), len(backend.tokenizer(sys.argv[1])))
+"""
+
+
+def test_the_first_visitors_may_come_all_at_once(gpt2_folder, tmp_path):
+    """In a fresh process, since importing is what they would collide in."""
+    environment = os.environ | {"SFTDEMO_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", SCRIPT, str(gpt2_folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("8 ")
+
+
+@pytest.fixture(autouse=True)
+def this_machine(monkeypatch):
+    only_a_cpu(monkeypatch)
+
+
+class TestRuns:
+    def saved(self, folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        lines = [json.dumps(event.to_dict()) for event in (Phase("a", "b"), Finished(1, 1, 1.0, False))]
+        (folder / "events.jsonl").write_text("\n".join(lines))
+        return folder
+
+    def test_a_saved_run_is_found_again(self, tmp_path):
+        self.saved(tmp_path / "cache" / "runs" / ("0a" * 8))
+        assert list(Backend().watch("0a" * 8)) == [[Phase("a", "b"), Finished(1, 1, 1.0, False)]]
+
+    @pytest.mark.parametrize(
+        "run_id",
+        [
+            "../../etc",
+            "../elsewhere",
+            "..",
+            ".",
+            "",
+            None,
+            "short",
+            "0A" * 8,
+            "0a" * 8 + "\n",
+            "0a" * 8 + "/",
+            "0b" * 8,
+        ],
+    )
+    def test_other_ids_yield_nothing(self, tmp_path, run_id):
+        self.saved(tmp_path / "cache" / "elsewhere")
+        for name in ("0a" * 8, "0A" * 8, "short"):
+            if not (tmp_path / "cache" / "runs" / name).exists():
+                self.saved(tmp_path / "cache" / "runs" / name)
+        backend = Backend()
+        assert list(backend.watch(run_id)) == []
+        backend.stop(run_id)
+
+    def test_an_absolute_path_is_no_id(self, tmp_path):
+        assert list(Backend().watch(str(self.saved(tmp_path / "elsewhere")))) == []
+
+    def test_old_runs_make_room(self, tmp_path):
+        backend = OnLentGpu()
+        for number in range(KEPT_RUNS + 5):
+            self.saved(tmp_path / "cache" / "runs" / f"{number:016x}")
+        run_id = backend.start(RunConfig("no/such/folder"), parse_examples(TEXT))
+        assert isinstance(list(backend.watch(run_id))[-1][-1], Failed)
+        assert len(list((tmp_path / "cache" / "runs").iterdir())) == KEPT_RUNS - 1
+
+
+class TestZeroGpu:
+    def test_the_real_decorator_changes_nothing_elsewhere(self, gpt2_folder, tmp_path):
+        pytest.importorskip("spaces")
+        assert not on_zero_gpu()
+        config = RunConfig(str(gpt2_folder), steps=2, batch_size=2, max_new_tokens=4)
+        data = parse_examples(TEXT)
+
+        def told(events):
+            timed = ("seconds", "remaining")
+            return [{k: v for k, v in event.to_dict().items() if k not in timed} for event in events]
+
+        expected = told(run(config, data, tmp_path / "out"))
+        assert expected[-1]["event"] == "finished"
+        assert told(gpu_work()(run, config, data, tmp_path / "out")) == expected
+
+    def test_a_failure_is_an_event(self, tmp_path):
+        pytest.importorskip("spaces")
+        *_, last = gpu_work()(run, RunConfig("no/such/folder"), parse_examples(TEXT), tmp_path / "out")
+        assert isinstance(last, Failed)
+
+
+class TestProof:
+    def test_its_events_come_one_by_one_to_the_end(self, gpt2_folder):
+        told = list(Backend().prove(RunConfig(str(gpt2_folder)), parse_examples(TEXT)))
+        assert isinstance(told[-1], Finished), told[-1]
+        assert [event.packing for event in told if isinstance(event, Isolation)] == ["bfd", "wrapped"]
+        assert sum(isinstance(event, Finished) for event in told) == 1
+
+    def test_it_waits_for_no_run_that_is_under_way(self, gpt2_folder):
+        backend, config = Backend(), RunConfig(str(gpt2_folder), steps=1000, max_new_tokens=4)
+        run_id = backend.start(config, parse_examples(TEXT))
+        try:
+            with pytest.raises(BusyError):
+                next(backend.prove(config, parse_examples(TEXT)))
+        finally:
+            backend.stop(run_id)
+        *_, events = backend.watch(run_id)
+        assert isinstance(events[-1], Finished), events[-1]
+        assert isinstance([*backend.prove(config, parse_examples(TEXT))][-1], Finished)
+
+    def test_a_failure_is_its_last_event(self):
+        *_, last = Backend().prove(RunConfig("no/such/folder"), parse_examples(TEXT))
+        assert isinstance(last, Failed)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sftdemo.core.events import (
+    Arm,
+    Before,
+    Comparison,
+    Failed,
+    Figures,
+    Finished,
+    HeldOut,
+    Model,
+    Phase,
+    Prepared,
+    Saved,
+    Step,
+    Weights,
+)
+from sftdemo.ui.panels.train import _contest
+from sftdemo.ui.run_state import POINTS, tell
+
+BEGUN = [
+    Phase("load", "Loading the model"),
+    Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124),
+    Phase("train", "Training"),
+    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: no answer"]),
+]
+PAIR = Comparison("Why?", "no", "Arr", "length", "EOS", "typed")
+
+
+def steps(count: int, total: int | None = None) -> list[Step]:
+    return [Step(index, total or count, 10 / index, index, (total or count) - index) for index in range(1, count + 1)]
+
+
+def status(*events) -> dict:
+    return json.loads(tell(events).status)
+
+
+def test_before_anything_has_happened():
+    story = tell([])
+    assert (json.loads(story.status)["state"], story.done, story.losses, story.saved) == ("working", False, [], None)
+
+
+def test_a_phase_shows_its_message_and_how_far_it_is():
+    shown = status(Phase("model", "Fetching"), Phase("model", "Converting", 0.25))
+    assert (shown["state"], shown["title"], shown["fraction"]) == ("working", "Converting", 0.25)
+    assert status(Phase("model", "Fetching"))["fraction"] is None
+
+
+def test_training():
+    story = tell([*BEGUN, *steps(2, total=4)])
+    shown = json.loads(story.status)
+    assert (shown["state"], shown["title"], shown["fraction"]) == ("working", "Training: step 2 of 4", 0.5)
+    assert "loss 5.000" in shown["detail"]
+    assert "2 s" in shown["detail"]
+    assert (story.losses, story.total, story.done) == ([(1, 10.0), (2, 5.0)], 4, False)
+
+
+def test_answers_before_the_training_are_kept_as_they_come():
+    answers = [Before("Why?", "no", "length", "typed"), Before("How?", "", "EOS", "held out")]
+    assert tell([*BEGUN, *answers, *steps(1)]).before == answers
+
+
+def test_notes_stay_to_the_end():
+    for last in (steps(1), [Phase("after", "Answering")], [Finished(4, 4, 9.0, False)], [Failed("no")]):
+        notes = "\n".join(status(*BEGUN, *last)["notes"])
+        assert "gpt2 · local folder · CPU (2 threads), float32" in notes
+        assert "2 examples, 11 of 1,040 tokens trained; 2.5 million weights learn" in notes
+        assert "left out: row 3: no answer" in notes
+
+
+def test_done():
+    saved = Saved("runs/1", "adapter")
+    story = tell([*BEGUN, *steps(4), PAIR, saved, Finished(4, 4, 9.4, False)])
+    shown = json.loads(story.status)
+    assert (shown["state"], shown["title"], shown["detail"]) == ("done", "Done", "4 steps, 9 s in all")
+    assert (story.done, story.saved, story.comparisons) == (True, "runs/1", [PAIR])
+
+
+def test_stopped():
+    story = tell([*BEGUN, *steps(2, total=4), PAIR, Saved("runs/1", "adapter"), Finished(2, 4, 9.0, True)])
+    shown = json.loads(story.status)
+    assert (shown["state"], story.done) == ("done", True)
+    assert shown["title"] == "Stopped after step 2 of 4; what it learned is kept"
+
+
+def test_stopped_before_the_first_step():
+    shown = status(*BEGUN[:2], Finished(0, 0, 1.0, True))
+    assert (shown["state"], shown["title"]) == ("idle", "Stopped before the first step; nothing was trained.")
+
+
+def test_failed():
+    story = tell([*BEGUN, *steps(2), Failed("The loss became nan.")])
+    shown = json.loads(story.status)
+    assert (shown["state"], shown["title"]) == ("failed", "The loss became nan.")
+    assert (story.done, story.saved) == (True, None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 299, 300, 301, 599, 601, 10_000])
+def test_the_curve_is_thinned_but_keeps_both_ends(count):
+    losses = tell([*BEGUN, *steps(count)]).losses
+    assert len(losses) <= POINTS + 1
+    assert len(losses) >= min(count, POINTS // 2)
+    assert (losses[0], losses[-1]) == ((1, 10.0), (count, 10 / count))
+    assert losses == sorted(set(losses))
+
+
+def test_300_points_are_enough():
+    assert POINTS == 300
+
+
+class TestBothWays:
+    HELD_OUT = (HeldOut(0, 4.0, 3.0, 60, 97), HeldOut(2, 1.0, 5.0, 60, 97))
+    FIRST = (Arm(0, [0.0, 1.0]), Prepared(2, 40, 11, 2, 7, []), HELD_OUT[0], *steps(2), HELD_OUT[1])
+
+    def test_each_arm_has_its_name_and_its_share_of_the_bar(self):
+        shown = status(*self.FIRST[:3], *steps(1, total=2))
+        assert shown["title"] == "masked (1 of 2): Training: step 1 of 2"
+        assert shown["fraction"] == 0.25
+        shown = status(*self.FIRST, Arm(1, [0.0, 1.0]), *steps(1, total=2))
+        assert shown["title"] == "unmasked (2 of 2): Training: step 1 of 2"
+        assert shown["fraction"] == 0.75
+
+    def test_what_held_out_rows_say_of_each(self):
+        story = tell([*self.FIRST, Arm(1, [0.0, 1.0]), self.HELD_OUT[0]])
+        first, second = self.HELD_OUT
+        assert story.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
+        assert story.contestants == ["masked", "unmasked"]
+
+    def test_the_picture_has_all_arms_from_its_first_point(self):
+        pictures = _contest(tell(self.FIRST))
+        for name, first in (("answers", 4.0), ("prompts", 3.0)):
+            picture = pictures[f"{name}_curve"]
+            frame = picture["value"]
+            assert list(picture["color_map"]) == ["masked", "unmasked"]
+            assert frame[frame["arm"] == "unmasked"][["step", name]].values.tolist() == [[0, first]]
+            assert len(frame[frame["arm"] == "masked"]) == 2
+
+    def test_what_all_arms_share_is_said_once(self):
+        notes = status(*self.FIRST, Arm(1, [0.0, 1.0]), self.FIRST[1])["notes"]
+        assert len([note for note in notes if "2 examples" in note]) == 1
+
+    def test_the_arms_that_were_saved(self):
+        base = Figures(None, 2.5, 4.25, 60, 97, 6, 0, 3, 32.0)
+        masked = replace(base, prompt_loss_weight=0.0)
+        told = (base, masked, Weights("aa", "aa", False), Saved("runs/1", "ablation"), Finished(2, 4, 9.0, True))
+        story = tell([*self.FIRST, *told])
+        assert (story.arms, story.figures, story.saved) == ([0.0], [base, masked], "runs/1")
+        assert json.loads(story.status)["notes"][-1].endswith("unchanged")

@@ -1,0 +1,209 @@
+"""The JSON that the widgets draw, and the scripts that draw it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import gradio as gr
+import pytest
+from desk import EVIL, only_a_cpu, shared_page
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tiny import tokenizer_named
+
+from sftdemo.data.examples import parse_examples
+from sftdemo.data.templates import get_template
+from sftdemo.mask.audit import Audit
+from sftdemo.mask.boundary import Remedy, inspect_boundary
+from sftdemo.mask.checks import Finding
+from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.layouts import layouts
+from sftdemo.mask.view import SAYS
+from sftdemo.ui import widgets
+from sftdemo.ui.widgets import STATIC
+
+SCRIPTS = sorted(STATIC.glob("*.js"))
+
+
+@pytest.fixture(autouse=True)
+def this_machine(monkeypatch):
+    only_a_cpu(monkeypatch)
+
+
+def card(text: str, name: str = "gpt2", max_length: int = 512, template: str = "{instruction}\n") -> dict:
+    """The first row of a text, as the mask draws it."""
+    data, tokenizer = parse_examples(text), tokenizer_named(name)
+    examples, problems = tokenize_examples(data.train, tokenizer, get_template(template), max_length)
+    return json.loads(widgets.mask_rows(examples, data, problems, tokenizer, (0,), 0))["rows"][0]
+
+
+class TestPage:
+    def test_it_is_no_api(self):
+        blocks = shared_page().blocks
+        info = blocks.get_api_info()
+        assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
+        assert len(blocks.fns) >= 20
+        assert {fn.api_visibility for fn in blocks.fns.values()} == {"private"}
+
+    def test_no_value_reaches_a_widgets_template(self):
+        blocks = shared_page().blocks.blocks.values()
+        drawn = [block for block in blocks if isinstance(block, gr.HTML) and block.js_on_load]
+        drawn = [block for block in drawn if 'class="widget' in (block.html_template or "")]
+        assert len(drawn) >= 10
+        for block in drawn:
+            assert re.fullmatch(r'<div class="widget \w+"></div>', block.html_template)
+            json.loads(block.value)
+
+
+class TestScripts:
+    @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+    def test_they_draw_with_text_content_only(self, script):
+        found = re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc|DOMParser"
+            r"|createContextualFragment|setHTML|https?:(?!//www\.w3\.org/2000/svg\b)|//cdn|\bimport\b",
+            script.read_text(),
+        )
+        assert not found, found
+
+    def test_each_widget_has_one(self):
+        names = {script.stem for script in SCRIPTS} - {"helpers"}
+        modules = (STATIC.parent / name for name in ("widgets.py", "results.py"))
+        used = [name for module in modules for name in re.findall(r'\bwidget\(\s*"(\w+)"', module.read_text())]
+        assert names == set(used)
+
+    @pytest.mark.parametrize("widget", [widgets.mask_widget, widgets.versus_widget])
+    def test_the_kinds_and_their_names_are_sent_along_in_their_order(self, widget):
+        sent = re.match(r"const SAYS = (\{.*\});\n", widget().js_on_load)[1]
+        assert list(json.loads(sent).items()) == list(SAYS.items())
+
+    def test_the_kinds_are_listed_in_python_alone(self):
+        assert not any(re.search(r"earlier assistant turn|SAYS = ", script.read_text()) for script in SCRIPTS)
+
+
+class TestMask:
+    def test_a_characters_later_tokens_are_empty(self):
+        """The pirate flag is four characters, each of several bytes, all of them shown once."""
+        row = card(json.dumps({"instruction": "Wave 🏴‍☠️", "output": "日本 é"}))
+        texts = [text for text, *_ in row["tokens"]]
+        assert "".join(texts).replace("␣", " ").startswith("Wave 🏴‍☠️↵日本 é")
+        assert "" in texts
+        assert "\ufffd" not in "".join(texts)
+
+    def test_newlines_are_counted(self):
+        tokens = card(json.dumps({"instruction": "a\n\nb", "output": "c"}))["tokens"]
+        assert sum(breaks for *_, breaks in tokens) == 3
+        assert all(text.count("↵") == breaks for text, *_, breaks in tokens)
+
+    def test_a_cut_row(self):
+        row = card(json.dumps({"instruction": "a", "output": "b c d e f"}), max_length=4)
+        assert [bits for *_, bits, _ in row["tokens"]][:4] == [0, 0, 1, 1]
+        assert {bits for *_, bits, _ in row["tokens"][4:]} == {2}
+        assert (row["prompt"], row["trained"], row["cut"], row["more"]) == (2, 2, len(row["tokens"]) - 4, 0)
+
+    def test_messages_are_not_endless(self):
+        data = parse_examples(json.dumps([{"instruction": "a"}] * 200 + [{"instruction": "a", "output": "b"}]))
+        shown = json.loads(widgets.mask_rows([], data, data.problems, None, (0,), 0))
+        assert len(shown["problems"]) == widgets.MESSAGES_DRAWN
+        assert shown["message"] == "No example to train on yet."
+
+
+class TestOthers:
+    def test_findings(self):
+        finding = Finding("padding", "note", "what", "Why.", "Do it.", 0, ())
+        shown = json.loads(widgets.audit_findings([finding], "Words"))
+        assert shown == {"findings": [finding.to_dict()], "message": "Words"}
+
+    def test_totals(self):
+        audit = Audit(8, 128)
+        assert json.loads(widgets.totals(audit, 3)) == {"summary": "", "fraction": None}
+        audit.examples, audit.tokens, audit.trained = 1200, 30_000, 6_000
+        shown = json.loads(widgets.totals(audit, 3, 0.5))
+        assert shown == {
+            "summary": "1,200 examples · 30,000 tokens · 6,000 trained (20%) · 3 held out",
+            "fraction": 0.5,
+        }
+
+    def test_lanes_have_the_text_and_its_cuts(self):
+        (example,) = parse_examples('{"instruction": "What is the capital of Italy?", "output": "Arr"}').train
+        template = get_template("Q: {instruction} A: ")
+        boundary = inspect_boundary(example, tokenizer_named("gpt2"), template)
+        shown = json.loads(widgets.boundary_lanes(boundary, Remedy("Q\n", 2, 1)))
+        assert [name for name, _ in shown["lanes"]] == ["alone", "together", "used"]
+        for _, pieces in shown["lanes"]:
+            for text, _, begin, end, trained in pieces:
+                assert text == widgets.visible(boundary.text[begin:end])
+                assert trained == (begin >= shown["at"])
+        assert (shown["merged"], shown["at"]) == (boundary.merged, boundary.at)
+        assert shown["message"] == f"Row 0. {boundary.sentence}"
+        assert shown["remedy"] == {"template": "Q\n", "merging": 2, "remaining": 1}
+
+    def test_layouts_carry_row_numbers_and_trained_tokens(self):
+        audit = Audit(2, 16)
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 2, 3], [10, 20, 4], [3, 7, 1], [9, 5, 3]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
+        assert [layout["name"] for layout in shown["layouts"]] == ["padded", "shared", "packed", "seed"]
+        padded, shared, packed, _ = shown["layouts"]
+        assert padded["rows"] == [
+            {"width": 16, "blocks": [[0, 0, 10, 3, 0]]},
+            {"width": 16, "blocks": [[1, 2, 16, 7, 0]]},
+            {"width": 4, "blocks": [[2, 3, 4, 1, 0]]},
+        ]
+        assert shared["rows"] == [
+            {"width": 14, "blocks": [[0, 0, 9, 3, 0], [1, 2, 5, 5, 10]]},
+            {"width": 3, "blocks": [[2, 3, 3, 1, 0]]},
+        ]
+        assert {tuple(block) for row in packed["rows"] for block in row["blocks"]} == {
+            (0, 0, 10, 3, 0),
+            (1, 2, 16, 7, 0),
+            (2, 3, 4, 1, 0),
+        }
+        assert (padded["wasted"], shared["wasted"], packed["wasted"]) == (6, 0, 0)
+        assert "batches of 2" in padded["title"]
+        assert shared["title"] == "shared: batches of 2, each common beginning once"
+        assert shared["figure"] == "17 positions · 13 of 30 tokens saved · 4 tokens cut off"
+        assert "up to 16" in packed["title"]
+
+    @given(st.integers(1, 200), st.integers(1, 200), st.integers(8, 300), st.integers(0, 200))
+    def test_what_is_trained_of_a_block(self, prompt, answer, max_length, fresh):
+        """Against the labels themselves: of each block those of its own tokens, of a shared one those it predicts."""
+        assume(prompt < max_length)
+        labels = [*[-100] * prompt, *range(answer)]
+        kept = labels[:max_length]
+        audit = Audit(2, max_length)
+        audit.rows, audit.lengths = [0, 1], [len(labels)] * 2
+        audit.trained_tokens = [sum(label != -100 for label in kept)] * 2
+        audit.fresh = [len(kept) - 1, min(len(kept) - 1, fresh)]
+        cuts = {"padded": [kept] * 2, "packed": [kept] * 2, "seed": [labels[:128]] * 2}
+        cuts["shared"] = [kept[len(kept) - count :] for count in audit.fresh]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, max_length), audit))
+        for layout in shown["layouts"]:
+            for example, _, length, trained, earlier in (block for row in layout["rows"] for block in row["blocks"]):
+                cut = cuts[layout["name"]][example]
+                assert (length, trained) == (len(cut), sum(label != -100 for label in cut)), layout["name"]
+                assert earlier == (len(kept) - 1 - length if layout["name"] == "shared" else 0)
+
+    def test_a_copy_has_a_block_of_nothing(self):
+        audit = Audit(2, 16)
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 1], [10, 10], [3, 3], [9, 0]
+        shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
+        assert shown["layouts"][1]["rows"] == [{"width": 9, "blocks": [[0, 0, 9, 3, 0], [1, 1, 0, 0, 9]]}]
+
+    def test_only_some_bars_are_drawn(self):
+        audit = Audit(1, 8)
+        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = list(range(100)), [8] * 100, [1] * 100, [7] * 100
+        for layout in json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 1, 8), audit))["layouts"]:
+            assert len(layout["rows"]) == widgets.BARS_DRAWN
+            assert layout["more"] == 100 - widgets.BARS_DRAWN
+
+    @pytest.mark.parametrize("evil", EVIL)
+    def test_text_is_json_text_in_every_widget(self, evil):
+        for made in (
+            widgets.mask_message(evil),
+            widgets.audit_findings([], evil),
+            widgets.boundary_message(evil),
+            widgets.packing_message(evil),
+            widgets.versus([], evil, failed=True),
+            widgets.progress("failed", evil, evil, None, [evil]),
+        ):
+            assert evil in json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
