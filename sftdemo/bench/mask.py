@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
 from ..core.events import Phase
-from ..data.examples import Example, Problem, read_examples
+from ..data.examples import Example, read_examples
 from ..data.samples import SAMPLES
 from ..data.templates import Template, get_template, render_prompt
 from ..mask.audit import Audit
-from ..mask.labels import CHUNK, mask_examples
+from ..mask.labels import CHUNK, Masker
 from .figures import spread
 from .memory import growth as growth_of
 
@@ -77,10 +77,8 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _looked_over(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:
     audit = Audit(config.batch_size, config.max_length)
-    masked = mask_examples(examples, tokenizer, template, config.max_length)
-    for example, row in zip(examples, masked, strict=True):
-        if not isinstance(row, Problem):
-            audit.add(example, row)
+    for _ in audit.review(examples, Masker(tokenizer, template, config.max_length)):
+        pass
     audit.findings()
     return audit
 

@@ -16,7 +16,7 @@ from statistics import median
 
 from ..core.config import DEFAULT_MODEL
 from ..core.events import Phase
-from ..model.sources import located
+from ..model.sources import resolve
 from .figures import spread
 from .visitor import Visitor
 
@@ -52,7 +52,7 @@ class Server:
 def bench_start(repeats: int) -> Iterator[Phase | dict]:
     """Phases, and at the end seconds from the process's start to `--help`, to the two pages and to the first mask of
     the app's default model, which is fetched beforehand; and the idle app's MB."""
-    yield from located(DEFAULT_MODEL)
+    yield from resolve(DEFAULT_MODEL)
     seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": [], "first_mask": []}
     for number in range(repeats):
         yield Phase("bench", f"start: repetition {number + 1} of {repeats}", number / (repeats + 1))

@@ -1,11 +1,21 @@
-"""What a run tells while it goes on. The core yields these; the terminal prints them, the page draws them.
+"""What a job tells while it goes on. The core yields these; the terminal prints them, the page draws them.
 
-`to_dict` gives the JSON form: the fields beside `"event"`, the class's name in lower case.
+`to_dict` gives the JSON form: the fields beside `"event"`, the class's name in lower case. `event_stream` gives a job
+its last event: `Finished`, or `Failed` with a sentence for the user.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
+from functools import wraps
+from typing import Generic, ParamSpec, TypeVar
+
+from . import distributed
+from .errors import SftdemoError, sentence
+
+Parameters, Item, Result = ParamSpec("Parameters"), TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class Model(Event):
 
 @dataclass(frozen=True)
 class Prepared(Event):
-    """What will be trained: examples, their tokens and how many of them are trained, and the optimizer steps."""
+    """What will be trained: examples, their tokens and how many of them are trained, the optimizer steps, and the hash
+    of the mask, which is that of the mask as it is shown."""
 
     examples: int
     tokens: int
@@ -44,6 +55,7 @@ class Prepared(Event):
     steps: int
     trainable_parameters: int
     left_out: list[str]
+    mask_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,3 +251,45 @@ def from_dict(record: dict) -> Event:
     """
     kinds = {kind.__name__.lower(): kind for kind in Event.__subclasses__()}
     return kinds[record["event"]](**{name: value for name, value in record.items() if name != "event"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended, which `Finished` tells: the optimizer steps it did of so many, or none where it trains nothing;
+    and whether it was asked to end before."""
+
+    steps: int = 0
+    total: int = 0
+    stopped: bool = False
+
+
+def event_stream(
+    work: Callable[Parameters, Generator[Event, None, Outcome]],
+) -> Callable[Parameters, Iterator[Event]]:
+    """Decorates a generator function that yields events and returns an `Outcome`. As an event stream it ends in a
+    `Finished` with the seconds that passed; or, where it raises an error meant for the user, in a `Failed` with its
+    message, told by the first of several processes that fails."""
+
+    @wraps(work)
+    def stream(*arguments: Parameters.args, **settings: Parameters.kwargs) -> Iterator[Event]:
+        begin = time.perf_counter()
+        try:
+            outcome = yield from work(*arguments, **settings)
+            yield Finished(outcome.steps, outcome.total, time.perf_counter() - begin, outcome.stopped)
+        except SftdemoError as error:
+            if distributed.speaks():
+                yield Failed(sentence(error))
+
+    return stream
+
+
+class Relay(Generic[Item, Result]):
+    """A generator to loop over that keeps what it returns in `result`, for a caller that looks at the items."""
+
+    result: Result
+
+    def __init__(self, work: Generator[Item, None, Result]):
+        self._work = work
+
+    def __iter__(self) -> Iterator[Item]:
+        self.result = yield from self._work

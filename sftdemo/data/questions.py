@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from ..core.config import RunConfig
 from .examples import Example, Message, ParsedExamples
-from .templates import RenderedPrompt, get_template, render_prompt
 
 MAX_TRAINING_QUESTIONS = 3
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person reads as the question, the example that asks it, and where it comes from: "held out", "typed", or
+    "training" where it is one of the trained rows'."""
+
+    text: str
+    example: Example
+    source: str
+
+
+def questions_of(config: RunConfig, data: ParsedExamples) -> list[Question]:
+    """What is answered before and after: typed prompts and held-out rows, or without any a few training rows."""
+    shape = shape_of(data.train[0])
+    asked = [(typed_prompt(text, shape), "typed") for text in config.prompts]
+    asked += [(example, "held out") for example in data.held_out]
+    asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
+    texts = {question_text(example) for example, _ in asked}
+    trained = {text for text in map(question_text, data.train) if text in texts}
+    questions = [Question(question_text(example), example, source) for example, source in asked]
+    return [replace(each, source="training") if each.text in trained else each for each in questions]
 
 
 def question_text(example: Example) -> str:
@@ -18,25 +41,8 @@ def question_text(example: Example) -> str:
     return "\n\n".join(filter(None, [example.instruction, example.input]))
 
 
-def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, Example, str]]:
-    """What is answered before and after, as (what to show, the example, where it comes from): typed prompts and
-    held-out rows, or without any a few training rows."""
-    asked = [(typed_prompt(text, shape_of(data.train[0])), "typed") for text in config.prompts]
-    asked += [(example, "held out") for example in data.held_out]
-    asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
-    questions = [(question_text(example), example, kind) for example, kind in asked]
-    texts = {text for text, _, _ in questions}
-    trained = {text for text in map(question_text, data.train) if text in texts}
-    return [(text, example, "training" if text in trained else kind) for text, example, kind in questions]
-
-
-def questions_rendered(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
-    template = get_template(config.template, "last")
-    asked = questions_asked(config, data)
-    return [(text, render_prompt(example, template, tokenizer), kind) for text, example, kind in asked]
-
-
 def shape_of(example: Example) -> str:
+    """How a row is written: `"instruction"`, `"prompt"` or `"messages"`."""
     if example.prompt is not None:
         return "prompt"
     return "messages" if example.messages else "instruction"

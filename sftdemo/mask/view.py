@@ -6,7 +6,6 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .checks import FLAGS
 from .labels import IGNORE_INDEX, TokenizedExample
 from .layouts import Layout
 
@@ -40,7 +39,8 @@ LAYOUT_NAMES = {
 @dataclass(frozen=True)
 class ViewToken:
     """A token to draw. `text` has its whitespace made visible; it is empty for the later tokens of a character that
-    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it."""
+    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it. A token that `max_length` cut
+    off (`cut`) is not trained; `trained` then says whether it would be."""
 
     text: str
     kind: str
@@ -54,12 +54,12 @@ def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
     have none, by their names."""
     kept = len(example.input_ids)
-    ids = [*example.input_ids, *example.cut_ids]
+    ids, labels = (*example.input_ids, *example.cut_ids), (*example.labels, *example.cut_labels)
     tokens = []
     for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
         text = example.text[begin:end]
         name = text or (tokenizer.convert_ids_to_tokens(identity) if kind in ("special", "eos") else "")
-        trained = index < kept and example.labels[index] != IGNORE_INDEX
+        trained = labels[index] != IGNORE_INDEX
         tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
     return tokens
 
@@ -108,9 +108,9 @@ def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
     return f"{examples:,} {noun} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
 
 
-def flag_sentences(example: TokenizedExample) -> list[str]:
-    """What is to be said of a row, the worst first."""
-    return [f"{flag.replace('_', ' ')}: {FLAGS[flag]}" for flag in example.flags]
+def mask_sentence(mask_hash: str) -> str:
+    """The hash of a mask, in short: what is shown and what is trained have the same one."""
+    return f"mask sha256 {mask_hash[:12]}…"
 
 
 def layout_figure(layout: Layout, max_length: int) -> str:

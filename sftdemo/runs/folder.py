@@ -14,7 +14,7 @@ from pathlib import Path
 from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ModelError, SftdemoError, TrainingError, sentence
+from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Finished, Saved, from_dict
 from ..core.files import written_whole
 from ..data.examples import ParsedExamples, to_record
@@ -129,21 +129,17 @@ def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
 
 
 def recorded(work: Iterator[Event], output: Path) -> Iterator[Event]:
-    """Passes on the events of a run, the first process's, and writes them into `output` before the last, where
-    something was trained. Of an error meant for the user it makes `Failed`."""
+    """Passes on the events of a run, those of the first process and whatever fails, and writes them into `output`
+    before the last, where something was trained."""
     events = []
-    try:
-        for event in work:
-            if not distributed.is_first():
-                continue
-            events.append(event)
-            if isinstance(event, Finished) and event.steps:
-                lines = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in events)
-                (output / EVENTS).write_text(lines, encoding="utf-8")
-            yield event
-    except SftdemoError as error:
-        if distributed.speaks():
-            yield Failed(sentence(error))
+    for event in work:
+        if not distributed.is_first() and not isinstance(event, Failed):
+            continue
+        events.append(event)
+        if isinstance(event, Finished) and event.steps:
+            lines = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in events)
+            (output / EVENTS).write_text(lines, encoding="utf-8")
+        yield event
 
 
 def _card(record: dict) -> str:

@@ -8,14 +8,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from ..core.config import RunConfig
 from ..core.events import Event, Phase, Step
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import Finding
+from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, ViewToken, flag_sentences, harmless, layout_figure, summary, view_tokens, visible
+from ..mask.view import LAYOUT_NAMES, ViewToken, harmless, layout_figure, mask_sentence, summary, view_tokens, visible
 
 # Two tones by turns show where one token ends and the next begins.
 _STYLES = {
@@ -36,15 +35,15 @@ def print_rows(examples: Sequence[TokenizedExample], tokenizer) -> None:
             f"row {example.row} · {untrained} tokens of prompt (not trained) · {example.trained} trained", align="left"
         )
         console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
-        for sentence in flag_sentences(example):
-            console.print(f"⚠ {sentence}", style="yellow")
+        for flag in example.flags:
+            console.print(f"⚠ {CHECKS[flag]}", style="yellow")
 
 
 def print_totals(audit: Audit, held_out: int) -> None:
     """The last lines below the rows."""
     console = _console()
     console.rule(style="dim")
-    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    _print_summary(console, audit, held_out)
     findings = len(audit.findings())
     if findings:
         console.print(f"{findings} {'finding' if findings == 1 else 'findings'}: --audit tells", style="yellow")
@@ -66,7 +65,12 @@ def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> Non
         console.print(f"  → {finding.remedy}")
     if not findings:
         console.print("✓ nothing found", style="green")
+    _print_summary(console, audit, held_out)
+
+
+def _print_summary(console: Console, audit: Audit, held_out: int) -> None:
     console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    console.print(mask_sentence(str(audit.mask_hash)), style="dim")
 
 
 def print_boundary(boundary: Boundary) -> None:
@@ -96,35 +100,38 @@ def print_remedy(remedy: Remedy) -> None:
     _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
-def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:
+def print_layouts(layouts: Sequence[Layout], audit: Audit) -> None:
     """How the examples lie in the rows, and how much of the positions is padding."""
     console = _console()
     for layout in layouts:
-        name = LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length)
+        name = LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length)
         console.print(name, style="bold")
-        console.print(f"  {layout_figure(layout, config.max_length)}")
+        console.print(f"  {layout_figure(layout, audit.max_length)}")
         widest = max(layout.widths, default=1)
         for blocks, width in zip(layout.rows[:BARS], layout.widths[:BARS], strict=True):
-            console.print(Text("  ").append(_bar(blocks, width, widest)))
+            console.print(Text("  ").append(_bar(blocks, width, widest, layout, audit)))
         if len(layout.rows) > BARS:
             console.print(f"  and {len(layout.rows) - BARS:,} more rows", style="dim")
 
 
-def _bar(blocks: Sequence[Block], width: int, widest: int) -> Text:
-    """A row as blocks of two tones by turns, padding as dots; `widest` positions take `BAR_WIDTH` characters."""
+def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit: Audit) -> Text:
+    """A row as blocks, each example in a colour of its own, what is trained of it solid, the rest shaded; padding as
+    dots. `widest` positions take `BAR_WIDTH` characters."""
     bar, position = Text(), 0
-    for index, block in enumerate(blocks):
-        end = position + block.length
-        text = "█▓"[index % 2] * (round(end / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH))
-        bar.append(text, _TONES[block.example % len(_TONES)])
-        position = end
+    for block in blocks:
+        tone, parts = _TONES[block.example % len(_TONES)], layout.trained_parts(block, audit.spans[block.example])
+        first, last = (round(place / widest * BAR_WIDTH) for place in (position, position + block.length))
+        for column in range(first, last):
+            at = (column + 0.5) * widest / BAR_WIDTH - position  # the token in the middle of this character
+            bar.append("█" if any(begin <= at < end for begin, end in parts) else "▒", tone)
+        position += block.length
     return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
 
 def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
     text = Text()
     for index, token in enumerate(view_tokens(example, tokenizer)):
-        shown = f"[{token.text}]" if brackets and token.trained else token.text
+        shown = f"[{token.text}]" if brackets and token.trained and not token.cut else token.text
         text.append(shown, _style(token)[index % 2])
         text.append("\n" * token.breaks)
     if example.cut:
@@ -134,7 +141,7 @@ def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
 
 def _style(token: ViewToken) -> tuple[str, str]:
     if token.cut:
-        return ("strike dim", "strike dim")
+        return ("dim strike underline",) * 2 if token.trained else ("dim strike",) * 2
     if token.trained:
         return _STYLES["eos" if token.kind == "eos" else "completion"]
     return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]

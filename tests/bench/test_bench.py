@@ -24,9 +24,9 @@ from sftdemo.core.errors import ConfigError, ModelError
 from sftdemo.data.examples import StreamedExamples, open_examples, parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.model.loading import load_tokenizer
+from sftdemo.model.predictions import predict_shared
 from sftdemo.model.sources import ModelSource
 from sftdemo.train import trainer
-from sftdemo.train.trainer import _shared_predictions
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = "\n".join(
@@ -109,11 +109,11 @@ class TestEqualities:
         assert set(found["differences"]) == {"instruction_lora", "instruction_full", "chat_lora", "chat_full"}
 
     def test_a_wrong_loss_is_seen(self, subject, monkeypatch):
-        def wrong(model, inputs, prompt_loss_weight):
-            logits, targets, weights = _shared_predictions(model, inputs, prompt_loss_weight)
+        def wrong(model, rows, device, prompt_loss_weight):
+            logits, targets, weights = predict_shared(model, rows, device, prompt_loss_weight)
             return 3 * logits, targets, weights
 
-        monkeypatch.setattr(trainer, "_shared_predictions", wrong)
+        monkeypatch.setattr(trainer, "predict_shared", wrong)
         assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
 
 

@@ -11,7 +11,7 @@ from sftdemo.core.events import Failed, Finished, Model, Prepared, Step
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
-from sftdemo.mask.labels import mask_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.runs.estimate import Rate, estimate_seconds, learn, planned_steps, rate_for
 from sftdemo.runs.run import run
 
@@ -21,7 +21,7 @@ ROWS = [{"instruction": f"Say {word}", "output": word} for word in ("hello", "on
 def counted(rows=ROWS, max_length=128) -> tuple[int, int]:
     """Examples and tokens that will be trained, as the audit counts them."""
     train, audit = parse_examples(json.dumps(rows)).train, Audit(8, max_length)
-    masked = mask_examples(train, tokenizer_named("gpt2"), get_template("instruction"), max_length)
+    masked = Masker(tokenizer_named("gpt2"), get_template("instruction"), max_length).mask(train)
     for example, row in zip(train, masked, strict=True):
         audit.add(example, row)
     return len(audit.rows), sum(min(length, max_length) for length in audit.lengths)

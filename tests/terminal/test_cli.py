@@ -22,7 +22,7 @@ from sftdemo.core.config import DEFAULT_MODEL, RunConfig
 from sftdemo.core.events import Finished, Phase
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.terminal.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +223,7 @@ class TestMask:
         assert code == 0
         parsed = parse_examples("\n".join(LINES))
         template = get_template("instruction")
-        examples, _ = tokenize_examples(parsed.train, AutoTokenizer.from_pretrained(gpt2_folder), template, 256)
+        examples, _ = Masker(AutoTokenizer.from_pretrained(gpt2_folder), template, 256).tokenize(parsed.train)
         records = [json.loads(line) for line in out]
         assert [record["row"] for record in records] == [0, 3]
         for record, example in zip(records, examples, strict=True):

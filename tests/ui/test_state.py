@@ -11,7 +11,7 @@ from desk import ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.ui.state import PAGE_CHARACTERS, PAGE_ROWS, content_of, examples_of
 
 TRAINED = 1  # a token's bit, as in helpers.js
@@ -217,7 +217,7 @@ class TestByHand:
             content_of(example) for example in parse_examples(TEXT).train
         ]
         view = ui.desk.view(after)
-        examples, _ = tokenize_examples(data.train, view.tokenizer, get_template("instruction"), 128)
+        examples, _ = Masker(view.tokenizer, get_template("instruction"), 128).tokenize(data.train)
         drawn_rows = rows_of(ui, after)
         for example, row in zip(examples, drawn_rows, strict=True):
             assert {index for index, label in enumerate(example.labels) if label != -100} == trained(row)

@@ -9,11 +9,10 @@ import gradio as gr
 
 from ...core.config import DEFAULT_MODEL
 from ...core.errors import SftdemoError, sentence
-from ...core.events import Failed, Finished, Isolation, Model, Phase
+from ...core.events import Failed, Finished, Isolation, Model, Phase, Relay
 from ...data.examples import Example
 from ...data.templates import CHAT, NAMED_TEMPLATES, get_template
 from ...mask.boundary import inspect_boundary, newline_remedy
-from ...mask.labels import tokenize_examples
 from ...mask.layouts import layouts
 from ...model.loading import load_tokenizer
 from ...runs.jobs import BusyError
@@ -131,10 +130,10 @@ class LaboratoryHandlers:
             if view is None:
                 return gr.skip()
             example = self._chosen(view, values)
-            boundary = inspect_boundary(example, view.tokenizer, view.template)
+            boundary = inspect_boundary(example, view.masker)
             remedy = None
             if boundary.merged:
-                remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.tokenizer, view.template)
+                remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.masker)
             return boundary_lanes(boundary, remedy)
         except SftdemoError as error:
             return boundary_message(sentence(error))
@@ -190,11 +189,11 @@ class LaboratoryHandlers:
             example = self._chosen(view, values)
             config = replace(view.config, model=model or "", template=template)
             check_public(config)
-            for item in self.desk.backend.prepare_tokenizer(config.model):
-                if isinstance(item, Phase):
-                    yield versus([], f"{item.message}…")
+            fetching = Relay(self.desk.backend.prepare_tokenizer(config.model))
+            for phase in fetching:
+                yield versus([], f"{phase.message}…")
             template = get_template(template, config.turns)
-            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(item))
+            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(fetching.result))
             columns = [_column(each, example) for each in (view, other)]
             yield versus(
                 columns, f"Row {example.row}, both ways. On the left the settings above, on the right the other."
@@ -204,7 +203,7 @@ class LaboratoryHandlers:
 
 
 def _column(view: View, example: Example) -> tuple:
-    (rows, problems) = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+    rows, problems = view.masker.tokenize([example])
     if problems:
         raise SftdemoError(str(problems[0]))
     name = view.config.template if view.template.name != "custom" else "custom template"

@@ -13,11 +13,11 @@ import gradio as gr
 from ...core.config import RunConfig
 from ...core.errors import DataError, SftdemoError, sentence
 from ...data.examples import Example, read_examples, to_record
-from ...data.questions import questions_asked
+from ...data.questions import questions_of
 from ...data.samples import get_sample
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
-from ...mask.labels import TokenizedExample, mark_by_hand, tokenize_examples
+from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
@@ -131,7 +131,7 @@ class MaskHandlers:
             mask, examples = _page(view, values[self.desk.session.page])
         except SftdemoError as error:
             return mask_message(sentence(error)), asked([]), ""
-        questions = questions_asked(view.config, view.data) if view.data.train else []
+        questions = questions_of(view.config, view.data) if view.data.train else []
         return mask, asked(questions), view.config.command_line("examples.jsonl") if examples else ""
 
     def tell_device(self, values: dict) -> str | dict:
@@ -193,7 +193,7 @@ class MaskHandlers:
         view, example = self._marked(values, event)
         if example is None:
             return gr.skip()
-        rows, _ = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+        rows, _ = view.masker.tokenize([example])
         masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
         return values[self.desk.session.masks] | {content_of(example): mask for mask in masks}
 
@@ -232,7 +232,7 @@ def _source(text: str | None, opened: str | None = None, status: str = "") -> tu
 
 def _page(view: View, number: int, focus: int | None = None) -> tuple[str, list[TokenizedExample]]:
     number, rows = view.page(number)
-    examples, problems = tokenize_examples(rows, view.tokenizer, view.template, view.config.max_length)
+    examples, problems = view.masker.tokenize(rows)
     weight = view.config.prompt_loss_weight
     return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight), examples
 

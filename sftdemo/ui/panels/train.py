@@ -84,7 +84,8 @@ class RunHandlers:
             weights = (config.prompt_loss_weight, controls.other_weight(values)) if both_ways else ()
             data = self.desk.data(values)
             device = choose_device(config.device).type
-            run_id = self.desk.backend.start(config, data, weights)
+            audit = values[self.desk.session.audit]
+            run_id = self.desk.backend.start(config, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
             gr.Warning(sentence(error))
             return

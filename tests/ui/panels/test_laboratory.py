@@ -11,6 +11,7 @@ from desk import ROWS, SKIP, Busy, OnLentGpu, event, only_a_cpu, scanned, tiny, 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase
 from sftdemo.mask.boundary import inspect_boundary
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.layouts import fresh_tokens
 from sftdemo.model.prefix_tree import prefix_tree
 from sftdemo.ui.controls import CUSTOM
@@ -87,7 +88,7 @@ class TestBoundary:
 
     def test_it_is_that_of_the_settings(self, ui, values):
         view = ui.desk.view(values(**MERGING))
-        expected = inspect_boundary(view.data.train[1], view.tokenizer, view.template)
+        expected = inspect_boundary(view.data.train[1], Masker(view.tokenizer, view.template, 10_000))
         shown = self.look(ui, values(picked=1, **MERGING))
         assert shown["at"] == expected.at
         ids = [[piece[1] for piece in pieces] for _, pieces in shown["lanes"]]

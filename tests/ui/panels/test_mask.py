@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.ui import state
 
 TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
@@ -57,7 +57,7 @@ class TestDraw:
     def test_the_mask_is_the_trainers(self, ui, values, gpt2_folder):
         mask, asked, command = drawn(ui, values())
         tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
-        examples, _ = tokenize_examples(parse_examples(TEXT).train, tokenizer, get_template("instruction"), 128)
+        examples, _ = Masker(tokenizer, get_template("instruction"), 128).tokenize(parse_examples(TEXT).train)
         assert [row["row"] for row in mask["rows"]] == [0, 1]
         kinds = {}
         for row, example in zip(mask["rows"], examples, strict=True):
