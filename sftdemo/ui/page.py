@@ -94,8 +94,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         masked = MaskOutputs(
             model_status, mask, totals, audit, asked, export, buttons["train"], buttons["both"], anyway, command
         )
-        scans = MaskHandlers(desk).wire(page, sources, masked)
-        LaboratoryHandlers(desk).wire(lab, scans)
+        scans = MaskHandlers(desk, sources, masked).wire(page)
+        LaboratoryHandlers(desk, lab).wire(scans)
         shown = {"compare": compare, "figures": figures, "arm": panels.arm, "download": download, "command": command}
         kept_here = {"run_id": run_id, "own_runs": own_runs}
         running = RunHandlers(desk, RunOutputs(**buttons, **progress_panel, **shown, **kept_here))
