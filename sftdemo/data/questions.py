@@ -1,4 +1,4 @@
-"""What is asked before and after a training: held-out rows, typed prompts, or a few of the trained rows."""
+"""The prompts that are answered before and after training: held-out rows, typed prompts, or a few trained rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_TRAINING_QUESTIONS = 3
 
 
 def question_text(example: Example) -> str:
-    """What a person reads as the question: the instruction with its input, the verbatim prompt, the last turn."""
+    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input."""
     if example.prompt is not None:
         return example.prompt
     if example.messages:
@@ -19,8 +19,8 @@ def question_text(example: Example) -> str:
 
 
 def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, Example, str]]:
-    """What is answered before and after, as (what to show, the example, where it comes from): typed prompts and
-    held-out rows, or without any a few training rows."""
+    """Return what is answered before and after training, as (text to show, example, source): the typed prompts and the
+    held-out rows, or if there are none the first training rows. The source is "typed", "held out" or "training"."""
     asked = [(typed_prompt(text, shape_of(data.train[0])), "typed") for text in config.prompts]
     asked += [(example, "held out") for example in data.held_out]
     asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
@@ -31,19 +31,21 @@ def questions_asked(config: RunConfig, data: ParsedExamples) -> list[tuple[str, 
 
 
 def questions_rendered(config: RunConfig, data: ParsedExamples, tokenizer) -> list[tuple[str, RenderedPrompt, str]]:
+    """Like `questions_asked`, with each example's prompt as the model reads it."""
     template = get_template(config.template, "last")
     asked = questions_asked(config, data)
     return [(text, render_prompt(example, template, tokenizer), kind) for text, example, kind in asked]
 
 
 def shape_of(example: Example) -> str:
+    """How the prompt of an example is kept: "prompt", "messages" or "instruction"."""
     if example.prompt is not None:
         return "prompt"
     return "messages" if example.messages else "instruction"
 
 
 def typed_prompt(text: str, shape: str) -> Example:
-    """A typed prompt in the shape of the examples: a verbatim "prompt", a user's turn of "messages", "instruction"."""
+    """Make an example of a typed prompt: verbatim for "prompt", a user turn for "messages", else an instruction."""
     if shape == "messages":
         return Example(-1, "", messages=(Message("user", text),))
     return Example(-1, "", prompt=text) if shape == "prompt" else Example(-1, "", instruction=text)
