@@ -111,7 +111,7 @@ def split_lines(lines: Iterable[str]) -> Iterator[tuple[int, int, object]]:
         row += 1
 
 
-def _not_json(error: Exception, in_line: bool = False) -> Refused:
+def _not_json(error: json.JSONDecodeError | RecursionError, in_line: bool = False) -> Refused:
     if isinstance(error, RecursionError):
         return Refused("the JSON is nested too deeply; a row is a flat object.")
     where = f"column {error.colno}" if in_line else f"line {error.lineno}, column {error.colno}"
