@@ -1,4 +1,4 @@
-"""Errors whose message is one sentence meant for the person using the program.
+"""Errors whose message is a sentence for the person who uses the program.
 
 SftdemoError
 ├── ConfigError      a setting outside its range (exit code 2 on the command line)
@@ -10,7 +10,7 @@ SftdemoError
 
 
 class SftdemoError(Exception):
-    """Base of every error that a surface shows as it stands, without a traceback."""
+    """Base class of all errors that are shown as they are, without a traceback."""
 
 
 class ConfigError(SftdemoError):
@@ -34,5 +34,5 @@ class TrainingError(SftdemoError):
 
 
 def sentence(error: Exception) -> str:
-    """The error's message as a sentence that stands by itself."""
+    """Return the error's message as a sentence of its own, with a capital letter."""
     return str(error)[:1].upper() + str(error)[1:]

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, where the program keeps what it makes once, and rows that stay on disk."""
+"""The cache folder, and writing a folder completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder() -> Path:
-    """`$SFTDEMO_CACHE`, else `sftdemo` in the user's cache folder."""
+    """Return `$SFTDEMO_CACHE`, or `sftdemo` in the user's cache folder."""
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sftdemo"
@@ -23,13 +23,13 @@ def cache_folder() -> Path:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder beside `folder` to write into, which takes its place when the block ends well.
+    """Yield an empty folder next to `folder`, and move it into its place when the block succeeds.
 
-    What was in `folder` stays until then, and stays for good if the block fails.
+    Until then, and if the block fails, `folder` stays as it was.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    beside.chmod(0o755)  # mkdtemp's is for its owner only
+    beside.chmod(0o755)  # mkdtemp makes it private to its owner
     try:
         yield beside
         if folder.exists():

@@ -1,4 +1,4 @@
-"""What is asked before and after a training: held-out rows, typed prompts, or a few of the trained rows."""
+"""The prompts that are answered before and after training: held-out rows, typed prompts, or a few trained rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def questions_of(config: RunConfig, data: ParsedExamples) -> list[Question]:
 
 
 def question_text(example: Example) -> str:
-    """What a person reads as the question: the instruction with its input, the verbatim prompt, the last turn."""
+    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input."""
     if example.prompt is not None:
         return example.prompt
     if example.messages:
@@ -49,7 +49,7 @@ def shape_of(example: Example) -> str:
 
 
 def typed_prompt(text: str, shape: str) -> Example:
-    """A typed prompt in the shape of the examples: a verbatim "prompt", a user's turn of "messages", "instruction"."""
+    """Make an example of a typed prompt: verbatim for "prompt", a user turn for "messages", else an instruction."""
     if shape == "messages":
         return Example(-1, "", messages=(Message("user", text),))
     return Example(-1, "", prompt=text) if shape == "prompt" else Example(-1, "", instruction=text)

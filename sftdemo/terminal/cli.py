@@ -23,6 +23,7 @@ from ..core.config import (
     RunConfig,
 )
 from ..core.errors import ConfigError, SftdemoError
+from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
 
 _DEFAULTS = RunConfig()
@@ -211,8 +212,8 @@ def _add_template(
         "--template",
         default=default,
         metavar="T",
-        help="instruction, alpaca, chat (the model's own), or a text with {instruction} and, if wanted, {input} in it, "
-        rf"where \n is a newline; default: {default_words}",
+        help=f"{', '.join(NAMED_TEMPLATES)}, {CHAT} (the model's own), or a text with {{instruction}} and, if wanted, "
+        rf"{{input}} in it, where \n is a newline; default: {default_words}",
     )
 
 
