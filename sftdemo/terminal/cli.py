@@ -22,6 +22,7 @@ from ..core.config import (
     TURNS,
     RunConfig,
 )
+from ..core.environment import prepare
 from ..core.errors import ConfigError, SftdemoError
 from . import commands
 
@@ -30,6 +31,7 @@ _DEFAULTS = RunConfig()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a Windows console may be set to an encoding without ␣ or emoji
             stream.reconfigure(encoding="utf-8")
