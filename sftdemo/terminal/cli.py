@@ -1,4 +1,4 @@
-"""The command line: `python -m sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
+"""The command line: `sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -24,6 +24,7 @@ from ..core.config import (
 )
 from ..core.environment import prepare
 from ..core.errors import ConfigError, SftdemoError
+from ..data.samples import SAMPLES, data_file
 from . import commands
 
 _DEFAULTS = RunConfig()
@@ -154,7 +155,8 @@ def _parser() -> argparse.ArgumentParser:
     samples.set_defaults(command=commands.samples)
 
     bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
-    bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples, defaults to the first sample")
+    words = "a file of examples or a sample's name, defaults to the first sample"
+    bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
     bench.add_argument("--model", default=DEFAULT_MODEL, help=f"a folder, GGUF file or Hub id; default {DEFAULT_MODEL}")
     bench.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all")
     bench.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
@@ -173,7 +175,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a JSON, JSON Lines or CSV file of examples")
+    names = ", ".join(sample.name for sample in SAMPLES)
+    parser.add_argument(
+        "data",
+        type=data_file,
+        metavar="DATA",
+        help=f"a JSON, JSON Lines or CSV file of examples, or the name of a sample: {names}",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
