@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Event:
+    """Base class of all events."""
+
     def to_dict(self) -> dict:
+        """The event as JSON can hold it."""
         return {"event": type(self).__name__.lower()} | asdict(self)
 
 

@@ -21,6 +21,8 @@ _SHAPES = '"instruction" and "output", "prompt" and "completion", or "messages"'
 
 @dataclass(frozen=True)
 class Message:
+    """A turn of a conversation. `role` is one of `ROLES`."""
+
     role: str
     content: str
 
