@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from functools import cache
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,11 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
-from tiny import tokenizer_named
+from tiny import byte_level, tokenizer_named
+from tokenizers import AddedToken
 
 import sftdemo
 from sftdemo.mask.markup import DARK, LIGHT
-from sftdemo.mask.view import view_tokens
+from sftdemo.mask.view import view_tokens, visible
 from sftdemo.terminal.mask import print_rows
 
 ROOT = Path(__file__).parent.parent
@@ -42,12 +44,19 @@ EVIL = [
 ]
 
 
-def row_of(*rows: dict, name: str = "gpt2", max_length: int = 512) -> sftdemo.TokenizedExample:
-    data = sftdemo.parse_examples(json.dumps(rows))
-    examples, _ = sftdemo.tokenize_examples(
-        data.train, tokenizer_named(name), sftdemo.get_template("instruction"), max_length
-    )
+def row_of(row: dict, tokenizer=None, max_length: int = 512) -> sftdemo.TokenizedExample:
+    data = sftdemo.parse_examples(json.dumps([row]))
+    template = sftdemo.get_template("instruction")
+    examples, _ = sftdemo.tokenize_examples(data.train, tokenizer or tokenizer_named("gpt2"), template, max_length)
     return examples[0]
+
+
+@cache
+def with_whole_tokens():
+    """A tokenizer to which each of these texts is one token, as a model's own may have."""
+    tokenizer = byte_level("<|endoftext|>")
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in EVIL])
+    return tokenizer
 
 
 class TestNames:
@@ -132,11 +141,12 @@ class Elements(HTMLParser):
 
 class TestHtml:
     @pytest.mark.parametrize("evil", EVIL)
-    def test_all_text_is_text(self, evil):
-        tokenizer = tokenizer_named("gpt2")
-        row = row_of({"instruction": evil, "input": evil, "output": evil + "\nand more"})
-        html = sftdemo.render_html(row, tokenizer)
-        found = Elements(html)
+    @pytest.mark.parametrize("whole", [True, False], ids=["one token", "many"])
+    def test_all_text_is_text(self, evil, whole):
+        tokenizer = with_whole_tokens() if whole else tokenizer_named("gpt2")
+        row = row_of({"instruction": evil, "input": evil, "output": evil + "\nand more"}, tokenizer)
+        found = Elements(sftdemo.render_html(row, tokenizer))
+        assert any(token.text == visible(evil) for token in view_tokens(row, tokenizer)) == whole
         assert set(found.tags) <= {"section", "style", "header", "div", "span", "br", "p"}
         assert found.attributes <= {"class", "title"}
         tokens = view_tokens(row, tokenizer)
@@ -212,7 +222,7 @@ class TestAnsi:
         monkeypatch.setenv("TERM", "dumb")
         drawn = sftdemo.render_ansi(row_of({"instruction": "Hi", "output": "Hello"}), tokenizer_named("gpt2"))
         assert capsys.readouterr() == ("", "")
-        assert "\x1b[" in drawn
+        assert re.search(r"\x1b\[[\d;]*48;5;\d", drawn)  # a background
 
     def test_trained_tokens_alone_stand_on_colour(self):
         row, tokenizer = row_of({"instruction": "Say hello", "output": "Hello world!"}), tokenizer_named("gpt2")
