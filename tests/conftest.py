@@ -12,7 +12,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything that reads it is imported
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiny import tiny_gpt2, tiny_llama, tokenizer_named
+
+from sftdemo.core.environment import prepare
+
+prepare()
+
+from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 
 def pytest_addoption(parser):

@@ -14,23 +14,23 @@ class SftdemoError(Exception):
 
 
 class ConfigError(SftdemoError):
-    pass
+    """A setting is outside its range, or excludes another."""
 
 
 class DataError(SftdemoError):
-    pass
+    """The examples as a whole cannot be used."""
 
 
 class ModelError(SftdemoError):
-    pass
+    """A model or tokenizer cannot be found, fetched, converted or loaded."""
 
 
 class TemplateError(SftdemoError):
-    pass
+    """A prompt template is malformed, or the model has none."""
 
 
 class TrainingError(SftdemoError):
-    pass
+    """A run cannot start, or ended without a usable result."""
 
 
 def sentence(error: Exception) -> str:

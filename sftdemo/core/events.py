@@ -20,7 +20,10 @@ Parameters, Item, Result = ParamSpec("Parameters"), TypeVar("Item"), TypeVar("Re
 
 @dataclass(frozen=True)
 class Event:
+    """Base class of all events."""
+
     def to_dict(self) -> dict:
+        """The event as JSON can hold it."""
         return {"event": type(self).__name__.lower()} | asdict(self)
 
 

@@ -76,7 +76,11 @@ def visible(text: str) -> str:
     return spaced.translate(_SIGNS)
 
 
-_SIGNS = str.maketrans({chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "↵", "\t": "⇥", "\x7f": "␡"})
+_SIGNS = str.maketrans(
+    {chr(code): chr(0x2400 + code) for code in range(32)}
+    | {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
+    | {chr(code): f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # a terminal may obey these as well
+)
 
 
 def harmless(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `python -m sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
+"""The command line: `sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -22,7 +22,9 @@ from ..core.config import (
     TURNS,
     RunConfig,
 )
+from ..core.environment import prepare
 from ..core.errors import ConfigError, SftdemoError
+from ..data.samples import SAMPLES, data_file
 from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
 
@@ -31,6 +33,7 @@ _DEFAULTS = RunConfig()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    prepare()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a Windows console may be set to an encoding without ␣ or emoji
             stream.reconfigure(encoding="utf-8")
@@ -153,7 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     samples.set_defaults(command=commands.samples)
 
     bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
-    bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples, defaults to the first sample")
+    words = "a file of examples or a sample's name, defaults to the first sample"
+    bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
     bench.add_argument("--model", default=DEFAULT_MODEL, help=f"a folder, GGUF file or Hub id; default {DEFAULT_MODEL}")
     bench.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all")
     bench.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
@@ -172,7 +176,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="a JSON, JSON Lines or CSV file of examples")
+    names = ", ".join(sample.name for sample in SAMPLES)
+    parser.add_argument(
+        "data",
+        type=data_file,
+        metavar="DATA",
+        help=f"a JSON, JSON Lines or CSV file of examples, or the name of a sample: {names}",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

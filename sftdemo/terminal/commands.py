@@ -32,7 +32,7 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
 
 
-def _read(path: str) -> ParsedExamples:
+def _read(path: Path) -> ParsedExamples:
     data = read_examples(path)
     _remark(data)
     return data

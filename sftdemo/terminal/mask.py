@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
@@ -16,6 +18,9 @@ from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, ViewToken, harmless, layout_figure, mask_sentence, summary, view_tokens, visible
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 # Two tones by turns show where one token ends and the next begins.
 _STYLES = {
     "template": ("dim", "dim"),
@@ -26,9 +31,33 @@ _STYLES = {
 }
 
 
-def print_rows(examples: Sequence[TokenizedExample], tokenizer) -> None:
+def render_ansi(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, width: int = 100) -> str:
+    """Draw a masked example as `sftdemo mask` does in a terminal with 256 colours, whatever stdout is.
+
+    Args:
+        example (`TokenizedExample`):
+            The row, as `Masker.tokenize` returns it.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The one it was tokenised with.
+        width (`int`, *optional*, defaults to 100):
+            Characters of the line above the tokens. The tokens themselves are not wrapped.
+
+    Returns:
+        `str`: Text with ANSI escape sequences. The example's own control characters are drawn as signs.
+    """
+    text = StringIO()
+    console = Console(
+        file=text, force_terminal=True, color_system="256", no_color=False, width=width, highlight=False, soft_wrap=True
+    )
+    print_rows([example], tokenizer, console)
+    return text.getvalue()
+
+
+def print_rows(
+    examples: Sequence[TokenizedExample], tokenizer: PreTrainedTokenizerBase, console: Console | None = None
+) -> None:
     """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
-    console = _console()
+    console = console or _console()
     for example in examples:
         untrained = len(example.input_ids) - example.trained
         console.rule(
