@@ -128,7 +128,7 @@ class RunConfig:
     )
     prompt_loss_weight: float = setting(
         0.0,
-        "how much the prompt counts in the loss: 0 masks it, 1 trains it like the answer, as plain fine-tuning does",
+        "0 masks the prompt; 1 trains it like the answer, as plain fine-tuning does",
         title="Prompt-loss weight",
         limits=(0.0, 1.0, ""),
         metavar="W",

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .. import __version__
 from ..core.config import (
@@ -68,41 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     mask.set_defaults(command=commands.mask)
 
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
-    _add_data(train)
     _add_training(train)
     train.set_defaults(command=commands.train)
 
     ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
-    _add_data(ablate)
-    ablate.add_argument(
-        "--weights",
-        type=float,
-        nargs="+",
-        default=[0.0, 1.0],
-        metavar="W",
-        help="the arms' prompt-loss weights, defaults to 0 (masked) and 1 (plain fine-tuning)",
-    )
+    _add_several(ablate, "--weights", [0.0, 1.0], "W", "the arms' prompt-loss weights, 0 masked, 1 plain fine-tuning")
     _add_training(ablate, without=["prompt_loss_weight"])
     ablate.set_defaults(command=commands.ablate)
 
     study = subparsers.add_parser("study", help="prompt-loss weights with several seeds and numbers of rows, a report")
-    _add_data(study)
-    study.add_argument(
-        "--weights",
-        type=float,
-        nargs="+",
-        default=STUDY_WEIGHTS,
-        metavar="W",
-        help=f"prompt-loss weights, defaults to {' '.join(f'{weight:g}' for weight in STUDY_WEIGHTS)}",
-    )
-    study.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        default=STUDY_SEEDS,
-        metavar="S",
-        help=f"two or more, defaults to {' '.join(map(str, STUDY_SEEDS))}",
-    )
+    _add_several(study, "--weights", STUDY_WEIGHTS, "W", "prompt-loss weights")
+    _add_several(study, "--seeds", STUDY_SEEDS, "S", "two or more")
     study.add_argument(
         "--sizes", type=int, nargs="+", metavar="N", help="how many rows to train, drawn by each seed; defaults to all"
     )
@@ -134,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     samples = subparsers.add_parser("samples", help="measure what the sample data sets teach the default model")
     samples.add_argument("names", nargs="*", metavar="NAME", help="defaults to all of them")
-    samples.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="S", help="defaults to 0")
+    _add_several(samples, "--seeds", [0], "S", "of the trainings")
     samples.add_argument("--json", action="store_true", help="print one JSON object a result")
     samples.set_defaults(command=commands.samples)
 
@@ -161,7 +138,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="a JSON, JSON Lines or CSV file of examples")
 
 
+def _add_several(
+    parser: argparse.ArgumentParser, option: str, default: Sequence[float], metavar: str, help: str
+) -> None:
+    """An option of several numbers, of the type of its defaults."""
+    words = f"{help}, defaults to {' '.join(f'{number:g}' for number in default)}"
+    parser.add_argument(option, type=type(default[0]), nargs="+", default=default, metavar=metavar, help=words)
+
+
 def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", without: Sequence[str] = ()) -> None:
+    """What all trainings take: the data, every setting but those `without`, and where and how to write."""
+    _add_data(parser)
     length, method = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     groups = {"steps": length, "epochs": length, "full": method, "lora_r": method}
     for name in SETTINGS:
@@ -171,10 +158,10 @@ def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", with
     parser.add_argument("--json", action="store_true", help="print the events as JSON lines")
 
 
-def _add_setting(parser: argparse._ActionsContainer, name: str, **more: object) -> None:
+def _add_setting(parser: argparse._ActionsContainer, name: str, **more: Any) -> None:
     """An option for the setting; `more` replaces what the setting says of itself."""
     setting = SETTINGS[name]
-    about = {"dest": name, "default": setting.default, "help": setting.help}
+    about: dict[str, Any] = {"dest": name, "default": setting.default, "help": setting.help}
     if setting.kind is bool:
         can_be_unset = setting.default or name == "packing"
         about["action"] = argparse.BooleanOptionalAction if can_be_unset else "store_true"

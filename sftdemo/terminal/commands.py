@@ -194,7 +194,8 @@ def train(options: argparse.Namespace) -> int:
 def _run_config(options: argparse.Namespace) -> RunConfig:
     """The settings among a command's options; what it has no option for stays at its default."""
     given = {name: value for name, value in vars(options).items() if name in SETTINGS}
-    return RunConfig(**given | {"prompts": tuple(given.get("prompts", ()))})
+    given["prompts"] = tuple(given.get("prompts", ()))
+    return RunConfig(**given)
 
 
 def ablate(options: argparse.Namespace) -> int:

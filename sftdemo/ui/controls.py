@@ -58,8 +58,9 @@ class Controls(SimpleNamespace):
         return float(values[self.against] or 0)
 
 
-def setting_input(name: str, kind: type[Component] | None = None, **more: object) -> Component:
-    """A setting's input: its title and default in a component for such values. `kind` and `more` replace these."""
+def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -> Any:
+    """The component in which a setting is given, with its title and its default. `kind` and `more` replace what is made
+    of the setting alone."""
     setting, value = PAGE_SETTINGS[name], getattr(RunConfig(), name)
     usual, look = _component(setting)
     look |= {"label": setting.title, "value": "\n".join(value) if setting.kind is tuple else value}
