@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..core import distributed
-from ..core.config import BENCH_PARTS, RunConfig
+from ..core.config import BENCH_PARTS, SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
 from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-
-
-def _unescaped(text: str) -> str:
-    """A custom template as typed in a shell, where \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
-    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
 
 
 def _read(path: Path) -> ParsedExamples:
@@ -51,14 +45,7 @@ def mask(options: argparse.Namespace) -> int:
     from ..mask.labels import Masker
     from ..model.loading import open_model
 
-    config = RunConfig(
-        model=options.model,
-        template=_unescaped(options.template),
-        turns=options.turns,
-        max_length=options.max_length,
-        batch_size=options.batch_size,
-        device=options.device,
-    )
+    config = replace(_run_config(options), packing=False)  # here --packing asks for a view
     template = get_template(config.template, config.turns)
     data = _chosen(_read(options.data), options.rows)
     opened = _follow(open_model(config))
@@ -194,26 +181,10 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    return RunConfig(
-        model=options.model,
-        template=_unescaped(options.template),
-        turns=options.turns,
-        anyway=options.anyway,
-        max_length=options.max_length,
-        steps=options.steps,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        packing=options.packing,
-        full=options.full,
-        lora_r=options.lora_r,
-        prompt_loss_weight=options.prompt_loss_weight,
-        merge=options.merge,
-        seed=options.seed,
-        device=options.device,
-        max_new_tokens=options.max_new_tokens,
-        prompts=tuple(options.prompt),
-    )
+    """The settings among a command's options; what it has no option for stays at its default."""
+    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    given["prompts"] = tuple(given.get("prompts", ()))
+    return RunConfig(**given)
 
 
 def ablate(options: argparse.Namespace) -> int:
@@ -246,13 +217,12 @@ def generate(options: argparse.Namespace) -> int:
     if options.strength is not None:
         if options.template is not None:
             raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
-        work = answers_at(Path(options.model), options.strength, options.prompt, device=options.device)
+        work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
         return _print_events(work, options.json)
-    if not options.prompt:
+    if not options.prompts:
         raise ConfigError("give at least one --prompt, or with a saved run --strength.")
     config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
-    template = None if options.template is None else _unescaped(options.template)
-    return _print_events(answer(config, options.prompt, template), options.json)
+    return _print_events(answer(config, options.prompts, options.template), options.json)
 
 
 def losses(options: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ WRONG = [
     ({"seed": float("nan")}, "nan"),
     ({"batch_size": 10**9}, "Batch_size is 1e+09"),
     ({"lora_r": -1}, "Lora_r is -1"),
-    ({"learning_rate": "fast"}, "The learning rate is 'fast'"),
+    ({"learning_rate": "fast"}, "Learning rate is 'fast'"),
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
     ({"device": "tpu"}, "Device is 'tpu'"),
 ]

@@ -69,7 +69,7 @@ class TestStrength:
         assert not compared
 
     def test_trained_whole(self, ui, values):
-        looks = list(ui.running.train(values(method="full")))
+        looks = list(ui.running.train(values(full=True)))
         said, _ = asked(ui, values(run_id=named(ui, looks[0])["run_id"], strength=0.5))
         assert "no adapter" in said[-1]["title"]
 
