@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
+
+from ..core.errors import ConfigError, SftdemoError
 
 Row = Iterable[object]
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
@@ -14,24 +17,57 @@ PLOT = "performance.svg"
 
 def report(result: dict) -> str:
     """All that was measured as tables."""
-    sections = [_machine(result["machine"])]
-    for part, write in _SECTIONS.items():
-        if part in result:
-            sections.append(write(result))
-    sections.append("## Ratios\n\n" + _table(["ratio", "value"], result["ratios"].items()))
-    return "\n\n".join(sections) + "\n"
+    sections = [section(result, part) for part in _SECTIONS if part in result]
+    return "\n\n".join([machine_line(result), *sections, ending(result)]) + "\n"
+
+
+def machine_line(result: dict) -> str:
+    """What the report begins with."""
+    return "Machine: " + ", ".join(f"{name} {value}" for name, value in result["machine"].items()) + "."
+
+
+def section(result: dict, part: str) -> str:
+    """What one part has found."""
+    return _SECTIONS[part](result)
+
+
+def ending(result: dict) -> str:
+    """The ratios of all parts, and which parts are missing."""
+    ratios = "## Ratios\n\n" + _table(["ratio", "value"], result["ratios"].items())
+    missing = result.get("unfinished")
+    return ratios + (f"\n\nNot measured, or not in full: {', '.join(missing)}." if missing else "")
+
+
+def check_file(file: Path) -> None:
+    """Refuses what `write_report` could not write to.
+
+    Raises:
+        ConfigError: before anything is measured.
+    """
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file.parent} is no folder; make it, or name another file for --write.")
+    if file.suffix in (".json", ".svg") or file.is_dir():
+        raise ConfigError(f"--write {file} names no Markdown file; the JSON and the plot are written beside it.")
 
 
 def write_report(result: dict, file: Path, command: str) -> None:
-    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot."""
+    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot; each whole.
+
+    Raises:
+        SftdemoError: where they cannot be written.
+    """
     text = f"# Performance\n\nMade by `{command}`: all figures are of one run on one machine.\n\n{report(result)}"
+    contents = {file: text, file.with_suffix(".json"): json.dumps(result, indent=1) + "\n"}
     if "growth" in result:
-        plot(result["growth"], file.with_name(PLOT))
-        text = text.replace("## How the cost", f"![Seconds a step]({PLOT})\n\n## How the cost", 1)
-    for path, content in ((file, text), (file.with_suffix(".json"), json.dumps(result, indent=1) + "\n")):
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
+        contents[file] = text.replace("## How the cost", f"![Seconds a step]({PLOT})\n\n## How the cost", 1)
+        contents[file.with_name(PLOT)] = growth_svg(result["growth"])
+    try:
+        for path, content in contents.items():
+            beside = path.with_name(f".{path.name}.part")
+            beside.write_text(content, encoding="utf-8")
+            beside.replace(path)
+    except OSError as error:
+        raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
 
 
 def _table(head: list[str], rows: Iterable[Row]) -> str:
@@ -41,10 +77,6 @@ def _table(head: list[str], rows: Iterable[Row]) -> str:
 
 def _between(figures: dict) -> str:
     return f"{figures['median']:.2f} ({figures['least']:.2f} to {figures['most']:.2f})"
-
-
-def _machine(machine: dict) -> str:
-    return "Machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
 
 
 def _steps(result: dict) -> str:
@@ -187,20 +219,19 @@ _SECTIONS = {
 }
 
 
-def plot(growth: list[dict], file: Path) -> None:
+def growth_svg(growth: list[dict]) -> str:
     """Seconds a step over each thing that grows, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(row["axis"] for row in growth))
-    figure, places = pyplot.subplots(1, len(axes), figsize=(3 * len(axes), 2.8), layout="constrained")
+    figure = Figure(figsize=(3 * len(axes), 2.8), layout="constrained")
+    places = figure.subplots(1, len(axes), squeeze=False)[0]
     for axis, place in zip(axes, places, strict=True):
         rows = [row for row in growth if row["axis"] == axis]
         place.plot([row["value"] for row in rows], [row["seconds"]["median"] for row in rows], "o-", color="#0072b2")
         place.set(title=axis, ylim=(0, None))
         place.grid(alpha=0.3)
     places[0].set_ylabel("seconds a step")
-    figure.savefig(file, metadata={"Date": None})
-    pyplot.close(figure)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

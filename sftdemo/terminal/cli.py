@@ -154,12 +154,16 @@ def _parser() -> argparse.ArgumentParser:
     bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
     bench.add_argument("data", nargs="?", metavar="DATA", help="a file of examples, defaults to the first sample")
     bench.add_argument("--model", default=DEFAULT_MODEL, help=f"a folder, GGUF file or Hub id; default {DEFAULT_MODEL}")
-    bench.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all")
-    bench.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
+    bench.add_argument(
+        "--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all but disk"
+    )
+    effort = bench.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
+    effort.add_argument("--thorough", action="store_true", help="all parts, templates and points, and 7 repeats")
     bench.add_argument("--rows", type=int, default=40_000, metavar="N", help="for the mask, defaults to 40000")
-    bench.add_argument("--repeats", type=int, default=7, metavar="N", help="of each arm, defaults to %(default)s")
+    bench.add_argument("--repeats", type=int, metavar="N", help="of each arm, defaults to 3")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
-    bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there")
+    bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there, part by part")
     bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app", help="open the page in the browser")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import distributed
-from ..core.config import BENCH_PARTS, RunConfig
+from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase
 from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
@@ -313,26 +313,20 @@ def samples(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
     that must be equal is not."""
-    from ..bench.parts import QUICK, bench
-    from ..bench.report import report, write_report
+    from ..bench.report import check_file
     from ..core.environment import settle
     from ..model.loading import load_tokenizer
     from ..model.sources import located
-    from .mask import Status
+    from .bench import print_bench
 
+    if options.write:
+        check_file(Path(options.write))
     data = _read(options.data) if options.data else None
     source = _follow(located(options.model))
     tokenizer = load_tokenizer(source)
     settle()
-    parts = options.only or (QUICK if options.quick else BENCH_PARTS)
-    with Status() as status:
-        for item in bench(source, tokenizer, data, parts, options.repeats, options.rows, options.quick):
-            if isinstance(item, Phase):
-                status.show(item)
-    if options.write:
-        write_report(item, Path(options.write), shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]))
-    print(json.dumps(item) if options.json else report(item), end="" if not options.json else "\n")
-    return int(not item.get("equalities", {"equal": True})["equal"])
+    command = shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]])
+    return print_bench(source, tokenizer, data, options, command, stop_on_interrupt("what is being measured"))
 
 
 def app(options: argparse.Namespace) -> int:
