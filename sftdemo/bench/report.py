@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import ConfigError, SftdemoError
+from ..core.files import write_whole
 
 Row = Iterable[object]
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
@@ -63,9 +64,7 @@ def write_report(result: dict, file: Path, command: str) -> None:
         contents[file.with_name(PLOT)] = growth_svg(result["growth"])
     try:
         for path, content in contents.items():
-            beside = path.with_name(f".{path.name}.part")
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(path)
+            write_whole(path, content)
     except OSError as error:
         raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
 

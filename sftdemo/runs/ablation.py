@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Event, Figures, Finished, Phase, Step, Weights
+from ..core.events import Answer, Arm, Columns, Event, Figures, Phase, Step, Weights
 from ..data.examples import ParsedExamples, Problem
 from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt, get_template
 from ..mask.labels import MaskedExample, mask_examples
 from ..model.devices import uses_bf16
 from ..model.loading import load_model, model_event, weights_sha256
-from .folder import record_of, recorded, save_arms, save_run
+from .folder import RunFolder, ending, record_of, save_run
 from .run import Stop, answers_after, answers_before, scratch_folder, trained
 from .setup import Setup, set_up
 
@@ -47,7 +48,8 @@ def ablate(
     at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
     that is stopped keeps what it has learned, and those after it are not begun.
     """
-    return recorded(_ablate(config, data, Path(output), tuple(weights), stop), Path(output))
+    folder = RunFolder(output)
+    return folder.relay(_ablate(config, data, folder, tuple(weights), stop))
 
 
 def arm_folder(weight: float) -> str:
@@ -56,13 +58,13 @@ def arm_folder(weight: float) -> str:
 
 
 def _ablate(
-    config: RunConfig, data: ParsedExamples, output: Path, weights: tuple[float, ...], stop: Stop
+    config: RunConfig, data: ParsedExamples, folder: RunFolder, weights: tuple[float, ...], stop: Stop
 ) -> Iterator[Event]:
     begin = time.perf_counter()
     check_weights(weights, MOST_ARMS)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, output, scratch)
+        setup = yield from set_up(config, data, folder.path, scratch)
         held_out = held_out_rows(setup, data)
         model = load_model(setup.source, setup.device)
         yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
@@ -85,14 +87,15 @@ def _ablate(
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             save_run(arms[arm_folder(weight)], _record(arm, last, columns[-1:]), data, model, setup.tokenizer)
+        done, total = sum(step.step for step in steps), len(weights) * max((step.total for step in steps), default=0)
         if arms:
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
-            yield Phase("save", f"Saving to {output}")
+            yield Phase("save", f"Saving to {folder}")
             record = _record(setup, steps[-1], columns) | {"arms": list(arms)}
-            yield save_arms(output, record, data, arms)
-    done, total = sum(step.step for step in steps), len(weights) * max((step.total for step in steps), default=0)
-    yield Finished(done, total, time.perf_counter() - begin, stopped=not done or done < total)
+            yield from folder.save_arms(record, data, arms, partial(ending, done, total, begin))
+            return
+    yield ending(done, total, begin)
 
 
 def check_weights(weights: Sequence[float], most: int) -> None:

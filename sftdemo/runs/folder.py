@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -81,32 +82,81 @@ def record_of(config: RunConfig, source: ModelSource, shape: str, **results: obj
     } | results
 
 
-def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> Saved:
-    """Writes a model and what belongs to it to `output`, whole.
+class RunFolder:
+    """The folder that a run leaves, and the events that it has told so far.
+
+    Args:
+        path (`str` or `Path`):
+            Where the run is saved once it is done.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._events: list[Event] = []
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def relay(self, work: Iterator[Event]) -> Iterator[Event]:
+        """Passes on the events of a run, the first process's, and keeps them for `save`. Of an error meant for the user
+        it makes `Failed`."""
+        try:
+            for event in work:
+                if distributed.is_first():
+                    self._events.append(event)
+                    yield event
+        except SftdemoError as error:
+            if distributed.speaks():
+                yield Failed(sentence(error))
+
+    def save(
+        self, record: dict, data: ParsedExamples, model, tokenizer, finish: Callable[[], Finished]
+    ) -> Iterator[Event]:
+        """Writes a model, what belongs to it and the run's events, whole; then tells `Saved` and the run's end.
+
+        Raises:
+            TrainingError: where it cannot be written.
+        """
+
+        def write(folder: Path) -> None:
+            _write_model(folder, record, data, model, tokenizer)
+
+        yield from self._save(write, record["kind"], finish)
+
+    def save_arms(
+        self, record: dict, data: ParsedExamples, arms: dict[str, Path], finish: Callable[[], Finished]
+    ) -> Iterator[Event]:
+        """The same for an ablation: each arm, which was saved elsewhere, gets a folder of its own."""
+
+        def write(folder: Path) -> None:
+            for name, place in arms.items():
+                shutil.move(place, folder / name)
+            _write_about(folder, record | {"kind": "ablation"}, data)
+
+        yield from self._save(write, "ablation", finish)
+
+    def _save(self, write: Callable[[Path], None], kind: str, finish: Callable[[], Finished]) -> Iterator[Event]:
+        with _written(self.path) as folder:
+            write(folder)
+            last = [Saved(str(self.path), kind), finish()]
+            lines = [json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in (*self._events, *last)]
+            (folder / EVENTS).write_text("".join(lines), encoding="utf-8")
+        yield from last
+
+
+def ending(steps: int, total: int, begin: float) -> Finished:
+    """The end of a run that began at `begin`, by `time.perf_counter()`."""
+    return Finished(steps, total, time.perf_counter() - begin, stopped=not steps or steps < total)
+
+
+def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+    """Writes a model and what belongs to it to `output`, whole, without events: an arm of an ablation.
 
     Raises:
         TrainingError: where it cannot be written.
     """
     with _written(output) as folder:
-        if record["kind"] == "merged":
-            model = model.merge_and_unload()
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        _write_about(folder, record, data)
-    return Saved(str(output), record["kind"])
-
-
-def save_arms(output: Path, record: dict, data: ParsedExamples, arms: dict[str, Path]) -> Saved:
-    """Writes an ablation to `output`, whole: each arm, which was saved elsewhere, in a folder of its own.
-
-    Raises:
-        TrainingError: where it cannot be written.
-    """
-    with _written(output) as folder:
-        for name, place in arms.items():
-            shutil.move(place, folder / name)
-        _write_about(folder, record | {"kind": "ablation"}, data)
-    return Saved(str(output), "ablation")
+        _write_model(folder, record, data, model, tokenizer)
 
 
 @contextmanager
@@ -120,30 +170,20 @@ def _written(output: Path) -> Iterator[Path]:
         raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
 
 
+def _write_model(folder: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+    if record["kind"] == "merged":
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _write_about(folder, record, data)
+
+
 def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
     with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
         for example in chain(data.train, data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(_card(record), encoding="utf-8")
-
-
-def recorded(work: Iterator[Event], output: Path) -> Iterator[Event]:
-    """Passes on the events of a run, the first process's, and writes them into `output` before the last, where
-    something was trained. Of an error meant for the user it makes `Failed`."""
-    events = []
-    try:
-        for event in work:
-            if not distributed.is_first():
-                continue
-            events.append(event)
-            if isinstance(event, Finished) and event.steps:
-                lines = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in events)
-                (output / EVENTS).write_text(lines, encoding="utf-8")
-            yield event
-    except SftdemoError as error:
-        if distributed.speaks():
-            yield Failed(sentence(error))
 
 
 def _card(record: dict) -> str:

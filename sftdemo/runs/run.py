@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..core import distributed
@@ -19,7 +20,7 @@ from ..data.templates import get_template, render_prompt
 from ..model.devices import choose_device, uses_bf16
 from ..model.loading import load_model, load_tokenizer, model_event, weights_sha256
 from ..model.sources import located
-from .folder import record_of, recorded, save_run, way_of_asking
+from .folder import RunFolder, ending, record_of, way_of_asking
 from .setup import Setup, set_up
 
 Stop = Callable[[], bool]
@@ -33,13 +34,14 @@ def run(config: RunConfig, data: ParsedExamples, output: str | Path, stop: Stop 
     or an earlier run's. Of several processes, the first one answers, tells and saves, and the others only train;
     whichever fails first tells of it.
     """
-    return recorded(_run(config, data, Path(output), stop), Path(output))
+    folder = RunFolder(output)
+    return folder.relay(_run(config, data, folder, stop))
 
 
-def _run(config: RunConfig, data: ParsedExamples, output: Path, stop: Stop) -> Iterator[Event]:
+def _run(config: RunConfig, data: ParsedExamples, folder: RunFolder, stop: Stop) -> Iterator[Event]:
     begin = time.perf_counter()
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, output, scratch)
+        setup = yield from set_up(config, data, folder.path, scratch)
         model = load_model(setup.source, setup.device)
         yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
         if distributed.is_first():
@@ -53,14 +55,14 @@ def _run(config: RunConfig, data: ParsedExamples, output: Path, stop: Stop) -> I
             comparisons = _compare(setup, before, after)
             yield from comparisons
             yield Weights(fingerprint, weights_sha256(model), config.full)
-            yield Phase("save", f"Saving to {output}")
+            yield Phase("save", f"Saving to {folder}")
             found = [comparison.to_dict() for comparison in comparisons]
             results = {"steps": steps.step, "loss": steps.loss, "comparisons": found}
             record = record_of(setup.config, setup.source, setup.shape, **results)
-            yield save_run(output, record, data, model, setup.tokenizer)
-    yield Finished(
-        steps.step, steps.total, time.perf_counter() - begin, stopped=not steps.step or steps.step < steps.total
-    )
+            end = partial(ending, steps.step, steps.total, begin)
+            yield from folder.save(record, data, model, setup.tokenizer, end)
+            return
+    yield ending(steps.step, steps.total, begin)
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory:

@@ -21,6 +21,7 @@ from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
 from ..core.errors import ConfigError, DataError, SftdemoError, TrainingError, sentence
 from ..core.events import Event, Failed, Finished, Phase, Step, StudyCell, from_dict
+from ..core.files import write_whole
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..mask.labels import MaskedExample
 from ..model.devices import uses_bf16
@@ -224,9 +225,7 @@ def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, Stud
             _drop_unfinished(output / CELLS)
         else:
             output.mkdir(parents=True, exist_ok=True)
-            beside = output / f".{SETTINGS}.part"
-            beside.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            beside.replace(output / SETTINGS)
+            write_whole(output / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
     return {Cell.of(cell): cell for cell in read_cells(output)}
@@ -278,6 +277,8 @@ def _append(path: Path, cell: StudyCell) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(cell.to_dict(), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # it took minutes
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..core.errors import SftdemoError, TrainingError, sentence
 from ..core.events import Event, Failed, Finished, Saved, StudyCell
+from ..core.files import write_whole
 from ..data.samples import SAMPLES, has_style
 from ..mask.view import harmless
 from .cells import BASE, Cell, read_cells, read_settings
@@ -162,9 +163,7 @@ def write_report(folder: Path, command: str, judge: Judge | None = None) -> None
     }
     try:
         for name, content in contents.items():
-            beside = folder / f".{name}.part"
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(folder / name)
+            write_whole(folder / name, content)
     except OSError as error:
         raise TrainingError(f"the report cannot be written to {folder}: {error.strerror or error}.") from error
 
