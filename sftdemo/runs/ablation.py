@@ -40,15 +40,17 @@ def ablate(
     output: str | Path,
     weights: Sequence[float] = (0.0, 1.0),
     stop: Stop = lambda: False,
+    overwrite: bool = False,
 ) -> Iterator[Event]:
     """Trains one arm for each prompt-loss weight, from the same initial weights, with the same seed, rows in the same
     order and as many steps, and compares them and the base; the last event is `Finished` or `Failed`.
 
     While an arm trains, `HeldOut` tells how it does on the rows that no arm is trained on. `Columns` and `Figures` come
-    at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
-    that is stopped keeps what it has learned, and those after it are not begun.
+    at the end, for the base and then for each arm in the order of `weights`; `output`, where `overwrite` lets an
+    earlier run be replaced, gets a folder for each arm. One that is stopped keeps what it has learned, and those after
+    it are not begun.
     """
-    folder = RunFolder(output)
+    folder = RunFolder(output, overwrite)
     return folder.relay(_ablate(config, data, folder, tuple(weights), stop))
 
 
@@ -64,7 +66,7 @@ def _ablate(
     check_weights(weights, MOST_ARMS)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder.path, scratch)
+        setup = yield from set_up(config, data, folder, scratch)
         held_out = held_out_rows(setup, data)
         model = load_model(setup.source, setup.device)
         yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")

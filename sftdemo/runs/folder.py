@@ -26,8 +26,9 @@ EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 
 
-def check_output(output: Path) -> None:
-    """Refuses a folder that cannot be written, or that holds something other than an earlier run.
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Refuses a folder that cannot be written, that holds something other than an earlier run, or such a run where it
+    is not to be overwritten.
 
     Raises:
         TrainingError: before any work is done.
@@ -36,12 +37,27 @@ def check_output(output: Path) -> None:
         raise TrainingError(f"{output} is a file; name a folder to save to.")
     if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
+    if (output / RECORD).is_file() and not overwrite:
+        raise TrainingError(
+            f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
+            "earlier run with --overwrite."
+        )
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output.absolute().parent):
             pass
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def _what(folder: Path) -> str:
+    """The model of a run and when it was finished, as far as its record can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        when = datetime.fromisoformat(record["finished"]).astimezone(UTC)
+        return f": {record['model']['name']}, finished {when:%d %b %Y, %H:%M} UTC"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def way_of_asking(folder: Path) -> tuple[str, str]:
@@ -88,14 +104,20 @@ class RunFolder:
     Args:
         path (`str` or `Path`):
             Where the run is saved once it is done.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether it may take the place of an earlier run.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, overwrite: bool = False):
+        self.path, self.overwrite = Path(path), overwrite
         self._events: list[Event] = []
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def check(self) -> None:
+        """As `check_output`."""
+        check_output(self.path, self.overwrite)
 
     def relay(self, work: Iterator[Event]) -> Iterator[Event]:
         """Passes on the events of a run, the first process's, and keeps them for `save`. Of an error meant for the user

@@ -26,22 +26,28 @@ from .setup import Setup, set_up
 Stop = Callable[[], bool]
 
 
-def run(config: RunConfig, data: ParsedExamples, output: str | Path, stop: Stop = lambda: False) -> Iterator[Event]:
+def run(
+    config: RunConfig,
+    data: ParsedExamples,
+    output: str | Path,
+    stop: Stop = lambda: False,
+    overwrite: bool = False,
+) -> Iterator[Event]:
     """Does the whole job and saves it to `output`; the last event is `Finished` or `Failed`.
 
     "Before" is answered before anything is trained or attached, with the weights as they were loaded. A run that is
     stopped keeps what it has learned up to then. `output` is replaced only when all is done, and only if it is empty
-    or an earlier run's. Of several processes, the first one answers, tells and saves, and the others only train;
-    whichever fails first tells of it.
+    or, with `overwrite`, an earlier run's. Of several processes, the first one answers, tells and saves, and the others
+    only train; whichever fails first tells of it.
     """
-    folder = RunFolder(output)
+    folder = RunFolder(output, overwrite)
     return folder.relay(_run(config, data, folder, stop))
 
 
 def _run(config: RunConfig, data: ParsedExamples, folder: RunFolder, stop: Stop) -> Iterator[Event]:
     begin = time.perf_counter()
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder.path, scratch)
+        setup = yield from set_up(config, data, folder, scratch)
         model = load_model(setup.source, setup.device)
         yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
         if distributed.is_first():

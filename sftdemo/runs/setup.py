@@ -21,7 +21,7 @@ from ..mask.labels import MaskedExample, mask_examples
 from ..model.devices import choose_device
 from ..model.loading import effective_max_length, load_tokenizer
 from ..model.sources import ModelSource, located
-from .folder import check_output
+from .folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class Setup:
         return [prompt for _, prompt, _ in self.questions]
 
 
-def set_up(config: RunConfig, data: ParsedExamples, output: Path, scratch: str) -> Iterator[Event]:
+def set_up(config: RunConfig, data: ParsedExamples, folder: RunFolder, scratch: str) -> Iterator[Event]:
     """Checks everything before the first weight is loaded; phases, and as return value the `Setup`.
 
     Raises:
@@ -65,7 +65,7 @@ def set_up(config: RunConfig, data: ParsedExamples, output: Path, scratch: str) 
     """
     check_shares(config)
     if distributed.is_first():
-        check_output(output)
+        folder.check()
     device = choose_device(config.device)
     with distributed.first_here_first():
         source = yield from located(config.model)

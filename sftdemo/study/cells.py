@@ -27,7 +27,7 @@ from ..mask.labels import MaskedExample
 from ..model.devices import uses_bf16
 from ..model.loading import load_model, model_event
 from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
-from ..runs.folder import RECORD, check_output
+from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, scratch_folder, trained
 from ..runs.setup import Setup, set_up
 
@@ -98,7 +98,7 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Ite
     _check_folder(output)
     with scratch_folder() as scratch:
         # what a cell has learned is thrown away: no run is ever saved to this folder
-        setup = yield from set_up(config, data, Path(scratch) / "run", scratch)
+        setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch)
         held_out = held_out_rows(setup, data)
         sizes = _checked_sizes(sizes, len(setup.examples))
         found = _opened(output, setup, data)

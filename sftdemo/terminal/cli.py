@@ -246,6 +246,7 @@ def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", one_
     )
     parser.add_argument("--anyway", action="store_true", help="train even where the audit finds an error")
     if one_run:
+        parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output's folder")
         parser.add_argument("--merge", action="store_true", help="save the adapter merged into the model's weights")
         parser.add_argument("--seed", type=int, default=_DEFAULTS.seed, metavar="S", help="defaults to %(default)s")
         parser.add_argument(

@@ -201,7 +201,8 @@ def train(options: argparse.Namespace) -> int:
         data = open_examples(options.data)
         if distributed.is_first():
             _remark(data)
-        return _print_events(run(config, data, options.output, stop_on_interrupt()), options.json)
+        work = run(config, data, options.output, stop_on_interrupt(), options.overwrite)
+        return _print_events(work, options.json)
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
@@ -231,7 +232,8 @@ def ablate(options: argparse.Namespace) -> int:
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    work = ablate(_run_config(options), _read(options.data), options.output, options.weights, stop_on_interrupt())
+    config, data, stop = _run_config(options), _read(options.data), stop_on_interrupt()
+    work = ablate(config, data, options.output, options.weights, stop, options.overwrite)
     return _print_events(work, options.json)
 
 
