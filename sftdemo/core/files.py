@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 
 def cache_folder() -> Path:
-    """`$SFTDEMO_CACHE`, else `sftdemo` in the user's cache folder."""
+    """`$SFTDEMO_CACHE`, else the user's cache folder for `sftdemo` on this system: on Linux `~/.cache/sftdemo`, or below
+    `$XDG_CACHE_HOME`."""
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sftdemo"
+    return user_cache_path("sftdemo", appauthor=False)
 
 
 def write_whole(path: Path, text: str) -> None:
