@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import ConfigError, SftdemoError
 from ..core.files import write_whole
+from ..core.text import markdown_table
 
-Row = Iterable[object]
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
 _FLOOR_HEAD = ["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor", "TRL / floor"]
 PLOT = "performance.svg"
@@ -34,7 +33,7 @@ def section(result: dict, part: str) -> str:
 
 def ending(result: dict) -> str:
     """The ratios of all parts, and which parts are missing."""
-    ratios = "## Ratios\n\n" + _table(["ratio", "value"], result["ratios"].items())
+    ratios = "## Ratios\n\n" + markdown_table(["ratio", "value"], result["ratios"].items())
     missing = result.get("unfinished")
     return ratios + (f"\n\nNot measured, or not in full: {', '.join(missing)}." if missing else "")
 
@@ -69,11 +68,6 @@ def write_report(result: dict, file: Path, command: str) -> None:
         raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
 
 
-def _table(head: list[str], rows: Iterable[Row]) -> str:
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
-
-
 def _between(figures: dict) -> str:
     return f"{figures['median']:.2f} ({figures['least']:.2f} to {figures['most']:.2f})"
 
@@ -104,14 +98,14 @@ def _steps(result: dict) -> str:
             "batch or joining it into one row; `seed_recipe` pads every row to 128 and takes 2 a step. `lora` and "
             "`full` are under the default template. MB: what the process grows by in a step, weights and optimizer "
             "not counted.",
-            _table(head, rows),
+            markdown_table(head, rows),
             "Where a step of ours goes, in seconds (the median of three):",
-            _table(["group", *parts], profiles),
+            markdown_table(["group", *parts], profiles),
             "The floor: the step's multiply-adds at the rate of plain matrix products of the same shapes.",
-            _table(_FLOOR_HEAD, floors),
+            markdown_table(_FLOOR_HEAD, floors),
             _twice_as_fast({name: ratios[f"trl_{name}_vs_floor"] / 2 for name in steps["floors"]}),
             "How far losses (relative) and weights (absolute) are from `trl_padded` after these steps of AdamW:",
-            _table(["group", "arm", "losses", "weights"], apart),
+            markdown_table(["group", "arm", "losses", "weights"], apart),
         ]
     )
 
@@ -133,7 +127,7 @@ def _equalities(result: dict) -> str:
         [name, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
         for name, each in found["differences"].items()
     )
-    table = _table(["", "losses, relative", "weights, absolute"], rows)
+    table = markdown_table(["", "losses, relative", "weights, absolute"], rows)
     return (
         "## Equal to TRL\n\nA small model in float64, 10 steps of gradient descent: how far losses and weights are "
         f"from TRL's.\n\n{table}\n\nPacked examples reach into each other by {found['isolation_nats']:.1e} nats. "
@@ -147,7 +141,7 @@ def _answers(result: dict) -> str:
     return (
         f"## Answers\n\n{found['prompts']} prompts, up to 32 new tokens each. Reading every weight once a token at "
         f"{found['bandwidth_gb_per_second']} GB/s would take {found['floor_seconds']} s.\n\n"
-        + _table(["", "tokens", "tokens/s: median (least to most)"], rows)
+        + markdown_table(["", "tokens", "tokens/s: median (least to most)"], rows)
     )
 
 
@@ -155,8 +149,9 @@ def _click(result: dict) -> str:
     found = result["click"]
     rows = (found["median"].items(), found["quickest"].items())
     rows = ([name, value, quickest] for (name, value), (_, quickest) in zip(*rows, strict=True))
-    return "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n" + _table(
-        ["part", "median run", "quickest run"], rows
+    return (
+        "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n"
+        + markdown_table(["part", "median run", "quickest run"], rows)
     )
 
 
@@ -165,7 +160,7 @@ def _start(result: dict) -> str:
     rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
     return (
         "## Start-up\n\n"
-        + _table(["", "seconds: median (least to most)"], rows)
+        + markdown_table(["", "seconds: median (least to most)"], rows)
         + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
         f"mask comes {found['first_mask_after_first_page']} s after the first page: over plain HTTP, which asks for it "
         "at once, with the model already in the cache. The idle app holds "
@@ -180,7 +175,7 @@ def _disk(result: dict) -> str:
         "## More rows than memory\n\n"
         f"`train` in a process of its own, {found['steps']} steps of LoRA on {found['model']}, one "
         f"row of {found['row_bytes']:,} bytes a step. The peak is of the whole program, with its libraries, the model "
-        f"and the step.\n\n{_table(['rows', 'file in MiB', 'peak memory in MiB', 'seconds'], rows)}"
+        f"and the step.\n\n{markdown_table(['rows', 'file in MiB', 'peak memory in MiB', 'seconds'], rows)}"
     )
 
 
@@ -192,7 +187,7 @@ def _growth(result: dict) -> str:
     return (
         "## How the cost of a step grows\n\nLoRA; one thing at a time is varied, from 8 rows of 64 tokens that share "
         "nothing, half of them trained, rank 16, 135M weights. Packed rows: always 2,048 tokens in all.\n\n"
-        + _table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
+        + markdown_table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
     )
 
 
@@ -202,7 +197,7 @@ def _mask(result: dict) -> str:
     memory = ", ".join(f"{mb} MB over {rows} rows" for rows, mb in found["memory_mb"].items())
     return (
         f"## The mask\n\n{found['rows']:,} rows, {found['tokens']:,} tokens; the process grows by {memory}.\n\n"
-        + _table(["", "seconds: median (least to most)"], rows)
+        + markdown_table(["", "seconds: median (least to most)"], rows)
     )
 
 

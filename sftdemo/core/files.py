@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
-    """`$SFTDEMO_CACHE`, else the user's cache folder for `sftdemo` on this system: on Linux `~/.cache/sftdemo`, or below
+    """`$SFTDEMO_CACHE`, else this system's cache folder for `sftdemo`: on Linux `~/.cache/sftdemo`, or below
     `$XDG_CACHE_HOME`."""
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from ..core.text import plural
+
 FLAGS = {
     "merged_boundary": "the end of the prompt has other tokens alone than before its answer: the prompt's ids and the "
     "completion's own ids are used. End the template in a single newline.",
@@ -181,7 +183,7 @@ class Finding:
             return ""
         named = ", ".join(map(str, self.rows[:5]))
         more = f" and {self.count - 5:,} more" if self.count > 5 else ""
-        return f" ({'row' if self.count == 1 else 'rows'} {named}{more})"
+        return f" ({plural(self.count, 'row')} {named}{more})"
 
     def to_dict(self) -> dict:
         return asdict(self) | {"rows": list(self.rows)}

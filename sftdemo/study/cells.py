@@ -22,6 +22,7 @@ from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
 from ..core.errors import ConfigError, DataError, SftdemoError, TrainingError, sentence
 from ..core.events import Event, Failed, Finished, Phase, Step, StudyCell, from_dict
 from ..core.files import write_whole
+from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..mask.labels import MaskedExample
 from ..model.devices import uses_bf16
@@ -49,7 +50,7 @@ class Cell(NamedTuple):
         return cls(event.rows, event.seed, event.figures["prompt_loss_weight"])
 
     def __str__(self) -> str:
-        rows = f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+        rows = f"{self.rows:,} {plural(self.rows, 'row')}"
         return f"weight {self.weight:g}, seed {self.seed}, {rows}" if self.rows else "the model before any training"
 
 
@@ -180,7 +181,7 @@ def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], sha
     left = [each for each in wanted if each not in found]
     seconds = sum(_expected(each, found) * (1 - share if each == cell else 1) for each in left)
     number = f"cell {done + 1} of {len(wanted)}: " if cell != BASE else ""
-    about = f" · {_about(seconds)} left" if seconds else ""
+    about = f" · about {duration(seconds)} left" if seconds else ""
     return Phase("study", f"{number}{cell}{about}", (done + share) / len(wanted))
 
 
@@ -189,12 +190,6 @@ def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
     trainings = [each for each in found.values() if each.rows]
     alike = [each.seconds for each in trainings if each.rows == cell.rows] or [each.seconds for each in trainings]
     return sum(alike) / len(alike) if alike else 0.0
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def _measured(setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None) -> tuple[dict, list[dict]]:
