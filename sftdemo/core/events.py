@@ -267,20 +267,30 @@ class Outcome:
     total: int = 0
     stopped: bool = False
 
+    @classmethod
+    def of(cls, steps: int, total: int) -> Outcome:
+        """That of a training."""
+        return cls(steps, total, stopped=not steps or steps < total)
+
+    def finished(self, begin: float) -> Finished:
+        """The last event of a job that began at `begin`, by `time.perf_counter()`."""
+        return Finished(self.steps, self.total, time.perf_counter() - begin, self.stopped)
+
 
 def event_stream(
-    work: Callable[Parameters, Generator[Event, None, Outcome]],
+    work: Callable[Parameters, Generator[Event, None, Outcome | None]],
 ) -> Callable[Parameters, Iterator[Event]]:
-    """Decorates a generator function that yields events and returns an `Outcome`. As an event stream it ends in a
-    `Finished` with the seconds that passed; or, where it raises an error meant for the user, in a `Failed` with its
-    message, told by the first of several processes that fails."""
+    """Decorates a generator function that yields events and returns an `Outcome`, or None where it has told `Finished`
+    itself. As an event stream it ends in a `Finished` with the seconds that passed; or, where it raises an error meant
+    for the user, in a `Failed` with its message, told by the first of several processes that fails."""
 
     @wraps(work)
     def stream(*arguments: Parameters.args, **settings: Parameters.kwargs) -> Iterator[Event]:
         begin = time.perf_counter()
         try:
             outcome = yield from work(*arguments, **settings)
-            yield Finished(outcome.steps, outcome.total, time.perf_counter() - begin, outcome.stopped)
+            if outcome is not None:
+                yield outcome.finished(begin)
         except SftdemoError as error:
             if distributed.speaks():
                 yield Failed(sentence(error))

@@ -1,24 +1,44 @@
-"""The cache folder, and writing a folder completely or not at all."""
+"""Files and folders that appear whole or not at all, and where the program keeps what it makes once."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
-    """Return `$SFTDEMO_CACHE`, or `sftdemo` in the user's cache folder."""
+    """`$SFTDEMO_CACHE`, else this system's cache folder for `sftdemo`: on Linux `~/.cache/sftdemo`, or below
+    `$XDG_CACHE_HOME`."""
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sftdemo"
+    return user_cache_path("sftdemo", appauthor=False)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes `text` to a file beside `path`, which takes its place when it is on the disk.
+
+    Who reads `path` finds the old text or the new one, never a part, whatever ends the program or the machine.
+
+    Raises:
+        OSError: where it cannot be written; `path` is then as it was, and nothing is left beside it.
+    """
+    beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

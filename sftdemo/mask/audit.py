@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..core.text import plural
 from ..data.examples import Example, Problem
 from .checks import CHECKS, SEVERITIES, Finding
 from .encoding import Span
@@ -119,7 +120,7 @@ class Audit:
         if check in ("answer_cut", "eos_cut") and count >= MOSTLY * self.examples:
             severity = "error"
         if check == "answer_cut":
-            tokens = f"{self._most_cut:,} {'token' if self._most_cut == 1 else 'tokens'}"
+            tokens = f"{self._most_cut:,} {plural(self._most_cut, 'token')}"
             what = f"{known.what}, by up to {tokens}{' and EOS' if self._eos else ''}"
         return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows))
 

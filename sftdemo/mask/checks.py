@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from ..core.text import plural
+
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -181,7 +183,7 @@ class Finding:
             return ""
         named = ", ".join(map(str, self.rows[:5]))
         more = f" and {self.count - 5:,} more" if self.count > 5 else ""
-        return f" ({'row' if self.count == 1 else 'rows'} {named}{more})"
+        return f" ({plural(self.count, 'row')} {named}{more})"
 
     def to_dict(self) -> dict:
         return asdict(self) | {"rows": list(self.rows)}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from .checks import CHECKS
 from .labels import IGNORE_INDEX, TokenizedExample
-from .view import SAYS, ViewToken, flag_sentences, view_tokens
+from .view import SAYS, ViewToken, view_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,7 +71,7 @@ def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer)))
     head = f"row {example.row} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"
     notes = [f"✂ {example.cut} tokens cut off by max_length"] if example.cut else []
-    notes += [f"⚠ {sentence}" for sentence in flag_sentences(example)]
+    notes += [f"⚠ {CHECKS[flag]}" for flag in example.flags]
     below = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     html = (
         f'<section class="sftdemo-row"><style>{_STYLE}</style><header>{escape(head)}</header>'

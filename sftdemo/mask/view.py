@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.text import plural
 from .labels import IGNORE_INDEX, TokenizedExample
 from .layouts import Layout
 
@@ -106,10 +107,9 @@ def to_json(example: TokenizedExample) -> dict:
 
 def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
     """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
-    noun = "example" if examples == 1 else "examples"
     share = f" ({trained / tokens:.0%})" if tokens else ""
     asked = f" · {held_out:,} held out" if held_out else ""
-    return f"{examples:,} {noun} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
+    return f"{examples:,} {plural(examples, 'example')} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
 
 
 def mask_sentence(mask_hash: str) -> str:
@@ -120,12 +120,12 @@ def mask_sentence(mask_hash: str) -> str:
 def layout_figure(layout: Layout, max_length: int) -> str:
     """What a layout costs, in a line: for packed rows how full they are, for shared ones how much is not computed
     again, for the others how much is padding."""
-    lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
+    lost = f" · {layout.lost:,} {plural(layout.lost, 'token')} cut off" if layout.lost else ""
     if layout.name == "packed":
         shares = layout.filled(max_length)
         if not shares:
             return "no rows"
-        full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
+        full = f"{len(shares)} {plural(len(shares), 'row')}, {sum(shares) / len(shares):.0%} full on average"
         return f"{layout.positions:,} positions in {full} · no padding{lost}"
     if layout.name == "shared":
         kept = layout.tokens + layout.saved

@@ -16,7 +16,7 @@ from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt, get_template
 from ..mask.labels import MaskedExample, Masker
 from ..model.loading import load_model, weights_sha256
-from .folder import record_of, recorded, save_arms, save_run
+from .folder import RunFolder, record_of, save_run
 from .run import Stop, answers_after, answers_before, scratch_folder, train_model
 from .setup import Setup, set_up
 
@@ -38,15 +38,17 @@ def ablate(
     weights: Sequence[float] = (0.0, 1.0),
     stop: Stop = lambda: False,
     shown: str | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Event]:
     """Trains one arm for each prompt-loss weight, from the same initial weights, with the same seed, rows in the same
     order and as many steps, and compares them and the base; the last event is `Finished` or `Failed`.
 
     While an arm trains, `HeldOut` tells how it does on the rows that no arm is trained on. `Columns` and `Figures` come
     at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
-    that is stopped keeps what it has learned, and those after it are not begun. `shown` as in `run`.
+    that is stopped keeps what it has learned, and those after it are not begun. `shown` and `overwrite` as in `run`.
     """
-    return recorded(_ablate(config, data, Path(output), tuple(weights), stop, shown), Path(output))
+    folder = RunFolder(output, overwrite)
+    return folder.relay(_ablate(config, data, folder, tuple(weights), stop, shown))
 
 
 def arm_folder(weight: float) -> str:
@@ -56,12 +58,17 @@ def arm_folder(weight: float) -> str:
 
 @event_stream
 def _ablate(
-    config: RunConfig, data: ParsedExamples, output: Path, weights: tuple[float, ...], stop: Stop, shown: str | None
-) -> Generator[Event, None, Outcome]:
+    config: RunConfig,
+    data: ParsedExamples,
+    folder: RunFolder,
+    weights: tuple[float, ...],
+    stop: Stop,
+    shown: str | None,
+) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, output, scratch, shown)
+        setup = yield from set_up(config, data, folder, scratch, shown)
         held_out = held_out_rows(setup, data)
         model = yield from setup.load(trains=True)
         fingerprint = weights_sha256(model)
@@ -83,14 +90,16 @@ def _ablate(
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             save_run(arms[arm_folder(weight)], _record(arm, last, columns[-1:]), data, model, setup.tokenizer)
+        total = len(weights) * max((step.total for step in steps), default=0)
+        outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
-            yield Phase("save", f"Saving to {output}")
+            yield Phase("save", f"Saving to {folder}")
             record = _record(setup, steps[-1], columns) | {"arms": list(arms)}
-            yield save_arms(output, record, data, arms)
-    done, total = sum(step.step for step in steps), len(weights) * max((step.total for step in steps), default=0)
-    return Outcome(done, total, stopped=not done or done < total)
+            yield from folder.save_arms(record, data, arms, outcome)
+            return None
+    return outcome
 
 
 def check_weights(weights: Sequence[float], most: int) -> None:

@@ -30,7 +30,7 @@ from ..data.templates import get_template, render_prompt
 from ..mask.labels import MaskedExample
 from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve
-from .folder import record_of, recorded, save_run, way_of_asking
+from .folder import RunFolder, record_of, way_of_asking
 from .setup import Setup, set_up
 
 if TYPE_CHECKING:
@@ -46,27 +46,29 @@ def run(
     output: str | Path,
     stop: Stop = lambda: False,
     shown: str | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Event]:
     """Does the whole job and saves it to `output`; the last event is `Finished` or `Failed`.
 
     "Before" is answered before anything is trained or attached, with the weights as they were loaded. A run that is
     stopped keeps what it has learned up to then. `output` is replaced only when all is done, and only if it is empty
-    or an earlier run's. Of several processes, the first one answers, tells and saves, and the others only train;
-    whichever fails first tells of it.
+    or, with `overwrite`, an earlier run's. Of several processes, the first one answers, tells and saves, and the others
+    only train; whichever fails first tells of it.
 
     Args:
         shown (`str`, *optional*):
             The hash of the mask that a person saw, `labels.MaskHash`; a run whose own differs does not begin.
     """
-    return recorded(_run(config, data, Path(output), stop, shown), Path(output))
+    folder = RunFolder(output, overwrite)
+    return folder.relay(_run(config, data, folder, stop, shown))
 
 
 @event_stream
 def _run(
-    config: RunConfig, data: ParsedExamples, output: Path, stop: Stop, shown: str | None
-) -> Generator[Event, None, Outcome]:
+    config: RunConfig, data: ParsedExamples, folder: RunFolder, stop: Stop, shown: str | None
+) -> Generator[Event, None, Outcome | None]:
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, output, scratch, shown)
+        setup = yield from set_up(config, data, folder, scratch, shown)
         model = yield from setup.load(trains=True)
         if distributed.is_first():
             fingerprint = weights_sha256(model)
@@ -79,12 +81,13 @@ def _run(
             comparisons = _compare(setup, before, after)
             yield from comparisons
             yield Weights(fingerprint, weights_sha256(model), config.full)
-            yield Phase("save", f"Saving to {output}")
+            yield Phase("save", f"Saving to {folder}")
             found = [comparison.to_dict() for comparison in comparisons]
             results = {"steps": step.step, "loss": step.loss, "comparisons": found}
             record = record_of(setup.config, setup.source, setup.shape, **results)
-            yield save_run(output, record, data, model, setup.tokenizer)
-    return Outcome(step.step, step.total, stopped=not step.step or step.step < step.total)
+            yield from folder.save(record, data, model, setup.tokenizer, Outcome.of(step.step, step.total))
+            return None
+    return Outcome.of(step.step, step.total)
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:

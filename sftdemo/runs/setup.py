@@ -20,7 +20,7 @@ from ..mask.checks import CHECKS, errors
 from ..mask.labels import MaskedExample, Masker
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, open_model
-from .folder import check_output
+from .folder import RunFolder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ class Setup(OpenModel):
 
 
 def set_up(
-    config: RunConfig, data: ParsedExamples, output: Path, scratch: str, shown: str | None = None
+    config: RunConfig, data: ParsedExamples, folder: RunFolder, scratch: str, shown: str | None = None
 ) -> Generator[Event, None, Setup]:
     """Checks everything before the first weight is loaded; phases, and as return value the `Setup`.
 
@@ -71,7 +71,7 @@ def set_up(
     """
     _check_shares(config)
     if distributed.is_first():
-        check_output(output)
+        folder.check()
     choose_device(config.device)  # one that is not there is told of before anything is fetched
     with distributed.first_here_first():
         opened = yield from open_model(config)

@@ -21,11 +21,13 @@ from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
 from ..core.errors import ConfigError, DataError, TrainingError
 from ..core.events import Event, Outcome, Phase, Relay, Step, StudyCell, event_stream, from_dict
+from ..core.files import write_whole
+from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
-from ..runs.folder import RECORD, check_output
+from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
 
@@ -47,7 +49,7 @@ class Cell(NamedTuple):
         return cls(event.rows, event.seed, event.figures["prompt_loss_weight"])
 
     def __str__(self) -> str:
-        rows = f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+        rows = f"{self.rows:,} {plural(self.rows, 'row')}"
         return f"weight {self.weight:g}, seed {self.seed}, {rows}" if self.rows else "the model before any training"
 
 
@@ -93,7 +95,7 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
     _check_folder(output)
     with scratch_folder() as scratch:
         # what a cell has learned is thrown away: no run is ever saved to this folder
-        setup = yield from set_up(config, data, Path(scratch) / "run", scratch)
+        setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch)
         held_out = held_out_rows(setup, data)
         sizes = _checked_sizes(sizes, len(setup.rows.examples))
         found = _opened(output, setup, data)
@@ -175,7 +177,7 @@ def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], sha
     left = [each for each in wanted if each not in found]
     seconds = sum(_expected(each, found) * (1 - share if each == cell else 1) for each in left)
     number = f"cell {done + 1} of {len(wanted)}: " if cell != BASE else ""
-    about = f" · {_about(seconds)} left" if seconds else ""
+    about = f" · about {duration(seconds)} left" if seconds else ""
     return Phase("study", f"{number}{cell}{about}", (done + share) / len(wanted))
 
 
@@ -184,12 +186,6 @@ def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
     trainings = [each for each in found.values() if each.rows]
     alike = [each.seconds for each in trainings if each.rows == cell.rows] or [each.seconds for each in trainings]
     return sum(alike) / len(alike) if alike else 0.0
-
-
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
 def _measured(setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None) -> tuple[dict, list[dict]]:
@@ -220,9 +216,7 @@ def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, Stud
             _drop_unfinished(output / CELLS)
         else:
             output.mkdir(parents=True, exist_ok=True)
-            beside = output / f".{SETTINGS}.part"
-            beside.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            beside.replace(output / SETTINGS)
+            write_whole(output / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
     return {Cell.of(cell): cell for cell in read_cells(output)}
@@ -278,6 +272,8 @@ def _append(path: Path, cell: StudyCell) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(cell.to_dict(), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # it took minutes
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
 

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--sizes", type=int, nargs="+", metavar="N", help="how many rows to train, drawn by each seed; defaults to all"
     )
-    _add_training(study, output="study", without=["prompt_loss_weight", "merge", "seed", "prompts"])
+    _add_training(study, "study", without=["prompt_loss_weight", "merge", "seed", "prompts"], replaces=False)
     study.set_defaults(command=commands.study)
 
     generate = subparsers.add_parser("generate", help="answer prompts with a model or a saved run")
@@ -123,12 +123,16 @@ def _parser() -> argparse.ArgumentParser:
     words = "a file of examples or a sample's name, defaults to the first sample"
     bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
     _add_setting(bench, "model")
-    bench.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all")
-    bench.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
+    bench.add_argument(
+        "--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all but disk"
+    )
+    effort = bench.add_mutually_exclusive_group()
+    effort.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")
+    effort.add_argument("--thorough", action="store_true", help="all parts, templates and points, and 7 repeats")
     bench.add_argument("--rows", type=int, default=40_000, metavar="N", help="for the mask, defaults to 40000")
-    bench.add_argument("--repeats", type=int, default=7, metavar="N", help="of each arm, defaults to %(default)s")
+    bench.add_argument("--repeats", type=int, metavar="N", help="of each arm, defaults to 3")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
-    bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there")
+    bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there, part by part")
     bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app", help="open the page in the browser")
@@ -157,8 +161,11 @@ def _add_several(
     parser.add_argument(option, type=type(default[0]), nargs="+", default=default, metavar=metavar, help=words)
 
 
-def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", without: Sequence[str] = ()) -> None:
-    """What all trainings take: the data, every setting but those `without`, and where and how to write."""
+def _add_training(
+    parser: argparse.ArgumentParser, output: str = "outputs", without: Sequence[str] = (), replaces: bool = True
+) -> None:
+    """What all trainings take: the data, every setting but those `without`, and where and how to write. One that does
+    not replace what is there goes on with it."""
     _add_data(parser)
     length, method = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     groups = {"steps": length, "epochs": length, "full": method, "lora_r": method}
@@ -166,6 +173,8 @@ def _add_training(parser: argparse.ArgumentParser, output: str = "outputs", with
         if name not in without:
             _add_setting(groups.get(name, parser), name)
     parser.add_argument("--output", default=output, metavar="FOLDER", help="where to save, defaults to %(default)s")
+    if replaces:
+        parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output's folder")
     parser.add_argument("--json", action="store_true", help="print the events as JSON lines")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..core import distributed
-from ..core.config import BENCH_PARTS, SETTINGS, RunConfig
+from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
 from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
@@ -177,7 +177,8 @@ def train(options: argparse.Namespace) -> int:
         data = open_examples(options.data)
         if distributed.is_first():
             _remark(data)
-        return _print_events(run(config, data, options.output, stop_on_interrupt()), options.json)
+        work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
+        return _print_events(work, options.json)
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
@@ -191,7 +192,8 @@ def ablate(options: argparse.Namespace) -> int:
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    work = ablate(_run_config(options), _read(options.data), options.output, options.weights, stop_on_interrupt())
+    config, data, stop = _run_config(options), _read(options.data), stop_on_interrupt()
+    work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
     return _print_events(work, options.json)
 
 
@@ -272,26 +274,20 @@ def samples(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
     that must be equal is not."""
-    from ..bench.parts import QUICK, bench
-    from ..bench.report import report, write_report
+    from ..bench.report import check_file
     from ..core.environment import settle
     from ..model.loading import load_tokenizer
     from ..model.sources import resolve
-    from .mask import Status
+    from .bench import print_bench
 
+    if options.write:
+        check_file(Path(options.write))
     data = _read(options.data) if options.data else None
     source = _follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()
-    parts = options.only or (QUICK if options.quick else BENCH_PARTS)
-    with Status() as status:
-        for item in bench(source, tokenizer, data, parts, options.repeats, options.rows, options.quick):
-            if isinstance(item, Phase):
-                status.show(item)
-    if options.write:
-        write_report(item, Path(options.write), shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]))
-    print(json.dumps(item) if options.json else report(item), end="" if not options.json else "\n")
-    return int(not item.get("equalities", {"equal": True})["equal"])
+    command = shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]])
+    return print_bench(source, tokenizer, data, options, command, stop_on_interrupt("what is being measured"))
 
 
 def app(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from ..core.events import Event, Phase, Step
+from ..core.text import markdown_table, plural
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
 from ..mask.checks import CHECKS, Finding
@@ -75,7 +76,7 @@ def print_totals(audit: Audit, held_out: int) -> None:
     _print_summary(console, audit, held_out)
     findings = len(audit.findings())
     if findings:
-        console.print(f"{findings} {'finding' if findings == 1 else 'findings'}: --audit tells", style="yellow")
+        console.print(f"{findings} {plural(findings, 'finding')}: --audit tells", style="yellow")
     legend = "[trained] prompt" if console.color_system is None else "on colour: trained · plain: prompt, label -100"
     console.print(legend, style="dim", markup=False)
 
@@ -125,7 +126,7 @@ def print_boundary(boundary: Boundary) -> None:
 def print_remedy(remedy: Remedy) -> None:
     """What to end the template in."""
     template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
-    rows = "row merges" if merging == 1 else "rows merge"
+    rows = plural(merging, "row merges", "rows merge")
     _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
@@ -212,9 +213,9 @@ class Status:
 
 def print_samples(results: Sequence) -> None:
     """The Markdown table that the README shows."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("| sample | seed | held-out answers in the style, before | after | seconds |", markup=False)
-    console.print("|---|---|---|---|---|")
+    head = ["sample", "seed", "held-out answers in the style, before", "after", "seconds"]
+    rows = []
     for result in results:
-        counts = f"{result.before} of {result.held_out} | {result.after} of {result.held_out}"
-        console.print(f"| {result.name} | {result.seed} | {counts} | {result.seconds:.0f} |", markup=False)
+        before, after = (f"{count} of {result.held_out}" for count in (result.before, result.after))
+        rows.append([result.name, result.seed, before, after, f"{result.seconds:.0f}"])
+    _console().print(markdown_table(head, rows), markup=False)

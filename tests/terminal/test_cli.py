@@ -441,9 +441,9 @@ class TestAblate:
         monkeypatch.setattr("sftdemo.runs.ablation.ablate", ablate)
         options = ["--seed", "5", "--full", "--epochs", "2", "--template", r"Q: {instruction}\n", "--turns", "last"]
         code, _, _ = called(capsys, "ablate", data, *options, *words, "--output", "here", "--json", *SHORT)
-        ((config, examples, output, found, stop),) = called_with
+        ((config, examples, output, found, stop, overwrite),) = called_with
         assert code == 0
-        assert (list(found), str(output), stop()) == (weights, "here", False)
+        assert (list(found), str(output), stop(), overwrite) == (weights, "here", False, False)
         assert config == RunConfig(
             template="Q: {instruction}\n",
             turns="last",
@@ -478,7 +478,7 @@ class TestAblate:
     def test_an_interrupt_asks_it_to_stop(self, capsys, data, monkeypatch):
         asked = []
 
-        def ablate(config, examples, output, weights, stop):
+        def ablate(config, examples, output, weights, stop, overwrite):
             asked.append(stop())
             signal.raise_signal(signal.SIGINT)
             asked.append(stop())
@@ -514,7 +514,7 @@ class TestInterrupt:
         asked = []
 
         def pressed(times):
-            def run(config, examples, output, stop):
+            def run(config, examples, output, stop, overwrite):
                 yield Phase("train", "Training")
                 asked.append(stop())
                 for _ in range(times):

@@ -31,7 +31,7 @@ def read_back(config: RunConfig) -> RunConfig:
     """The settings with which the command line would start the run."""
     started = []
 
-    def run(config, data, output, stop):
+    def run(config, data, output, stop, overwrite):
         started.append(config)
         yield Finished(0, 0, 0.0, False)
 

@@ -12,6 +12,7 @@ import gradio as gr
 
 from ...core.config import RunConfig
 from ...core.errors import DataError, SftdemoError, sentence
+from ...core.text import duration, plural
 from ...data.examples import Example, read_examples, to_record
 from ...data.questions import questions_of
 from ...data.samples import get_sample
@@ -248,7 +249,7 @@ class MaskHandlers:
         folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
         rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
         (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        label = f"Download the examples with {marked} {'mask' if marked == 1 else 'masks'} made by hand"
+        label = f"Download the examples with {marked} {plural(marked, 'mask')} made by hand"
         return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
 
 
@@ -265,20 +266,16 @@ def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: s
         return gr.update(value="Nothing to train yet", interactive=False), _OFF
     found = errors(findings)
     if found and not config.anyway:
-        noun = "error" if len(found) == 1 else "errors"
-        return gr.update(value=f"Mend {len(found)} {noun} that the audit found", interactive=False), _OFF
+        words = f"Mend {len(found)} {plural(len(found), 'error')} that the audit found"
+        return gr.update(value=words, interactive=False), _OFF
     examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
     steps = planned_steps(config, examples, tokens)
     rate = rate_for(config, device)
     seconds = rate and estimate_seconds(config, examples, tokens, rate)
     name = column_name(config.prompt_loss_weight)
-    how = f"{'step' if steps == 1 else 'steps'}{f', {name}' if config.prompt_loss_weight else ''}"
+    how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
-    once, twice = (f" · about {_duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    once, twice = (f" · about {duration(times * seconds)}" if seconds else "" for times in (1, 2))
     both = f"Train both ways: {name} against {column_name(against)}{twice}"
     train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
     return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
