@@ -11,6 +11,8 @@ ROLES = ("system", "user", "assistant", "tool")
 
 @dataclass(frozen=True)
 class Message:
+    """A turn of a conversation. `role` is one of `ROLES`."""
+
     role: str
     content: str
 
@@ -39,6 +41,7 @@ class HandMask:
         return cls(text, tuple(zip(edges[::2], edges[1::2], strict=True)), eos)
 
     def to_record(self) -> dict:
+        """Return the mask as the column `mask` of a record."""
         return {"text": self.text, "trained": [list(span) for span in self.trained], "eos": self.eos}
 
 
