@@ -1,6 +1,7 @@
 """Fixtures of all tests: tiny models in folders, and a cache of their own. Nothing is downloaded.
 
-`pytest --cases 5000` has every property tried on so many cases, in place of 300.
+`pytest --thorough` tries every property on 300 cases, in place of 50, and runs the tests that repeat another on more
+models, layouts or settings; `pytest --cases 5000` sets the number of cases by itself.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything that reads it is imported
+# before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
+# take many times as long as one, and two workers share the cores
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,20 +25,41 @@ from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 
 def pytest_addoption(parser):
-    parser.addoption("--cases", type=int, default=300, metavar="N", help="cases that each property is tried on")
+    parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (50; thorough: 300)")
+    parser.addoption("--thorough", action="store_true", help="300 cases for each property, and the slow repeats")
 
 
 def pytest_configure(config):
     """The same cases every time, so that a red test stays red; `own_cache` is made anew once a test, not a case."""
     settings.register_profile(
         "sftdemo",
-        max_examples=config.getoption("--cases"),
+        max_examples=config.getoption("--cases") or (300 if config.getoption("--thorough") else 50),
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     settings.load_profile("sftdemo")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--thorough"):
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="repeats another test on more; run it with --thorough"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "default model" if file.startswith(("tests/browser/", "tests/real_model/")) else file
+
+    return Scheduling(config, log)
 
 
 def _saved(folder: Path, model, tokenizer) -> Path:

@@ -14,10 +14,10 @@ def render(example: Example, template: str = "instruction", name: str = "chatml"
 
 
 @pytest.mark.parametrize("template", ["instruction", "alpaca", "Q: {instruction}\nA:\n"])
-@pytest.mark.parametrize("context", ["", "in French"])
-def test_named_and_custom(template, context):
-    prompt = render(Example(0, "x", instruction="Say hello", input=context), template)
-    assert prompt.text == prompt_of(template, "Say hello", context)
+@pytest.mark.parametrize("added", ["", "in French"])
+def test_named_and_custom(template, added):
+    prompt = render(Example(0, "x", instruction="Say hello", input=added), template)
+    assert prompt.text == prompt_of(template, "Say hello", added)
     assert not prompt.chat
 
 

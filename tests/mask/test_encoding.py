@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import MAKERS, tokenizer_named
 
@@ -89,7 +89,6 @@ def test_a_slow_tokenizer_is_refused():
         TextEncoder(Slow())
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1), st.integers(0, 5), st.integers(0, 15))
 def test_a_partition_has_neither_gap_nor_overlap(offsets, begin, length):
     spans = partition(offsets, begin, begin + length)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import SFTConfig, SFTTrainer, pack_dataset
@@ -168,7 +168,6 @@ def in_batches(rows: list, size: int) -> list[list]:
 
 
 class TestLayouts:
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
     @given(rows_to_lay_out())
     def test_laws(self, drawn):
         lengths, fresh, batch_size, max_length = drawn
@@ -213,7 +212,6 @@ class TestLayouts:
         shapes = [DataCollatorForLanguageModeling(pad_token_id=0)(batch)["input_ids"].shape for batch in batches]
         assert in_rows.widths == tuple(width for count, width in shapes for _ in range(count))
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(rows_that_begin_alike())
     def test_shared_is_the_prefix_tree_of_each_batch(self, drawn):
         """A block holds the nodes that no earlier row of its batch runs through, as the whole tree tells."""

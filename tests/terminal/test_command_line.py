@@ -8,7 +8,7 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sftdemo.core.config import SETTINGS, RunConfig
@@ -78,7 +78,6 @@ OTHERS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(LENGTH, METHOD, OTHERS)
 @example({}, {}, {})
 @example({"epochs": 1}, {"full": True}, {"learning_rate": 1e-4})

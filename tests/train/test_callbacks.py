@@ -78,8 +78,16 @@ def test_the_traceback_names_the_line_in_the_work():
     assert caught.traceback[-1].name == "work"
 
 
-@pytest.mark.skipif(sys.platform != "linux" or torch.get_num_threads() < 2, reason="no team of OpenMP threads to see")
-def test_who_waits_keeps_no_threads_for_computing():
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no team of OpenMP threads to see")
+def test_who_waits_keeps_no_threads_for_computing(two_threads):
     def threads() -> int:
         numbers = torch.ones(500, 500)
         (numbers @ numbers).sin_()

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,32 +30,21 @@ from sftdemo.runs.run import run
 
 ROOT = Path(__file__).parents[2]
 
-# float32 with Adam, which divides a gradient by its own size: a small learning rate, so that what it makes of the
-# rounding of gradients that are nearly zero stays below the tolerance
-SETTINGS = ["--device=cpu", "--learning-rate=1e-4", "--max-new-tokens=4", "--max-length=96", "--json"]
 
-
-@pytest.fixture
-def data(tmp_path) -> Path:
+def written(folder: Path) -> Path:
     """11 rows of several lengths, and one held out."""
     rows = [
         {"instruction": f"Say {'word ' * (i % 5)}{i}", "output": f"{'answer ' * (i % 4)}{i * 7}"} for i in range(11)
     ]
     rows.append({"instruction": "Say hi", "output": "hi", "held_out": True})
-    file = tmp_path / "data.jsonl"
+    file = folder / "data.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     return file
 
 
-def launched(*words: str, count: int = 2) -> subprocess.CompletedProcess:
-    """What `torchrun` does with a command line, in so many processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), "--standalone", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def events_of(result: subprocess.CompletedProcess) -> list[dict]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return written(tmp_path)
 
 
 def weights_of(folder: Path) -> dict:
@@ -69,105 +60,149 @@ WAYS = {
     "weighted": {"batch_size": 4, "epochs": 2, "prompt_loss_weight": 0.25},
     "one batch": {"batch_size": 24, "steps": 3, "full": True, "packing": True},
 }
+# float32 with Adam, which divides a gradient by its own size: a small learning rate, so that what it makes of the
+# rounding of gradients that are nearly zero stays below the tolerance
+SETTINGS = {"learning_rate": 1e-4, "max_new_tokens": 4, "max_length": 96, "device": "cpu"}
+OTHERS = {
+    "not to be shared": {"batch_size": 3},
+    "no data": {},
+    "stopped": {"steps": 6, "batch_size": 2},
+    "out of memory": {"steps": 6, "batch_size": 2},
+}
+# What each process does: one command after the other, since starting two processes takes longer than any of them. What
+# they print goes to files, and the last command, which fails, decides how the launch ends.
+SCRIPT = """
+import json, os, sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import torch.distributed
+
+from sftdemo.runs import run as runs
+from sftdemo.terminal.cli import main
+from sftdemo.train.trainer import MaskedTrainer
+
+folder, rank, asked = Path(sys.argv[1]), os.environ["RANK"], []
+run, compute_loss, rendezvous = runs.run, MaskedTrainer.compute_loss, torch.distributed.rendezvous
+
+def apart(*words, **settings):
+    "A board of its own for each command, or the processes would find where they were during the one before."
+    for store, *others in rendezvous(*words, **settings):
+        yield torch.distributed.PrefixStore(name, store), *others
+
+def stopped_by_the_second(config, data, output, stop):
+    return run(config, data, output, lambda: rank == "1" and (asked.append(1) or len(asked) > 3))
+
+def out_of_memory_in_the_second(self, *words, **settings):
+    if rank == "1" and self.state.global_step == 2:
+        raise MemoryError
+    return compute_loss(self, *words, **settings)
+
+torch.distributed.rendezvous = apart
+for name, words in json.loads((folder / "commands.json").read_text()).items():
+    runs.run = stopped_by_the_second if name == "stopped" else run
+    MaskedTrainer.compute_loss = out_of_memory_in_the_second if name == "out of memory" else compute_loss
+    with (folder / f"{name}.{rank}.out").open("w") as out, (folder / f"{name}.{rank}.err").open("w") as err:
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                code = main(words)
+            except SystemExit as error:
+                code = error.code
+    print(name, code, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What two processes did with each command, which saved its run in the folder of its name."""
+
+    folder: Path
+    data: Path
+    code: int
+    stderr: str
+
+    def printed(self, name: str, kind: str = "out") -> list[str]:
+        return [line for rank in "01" for line in (self.folder / f"{name}.{rank}.{kind}").read_text().splitlines()]
+
+    def events(self, name: str) -> list[dict]:
+        return [json.loads(line) for line in self.printed(name)]
+
+    def failed(self, name: str) -> bool:
+        """Whether one of the processes has, without a traceback of ours."""
+        codes = re.findall(rf"^{name} (\d)$", self.stderr, re.MULTILINE)
+        assert len(codes) == 2, self.stderr
+        assert f"{ROOT / 'sftdemo'}{os.sep}" not in "".join(self.printed(name, "err"))
+        return codes != ["0", "0"]
+
+
+@pytest.fixture(scope="module")
+def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
+    """All commands by `torchrun`, in two processes."""
+    folder = tmp_path_factory.mktemp("launch")
+    data, commands = written(folder), {}
+    for name, settings in (WAYS | OTHERS).items():
+        words = {f"--{key.replace('_', '-')}": value for key, value in (SETTINGS | settings).items()}
+        options = [key if value is True else f"{key}={value}" for key, value in words.items()]
+        model = f"--model={llama_folder if name in WAYS else gpt2_folder}"
+        rows = folder / "none.jsonl" if name == "no data" else data
+        commands[name] = ["train", str(rows), model, f"--output={folder / name}", "--json", *options]
+    (folder / "commands.json").write_text(json.dumps(commands))
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "SFTDEMO_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [*command, folder / "script.py", folder], env=environment, capture_output=True, text=True, timeout=300
+    )
+    return Launch(folder, data, done.returncode, done.stderr)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_two_processes_learn_what_one_learns(llama_folder, data, tmp_path, way):
-    settings = {"learning_rate": 1e-4, "max_new_tokens": 4, "max_length": 96, "device": "cpu"} | WAYS[way]
-    config = RunConfig(str(llama_folder), **settings)
-    alone = [event.to_dict() for event in run(config, read_examples(data), tmp_path / "one")]
-    words = [
-        f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in WAYS[way].items()
-    ]
-    result = launched(
-        *["-m", "sftdemo", "train", str(data), f"--model={llama_folder}", f"--output={tmp_path / 'two'}"],
-        *[*SETTINGS, *words],
-    )
-    assert result.returncode == 0, result.stderr
-    together = events_of(result)
+def test_two_processes_learn_what_one_learns(llama_folder, launch, tmp_path, way):
+    config = RunConfig(str(llama_folder), **SETTINGS | WAYS[way])
+    alone = [event.to_dict() for event in run(config, read_examples(launch.data), tmp_path / "alone")]
+    assert not launch.failed(way)
+    together = launch.events(way)
     assert [event["event"] for event in together] == [event["event"] for event in alone]
     losses = [[event["loss"] for event in events if event["event"] == "step"] for events in (together, alone)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    before, found, expected = weights_of(llama_folder), weights_of(tmp_path / "two"), weights_of(tmp_path / "one")
+    before, found, expected = weights_of(llama_folder), weights_of(launch.folder / way), weights_of(tmp_path / "alone")
     assert found.keys() == expected.keys()
     assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= 1e-6
     moved = [(found[name] - before.get(name, 0)).abs().max().item() for name in found if "lora_A" not in name]
     assert max(moved) > 5e-5  # a step of Adam's moves a weight by the learning rate
-    assert sorted(file.name for file in tmp_path.glob("*")) == ["data.jsonl", "one", "two"]
 
 
-def test_a_batch_that_cannot_be_shared(gpt2_folder, data, tmp_path):
-    words = [f"--model={gpt2_folder}", f"--output={tmp_path / 'out'}", "--batch-size=3"]
-    result = launched("-m", "sftdemo", "train", str(data), *words, *SETTINGS)
-    assert result.returncode != 0
-    (event,) = events_of(result)
+def test_a_batch_that_cannot_be_shared(launch):
+    assert launch.failed("not to be shared")
+    (event,) = launch.events("not to be shared")
     assert event["message"] == "Batch_size is 3, which 2 processes cannot share evenly; choose a multiple of 2."
-    assert f"{ROOT / 'sftdemo'}{os.sep}" not in result.stderr  # torchrun prints a traceback, but none of ours
-    assert not (tmp_path / "out").exists()
 
 
-def test_data_that_cannot_be_read(gpt2_folder, tmp_path):
-    result = launched("-m", "sftdemo", "train", str(tmp_path / "none.jsonl"), f"--model={gpt2_folder}", *SETTINGS)
-    assert result.returncode != 0
-    assert result.stdout == ""
-    assert [line[:8] for line in result.stderr.splitlines() if "none.jsonl cannot be read" in line] == ["sftdemo:"]
+def test_data_that_cannot_be_read(launch):
+    assert launch.failed("no data")
+    assert launch.events("no data") == []
+    told = [line for line in launch.printed("no data", "err") if "none.jsonl cannot be read" in line]
+    assert [line[:8] for line in told] == ["sftdemo:"]
 
 
-SCRIPT = """
-import json, os, sys
-from sftdemo.core import distributed
-from sftdemo.data import records
-from sftdemo.core.config import RunConfig
-from sftdemo.core.errors import DataError
-from sftdemo.core.events import Failed
-from sftdemo.data.examples import StreamedExamples, open_examples, read_examples
-from sftdemo.runs.run import run
-from sftdemo.data.row_file import RowFile, StoredRow
-from sftdemo.train import trainer
-
-model, data, output = sys.argv[1:]
-second, asked = os.environ["RANK"] == "1", []
-{patch}
-with distributed.together():
-    config = RunConfig(model, steps=6, batch_size=2, device="cpu", max_new_tokens=4)
-    for event in run(config, read_examples(data), output, stop=lambda: {stop}):
-        print(json.dumps(event.to_dict()), flush=True)
-"""
-
-
-def scripted(tmp_path, model, data, stop="False", patch="") -> subprocess.CompletedProcess:
-    (tmp_path / "script.py").write_text(SCRIPT.format(stop=stop, patch=patch))
-    return launched(str(tmp_path / "script.py"), str(model), str(data), str(tmp_path / "out"))
-
-
-def test_one_that_stops_stops_all_after_the_same_step(gpt2_folder, data, tmp_path):
-    result = scripted(tmp_path, gpt2_folder, data, stop="second and (asked.append(1) or len(asked) > 3)")
-    assert result.returncode == 0, result.stderr
-    events = events_of(result)
+def test_one_that_stops_stops_all_after_the_same_step(launch):
+    assert not launch.failed("stopped")
+    events = launch.events("stopped")
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3]
     assert (events[-1]["event"], events[-1]["steps"], events[-1]["stopped"]) == ("finished", 3, True)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == 3
+    assert json.loads((launch.folder / "stopped" / "run.json").read_text())["steps"] == 3
 
 
-OUT_OF_MEMORY = """
-compute = trainer.MaskedTrainer.compute_loss
-def fails(self, *args, **kwargs):
-    if second and self.state.global_step == 2:
-        raise MemoryError
-    return compute(self, *args, **kwargs)
-trainer.MaskedTrainer.compute_loss = fails
-"""
-
-
-def test_an_error_in_one_ends_all_with_one_message(gpt2_folder, data, tmp_path):
-    result = scripted(tmp_path, gpt2_folder, data, patch=OUT_OF_MEMORY)
-    assert result.returncode != 0
-    events = events_of(result)
-    assert [event["event"] for event in events].count("failed") == 1
-    (failed,) = [event for event in events if event["event"] == "failed"]
+def test_an_error_in_one_ends_all_with_one_message(launch):
+    assert launch.failed("out of memory")
+    assert launch.code != 0
+    (failed,) = [event for event in launch.events("out of memory") if event["event"] == "failed"]
     assert failed["message"].startswith("The memory does not suffice for batches of 2")
-    assert f"{ROOT / 'sftdemo'}{os.sep}" not in result.stderr  # torchrun prints a traceback, but none of ours
-    assert not (tmp_path / "out").exists()
+
+
+def test_only_what_was_trained_is_left(launch):
+    assert {file.name for file in launch.folder.iterdir() if file.is_dir()} - {"cache"} == {*WAYS, "stopped"}
 
 
 def test_accelerate_takes_the_configuration(monkeypatch):
