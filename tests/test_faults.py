@@ -187,7 +187,7 @@ def fresh_tokens_are_the_trees_nodes() -> None:
 
 
 MASK, CUT, BY_HAND = "mask.labels.decide_labels", "mask.labels._mask", "mask.labels._trained_by_hand"
-SHORT_CUT, LOSS = "mask.encoding.TextEncoder.encode_separable", "model.predictions.predict_batch"
+SHORT_CUT, LOSS = "mask.separable.encode_separable", "model.predictions.predict_batch"
 SPLIT = "model.predictions.split_batch"
 TREE, BRANCHES = "model.prefix_tree.prefix_tree", "model.prefix_sharing.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
@@ -253,7 +253,7 @@ FAULTS = [
     (
         "the short cut is taken by every tokenizer",
         [
-            (SHORT_CUT, "if self._local and", "if"),
+            (SHORT_CUT, "if not encoder.is_local:", "if False:"),
             (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
             (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
         ],
@@ -270,7 +270,7 @@ FAULTS = [
     ),
     (
         "what was typed becomes a special token",
-        [("mask.encoding.TextEncoder.encode_plain", "self._plain,", "self._with_special,")],
+        [("mask.encoding.TextEncoder.encode_plain", "self.plain,", "self.with_special,")],
         typed_text_is_text,
     ),
     (

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..data.templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
@@ -21,59 +21,32 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """`offsets[i]` is the (begin, end) of the characters behind `ids[i]`, as the tokenizer reports them: the tokens
-    of one multi-byte character share it, and there may be gaps. `partition` makes spans of them."""
+    """Token ids, and on demand the characters behind them.
+
+    Offsets are read late because most rows are never drawn: without them the `tokenizers` library takes a tenth less
+    time, and a list of pairs takes ten times the memory of the library's own.
+    """
 
     ids: list[int]
-    _source: Encoding | _Offsets | _After | _Text
-    _first: int = 0  # token of the source
-    _distance: int = 0  # characters that the source lies further on
+    read_offsets: Callable[[], list[Span]]
 
     @property
     def offsets(self) -> list[Span]:
-        distance = self._distance
-        return [(begin + distance, end + distance) for begin, end in self._source.offsets[self._first :]]
+        """The (begin, end) of the characters behind each of `ids`, as the tokenizer reports them: the tokens of one
+        multi-byte character share it, and there may be gaps. `partition` makes spans of them."""
+        return self.read_offsets()
 
     def shifted(self, distance: int) -> Encoded:
         """The same tokens, `distance` characters further on."""
-        return Encoded(self.ids, self._source, self._first, self._distance + distance)
+        return Encoded(self.ids, lambda: [(begin + distance, end + distance) for begin, end in self.offsets])
 
     def from_token(self, index: int) -> Encoded:
         """The tokens from `index` on."""
-        return Encoded(self.ids[index:], self._source, self._first + index, self._distance)
+        return Encoded(self.ids[index:], lambda: self.offsets[index:])
 
     def after(self, prefix: list[int]) -> Encoded:
         """The same tokens after ids that stand for no character."""
-        if not prefix:
-            return self
-        return Encoded([*prefix, *self.ids], _After(self, len(prefix)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Offsets:
-    offsets: list[Span]
-
-
-@dataclass(frozen=True, slots=True)
-class _After:
-    encoded: Encoded
-    tokens: int
-
-    @property
-    def offsets(self) -> list[Span]:
-        return [(0, 0)] * self.tokens + self.encoded.offsets
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Encoded again when its offsets are asked for: without them the encoding takes a tenth less time."""
-
-    text: str
-    tokenizer: Tokenizer
-
-    @property
-    def offsets(self) -> list[Span]:
-        return self.tokenizer.encode(self.text, add_special_tokens=False).offsets
+        return Encoded([*prefix, *self.ids], lambda: [(0, 0)] * len(prefix) + self.offsets)
 
 
 class TextEncoder:
@@ -96,12 +69,12 @@ class TextEncoder:
                 "choose a model that has a tokenizer.json."
             )
         # Copies, because `encode_special_tokens`, padding and truncation are state that others may change meanwhile.
-        self._with_special = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._with_special.no_padding()
-        self._with_special.no_truncation()
-        self._plain = Tokenizer.from_str(_without_special_pieces(self._with_special))
-        self._plain.encode_special_tokens = True
-        added = self._with_special.get_added_tokens_decoder()
+        self.with_special = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.with_special.no_padding()
+        self.with_special.no_truncation()
+        self.plain = Tokenizer.from_str(_without_special_pieces(self.with_special))
+        self.plain.encode_special_tokens = True
+        added = self.with_special.get_added_tokens_decoder()
         self.special_ids = {index for index, token in added.items() if token.special}
         self._id_of = {added[index].content: index for index in self.special_ids}
         self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
@@ -113,17 +86,17 @@ class TextEncoder:
         ]
         self._special_text = re.compile("|".join(patterns) or r"(?!)")
         self.prefix_ids = self._prefix()
-        after_special = [self._with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
+        after_special = [self.with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
         self._space_after_special = any(ids[1:] == self._plain_ids("x") for ids in after_special)
         self._adds_space = self._plain_ids("x") != self._plain_ids("\nx")[len(self._plain_ids("\n")) :]
-        self._local = not self._adds_space and _cuts_words_by_a_pattern(json.loads(self._plain.to_str()))
+        self.is_local = not self._adds_space and _cuts_words_by_a_pattern(json.loads(self.plain.to_str()))
 
     def _plain_ids(self, text: str) -> list[int]:
-        return self._plain.encode(text, add_special_tokens=False).ids
+        return self.plain.encode(text, add_special_tokens=False).ids
 
     def _prefix(self) -> list[int]:
         """What the tokenizer puts before a text (BOS), without what it may put after it (EOS)."""
-        whole, bare = self._plain.encode("x").ids, self._plain_ids("x")
+        whole, bare = self.plain.encode("x").ids, self._plain_ids("x")
         for start in range(len(whole) - len(bare) + 1):
             if whole[start : start + len(bare)] == bare:
                 return whole[:start]
@@ -132,7 +105,7 @@ class TextEncoder:
     def encode_plain(self, texts: Sequence[str], offsets: bool = True) -> list[Encoded]:
         """Encodes texts in which nothing is special; `prefix_ids` are not put before them. Without `offsets`, those
         are worked out when they are asked for."""
-        return _encode(self._plain, list(texts), offsets)
+        return _encode(self.plain, list(texts), offsets)
 
     def encode_prompts(self, prompts: Sequence[RenderedPrompt], offsets: bool = True) -> list[Encoded]:
         """The ids of rendered prompts, BOS included where the model wants one. Generation uses these same ids."""
@@ -145,7 +118,7 @@ class TextEncoder:
         whole = ["".join(segment.text for segment in segments) for segments in texts]
         return [
             self._encode_in_stretches(segments) if self.has_special_text(segments) else encoded
-            for segments, encoded in zip(texts, _encode(self._with_special, whole, offsets), strict=True)
+            for segments, encoded in zip(texts, _encode(self.with_special, whole, offsets), strict=True)
         ]
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
@@ -186,83 +159,30 @@ class TextEncoder:
                 begin, position = begin + len(match.group()), match.end()
             stretch += segment.text[position:]
         flush()
-        return Encoded(ids, _Offsets(offsets))
+        return Encoded(ids, lambda: offsets)
 
     def encode_continuation(self, text: str) -> Encoded:
         """The ids of `text` as the continuation of another text: without the space that SentencePiece tokenizers
         put before a text. They are read off an encoding of newline + text where the newline stays by itself."""
         if self._adds_space:
             anchor = self._plain_ids("\n")
-            encoding = self._plain.encode("\n" + text, add_special_tokens=False)
+            encoding = self.plain.encode("\n" + text, add_special_tokens=False)
             if encoding.ids[: len(anchor)] == anchor:
                 offsets = [(max(first - 1, 0), last - 1) for first, last in encoding.offsets[len(anchor) :]]
-                return Encoded(encoding.ids[len(anchor) :], _Offsets(offsets))
+                return Encoded(encoding.ids[len(anchor) :], lambda: offsets)
         return self.encode_plain([text])[0]
-
-    def encode_separable(
-        self,
-        prompts: Sequence[RenderedPrompt],
-        encoded: Sequence[Encoded],
-        completions: Sequence[str],
-        offsets: bool = True,
-    ) -> list[Encoded | None]:
-        """The completions' own ids wherever prompt and completion together have the ids of each alone, one after the
-        other; None wherever that is not so, or is not plain to see.
-
-        Only a window of some words around the boundary is tokenised together. That suffices where the tokenizer first
-        cuts a text into words by a pattern and then cuts each word by itself, so that far words do not matter. It
-        saves encoding every prompt twice.
-        """
-        result: list[Encoded | None] = [None] * len(prompts)
-        windows = {
-            index: window
-            for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-            if self._local and (window := self._window(prompt, completion)) is not None
-        }
-        if not windows:
-            return result
-        own = self.encode_plain([completions[index] for index in windows], offsets)
-        texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
-        together = {}
-        for chat, tokenizer in ((True, self._with_special), (False, self._plain)):
-            distinct = [text for is_chat, text in texts if is_chat == chat]
-            encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
-            together |= {(chat, text): encoding for text, encoding in zip(distinct, encodings, strict=True)}
-        for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
-            window = together[prompts[index].chat, text]
-            first = window.char_to_token(boundary)
-            if first and window.token_to_chars(first)[0] == boundary:
-                ids, head = window.ids, len(window.ids) - first
-                if encoded[index].ids[-first:] == ids[:first] and completion.ids[:head] == ids[first:]:
-                    result[index] = completion
-        return result
-
-    def _window(self, prompt: RenderedPrompt, completion: str) -> tuple[str, int] | None:
-        """Some text around the boundary, from the beginning of a word to the end of one, and where the boundary is."""
-        text = prompt.text
-        tail = text[-_WINDOW:]
-        begins = [match.start() for match in _LINE_BEGINS.finditer(tail)] or [0] * (len(text) <= _WINDOW)
-        word = _WORD_ENDS.search(completion, 8, _WINDOW)
-        head = completion[: word.end()] if word else completion
-        if not begins or not head or len(head) > 4 * _WINDOW:
-            return None
-        if prompt.chat and self.has_special_text((*prompt.segments, Segment(completion, "completion"))):
-            return None
-        tail = tail[begins[-1] :]
-        return tail + head, len(tail)
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str], offsets: bool) -> list[Encoded]:
     if offsets:
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-        return [Encoded(encoding.ids, encoding) for encoding in encodings]
+        return [Encoded(encoding.ids, partial(getattr, encoding, "offsets")) for encoding in encodings]
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [Encoded(encoding.ids, _Text(text, tokenizer)) for text, encoding in zip(texts, encodings, strict=True)]
+    return [Encoded(each.ids, partial(_offsets, text, tokenizer)) for text, each in zip(texts, encodings, strict=True)]
 
 
-_WINDOW = 64  # characters
-_LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
-_WORD_ENDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
+def _offsets(text: str, tokenizer: Tokenizer) -> list[Span]:
+    return tokenizer.encode(text, add_special_tokens=False).offsets
 
 
 def _cuts_words_by_a_pattern(content: dict) -> bool:

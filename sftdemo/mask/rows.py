@@ -13,6 +13,7 @@ from ..core.errors import TemplateError
 from ..data.examples import Example, HandMask, Message, Problem
 from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template, apply_chat_template, render_prompt
 from .encoding import Encoded, Span, TextEncoder, encoder_for, partition
+from .separable import encode_separable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,7 +101,7 @@ def _completions(
     examples: list[Example], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder, offsets: bool
 ) -> list[tuple[Encoded, list[int] | None]]:
     """The tokens of each completion as they follow its prompt, and the joint ids in case of a merge."""
-    separable = encoder.encode_separable(prompts, encoded, [example.completion for example in examples], offsets)
+    separable = encode_separable(encoder, prompts, encoded, [example.completion for example in examples], offsets)
     rest = [
         RenderedPrompt((*prompt.segments, Segment(example.completion, "completion")), prompt.chat)
         for example, prompt, completion in zip(examples, prompts, separable, strict=True)

@@ -10,10 +10,11 @@ from tiny import CHATML, MAKERS, byte_level, tokenizer_named
 
 from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import get_template, render_prompt
-from sftdemo.mask import labels
-from sftdemo.mask.encoding import TextEncoder, encoder_for
+from sftdemo.mask import labels, rows
+from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker
 from sftdemo.mask.rows import encode_rows, stop_token_id
+from sftdemo.mask.separable import encode_separable
 
 BYTE_LEVEL = ("gpt2", "chatml", "appends_eos", "llama3", "digits")
 NOT_LOCAL = sorted(MAKERS.keys() - set(BYTE_LEVEL))
@@ -50,7 +51,7 @@ def both_ways(tokenizer, examples, template, monkeypatch):
     """The rows with the short cut, the rows without it."""
     fast = whole(tokenizer, examples, template)
     with monkeypatch.context() as patched:
-        patched.setattr(TextEncoder, "encode_separable", lambda self, prompts, *_: [None] * len(prompts))
+        patched.setattr(rows, "encode_separable", lambda encoder, prompts, *_: [None] * len(prompts))
         return fast, whole(tokenizer, examples, template)
 
 
@@ -94,19 +95,19 @@ class TestSeparable:
             for sentence in SENTENCES
         ]
         encoder = encoder_for(tokenizer)
-        separable = encoder.encode_separable(prompts, encoder.encode_prompts(prompts), answers)
+        separable = encode_separable(encoder, prompts, encoder.encode_prompts(prompts), answers)
         assert None not in separable
 
     @pytest.mark.parametrize("name", NOT_LOCAL)
     def test_is_not_used_where_far_words_may_matter(self, name):
         tokenizer, encoder = tokenizer_named(name), encoder_for(tokenizer_named(name))
         prompt = render_prompt(Example(0, "", instruction=SENTENCES[0]), get_template("instruction"), tokenizer)
-        assert encoder.encode_separable([prompt], encoder.encode_prompts([prompt]), [SENTENCES[1]]) == [None]
+        assert encode_separable(encoder, [prompt], encoder.encode_prompts([prompt]), [SENTENCES[1]]) == [None]
 
     def test_is_not_used_for_a_merge(self):
         tokenizer, encoder = tokenizer_named("gpt2"), encoder_for(tokenizer_named("gpt2"))
         prompt = render_prompt(Example(0, "", prompt="Say "), get_template("instruction"), tokenizer)
-        assert encoder.encode_separable([prompt], encoder.encode_prompts([prompt]), ["hello"]) == [None]
+        assert encode_separable(encoder, [prompt], encoder.encode_prompts([prompt]), ["hello"]) == [None]
 
 
 def texts_of(rows) -> list[tuple]:

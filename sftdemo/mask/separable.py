@@ -1,0 +1,69 @@
+"""A short cut: where prompt and completion plainly meet between two tokens, the prompt is not encoded a second time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..data.templates import RenderedPrompt, Segment
+from .encoding import Encoded, TextEncoder
+
+_WINDOW = 64  # characters
+_LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
+_WORD_ENDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
+
+
+def encode_separable(
+    encoder: TextEncoder,
+    prompts: Sequence[RenderedPrompt],
+    encoded: Sequence[Encoded],
+    completions: Sequence[str],
+    offsets: bool = True,
+) -> list[Encoded | None]:
+    """The completions' own ids wherever prompt and completion together have the ids of each alone, one after the
+    other; None wherever that is not so, or is not plain to see.
+
+    Only a window of some words around the boundary is tokenised together. That suffices where the tokenizer first
+    cuts a text into words by a pattern and then cuts each word by itself, so that far words do not matter. It
+    saves encoding every prompt twice.
+    """
+    result: list[Encoded | None] = [None] * len(prompts)
+    if not encoder.is_local:
+        return result
+    windows = {
+        index: window
+        for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+        if (window := _window(prompt, completion, encoder)) is not None
+    }
+    if not windows:
+        return result
+    own = encoder.encode_plain([completions[index] for index in windows], offsets)
+    texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
+    together = {}
+    for chat, tokenizer in ((True, encoder.with_special), (False, encoder.plain)):
+        distinct = [text for is_chat, text in texts if is_chat == chat]
+        encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
+        together |= {(chat, text): encoding for text, encoding in zip(distinct, encodings, strict=True)}
+    for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
+        window = together[prompts[index].chat, text]
+        first = window.char_to_token(boundary)
+        if first and window.token_to_chars(first)[0] == boundary:
+            ids, head = window.ids, len(window.ids) - first
+            if encoded[index].ids[-first:] == ids[:first] and completion.ids[:head] == ids[first:]:
+                result[index] = completion
+    return result
+
+
+def _window(prompt: RenderedPrompt, completion: str, encoder: TextEncoder) -> tuple[str, int] | None:
+    """Some text around the boundary, from the beginning of a word to the end of one, and where the boundary is."""
+    text = prompt.text
+    tail = text[-_WINDOW:]
+    begins = [match.start() for match in _LINE_BEGINS.finditer(tail)] or [0] * (len(text) <= _WINDOW)
+    word = _WORD_ENDS.search(completion, 8, _WINDOW)
+    head = completion[: word.end()] if word else completion
+    if not begins or not head or len(head) > 4 * _WINDOW:
+        return None
+    if prompt.chat and encoder.has_special_text((*prompt.segments, Segment(completion, "completion"))):
+        return None
+    tail = tail[begins[-1] :]
+    return tail + head, len(tail)
