@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..core.config import RunConfig
 from ..core.events import Event, Phase, Step
+from ..core.palette import TERMINAL_EOS, TERMINAL_TONES, TERMINAL_TRAINED
 from ..core.text import markdown_table, plural
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
@@ -18,13 +19,14 @@ from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, ViewToken, flag_sentences, harmless, layout_figure, summary, view_tokens, visible
 
+_TRAINED = tuple(f"black on {tone}" for tone in TERMINAL_TRAINED)
 # Two tones by turns show where one token ends and the next begins.
 _STYLES = {
     "template": ("dim", "dim"),
     "special": ("cyan italic", "cyan italic"),
     "prompt": ("", ""),
-    "completion": ("black on dark_orange underline", "black on orange1 underline"),
-    "eos": ("bold black on gold1 underline", "bold black on gold1 underline"),
+    "completion": tuple(f"{style} underline" for style in _TRAINED),
+    "eos": (f"bold black on {TERMINAL_EOS} underline",) * 2,
 }
 
 
@@ -82,7 +84,7 @@ def print_boundary(boundary: Boundary) -> None:
         for piece in pieces:
             crosses = piece.begin < boundary.at < piece.end
             trained = name == "used" and piece.begin >= boundary.at
-            style = "black on red" if crosses else "black on orange1" if trained else ""
+            style = "black on red" if crosses else _TRAINED[1] if trained else ""
             text = visible(boundary.text[piece.begin : piece.end]) or "·"
             line.append("|", "dim").append(text, style)
             line.append(" " * (edge[piece.end] - edge[piece.begin] - 1), style)  # room for the edges it spans
@@ -117,7 +119,7 @@ def _bar(blocks: Sequence[Block], width: int, widest: int) -> Text:
     for index, block in enumerate(blocks):
         end = position + block.length
         text = "█▓"[index % 2] * (round(end / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH))
-        bar.append(text, _TONES[block.example % len(_TONES)])
+        bar.append(text, TERMINAL_TONES[block.example % len(TERMINAL_TONES)])
         position = end
     return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
@@ -145,7 +147,6 @@ _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note
 
 
 BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
-_TONES = ("dark_orange", "deep_sky_blue1", "green3", "magenta", "gold1", "turquoise2")
 
 
 class Status:
