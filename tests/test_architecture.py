@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,10 @@ def test_importing_is_light(module):
     code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_colours_are_spelled_in_the_palette():
+    spelled = re.compile(r"""["' (]#(?:[0-9a-fA-F]{3,4}){1,2}\b|rgba?\(\d""")
+    files = [file for file in PACKAGE.rglob("*") if file.suffix in (".py", ".css", ".js")]
+    found = {file.relative_to(PACKAGE).as_posix() for file in files if spelled.search(file.read_text(encoding="utf-8"))}
+    assert found == {"core/palette.py"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..core.errors import ConfigError, SftdemoError
 from ..core.files import write_whole
+from ..core.palette import LINES
 from ..core.text import markdown_table
 
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
@@ -222,7 +223,7 @@ def growth_svg(growth: list[dict]) -> str:
     places = figure.subplots(1, len(axes), squeeze=False)[0]
     for axis, place in zip(axes, places, strict=True):
         rows = [row for row in growth if row["axis"] == axis]
-        place.plot([row["value"] for row in rows], [row["seconds"]["median"] for row in rows], "o-", color="#0072b2")
+        place.plot([row["value"] for row in rows], [row["seconds"]["median"] for row in rows], "o-", color=LINES[0])
         place.set(title=axis, ylim=(0, None))
         place.grid(alpha=0.3)
     places[0].set_ylabel("seconds a step")

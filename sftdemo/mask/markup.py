@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from ..core.palette import PAGE
 from .checks import CHECKS
 from .labels import IGNORE_INDEX, TokenizedExample
 from .view import SAYS, ViewToken, view_tokens
@@ -12,29 +13,20 @@ from .view import SAYS, ViewToken, view_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The page's colours, ui/static/style.css: for a light ground and for a dark one.
-LIGHT = {
-    "--trained": "#e69f0070",
-    "--trained-line": "#b36b00",
-    "--quiet": "#8882",
-    "--special": "#56b4e966",
-    "--ink-soft": "#5b6470",
-    "--line": "#0000001f",
-    "--bad": "#9a3a00",
-}
-DARK = {
-    "--trained": "#e69f0066",
-    "--trained-line": "#ffc24d",
-    "--quiet": "#fff2",
-    "--special": "#56b4e966",
-    "--ink-soft": "#a9b3bf",
-    "--line": "#ffffff26",
-    "--bad": "#ffb17a",
-}
+_NEEDED = (
+    "trained",
+    "trained-line",
+    "quiet",
+    "special",
+    "ink-soft",
+    "line",
+    "bad",
+    "paper",
+    "paper-ink",
+)  # of the page's colours
 _LOOK = """
-.sftdemo-row { background: #fff; color: #1f2937; font: 14px/1.45 system-ui, sans-serif; padding: .6em .8em;
+.sftdemo-row { background: var(--paper); color: var(--paper-ink); font: 14px/1.45 system-ui, sans-serif; padding: .6em .8em;
   border: 1px solid var(--line); border-radius: 8px; }
-@media (prefers-color-scheme: dark) { .sftdemo-row { background: #14181d; color: #e5e7eb; } }
 .sftdemo-row header { color: var(--ink-soft); font-size: .85em; margin-bottom: .3em; }
 .sftdemo-row .tokens { font-family: ui-monospace, Menlo, Consolas, monospace; line-height: 1.75; }
 .sftdemo-row .token { white-space: pre-wrap; overflow-wrap: anywhere; padding: .12em 0; border-radius: 3px;
@@ -48,11 +40,11 @@ _LOOK = """
 """
 
 
-def _variables(colours: dict[str, str]) -> str:
-    return f".sftdemo-row {{ {' '.join(f'{name}: {value};' for name, value in colours.items())} }}"
+def _variables(dark: bool) -> str:
+    return ".sftdemo-row { " + " ".join(f"--{name}: {PAGE[name][dark]};" for name in _NEEDED) + " }"
 
 
-_STYLE = f"{_variables(LIGHT)}\n@media (prefers-color-scheme: dark) {{ {_variables(DARK)} }}{_LOOK}"
+_STYLE = f"{_variables(False)}\n@media (prefers-color-scheme: dark) {{ {_variables(True)} }}{_LOOK}"
 
 
 def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -6,14 +6,13 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..core.palette import LINES
 from ..core.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, the darkest first; the markers differ as well
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # column of the frame, title
 _LOSSES = (("completion_loss", "Held-out completions"), ("prompt_loss", "Held-out prompts"))
@@ -60,7 +59,7 @@ def _draw(place: Axes, frame: pd.DataFrame, name: str) -> None:
         aside = 0.1 * (index - (len(sizes) - 1) / 2)  # or their bars would lie on each other
         over = own.groupby("weight")[name].agg(["mean", "min", "max"])
         at = [weights.index(weight) + aside for weight in over.index]
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        colour, marker = LINES[index % len(LINES)], _MARKERS[index % len(_MARKERS)]
         reach = [over["mean"] - over["min"], over["max"] - over["mean"]]
         label = f"{rows:,} {plural(rows, 'row')}"
         place.errorbar(at, over["mean"], reach, color=colour, marker=marker, capsize=3, label=label)

@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from ..core.events import Event, Phase, Step
+from ..core.palette import TERMINAL_EOS, TERMINAL_TONES, TERMINAL_TRAINED
 from ..core.text import markdown_table, plural
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
@@ -22,13 +23,14 @@ from ..mask.view import LAYOUT_NAMES, ViewToken, harmless, layout_figure, mask_s
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_TRAINED = tuple(f"black on {tone}" for tone in TERMINAL_TRAINED)
 # Two tones by turns show where one token ends and the next begins.
 _STYLES = {
     "template": ("dim", "dim"),
     "special": ("cyan italic", "cyan italic"),
     "prompt": ("", ""),
-    "completion": ("black on dark_orange underline", "black on orange1 underline"),
-    "eos": ("bold black on gold1 underline", "bold black on gold1 underline"),
+    "completion": tuple(f"{style} underline" for style in _TRAINED),
+    "eos": (f"bold black on {TERMINAL_EOS} underline",) * 2,
 }
 
 
@@ -115,7 +117,7 @@ def print_boundary(boundary: Boundary) -> None:
         for piece in pieces:
             crosses = piece.begin < boundary.at < piece.end
             trained = name == "used" and piece.begin >= boundary.at
-            style = "black on red" if crosses else "black on orange1" if trained else ""
+            style = "black on red" if crosses else _TRAINED[1] if trained else ""
             text = visible(boundary.text[piece.begin : piece.end]) or "·"
             line.append("|", "dim").append(text, style)
             line.append(" " * (edge[piece.end] - edge[piece.begin] - 1), style)  # room for the edges it spans
@@ -149,7 +151,8 @@ def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit
     dots. `widest` positions take `BAR_WIDTH` characters."""
     bar, position = Text(), 0
     for block in blocks:
-        tone, parts = _TONES[block.example % len(_TONES)], layout.trained_parts(block, audit.spans[block.example])
+        tone = TERMINAL_TONES[block.example % len(TERMINAL_TONES)]
+        parts = layout.trained_parts(block, audit.spans[block.example])
         first, last = (round(place / widest * BAR_WIDTH) for place in (position, position + block.length))
         for column in range(first, last):
             at = (column + 0.5) * widest / BAR_WIDTH - position  # the token in the middle of this character
@@ -181,7 +184,6 @@ _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note
 
 
 BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
-_TONES = ("dark_orange", "deep_sky_blue1", "green3", "magenta", "gold1", "turquoise2")
 
 
 class Status:

@@ -28,6 +28,7 @@ from ..core.events import (
     TokenLosses,
     Weights,
 )
+from ..core.palette import LOSS, NO_LOSS, rgb
 from ..mask.view import harmless, mask_sentence
 from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
 
@@ -207,9 +208,6 @@ def _figures_table(names: Sequence[str], figures: Sequence[Figures]) -> Table:
 TOP = 8.0  # nats that have the full colour
 
 
-_EMPTY, _FULL = (235, 240, 245), (31, 111, 178)  # of the ground under black letters
-
-
 def token_losses(event: TokenLosses, in_colour: bool) -> Text:
     """A row's tokens, once for each model; without colours each token has its loss in nats behind it. What is trained
     is underlined, or in brackets."""
@@ -232,5 +230,5 @@ def _token(shown: str, is_trained: bool, loss: float | None, in_colour: bool) ->
         behind = "" if loss is None else f"⟨{loss:.1f}⟩"
         return (f"[{shown}]" if is_trained else shown) + behind, ""
     share = min(1.0, (loss or 0.0) / TOP)
-    red, green, blue = (round(low + share * (high - low)) for low, high in zip(_EMPTY, _FULL, strict=True))
+    red, green, blue = (round(low + share * (high - low)) for low, high in zip(rgb(NO_LOSS), rgb(LOSS), strict=True))
     return shown, f"black on rgb({red},{green},{blue})" + (" underline" if is_trained else "")

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..core.config import DEFAULT_MODEL
 from ..core.errors import ConfigError, SftdemoError
+from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.examples import example_inputs, mask_settings, training_settings
@@ -147,13 +148,13 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         neutral_hue="slate",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"],
-    ).set(  # dark ink on amber, 9:1; the theme's white would have 2:1
-        button_primary_background_fill="#f5a623",
-        button_primary_background_fill_dark="#f5a623",
-        button_primary_background_fill_hover="#ffb73d",
-        button_primary_background_fill_hover_dark="#ffb73d",
-        button_primary_text_color="#1d1300",
-        button_primary_text_color_dark="#1d1300",
+    ).set(
+        button_primary_background_fill=BUTTON,
+        button_primary_background_fill_dark=BUTTON,
+        button_primary_background_fill_hover=BUTTON_HOVER,
+        button_primary_background_fill_hover_dark=BUTTON_HOVER,
+        button_primary_text_color=ON_BUTTON,
+        button_primary_text_color_dark=ON_BUTTON,
     )
     try:
         page.launch(
@@ -167,6 +168,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             run_history=False,
             max_file_size="64mb",
             theme=theme,
+            css=page_css(),
             css_paths=sorted(STATIC.glob("*.css")),
             footer_links=["gradio"],
             show_error=True,

@@ -10,6 +10,7 @@ import gradio as gr
 import pandas as pd
 
 from ...core.errors import SftdemoError, sentence
+from ...core.palette import ARMS
 from ...model.devices import choose_device
 from ...runs.estimate import learn
 from ...runs.folder import RECORD
@@ -22,7 +23,6 @@ from ..widgets import progress
 from .mask import PRIVATE, Updates
 
 OWN_RUNS = 50  # whose ids a browser keeps
-ARM_COLORS = ("#d98200", "#3a8fd0", "#009e73", "#cc79a7")  # told apart by the colour-blind, on light and dark ground
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class RunHandlers:
         begun = {name for name, _ in story.held_out}
         told += [(name, *told[0][1:]) for name in story.contestants if name not in begun]
         frame = pd.DataFrame(told, columns=["arm", "step", "answers", "prompts"])
-        colors = dict(zip(story.contestants, ARM_COLORS, strict=False))
+        colors = dict(zip(story.contestants, ARMS, strict=False))
         picture = {"color_map": colors, "x_lim": [0, story.total]}
         return {
             self.out.contest: gr.update(visible=True),
