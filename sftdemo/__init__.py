@@ -1,7 +1,156 @@
-"""See prompt masking, and feel it: colour every token by its label, train, compare before and after."""
+"""See prompt masking, and feel it: colour every token by its label, train, compare before and after.
 
-from .core.environment import prepare
+The names in `__all__` are the public interface; docs/api.md shows them at work. Each is imported when it is first asked
+for: `import sftdemo` loads no library and leaves the process as it is.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .core.config import RunConfig
+    from .core.errors import ConfigError, DataError, ModelError, SftdemoError, TemplateError, TrainingError
+    from .core.events import (
+        Answer,
+        Arm,
+        Before,
+        Columns,
+        Comparison,
+        Event,
+        Failed,
+        Figures,
+        Finished,
+        HeldOut,
+        Model,
+        Phase,
+        Prepared,
+        Saved,
+        Step,
+        Weights,
+    )
+    from .data.examples import (
+        Example,
+        HandMask,
+        Message,
+        ParsedExamples,
+        Problem,
+        open_examples,
+        parse_examples,
+        read_examples,
+    )
+    from .data.samples import SAMPLES, Sample, get_sample
+    from .data.templates import Template, get_template
+    from .mask.audit import Audit
+    from .mask.checks import Finding
+    from .mask.labels import IGNORE_INDEX, MaskedExample, Masker, TokenizedExample
+    from .mask.markup import render_html
+    from .runs.ablation import ablate
+    from .runs.run import answer, run
+    from .terminal.mask import render_ansi
 
 __version__ = "0.1.0"
+__all__ = [
+    "IGNORE_INDEX",
+    "SAMPLES",
+    "Answer",
+    "Arm",
+    "Audit",
+    "Before",
+    "Columns",
+    "Comparison",
+    "ConfigError",
+    "DataError",
+    "Event",
+    "Example",
+    "Failed",
+    "Figures",
+    "Finding",
+    "Finished",
+    "HandMask",
+    "HeldOut",
+    "MaskedExample",
+    "Masker",
+    "Message",
+    "Model",
+    "ModelError",
+    "ParsedExamples",
+    "Phase",
+    "Prepared",
+    "Problem",
+    "RunConfig",
+    "Sample",
+    "Saved",
+    "SftdemoError",
+    "Step",
+    "Template",
+    "TemplateError",
+    "TokenizedExample",
+    "TrainingError",
+    "Weights",
+    "__version__",
+    "ablate",
+    "answer",
+    "get_sample",
+    "get_template",
+    "open_examples",
+    "parse_examples",
+    "read_examples",
+    "render_ansi",
+    "render_html",
+    "run",
+]
+_MODULES = {
+    "core.config": ["RunConfig"],
+    "core.errors": ["ConfigError", "DataError", "ModelError", "SftdemoError", "TemplateError", "TrainingError"],
+    "core.events": [
+        "Answer",
+        "Arm",
+        "Before",
+        "Columns",
+        "Comparison",
+        "Event",
+        "Failed",
+        "Figures",
+        "Finished",
+        "HeldOut",
+        "Model",
+        "Phase",
+        "Prepared",
+        "Saved",
+        "Step",
+        "Weights",
+    ],
+    "data.examples": [
+        "Example",
+        "HandMask",
+        "Message",
+        "ParsedExamples",
+        "Problem",
+        "open_examples",
+        "parse_examples",
+        "read_examples",
+    ],
+    "data.samples": ["SAMPLES", "Sample", "get_sample"],
+    "data.templates": ["Template", "get_template"],
+    "mask.audit": ["Audit"],
+    "mask.checks": ["Finding"],
+    "mask.labels": ["IGNORE_INDEX", "MaskedExample", "Masker", "TokenizedExample"],
+    "mask.markup": ["render_html"],
+    "runs.ablation": ["ablate"],
+    "runs.run": ["answer", "run"],
+    "terminal.mask": ["render_ansi"],
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-prepare()
+if not TYPE_CHECKING:  # a type checker reads the imports above, and so finds a name that is misspelt
+
+    def __getattr__(name):
+        """Imports a public name, when it is first asked for (PEP 562)."""
+        from importlib import import_module
+
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

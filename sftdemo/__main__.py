@@ -1,4 +1,4 @@
-"""`python -m sftdemo`."""
+"""`python -m sftdemo`, which is the command `sftdemo` without an installation."""
 
 import sys
 

@@ -16,7 +16,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiny import tiny_gpt2, tiny_llama, tokenizer_named
+
+from sftdemo.core.environment import prepare
+
+prepare()
+
+from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 
 def pytest_addoption(parser):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ from sftdemo.ui.panels.history import PastHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
 from sftdemo.ui.panels.revisit import RevisitingHandlers
-from sftdemo.ui.panels.train import RunHandlers, RunOutputs
+from sftdemo.ui.panels.train import RunHandlers
 from sftdemo.ui.state import Desk
 
 ROWS = [
@@ -42,7 +42,7 @@ class OnLentGpu(Backend):
 
 
 class Busy(Backend):
-    def start(self, config, data, weights=()):
+    def start(self, config, data, weights=(), shown=None):
         raise BusyError("another run is under way.")
 
     def _relayed(self, work, *arguments):
@@ -68,7 +68,7 @@ class Wired:
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
         `is_open`, the laboratory's door."""
-        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.is_open}
+        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.lab.is_open}
         inputs |= {"own_runs": self.running.out.own_runs, "run_id": self.running.out.run_id}
         inputs |= {name: getattr(self.revisiting.panels, name) for name in ("on", "strength", "arm", "prompt")}
         values = {component: component.value for component in inputs.values()}
@@ -103,8 +103,8 @@ def event(**data: object) -> SimpleNamespace:
 
 def drawn(page: Wired, values: dict) -> tuple[dict, dict, str]:
     """What `draw` makes of the mask, the questions and the command."""
-    mask, asked, command = page.masking.draw(values)
-    return json.loads(mask), json.loads(asked), command
+    out, updates = page.masking.out, page.masking.draw(values)
+    return json.loads(updates[out.mask]), json.loads(updates[out.asked]), updates[out.command]
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Scanned:
     audit: dict | None
     train: dict
     both: dict
-    anyway: dict
-    kept: Audit | dict | None
+    anyway: dict | None
+    kept: Audit | None
 
     @property
     def checks(self) -> list[str]:
@@ -124,24 +124,39 @@ class Scanned:
 
 
 def scanned(page: Wired, values: dict) -> list[Scanned]:
-    """Every report of `scan`; the audit is None where it stays as it is."""
+    """Every report of `scan`; None for what stays as it is."""
+    out, kept = page.masking.out, page.desk.session.audit
     return [
-        Scanned(json.loads(totals), None if audit == SKIP else json.loads(audit), *others)
-        for totals, audit, *others in page.masking.scan(values)
+        Scanned(
+            json.loads(updates[out.totals]),
+            json.loads(updates[out.audit]) if out.audit in updates else None,
+            *(updates.get(part) for part in (out.train, out.both, out.anyway, kept)),
+        )
+        for updates in page.masking.scan(values)
     ]
 
 
-def named(outputs: tuple) -> dict:
-    """What a run's handler yields, by the names of the components that it changes."""
-    names = [field.name for field in fields(RunOutputs)]
-    return {name: value for name, value in zip(names, outputs, strict=True) if value != SKIP}
+def named(page: Wired, updates: dict) -> dict:
+    """What a handler changes, by the names of the components; the session's audit as `kept`."""
+    owners = [page.revisiting.panels, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
+    owners += [page.laboratory.lab, page.desk.session]
+    names = {component: name for owner in owners for name, component in vars(owner).items()}
+    names[page.desk.session.audit] = "kept"
+    return {names[component]: update for component, update in updates.items()}
 
 
-def merged(looks) -> dict:
+def parts(page: Wired, updates: dict, *names: str) -> tuple:
+    """The updates of the components with these names; None for one that stays as it is."""
+    found = named(page, updates)
+    assert found.keys() <= set(names)
+    return tuple(found.get(name) for name in names)
+
+
+def merged(page: Wired, looks) -> dict:
     """The page after all updates, as (component: its last value)."""
     shown = {}
     for look in looks:
-        shown |= named(look)
+        shown |= named(page, look)
     return shown
 
 

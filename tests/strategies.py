@@ -7,7 +7,7 @@ from tiny import tokenizer_named
 
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 
 SENTENCEPIECE = ("llama", "llama_always", "llama_legacy")
 SPECIAL_TEXT = [
@@ -65,6 +65,6 @@ def in_words(case) -> tuple[Example, str, int]:
 
 def tokenize(name: str, example: Example, template: str, max_length: int = 10_000, turns: str = "all"):
     """The one row of `example`, which must not be a problem."""
-    (row,), problems = tokenize_examples([example], tokenizer_named(name), get_template(template, turns), max_length)
+    (row,), problems = Masker(tokenizer_named(name), get_template(template, turns), max_length).tokenize([example])
     assert not problems
     return row

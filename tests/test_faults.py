@@ -24,8 +24,8 @@ from tiny import MAKERS, tiny_gpt2, tiny_llama, tokenizer_named
 from sftdemo.core.errors import TrainingError
 from sftdemo.data.examples import Example, HandMask, Message, Problem
 from sftdemo.data.templates import get_template
-from sftdemo.mask import labels
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
+from sftdemo.model import predictions
 from sftdemo.train import batches
 
 ROWS = [  # (template, instruction, input, completion, max_length)
@@ -43,7 +43,7 @@ TALK = [("user", "Ask one"), ("assistant", "hello one."), ("user", "Ask two"), (
 
 def conversation(style: str, kind: str = "gpt2", turns: str = "all"):
     example = Example(0, TALK[-1][1], messages=tuple(Message(*turn) for turn in TALK[:-1]))
-    rows, problems = tokenize_examples([example], chat_tokenizer(style, kind), get_template("chat", turns), 10_000)
+    rows, problems = Masker(chat_tokenizer(style, kind), get_template("chat", turns), 10_000).tokenize([example])
     return (*rows, *problems)[0]
 
 
@@ -106,8 +106,8 @@ def spans_are_the_tokens_texts() -> None:
 def streaming_gives_the_same() -> None:
     examples = [Example(i, case[3], instruction=case[1]) for i, case in enumerate(ROWS)]
     template = get_template("instruction")
-    rows, _ = tokenize_examples(examples, tokenizer_named("gpt2"), template, 20)
-    streamed = list(labels.mask_examples(examples, tokenizer_named("gpt2"), template, 20))
+    rows, _ = Masker(tokenizer_named("gpt2"), template, 20).tokenize(examples)
+    streamed = list(Masker(tokenizer_named("gpt2"), template, 20).mask(examples))
     assert [(row.row, row.labels) for row in streamed] == [(row.row, row.labels) for row in rows]
 
 
@@ -120,11 +120,11 @@ def batches_are_read_back() -> None:
         "labels": torch.tensor([long.labels, short.labels + (-100,) * pad]),
         "attention_mask": torch.tensor([[1] * len(long.input_ids), [1] * len(short.input_ids) + [0] * pad]),
     }
-    assert batches.split_batch(batch) == [(row.input_ids, row.labels) for row in rows]
+    assert predictions.split_batch(batch) == [(row.input_ids, row.labels) for row in rows]
     batches.verify_batch(batch, rows)
     flat = {name: torch.tensor([sum((getattr(row, name) for row in rows), ())]) for name in ("input_ids", "labels")}
     flat["position_ids"] = torch.tensor([[*range(len(long.input_ids)), *range(len(short.input_ids))]])
-    assert batches.split_batch(flat) == [(row.input_ids, row.labels) for row in rows]
+    assert predictions.split_batch(flat) == [(row.input_ids, row.labels) for row in rows]
     trained_padding = batch | {"labels": torch.tensor([long.labels, short.labels + (0,) * pad])}
     another_token = flat | {"input_ids": flat["input_ids"] + 1}
     for spoilt in (trained_padding, another_token):
@@ -186,24 +186,37 @@ def fresh_tokens_are_the_trees_nodes() -> None:
             assert sum(fresh_tokens(rows, size)[begin : begin + size]) == nodes, batch
 
 
-MASK, BY_HAND, IDS = "mask.labels._mask", "mask.labels._by_hand", "mask.rows.Row.input_ids"
-SHORT_CUT, LOSS = "mask.encoding.TextEncoder.encode_separable", "train.trainer._padded_predictions"
+MASK, CUT, BY_HAND = "mask.labels.decide_labels", "mask.labels._mask", "mask.labels._trained_by_hand"
+SHORT_CUT, LOSS = "mask.encoding.TextEncoder.encode_separable", "model.predictions.predict_batch"
+SPLIT = "model.predictions.split_batch"
 TREE, BRANCHES = "model.prefix_tree.prefix_tree", "model.prefix_sharing.Branches.of"
 # (name, [(function, its text, what stands there instead)], the check that notices)
 FAULTS = [
     (
         "the mask one token to the left",
-        [(MASK, "* length + input_ids[length:]", "* (length - 1) + input_ids[max(length - 1, 0) :]")],
+        [
+            (
+                MASK,
+                "* prompt_length + input_ids[prompt_length:]",
+                "* (prompt_length - 1) + input_ids[max(0, prompt_length - 1) :]",
+            )
+        ],
         rows_are_the_oracles,
     ),
     (
         "the mask one token to the right",
-        [(MASK, "* length + input_ids[length:]", "* (length + 1) + input_ids[length + 1 :]")],
+        [
+            (
+                MASK,
+                "* prompt_length + input_ids[prompt_length:]",
+                "* (prompt_length + 1) + input_ids[prompt_length + 1 :]",
+            )
+        ],
         rows_are_the_oracles,
     ),
     (
         "the prompt is trained",
-        [(MASK, "[IGNORE_INDEX] * length + input_ids[length:]", "list(input_ids)")],
+        [(MASK, "[IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]", "list(input_ids)")],
         rows_are_the_oracles,
     ),
     ("position 0 is trained", [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")], rows_are_the_oracles),
@@ -217,8 +230,8 @@ FAULTS = [
     (
         "a row is cut from the left",
         [
-            (MASK, "input_ids=tuple(input_ids[:max_length])", "input_ids=tuple(input_ids[-max_length:])"),
-            (MASK, "labels=tuple(labels[:max_length])", "labels=tuple(labels[-max_length:])"),
+            (CUT, "input_ids=tuple(input_ids[:max_length])", "input_ids=tuple(input_ids[-max_length:])"),
+            (CUT, "labels=tuple(labels[:max_length])", "labels=tuple(labels[-max_length:])"),
         ],
         rows_are_the_oracles,
     ),
@@ -273,12 +286,12 @@ FAULTS = [
     ("an earlier assistant turn is not trained", [(MASK, "in row.turns", "in ()")], conversations_are_the_oracles),
     (
         "what the user said before an assistant turn is trained",
-        [("mask.labels._turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
+        [("mask.labels.turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
         conversations_are_the_oracles,
     ),
     (
         "the token that ends an earlier turn is not trained",
-        [("mask.labels._turn_tokens", "return chosen + list(range(position, stop + 1)) * stopped", "return chosen")],
+        [("mask.labels.turn_tokens", "[*words, *range(after, stop + 1)]", "[*words, *range(after, stop)]")],
         conversations_are_the_oracles,
     ),
     (
@@ -302,10 +315,10 @@ FAULTS = [
         [("mask.rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
         conversations_that_cannot_be_followed_are_refused,
     ),
-    ("a mask made by hand is ignored", [(MASK, "    if by_hand:", "    if False:")], hand_masks_are_honoured),
+    ("a mask made by hand is ignored", [(MASK, "if row.hand_mask is not None:", "if False:")], hand_masks_are_honoured),
     (
         "a mask made by hand is used on another text",
-        [(MASK, "and example.mask.text == row.text", "")],
+        [("mask.rows.Row.hand_mask", "and mask.text == self.text", "")],
         hand_masks_are_honoured,
     ),
     (
@@ -325,13 +338,17 @@ FAULTS = [
     ),
     (
         "the stream loses a row",
-        [("mask.labels.mask_examples", "for row in rows:", "for row in rows[1:]:")],
+        [("mask.labels.Masker.mask", "for row in rows:", "for row in rows[1:]:")],
         streaming_gives_the_same,
     ),
-    ("trained padding is overlooked", [("train.batches.split_batch", "length += 1", "break")], batches_are_read_back),
+    (
+        "trained padding is overlooked",
+        [("model.predictions.split_batch", "length += 1", "break")],
+        batches_are_read_back,
+    ),
     (
         "packed rows are not taken apart",
-        [("train.batches.split_batch", "if position == 0]", "if index == 0]")],
+        [(SPLIT, "if position == 0]", "if index == 0]")],
         batches_are_read_back,
     ),
     (

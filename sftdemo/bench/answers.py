@@ -14,27 +14,28 @@ from ..core.events import Phase
 from ..data.templates import get_template, render_prompt
 from ..mask.encoding import encoder_for
 from ..model.generation import generate
-from .figures import spread
+from .figures import Stop, repetitions, spread
 from .recipes import Subject
 
 NEW_TOKENS = 32
 PROMPTS = 8
+WARM_UP = 1
 
 
-def bench_answers(subject: Subject, repeats: int) -> Iterator[Phase | dict]:
+def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
     """Phases, and at the end the tokens a second of both ways and what the memory's bandwidth would allow."""
     template = get_template(RunConfig().template, "last")
     rows = (*subject.data.held_out, *subject.data.train)[:PROMPTS]
     prompts = [render_prompt(example, template, subject.tokenizer) for example in rows]
     model = subject.model()
     counts, seconds = {}, {"one_at_a_time": [], "ours": []}
-    for number in range(1 + repeats):  # the first is a warm-up
-        yield Phase("bench", f"answers: repetition {number} of {repeats}", number / (1 + repeats))
+    for number in repetitions(repeats, stop, WARM_UP):
+        yield Phase("bench", f"repetition {number} of {repeats}", number / (WARM_UP + repeats))
         for name, work in (("one_at_a_time", _one_at_a_time), ("ours", _ours)):
             begin = time.perf_counter()
             counts[name] = work(model, subject.tokenizer, prompts)
             seconds[name].append(time.perf_counter() - begin)
-    rates = {name: [counts[name] / s for s in seconds[name][1:]] for name in seconds}
+    rates = {name: [counts[name] / s for s in seconds[name][WARM_UP:]] for name in seconds}
     size = sum(parameter.nbytes for parameter in model.parameters())
     bandwidth = _bandwidth()
     floor = NEW_TOKENS * size / bandwidth  # every token reads every weight once, and nothing else is done
@@ -46,7 +47,7 @@ def bench_answers(subject: Subject, repeats: int) -> Iterator[Phase | dict]:
         "bandwidth_gb_per_second": round(bandwidth / 1e9, 1),
         "ratios": {
             "answers_vs_one_at_a_time": round(median(rates["ours"]) / median(rates["one_at_a_time"]), 3),
-            "answers_vs_floor": round(median(seconds["ours"][1:]) / floor, 3),
+            "answers_vs_floor": round(median(seconds["ours"][WARM_UP:]) / floor, 3),
         },
     }
 

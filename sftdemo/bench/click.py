@@ -13,19 +13,21 @@ from ..core.events import Event, Failed, Phase, Prepared, Saved
 from ..data.examples import ParsedExamples
 from ..runs.jobs import Job, warm
 from ..runs.run import run
+from .figures import Stop, repetitions
 from .recipes import scratch
 
+WARM_UP = 1  # the first run waits for the fork server's imports
 _NAMES = {"load": "load", "before": "answers before", "train": "set up", "after": "answers after", "save": "save"}
 
 
-def bench_click(data: ParsedExamples, repeats: int) -> Iterator[Phase | dict]:
+def bench_click(data: ParsedExamples, repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
     """Phases, and at the end the seconds of each part of the quickest and of the median run."""
     warm()
     runs = []
-    for number in range(1 + repeats):  # the first waits for the fork server's imports
-        yield Phase("bench", f"click to compared: run {number} of {repeats}", number / (1 + repeats))
+    for number in repetitions(repeats, stop, WARM_UP):
+        yield Phase("bench", f"from the click to the answers: run {number} of {repeats}", number / (WARM_UP + repeats))
         runs.append(_parts(data))
-    counted = sorted(runs[1:], key=lambda parts: parts["all"])
+    counted = sorted(runs[WARM_UP:], key=lambda parts: parts["all"])
     yield {"median": counted[len(counted) // 2], "quickest": counted[0], "all": [parts["all"] for parts in counted]}
 
 

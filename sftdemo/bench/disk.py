@@ -12,6 +12,8 @@ from pathlib import Path
 from ..core.events import Phase
 from ..data.records import MAX_BYTES
 from ..model.sources import ModelSource
+from .figures import Stop
+from .processes import python_process
 from .recipes import scratch
 
 STEPS = 4
@@ -35,12 +37,15 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def bench_disk(source: ModelSource, rows: int = ROWS) -> Iterator[Phase | dict]:
+def bench_disk(source: ModelSource, rows: int = ROWS, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
     """Phases, and at the end of `rows` rows and of ten times as many: the file's MiB, the peak's and the seconds of
-    training `STEPS` steps on the CPU in a process of its own. Not on Windows, which has no `wait4`."""
+    training `STEPS` steps on the CPU in a process of its own. Not on Windows, which has no `wait4`. Once `stop` is
+    true, there is no second file and no ratio."""
     files = []
     for number, count in enumerate((rows, 10 * rows)):
-        yield Phase("bench", f"disk: {count:,} rows", number / 11)
+        if files and stop():
+            break
+        yield Phase("bench", f"{count:,} rows", number / 11)
         with scratch() as folder:
             file = write_rows(Path(folder) / "rows.jsonl", count)
             begin = time.perf_counter()
@@ -55,12 +60,15 @@ def bench_disk(source: ModelSource, rows: int = ROWS) -> Iterator[Phase | dict]:
                 "seconds": round(seconds, 1),
             }
         )
+    ratios = {}
+    if len(files) == 2:
+        ratios["disk_memory_over_10x_rows"] = round(files[1]["peak_mib"] / files[0]["peak_mib"], 3)
     yield {
         "model": source.name,
         "steps": STEPS,
         "row_bytes": ROW_BYTES,
         "files": files,
-        "ratios": {"disk_memory_over_10x_rows": round(files[1]["peak_mib"] / files[0]["peak_mib"], 3)},
+        "ratios": ratios,
     }
 
 
@@ -84,8 +92,10 @@ def _peak(*arguments: str) -> int:
     Raises:
         RuntimeError: with what it said, when it failed.
     """
-    done = subprocess.run([sys.executable, "-c", _PEAK, *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"training failed: {done.stderr}")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with python_process(["-c", _PEAK, *arguments], **pipes) as process:
+        told, complaint = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"training failed: {complaint}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return int(done.stdout.splitlines()[-1]) * unit
+    return int(told.splitlines()[-1]) * unit

@@ -29,9 +29,9 @@ def bench_equalities(subject: Subject, templates: Sequence[str] = TEMPLATES) -> 
         for full in (False, True):
             config = RunConfig(template=template, full=full, steps=STEPS, learning_rate=0.1, device="cpu")
             name = f"{template}_{'full' if full else 'lora'}"
-            yield Phase("bench", f"equalities: {name}", len(found) / (2 * len(templates) + 1))
+            yield Phase("bench", name, len(found) / (2 * len(templates) + 1))
             found[name] = _difference(subject, config)
-    yield Phase("bench", "equalities: isolation")
+    yield Phase("bench", "isolation", len(found) / (len(found) + 1))
     row = subject.examples(RunConfig())[:8]
     isolation, _ = reach(_small_model(subject).eval(), subject.tokenizer, row, "bfd")
     equal = all(each["losses_relative"] <= LOSSES and each["weights_absolute"] <= WEIGHTS for each in found.values())

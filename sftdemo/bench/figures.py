@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
+
+Stop = Callable[[], bool]
+
+
+def repetitions(repeats: int, stop: Stop, warm_up: int = 0) -> Iterator[int]:
+    """Counts the `warm_up` and then the timed repetitions, from 0. Once `stop` is true it ends, but not before one
+    repetition is timed."""
+    for number in range(warm_up + repeats):
+        if stop() and number > warm_up:
+            return
+        yield number
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float | list[float]]:

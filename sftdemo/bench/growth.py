@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import torch
@@ -12,49 +13,85 @@ from ..core.config import RunConfig
 from ..core.events import Phase
 from ..mask.labels import IGNORE_INDEX, MaskedExample
 from .arms import by_turns
-from .figures import spread
+from .figures import Stop, spread
 from .recipes import Subject, ours, scratch
 
-STEPS = 3  # after one that is not timed
 ROWS, TOKENS, RANK = 8, 64, 16  # what stays while one thing grows
 # hidden, intermediate, layers, heads, key-value heads: about 30 and 360 million weights (the second is SmolLM2-360M's
 # shape) beside the default model's 135 million
 SHAPES = {"30M": (256, 768, 12, 4, 2), "360M": (960, 2560, 32, 15, 5)}
-GRID = (
-    *(("tokens a row", tokens, {"tokens": tokens}) for tokens in (32, 64, 128, 256, 512)),
-    *(("rows", rows, {"rows": rows}) for rows in (2, 4, 8, 16, 32)),
-    *(("LoRA rank", rank, {"rank": rank}) for rank in (1, 4, 16, 64)),
-    *(("model", size, {"size": size}) for size in ("30M", "135M", "360M")),
-    *(("packed length", length, {"packed": length}) for length in (128, 512, 1024, 2048)),
-)
+AXES = {
+    "tokens a row": "tokens",
+    "rows": "rows",
+    "LoRA rank": "rank",
+    "model": "size",
+    "packed length": "packed",
+}
+ALL_POINTS = {
+    "tokens a row": (32, 64, 128, 256, 512),
+    "rows": (2, 4, 8, 16, 32),
+    "LoRA rank": (1, 4, 16, 64),
+    "model": ("30M", "135M", "360M"),
+    "packed length": (128, 512, 1024, 2048),
+}
+FEW_POINTS = {
+    "tokens a row": (32, 64, 128),
+    "rows": (2, 8, 16),
+    "LoRA rank": (1, 16, 64),
+    "model": ("30M", "135M"),
+    "packed length": (128, 2048),
+}
 
 
-def bench_growth(subject: Subject) -> Iterator[Phase | list[dict]]:
-    """Phases, and at the end a row for each point: what grows, its value, positions, seconds a step and MB."""
-    found = []
-    for number, (axis, value, point) in enumerate(GRID):
-        yield Phase("bench", f"growth: {axis} {value}", number / len(GRID))
-        found.append({"axis": axis, "value": value} | _measured(subject, **point))
-    yield found
+@dataclass(frozen=True)
+class Point:
+    """A training step whose cost is measured. `packed` is the length of the rows with packing, 0 without it."""
+
+    rows: int = ROWS
+    tokens: int = TOKENS
+    rank: int = RANK
+    size: str = "135M"
+    packed: int = 0
 
 
-def _measured(
-    subject: Subject, rows: int = ROWS, tokens: int = TOKENS, rank: int = RANK, size: str = "135M", packed: int = 0
-) -> dict:
-    count = 2048 // TOKENS if packed else rows  # the same 2,048 tokens, in packed rows of more and more
-    batch = 2048 // packed if packed else rows
+def bench_growth(
+    subject: Subject, steps: int = 3, points: dict[str, Sequence] = ALL_POINTS, stop: Stop = lambda: False
+) -> Iterator[Phase | list[dict]]:
+    """Phases, and at the end a row for each point: what grows, its value, positions, seconds of so many steps after one
+    that is not timed, and MB. What is the same point on several axes is measured once. Once `stop` is true, no further
+    point is measured."""
+    grid = [(axis, value, Point(**{AXES[axis]: value})) for axis, values in points.items() for value in values]
+    wanted = list(dict.fromkeys(point for *_, point in grid))
+    found: dict[Point, dict] = {}
+    for number, point in enumerate(wanted):
+        if found and stop():
+            break
+        axis, value = next((axis, value) for axis, value, each in grid if each == point)
+        yield Phase("bench", f"{axis}: {value}", number / len(wanted))
+        found[point] = _measured(subject, point, steps)
+    yield [{"axis": axis, "value": value} | found[point] for axis, value, point in grid if point in found]
+
+
+def _measured(subject: Subject, point: Point, steps: int) -> dict:
+    packed = point.packed
+    count = 2048 // TOKENS if packed else point.rows  # the same 2,048 tokens, in packed rows of more and more
     config = RunConfig(
-        steps=100, batch_size=batch, lora_r=rank, packing=bool(packed), max_length=packed or 512, device="cpu"
+        steps=100,
+        batch_size=2048 // packed if packed else point.rows,
+        lora_r=point.rank,
+        packing=bool(packed),
+        max_length=packed or 512,
+        device="cpu",
     )
-    model = subject.model() if size == "135M" else _model(size, len(subject.tokenizer))
-    examples = _examples(count, tokens, len(subject.tokenizer))
+    model = subject.model() if point.size == "135M" else _model(point.size, len(subject.tokenizer))
+    examples = _examples(count, point.tokens, len(subject.tokenizer))
     with scratch() as folder:
         maker = {"ours": lambda: ours(model, subject.tokenizer, examples, config, folder)}
         with by_turns(maker) as arms:
-            for _ in range(1 + STEPS):
+            for _ in range(1 + steps):
                 arms["ours"].step()
             seconds = spread(arms["ours"].seconds[1:])
-            return {"tokens": count * tokens, "seconds": seconds, "memory_mb": arms["ours"].memory()}
+            return {"tokens": count * point.tokens, "seconds": seconds, "memory_mb": arms["ours"].memory()}
 
 
 def _examples(rows: int, tokens: int, vocabulary: int) -> list[MaskedExample]:

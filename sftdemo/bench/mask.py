@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
 from ..core.events import Phase
-from ..data.examples import Example, Problem, read_examples
+from ..data.examples import Example, read_examples
 from ..data.samples import SAMPLES
 from ..data.templates import Template, get_template, render_prompt
 from ..mask.audit import Audit
-from ..mask.labels import CHUNK, mask_examples
-from .figures import spread
+from ..mask.labels import CHUNK, Masker
+from .figures import Stop, repetitions, spread
 from .memory import growth as growth_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ def made_examples(rows: int) -> list[Example]:
 
 
 def bench_mask(
-    examples: list[Example], tokenizer: PreTrainedTokenizerBase, config: RunConfig, repeats: int
+    examples: list[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    config: RunConfig,
+    repeats: int,
+    stop: Stop = lambda: False,
 ) -> Iterator[Phase | dict]:
     """Phases, and at the end the seconds of two ways and their ratio: the `tokenizers` library alone (`encode_batch` of
     the same texts, prompt and completion as one), and rendering, tokenising, masking and auditing them. And the MB that
@@ -49,16 +53,17 @@ def bench_mask(
     def look_over(count: int) -> Audit:
         return _looked_over(examples[:count], tokenizer, template, config)
 
-    yield Phase("bench", "Warming up")
+    parts = 2 + repeats  # of about the same length
+    yield Phase("bench", "warming up", 0.0)
     for work in (lambda: _encode(texts[:WARM_UP], tokenizer), lambda: look_over(WARM_UP)):
         work()
     growth = {}
     for count in (len(examples) // 4, len(examples)):
-        yield Phase("bench", f"Memory of {count:,} rows")
+        yield Phase("bench", f"memory of {count:,} rows", 1 / parts)
         growth[count] = growth_of(lambda count=count: look_over(count))
     seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(repeats):
-        yield Phase("bench", f"Repetition {number + 1} of {repeats}", number / repeats)
+    for number in repetitions(repeats, stop):
+        yield Phase("bench", f"repetition {number + 1} of {repeats}", (2 + number) / parts)
         seconds[0].append(_timed(lambda: _encode(texts, tokenizer)))
         seconds[1].append(_timed(lambda: look_over(len(examples))))
     yield {
@@ -77,10 +82,8 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _looked_over(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:
     audit = Audit(config.batch_size, config.max_length)
-    masked = mask_examples(examples, tokenizer, template, config.max_length)
-    for example, row in zip(examples, masked, strict=True):
-        if not isinstance(row, Problem):
-            audit.add(example, row)
+    for _ in audit.review(examples, Masker(tokenizer, template, config.max_length)):
+        pass
     audit.findings()
     return audit
 

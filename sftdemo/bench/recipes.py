@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 from ..core.config import RunConfig
 from ..data.examples import ParsedExamples, Problem
 from ..data.templates import get_template
-from ..mask.labels import IGNORE_INDEX, MaskedExample, mask_examples
+from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..mask.layouts import SEED_LENGTH
 from ..model.loading import load_model
 from ..model.sources import ModelSource
@@ -38,9 +38,8 @@ class Subject:
 
     def examples(self, config: RunConfig) -> list[MaskedExample]:
         """The rows under the settings' template."""
-        template = get_template(config.template, config.turns)
-        rows = mask_examples(self.data.train, self.tokenizer, template, config.max_length)
-        return [row for row in rows if not isinstance(row, Problem) and row.trained]
+        masker = Masker(self.tokenizer, get_template(config.template, config.turns), config.max_length)
+        return [row for row in masker.mask(self.data.train) if not isinstance(row, Problem) and row.trained]
 
 
 @contextmanager

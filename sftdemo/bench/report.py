@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
-Row = Iterable[object]
+from ..core.errors import ConfigError, SftdemoError
+from ..core.files import write_whole
+from ..core.text import markdown_table
+
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
 _FLOOR_HEAD = ["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor", "TRL / floor"]
 PLOT = "performance.svg"
@@ -14,37 +17,59 @@ PLOT = "performance.svg"
 
 def report(result: dict) -> str:
     """All that was measured as tables."""
-    sections = [_machine(result["machine"])]
-    for part, write in _SECTIONS.items():
-        if part in result:
-            sections.append(write(result))
-    sections.append("## Ratios\n\n" + _table(["ratio", "value"], result["ratios"].items()))
-    return "\n\n".join(sections) + "\n"
+    sections = [section(result, part) for part in _SECTIONS if part in result]
+    return "\n\n".join([machine_line(result), *sections, ending(result)]) + "\n"
+
+
+def machine_line(result: dict) -> str:
+    """What the report begins with."""
+    return "Machine: " + ", ".join(f"{name} {value}" for name, value in result["machine"].items()) + "."
+
+
+def section(result: dict, part: str) -> str:
+    """What one part has found."""
+    return _SECTIONS[part](result)
+
+
+def ending(result: dict) -> str:
+    """The ratios of all parts, and which parts are missing."""
+    ratios = "## Ratios\n\n" + markdown_table(["ratio", "value"], result["ratios"].items())
+    missing = result.get("unfinished")
+    return ratios + (f"\n\nNot measured, or not in full: {', '.join(missing)}." if missing else "")
+
+
+def check_file(file: Path) -> None:
+    """Refuses what `write_report` could not write to.
+
+    Raises:
+        ConfigError: before anything is measured.
+    """
+    if not file.parent.is_dir():
+        raise ConfigError(f"{file.parent} is no folder; make it, or name another file for --write.")
+    if file.suffix in (".json", ".svg") or file.is_dir():
+        raise ConfigError(f"--write {file} names no Markdown file; the JSON and the plot are written beside it.")
 
 
 def write_report(result: dict, file: Path, command: str) -> None:
-    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot."""
+    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot; each whole.
+
+    Raises:
+        SftdemoError: where they cannot be written.
+    """
     text = f"# Performance\n\nMade by `{command}`: all figures are of one run on one machine.\n\n{report(result)}"
+    contents = {file: text, file.with_suffix(".json"): json.dumps(result, indent=1) + "\n"}
     if "growth" in result:
-        plot(result["growth"], file.with_name(PLOT))
-        text = text.replace("## How the cost", f"![Seconds a step]({PLOT})\n\n## How the cost", 1)
-    for path, content in ((file, text), (file.with_suffix(".json"), json.dumps(result, indent=1) + "\n")):
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text(content, encoding="utf-8")
-        beside.replace(path)
-
-
-def _table(head: list[str], rows: Iterable[Row]) -> str:
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *lines])
+        contents[file] = text.replace("## How the cost", f"![Seconds a step]({PLOT})\n\n## How the cost", 1)
+        contents[file.with_name(PLOT)] = growth_svg(result["growth"])
+    try:
+        for path, content in contents.items():
+            write_whole(path, content)
+    except OSError as error:
+        raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
 
 
 def _between(figures: dict) -> str:
     return f"{figures['median']:.2f} ({figures['least']:.2f} to {figures['most']:.2f})"
-
-
-def _machine(machine: dict) -> str:
-    return "Machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
 
 
 def _steps(result: dict) -> str:
@@ -73,14 +98,14 @@ def _steps(result: dict) -> str:
             "batch or joining it into one row; `seed_recipe` pads every row to 128 and takes 2 a step. `lora` and "
             "`full` are under the default template. MB: what the process grows by in a step, weights and optimizer "
             "not counted.",
-            _table(head, rows),
+            markdown_table(head, rows),
             "Where a step of ours goes, in seconds (the median of three):",
-            _table(["group", *parts], profiles),
+            markdown_table(["group", *parts], profiles),
             "The floor: the step's multiply-adds at the rate of plain matrix products of the same shapes.",
-            _table(_FLOOR_HEAD, floors),
+            markdown_table(_FLOOR_HEAD, floors),
             _twice_as_fast({name: ratios[f"trl_{name}_vs_floor"] / 2 for name in steps["floors"]}),
             "How far losses (relative) and weights (absolute) are from `trl_padded` after these steps of AdamW:",
-            _table(["group", "arm", "losses", "weights"], apart),
+            markdown_table(["group", "arm", "losses", "weights"], apart),
         ]
     )
 
@@ -102,7 +127,7 @@ def _equalities(result: dict) -> str:
         [name, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
         for name, each in found["differences"].items()
     )
-    table = _table(["", "losses, relative", "weights, absolute"], rows)
+    table = markdown_table(["", "losses, relative", "weights, absolute"], rows)
     return (
         "## Equal to TRL\n\nA small model in float64, 10 steps of gradient descent: how far losses and weights are "
         f"from TRL's.\n\n{table}\n\nPacked examples reach into each other by {found['isolation_nats']:.1e} nats. "
@@ -116,7 +141,7 @@ def _answers(result: dict) -> str:
     return (
         f"## Answers\n\n{found['prompts']} prompts, up to 32 new tokens each. Reading every weight once a token at "
         f"{found['bandwidth_gb_per_second']} GB/s would take {found['floor_seconds']} s.\n\n"
-        + _table(["", "tokens", "tokens/s: median (least to most)"], rows)
+        + markdown_table(["", "tokens", "tokens/s: median (least to most)"], rows)
     )
 
 
@@ -124,8 +149,9 @@ def _click(result: dict) -> str:
     found = result["click"]
     rows = (found["median"].items(), found["quickest"].items())
     rows = ([name, value, quickest] for (name, value), (_, quickest) in zip(*rows, strict=True))
-    return "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n" + _table(
-        ["part", "median run", "quickest run"], rows
+    return (
+        "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n"
+        + markdown_table(["part", "median run", "quickest run"], rows)
     )
 
 
@@ -134,7 +160,7 @@ def _start(result: dict) -> str:
     rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
     return (
         "## Start-up\n\n"
-        + _table(["", "seconds: median (least to most)"], rows)
+        + markdown_table(["", "seconds: median (least to most)"], rows)
         + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
         f"mask comes {found['first_mask_after_first_page']} s after the first page: over plain HTTP, which asks for it "
         "at once, with the model already in the cache. The idle app holds "
@@ -149,7 +175,7 @@ def _disk(result: dict) -> str:
         "## More rows than memory\n\n"
         f"`train` in a process of its own, {found['steps']} steps of LoRA on {found['model']}, one "
         f"row of {found['row_bytes']:,} bytes a step. The peak is of the whole program, with its libraries, the model "
-        f"and the step.\n\n{_table(['rows', 'file in MiB', 'peak memory in MiB', 'seconds'], rows)}"
+        f"and the step.\n\n{markdown_table(['rows', 'file in MiB', 'peak memory in MiB', 'seconds'], rows)}"
     )
 
 
@@ -161,7 +187,7 @@ def _growth(result: dict) -> str:
     return (
         "## How the cost of a step grows\n\nLoRA; one thing at a time is varied, from 8 rows of 64 tokens that share "
         "nothing, half of them trained, rank 16, 135M weights. Packed rows: always 2,048 tokens in all.\n\n"
-        + _table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
+        + markdown_table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
     )
 
 
@@ -171,7 +197,7 @@ def _mask(result: dict) -> str:
     memory = ", ".join(f"{mb} MB over {rows} rows" for rows, mb in found["memory_mb"].items())
     return (
         f"## The mask\n\n{found['rows']:,} rows, {found['tokens']:,} tokens; the process grows by {memory}.\n\n"
-        + _table(["", "seconds: median (least to most)"], rows)
+        + markdown_table(["", "seconds: median (least to most)"], rows)
     )
 
 
@@ -187,20 +213,19 @@ _SECTIONS = {
 }
 
 
-def plot(growth: list[dict], file: Path) -> None:
+def growth_svg(growth: list[dict]) -> str:
     """Seconds a step over each thing that grows, as SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(row["axis"] for row in growth))
-    figure, places = pyplot.subplots(1, len(axes), figsize=(3 * len(axes), 2.8), layout="constrained")
+    figure = Figure(figsize=(3 * len(axes), 2.8), layout="constrained")
+    places = figure.subplots(1, len(axes), squeeze=False)[0]
     for axis, place in zip(axes, places, strict=True):
         rows = [row for row in growth if row["axis"] == axis]
         place.plot([row["value"] for row in rows], [row["seconds"]["median"] for row in rows], "o-", color="#0072b2")
         place.set(title=axis, ylim=(0, None))
         place.grid(alpha=0.3)
     places[0].set_ylabel("seconds a step")
-    figure.savefig(file, metadata={"Date": None})
-    pyplot.close(figure)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()

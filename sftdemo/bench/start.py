@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ from statistics import median
 
 from ..core.config import DEFAULT_MODEL
 from ..core.events import Phase
-from ..model.sources import located
-from .figures import spread
+from ..model.sources import resolve
+from .figures import Stop, repetitions, spread
+from .processes import family, python_process
 from .visitor import Visitor
 
 TIMEOUT = 120  # seconds until a page that does not come counts as an error
@@ -49,13 +49,13 @@ class Server:
     served: float
 
 
-def bench_start(repeats: int) -> Iterator[Phase | dict]:
+def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
     """Phases, and at the end seconds from the process's start to `--help`, to the two pages and to the first mask of
     the app's default model, which is fetched beforehand; and the idle app's MB."""
-    yield from located(DEFAULT_MODEL)
+    yield from resolve(DEFAULT_MODEL)
     seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": [], "first_mask": []}
-    for number in range(repeats):
-        yield Phase("bench", f"start: repetition {number + 1} of {repeats}", number / (repeats + 1))
+    for number in repetitions(repeats, stop):
+        yield Phase("bench", f"repetition {number + 1} of {repeats}", number / (repeats + 1))
         seconds["help"].append(_help())
         with _server(["-c", _BARE]) as bare:
             seconds["bare_gradio"].append(bare.served)
@@ -63,7 +63,7 @@ def bench_start(repeats: int) -> Iterator[Phase | dict]:
             Visitor(app.address).first_mask()
             seconds["first_page"].append(app.served)
             seconds["first_mask"].append(time.perf_counter() - app.begin)
-    yield Phase("bench", "start: memory of the idle app", repeats / (repeats + 1))
+    yield Phase("bench", "memory of the idle app", repeats / (repeats + 1))
     with _server(_APP) as app:
         time.sleep(IDLE)
         memory = _memory(app.process.pid)
@@ -79,7 +79,9 @@ def bench_start(repeats: int) -> Iterator[Phase | dict]:
 
 def _help() -> float:
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "sftdemo", "--help"], stdout=subprocess.DEVNULL, check=True)
+    with python_process(["-m", "sftdemo", "--help"], stdout=subprocess.DEVNULL) as process:
+        if process.wait():
+            raise RuntimeError("--help failed")
     return time.perf_counter() - begin
 
 
@@ -91,20 +93,14 @@ def _server(arguments: list[str]) -> Iterator[Server]:
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        env=os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    settings = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with python_process(arguments, env=settings, **quiet) as process:
         while not _answers(address):
             if process.poll() is not None or time.perf_counter() - begin > TIMEOUT:
                 raise RuntimeError(f"no page came from {' '.join(arguments)[:60]}")
             time.sleep(0.02)
         yield Server(process, address, begin, time.perf_counter() - begin)
-    finally:
-        _end(process)
 
 
 def _answers(address: str) -> bool:
@@ -115,26 +111,9 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _family(pid: int) -> list:
-    import psutil
-
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
-
-
 def _memory(pid: int) -> int:
     """MB of the app and of its children. On Linux what they share is counted once."""
     import psutil
 
     counted = "pss" if psutil.LINUX else "uss"
-    return round(sum(getattr(each.memory_full_info(), counted) for each in _family(pid)) / 1e6)
-
-
-def _end(process: subprocess.Popen) -> None:
-    import psutil
-
-    family = _family(process.pid) if process.poll() is None else []
-    for each in family:
-        each.kill()
-    psutil.wait_procs(family)
-    process.wait()
+    return round(sum(getattr(each.memory_full_info(), counted) for each in family(pid)) / 1e6)

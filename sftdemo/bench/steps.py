@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import median
 
 from ..core.config import RunConfig
 from ..core.events import Phase
 from .arms import Arm, by_turns
-from .figures import spread
+from .figures import Stop, repetitions, spread
 from .floor import floor
 from .profile import profile
 from .recipes import TEMPLATES, Subject, ours, scratch, seed_recipe, stock
 
 WARM_UP = 3  # steps that are not timed
+AFTER = 2  # steps that the memory and the profile take the time of, about
 STOCK = ("trl_padded", "trl_joined")
 
 
 def bench_steps(
-    subject: Subject, repeats: int, templates: Sequence[str] = TEMPLATES, lora_only: bool = False
+    subject: Subject,
+    repeats: int,
+    templates: Sequence[str] = TEMPLATES,
+    lora_only: bool = False,
+    stop: Stop = lambda: False,
 ) -> Iterator[Phase | dict]:
-    """Phases, and at the end {"arms", "ratios", "floors", "profiles", "differences"}."""
+    """Phases, and at the end {"arms", "ratios", "floors", "profiles", "differences"}. Once `stop` is true, no further
+    template or kind of training begins."""
     result = {"arms": [], "ratios": {}, "floors": {}, "profiles": {}, "differences": {}}
-    for template in templates:
-        for full in (False,) if lora_only else (False, True):
-            name = f"{'full' if full else 'lora'}{'' if template == 'instruction' else '_' + template}"
-            config = RunConfig(template=template, full=full, steps=10_000, device="cpu")
-            yield from _group(subject, name, config, repeats, result)
+    groups = [(template, full) for template in templates for full in ((False,) if lora_only else (False, True))]
+    for number, (template, full) in enumerate(groups):
+        if number and stop():
+            break
+        name = f"{'full' if full else 'lora'}{'' if template == 'instruction' else '_' + template}"
+        config = RunConfig(template=template, full=full, steps=10_000, device="cpu")
+        for phase in _group(subject, name, config, repeats, stop, result):
+            yield replace(phase, fraction=(number + phase.fraction) / len(groups))
     yield result
 
 
-def _group(subject: Subject, name: str, config: RunConfig, repeats: int, result: dict) -> Iterator[Phase]:
+def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: Stop, result: dict) -> Iterator[Phase]:
     examples = subject.examples(config)
     tokenizer = subject.tokenizer
     with scratch() as folder:
@@ -41,17 +51,19 @@ def _group(subject: Subject, name: str, config: RunConfig, repeats: int, result:
         }
         if name == "full":
             makers["seed_recipe"] = lambda: seed_recipe(subject.model(), tokenizer, examples, config, folder)
-        yield Phase("bench", f"{name}: loading {len(makers)} models")
+        steps = WARM_UP + repeats
+        yield Phase("bench", f"{name}: loading {len(makers)} models", 0.0)
         with by_turns(makers) as arms:
-            for number in range(WARM_UP + repeats):
-                yield Phase("bench", f"{name}: step {number + 1} of {WARM_UP + repeats}", number / (WARM_UP + repeats))
+            for number in repetitions(repeats, stop, WARM_UP):
+                yield Phase("bench", f"{name}: step {number + 1} of {steps}", number / (steps + AFTER))
                 for arm in arms.values():
                     arm.step()
-            yield Phase("bench", f"{name}: memory and losses")
+            timed = len(arms["ours"].seconds)
+            yield Phase("bench", f"{name}: memory and losses", steps / (steps + AFTER))
             _compare(name, arms, examples, config, result)
             result["profiles"][name] = profile(arms["ours"])
             result["floors"][name] = floor(arms["ours"], examples, config)
-            step = {arm: median(arms[arm].seconds[WARM_UP : WARM_UP + repeats]) for arm in arms}
+            step = {arm: median(arms[arm].seconds[WARM_UP:timed]) for arm in arms}
             for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in STOCK))):
                 result["ratios"][f"{ratio}_{name}_vs_floor"] = round(seconds / result["floors"][name]["seconds"], 3)
 

@@ -1,1 +1,1 @@
-"""What everything stands on: settings, events, errors, files, processes. Imports nothing of the other folders."""
+"""What all other folders use: settings, events, errors, files, processes. Imports none of them."""

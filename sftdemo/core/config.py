@@ -1,145 +1,234 @@
-"""The settings of a run, checked when they are made."""
+"""The settings of a run. Each is written once, as a field of `RunConfig` with its default, its words and its limits:
+the command line, the page, and the command that repeats a run are read from there."""
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import inf, isfinite
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
-DEVICES = ("auto", "cuda", "mps", "cpu")
-TURNS = ("all", "last")
+DEFAULT_STEPS = 12
+LORA_RATE, FULL_RATE = 2e-3, 1e-4
 STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
+_LAST = ("template", "steps", "epochs", "prompts")  # in a command only the switches come after these
 
-# (low, high, unit) of every numeric setting. The highs keep a mistyped zero from asking for a day of work.
-LIMITS: dict[str, tuple[float, float, str]] = {
-    "max_length": (8, 32_768, "tokens"),
-    "steps": (1, 1_000_000, "optimizer steps"),
-    "epochs": (0.01, 1_000, "passes over the examples"),
-    "learning_rate": (1e-8, 1.0, ""),
-    "batch_size": (1, 1_024, "examples, or packed rows, a step"),
-    "lora_r": (1, 512, "LoRA's rank"),
-    "prompt_loss_weight": (0.0, 1.0, ""),
-    "seed": (0, 2**32 - 1, ""),
-    "max_new_tokens": (1, 4_096, "tokens an answer"),
-}
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of [`RunConfig`], with all that is said of it."""
+
+    name: str
+    kind: type  # str, int, float, bool or tuple, also for a field that may be None
+    default: Any
+    help: str  # what it does; the terminal adds a default that is not None
+    title: str = ""  # its label on the page; without one it is a setting of the terminal only
+    limits: tuple[float, float, str] = (-inf, inf, "")  # the lowest number, the highest, and what they count
+    metavar: str | None = None  # stands for the value in the terminal's help
+    choices: Mapping[Any, str] = field(default_factory=dict)  # the values allowed, each with its label on the page
+
+    @property
+    def option(self) -> str:
+        """Its name in the terminal, in the singular if it takes several values, which are given one by one."""
+        name = self.name.removesuffix("s") if self.kind is tuple else self.name
+        return f"--{name.replace('_', '-')}"
+
+
+def setting(default: Any, help: str, **words: Any) -> Any:
+    """A field of `RunConfig`; `words` are what `Setting` knows besides."""
+    return field(default=default, metadata={"help": help, **words})
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run, apart from the examples.
+    """Everything that decides a run, apart from the examples. Each field says what it does.
 
-    Args:
-        model (`str`, *optional*, defaults to `"SmolLM2-135M-Instruct"`):
-            A name that [`resolve`] understands: the default, a folder, a GGUF file or a Hub id.
-        template (`str`, *optional*, defaults to `"instruction"`):
-            A name that [`get_template`] understands, or a custom template's text.
-        turns (`str`, *optional*, defaults to `"all"`):
-            Which assistant turns of a conversation are trained: `"all"`, or only the `"last"`.
-        max_length (`int`, *optional*, defaults to 512):
-            Tokens an example keeps at most; with packing also the length of a packed row.
-        steps, epochs (*optional*):
-            How long to train: one or the other, `steps=12` if neither is given.
-        learning_rate (`float`, *optional*):
-            Defaults to 2e-3 for LoRA and 1e-4 for full fine-tuning.
-        batch_size (`int`, *optional*, defaults to 8):
-            Examples an optimizer step sees; with packing, packed rows.
-        packing (`bool`, *optional*, defaults to `False`):
-            Put several whole examples into a row of `max_length` (TRL's `bfd`), each attending to itself only.
-        full (`bool`, *optional*, defaults to `False`):
-            Train every weight instead of a LoRA adapter.
-        lora_r (`int`, *optional*, defaults to 16):
-            The adapter's rank. It sits on all linear layers, with alpha twice the rank.
-        prompt_loss_weight (`float`, *optional*, defaults to 0.0):
-            How much a token counts in the loss that the mask does not train: 0 is masked, 1 is plain fine-tuning.
-        merge (`bool`, *optional*, defaults to `False`):
-            Save the adapter merged into the weights.
-        max_new_tokens (`int`, *optional*, defaults to 32):
-            Length at which an answer is cut.
-        prompts (`tuple[str, ...]`, *optional*):
-            Instructions to answer before and after, besides the held-out rows of the data.
-        anyway (`bool`, *optional*, defaults to `False`):
-            Train even where the audit finds an error.
+    To add a setting, add a field here, and use it where the run needs it. It is then an option of `train`, `ablate` and
+    `study`, the command that repeats a run names it, and with a `title` it is among the page's training settings.
 
     Raises:
-        ConfigError: for a value outside `LIMITS`, an unknown device, or settings that exclude each other.
+        ConfigError: for a number out of its range, a value that is not among the choices, or settings that exclude
+            each other.
     """
 
-    model: str = DEFAULT_MODEL
-    template: str = DEFAULT_TEMPLATE
-    turns: str = "all"
-    max_length: int = 512
-    steps: int | None = None
-    epochs: float | None = None
-    learning_rate: float | None = None
-    batch_size: int = 8
-    packing: bool = False
-    full: bool = False
-    lora_r: int = 16
-    prompt_loss_weight: float = 0.0
-    merge: bool = False
-    seed: int = 0
-    device: str = "auto"
-    max_new_tokens: int = 32
-    prompts: tuple[str, ...] = ()
-    anyway: bool = False
+    model: str = setting(DEFAULT_MODEL, "a folder, a GGUF file or a Hub id", title="Model")
+    template: str = setting(
+        DEFAULT_TEMPLATE,
+        r"a text with {instruction} and, if wanted, {input} in it, where \n is a newline",
+        title="Prompt template",
+        metavar="T",
+    )
+    turns: str = setting(
+        "all",
+        "which assistant turns of a conversation are trained",
+        title="In conversations (messages), train",
+        choices={"all": "every assistant turn", "last": "only the last"},
+    )
+    max_length: int = setting(
+        512,
+        "tokens an example keeps at most; with packing, the length of a row",
+        title="Max length, tokens a row",
+        limits=(8, 32_768, "tokens"),
+        metavar="N",
+    )
+    steps: int | None = setting(
+        None,
+        f"optimizer steps, defaults to {DEFAULT_STEPS}",
+        title="Steps",
+        limits=(1, 1_000_000, "optimizer steps"),
+        metavar="N",
+    )
+    epochs: float | None = setting(
+        None,
+        "passes over the examples, instead of steps",
+        limits=(0.01, 1_000, "passes over the examples"),
+        metavar="E",
+    )
+    learning_rate: float | None = setting(
+        None,
+        f"how far a step goes, defaults to {LORA_RATE:g}, with full to {FULL_RATE:g}",
+        title="Learning rate",
+        limits=(1e-8, 1.0, ""),
+        metavar="R",
+    )
+    batch_size: int = setting(
+        8,
+        "examples an optimizer step sees; with packing, rows",
+        title="Batch size",
+        limits=(1, 1_024, "examples, or packed rows, a step"),
+        metavar="B",
+    )
+    packing: bool = setting(
+        False,
+        "fill rows of max-length with whole examples that do not see each other; batch-size then counts rows",
+        title="Packing: rows full of whole examples that do not see each other; batch size counts rows",
+    )
+    seed: int = setting(0, "decides what is drawn at random", title="Seed", limits=(0, 2**32 - 1, ""), metavar="S")
+    device: str = setting(
+        "auto",
+        "where to compute; auto is the best there is",
+        title="Device",
+        choices={name: name for name in ("auto", "cuda", "mps", "cpu")},
+    )
+    max_new_tokens: int = setting(
+        32,
+        "tokens after which an answer is cut",
+        title="Answer length, tokens",
+        limits=(1, 4_096, "tokens an answer"),
+        metavar="N",
+    )
+    prompt_loss_weight: float = setting(
+        0.0,
+        "0 masks the prompt; 1 trains it like the answer, as plain fine-tuning does",
+        title="Prompt-loss weight",
+        limits=(0.0, 1.0, ""),
+        metavar="W",
+    )
+    full: bool = setting(
+        False,
+        "train all weights instead of a LoRA adapter",
+        title="Train",
+        choices={False: "LoRA adapter", True: "all weights"},
+    )
+    lora_r: int = setting(
+        16,
+        "the adapter's rank; it sits on all linear layers, with alpha twice the rank",
+        title="LoRA rank",
+        limits=(1, 512, "LoRA's rank"),
+        metavar="R",
+    )
+    merge: bool = setting(False, "save the adapter merged into the model's weights")
+    prompts: tuple[str, ...] = setting(
+        (),
+        "a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
+        title="Your own prompts to compare, one a line",
+        metavar="TEXT",
+    )
+    anyway: bool = setting(
+        False,
+        "train even where the audit finds an error",
+        title="Train anyway, in spite of the errors that the audit found",
+    )
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("steps and epochs both say how long to train; give one of them.")
         if self.full and self.merge:
             raise ConfigError("merge joins a LoRA adapter into the weights; full fine-tuning has no adapter to merge.")
-        if self.device not in DEVICES:
-            raise ConfigError(f"device is {self.device!r}; choose one of {', '.join(DEVICES)}.")
-        if self.turns not in TURNS:
-            raise ConfigError(f"turns is {self.turns!r}; choose one of {', '.join(TURNS)}.")
         if not self.model.strip():
             raise ConfigError("model is empty; name a folder, a GGUF file or a Hub id, or leave it out.")
-        for name in LIMITS:
-            check_limit(name, getattr(self, name))
+        for name, each in SETTINGS.items():
+            value = getattr(self, name)
+            if each.choices and value not in each.choices:
+                raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, each.choices))}.")
+            if each.kind in (int, float):
+                check_limit(name, value)
         if self.steps is None and self.epochs is None:
-            object.__setattr__(self, "steps", 12)
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", 1e-4 if self.full else 2e-3)
+            object.__setattr__(self, "learning_rate", FULL_RATE if self.full else LORA_RATE)
 
     def to_dict(self) -> dict:
         """The settings as JSON can hold them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"prompts": list(self.prompts)}
+        return vars(self) | {"prompts": list(self.prompts)}
 
     def command_line(self, data: str, weights: Sequence[float] = ()) -> str:
         """The shell command that repeats the run on the file `data`, or with `weights` the ablation; settings at their
         defaults are left out."""
-        plain, words = RunConfig(full=self.full), ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
-        names = ["model", "turns", "max_length", "learning_rate", "batch_size", "seed", "device", "max_new_tokens"]
-        names += [] if weights else ["prompt_loss_weight"]
-        names += [] if self.full else ["lora_r"]
-        options = [(name, getattr(self, name)) for name in names if getattr(self, name) != getattr(plain, name)]
-        if self.template != plain.template:
-            escaped = self.template.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
-            options.append(("template", escaped))
-        options.append(("steps", self.steps) if self.steps is not None else ("epochs", self.epochs))
-        options += [("prompt", prompt) for prompt in self.prompts]
-        for name, value in options:
-            option = f"--{name.replace('_', '-')}"
-            words += [f"{option}={value}"] if str(value).startswith("-") else [option, str(value)]
-        switches = [f"--{name}" for name in ("packing", "full", "merge", "anyway") if getattr(self, name)]
+        words, switches = ["python", "-m", "sftdemo", "ablate" if weights else "train", data], []
+        usual = {name: each.default for name, each in SETTINGS.items()}
+        usual["learning_rate"] = RunConfig(full=self.full).learning_rate
+        unused = {"prompt_loss_weight": bool(weights), "lora_r": self.full}
+        for name, each in sorted(SETTINGS.items(), key=lambda item: item[0] in _LAST):
+            value = getattr(self, name)
+            if value == usual[name] or unused.get(name):
+                continue
+            if each.kind is bool:
+                switches.append(each.option if value else each.option.replace("--", "--no-", 1))
+                continue
+            for one in value if each.kind is tuple else [value]:
+                text = escape(one) if name == "template" else str(one)
+                words += [f"{each.option}={text}"] if text.startswith("-") else [each.option, text]
         words += ["--weights", *(f"{weight:g}" for weight in weights)] if weights else []
         return shlex.join(words + switches)
 
 
+def _kind(hint: Any) -> type:
+    """`int` of `int | None`, and `tuple` of `tuple[str, ...]`."""
+    first = get_args(hint)[0] if isinstance(hint, UnionType) else hint
+    return get_origin(first) or first
+
+
+_HINTS = get_type_hints(RunConfig)
+SETTINGS = {
+    each.name: Setting(each.name, _kind(_HINTS[each.name]), each.default, **each.metadata) for each in fields(RunConfig)
+}
+
+
 def check_limit(name: str, value: float | None) -> None:
-    """Refuses a number outside `LIMITS[name]`; `None` (not set) passes.
+    """Refuses a number outside the setting's range; `None` (not set) passes.
 
     Raises:
         ConfigError: naming the setting, the value and the range.
     """
-    if value is None:
-        return
-    low, high, unit = LIMITS[name]
-    if not isfinite(value) or not low <= value <= high:
+    low, high, unit = SETTINGS[name].limits
+    if value is not None and not (isfinite(value) and low <= value <= high):
         raise ConfigError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}{' ' + unit if unit else ''}.")
+
+
+def escape(template: str) -> str:
+    """A template on one line, as a shell takes it: \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
+    return template.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
+
+
+def unescape(text: str) -> str:
+    """What `escape` was given."""
+    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)

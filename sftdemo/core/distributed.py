@@ -1,7 +1,7 @@
-"""Several processes that train one model together, as torchrun starts them; without it, one process by itself.
+"""Training one model in several processes, as started by torchrun or `accelerate launch`.
 
-Who is who stands in RANK, LOCAL_RANK and WORLD_SIZE, which torchrun and `accelerate launch` set. Nothing here imports
-torch where there is only one process.
+The launcher sets RANK, LOCAL_RANK and WORLD_SIZE. Without a launcher there is a single process, and torch is not
+imported here.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-# The others wait while the first answers prompts and saves. If one of them dies, it is the launcher that ends the rest.
+# The others wait while the first answers prompts and saves. If a process dies, the launcher ends the rest.
 _WAIT = timedelta(days=1)
-_board: list[Store] = []  # what all processes can read and write, while they are together
+_board: list[Store] = []  # a store that all processes read and write, inside `together`
 
 
 def count() -> int:
-    """How many processes train together; 1 without a launcher."""
+    """Return the number of processes; 1 without a launcher."""
     return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that answers prompts, tells of events and saves."""
+    """Whether this is the process that answers prompts, reports events and saves."""
     return count() == 1 or os.environ["RANK"] == "0"
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """While this lasts, `anyone`, `first_here_first` and `speaks` work. An error that follows another process's ends
-    this one without a word: it has lost the one that failed, and that one has told why.
+    """Connect the processes; `anyone`, `first_here_first` and `speaks` work inside this block.
+
+    When a process fails, the others lose their connection to it and fail as well. Only the first error is raised.
 
     Raises:
-        SystemExit: in place of such an error.
+        SystemExit: in place of the errors that follow.
     """
     if count() == 1:
         yield
         return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns that it looked for unused parameters in vain
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns that it found no unused parameters
     import torch
 
     if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" then means
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # the device that "cuda" means from here on
     store, rank, size = next(torch.distributed.rendezvous("env://", timeout=_WAIT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
@@ -62,7 +63,7 @@ def together() -> Iterator[None]:
 
 
 def anyone(flag: bool) -> bool:
-    """Whether the flag is set in any process. Each has to ask, and waits until all have."""
+    """Whether the flag is set in any process. Waits until every process has called it."""
     if count() == 1:
         return flag
     import torch
@@ -74,7 +75,7 @@ def anyone(flag: bool) -> bool:
 
 @contextmanager
 def first_here_first() -> Iterator[None]:
-    """The first process of each machine does the block before the others do, so that they find what it fetched."""
+    """Run the block in each machine's first process before the others, so that they find what it downloaded."""
     first = count() == 1 or os.environ["LOCAL_RANK"] == "0"
     if not first:
         anyone(False)
@@ -84,8 +85,8 @@ def first_here_first() -> Iterator[None]:
 
 
 def speaks() -> bool:
-    """Whether this process tells of its error: the first one that asks does, so that there is one message."""
-    if not _board:  # one process by itself, or a command that refuses to run in several
+    """Whether this process reports its error. Only the first process that asks does, so that there is one message."""
+    if not _board:  # a single process, or a command that refuses to run in several
         return is_first()
     rank = os.environ["RANK"]
     return _board[0].compare_set("sftdemo/speaker", "", rank) == rank.encode()

@@ -1,5 +1,5 @@
 """Settings that the libraries read when they are imported: nothing is reported to anyone, nothing chats on stderr, and
-threads that wait do not spin."""
+threads that wait do not spin. They are the program's; whoever imports `sftdemo` as a library keeps their own."""
 
 import ctypes
 import gc
@@ -14,7 +14,8 @@ _PAUSE_SOFT = 1  # omp_pause_soft of omp.h
 
 
 def prepare() -> None:
-    """Called when `sftdemo` is imported, which is before it imports any library. What the user has set wins."""
+    """Makes the settings, unless the user has. Each process of the program calls it before it imports a library: the
+    command line, the page, and the children that run jobs."""
     for name, value in {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",

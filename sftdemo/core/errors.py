@@ -1,4 +1,4 @@
-"""Errors whose message is one sentence meant for the person using the program.
+"""Errors whose message is a sentence for the person who uses the program.
 
 SftdemoError
 ├── ConfigError      a setting outside its range (exit code 2 on the command line)
@@ -10,29 +10,29 @@ SftdemoError
 
 
 class SftdemoError(Exception):
-    """Base of every error that a surface shows as it stands, without a traceback."""
+    """Base class of all errors that are shown as they are, without a traceback."""
 
 
 class ConfigError(SftdemoError):
-    pass
+    """A setting is outside its range, or excludes another."""
 
 
 class DataError(SftdemoError):
-    pass
+    """The examples as a whole cannot be used."""
 
 
 class ModelError(SftdemoError):
-    pass
+    """A model or tokenizer cannot be found, fetched, converted or loaded."""
 
 
 class TemplateError(SftdemoError):
-    pass
+    """A prompt template is malformed, or the model has none."""
 
 
 class TrainingError(SftdemoError):
-    pass
+    """A run cannot start, or ended without a usable result."""
 
 
 def sentence(error: Exception) -> str:
-    """The error's message as a sentence that stands by itself."""
+    """Return the error's message as a sentence of its own, with a capital letter."""
     return str(error)[:1].upper() + str(error)[1:]

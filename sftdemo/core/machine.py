@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describe the machine that figures were measured on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "gradio")
 
 
 def machine() -> dict[str, object]:
-    """The processor, memory, threads and versions, as JSON can hold them."""
+    """Return processor, memory, threads and package versions, ready for JSON."""
     import psutil
     import torch
 

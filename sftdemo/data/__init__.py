@@ -1,1 +1,1 @@
-"""From a file or pasted text to examples, and from an example to its prompt."""
+"""Reads examples from files and text, and renders their prompts."""

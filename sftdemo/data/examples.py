@@ -1,60 +1,24 @@
-"""Reads instruction/output examples from pasted text or a file: JSON array, JSON Lines or CSV.
+"""Read examples from a file or pasted text: a JSON array, JSON Lines or CSV.
 
-Three shapes, told apart row by row: `instruction`/`output` with an optional `input` (Alpaca's), `prompt`/`completion`
-(used verbatim) and `messages` (chat). A row may carry `held_out: true`: it is never trained, its prompt is answered
-before and after the training. A row may also carry a `mask` made by hand.
+The table `SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
+is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ..core.errors import DataError
-from .records import MAX_BYTES, SHAPE_COLUMNS, Refused, file_lines, kind_of, short, split_lines, split_records
-
-ROLES = ("system", "user", "assistant", "tool")
-_SHAPES = '"instruction" and "output", "prompt" and "completion", or "messages"'
-
-
-@dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
-class HandMask:
-    """A mask made by hand: which characters of a row's whole text are trained, instead of the answer.
-
-    Args:
-        text (`str`):
-            The text that was marked, prompt and completion. On any other text the mask is not used.
-        trained (`tuple[tuple[int, int], ...]`):
-            (begin, end) in `text`, in order, not touching. A token that holds one of these characters is trained.
-        eos (`bool`):
-            Whether the EOS that ends the completion is trained.
-    """
-
-    text: str
-    trained: tuple[tuple[int, int], ...]
-    eos: bool
-
-    @classmethod
-    def of(cls, text: str, characters: set[int], eos: bool) -> HandMask:
-        """The mask that trains the characters with these positions."""
-        edges = [i for i in range(len(text) + 1) if (i in characters) != (i - 1 in characters)]
-        return cls(text, tuple(zip(edges[::2], edges[1::2], strict=True)), eos)
-
-    def to_record(self) -> dict:
-        return {"text": self.text, "trained": [list(span) for span in self.trained], "eos": self.eos}
+from .fields import HandMask, Message, read_answer, read_conversation, read_held_out, read_mask, read_text
+from .records import MAX_BYTES, Refused, file_lines, kind_of, short, split_lines, split_records
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row, in one of three shapes: `messages`, a verbatim `prompt`, or an `instruction` with its `input`.
+    """One row. Its prompt is kept as `messages`, as a verbatim `prompt`, or as an `instruction` with its `input`.
 
     `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's line in JSON Lines,
     counted from 1. A held-out row may have an empty `completion`.
@@ -72,8 +36,92 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A way to write a row.
+
+    Args:
+        columns (`tuple[str, ...]`):
+            The columns it uses. A row that has the first one has this shape.
+        read (`Callable[[dict, bool], dict]`):
+            From a record, and whether it is held out, to fields of [`Example`]. May add `"left_out"`, the number of
+            turns that are not used, and raise `Refused`.
+        write (`Callable[[Example], dict | None]`, *optional*):
+            From an example back to a record; None where the example is kept in another shape. Without it, rows of this
+            shape are exported in the shape whose fields `read` fills.
+        optional (`tuple[str, ...]`, *optional*, defaults to `()`):
+            Which of `columns` a row may leave out.
+        json (`bool`, *optional*, defaults to `False`):
+            Whether the first column is not text, so that in CSV its cells hold JSON.
+    """
+
+    columns: tuple[str, ...]
+    read: Callable[[dict, bool], dict]
+    write: Callable[[Example], dict | None] | None = None
+    optional: tuple[str, ...] = ()
+    json: bool = False
+
+    def __str__(self) -> str:
+        return " and ".join(f'"{column}"' for column in self.columns if column not in self.optional)
+
+
+def _read_messages(record: dict, held_out: bool) -> dict:
+    messages, completion, left_out = read_conversation(record["messages"], held_out)
+    return {"messages": messages, "completion": completion, "left_out": left_out}
+
+
+def _write_messages(example: Example) -> dict | None:
+    if not example.messages:
+        return None
+    turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
+    answered = bool(example.completion) or not example.held_out
+    return {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
+
+
+def _read_prompt(record: dict, held_out: bool) -> dict:
+    if not isinstance(record["prompt"], list):
+        return {"prompt": read_text(record, "prompt"), "completion": read_answer(record, "completion", held_out)}
+    completion = record.get("completion", [])  # TRL's conversational form
+    if not isinstance(completion, list):
+        raise Refused('"prompt" is a list of messages, so "completion" must be one too.')
+    return _read_messages({"messages": record["prompt"] + completion}, held_out)
+
+
+def _write_prompt(example: Example) -> dict | None:
+    return None if example.prompt is None else {"prompt": example.prompt, "completion": example.completion}
+
+
+def _read_instruction(record: dict, held_out: bool) -> dict:
+    return {
+        "instruction": read_text(record, "instruction"),
+        "input": "" if record.get("input") is None else read_text(record, "input"),
+        "completion": read_answer(record, "output", held_out),
+    }
+
+
+def _write_instruction(example: Example) -> dict | None:
+    record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
+    return {name: value for name, value in record.items() if value or name != "input"}
+
+
+# Of a row with the first columns of several shapes, the first in this table counts.
+SHAPES = (
+    Shape(("messages",), _read_messages, _write_messages, json=True),
+    Shape(("prompt", "completion"), _read_prompt, _write_prompt),
+    Shape(("instruction", "input", "output"), _read_instruction, _write_instruction, optional=("input",)),
+)
+COLUMNS = frozenset(column for shape in SHAPES for column in shape.columns)
+JSON_COLUMNS = ("mask", *(shape.columns[0] for shape in SHAPES if shape.json))
+
+
+def expected_columns() -> str:
+    """The shapes as a refusal lists them, the simplest first."""
+    *others, last = map(str, reversed(SHAPES))
+    return f"{', '.join(others)}, or {last}"
+
+
+@dataclass(frozen=True)
 class Problem:
-    """A row that was refused, and the sentence that says why and what to write instead."""
+    """A refused row: why, and what to write instead."""
 
     row: int
     line: int | None
@@ -86,7 +134,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ParsedExamples:
-    """What a source held: the rows to train on, the held-out ones, the refused ones, and remarks on the rest."""
+    """The contents of a source: rows to train on, held-out rows, refused rows, and notes on what is not used."""
 
     train: Sequence[Example]
     held_out: tuple[Example, ...]
@@ -95,8 +143,9 @@ class ParsedExamples:
 
 
 class StreamedExamples(Sequence[Example]):
-    """The rows to train on of a JSON Lines file that are read anew each time someone goes through them. Only rows
-    near the beginning should be asked for by their index."""
+    """The rows to train on of a JSON Lines file, read from the disk again on each iteration.
+
+    Indexing reads from the beginning of the file, so use it for the first rows only."""
 
     def __init__(self, path: Path, count: int):
         self._path, self._count = path, count
@@ -114,8 +163,8 @@ class StreamedExamples(Sequence[Example]):
 
 
 def open_examples(path: str | Path) -> ParsedExamples:
-    """As `read_examples`; but of a file named `.jsonl` with more than `MAX_BYTES`, the rows to train on stay on the
-    disk (`StreamedExamples`), and there is no limit. Raises as `read_examples` does."""
+    """Like `read_examples`, but without a limit for `.jsonl`: the rows to train on of a file larger than `MAX_BYTES`
+    stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
     path = Path(path)
     if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= MAX_BYTES:
         return read_examples(path)
@@ -125,17 +174,17 @@ def open_examples(path: str | Path) -> ParsedExamples:
 
 
 def read_examples(path: str | Path) -> ParsedExamples:
-    """Reads a UTF-8 file, with or without a byte-order mark.
+    """Read a UTF-8 file, with or without a byte-order mark.
 
     Raises:
-        DataError: when the file cannot be read, is larger than `MAX_BYTES` (checked before it is read), is not
-            UTF-8, or holds no row at all.
+        DataError: when the file cannot be read, is larger than `MAX_BYTES` (checked before reading), is not UTF-8, or
+            has no rows.
     """
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}. Split the file.")
-        with path.open("rb") as file:  # a pipe says 0 bytes: read no more than the limit from it either
+        with path.open("rb") as file:  # a pipe reports 0 bytes: limit what is read from it as well
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
@@ -151,39 +200,40 @@ def read_examples(path: str | Path) -> ParsedExamples:
 
 
 def parse_examples(text: str) -> ParsedExamples:
-    """Reads pasted text. Good rows survive beside bad ones; every refusal names its row.
+    """Read pasted text. A bad row is refused by its number and does not affect the others.
 
     Raises:
-        DataError: when the text is longer than `MAX_BYTES` or holds no row at all.
+        DataError: when the text is longer than `MAX_BYTES` or has no rows.
     """
     if len(text) > MAX_BYTES:
         raise DataError(f"the text has {len(text):,} characters; the limit is {MAX_BYTES:,}. Split it.")
     text = text.removeprefix("\ufeff")
     if not text.strip():
-        raise DataError(f"there are no examples yet. Write rows with {_SHAPES}, as a JSON array, JSON Lines or CSV.")
+        raise DataError(
+            f"there are no examples yet. Write rows with {expected_columns()}, as a JSON array, JSON Lines or CSV."
+        )
     reading = _Reading()
-    return reading.result(tuple(reading.train(split_records(text))))
+    return reading.result(tuple(reading.train(split_records(text, COLUMNS, JSON_COLUMNS))))
 
 
 class _Reading:
-    """Goes through records and keeps what is not trained: the rows held out, the refused ones, the remarks."""
+    """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
     def __init__(self):
         self._held_out, self._problems, self._ignored, self._notes = [], [], {}, []
 
     def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
-        """The examples to train on."""
+        """Yield the examples to train on."""
         for row, line, record in records:
             try:
                 if isinstance(record, Refused):
                     raise record
-                example, unused = _example(row, line, record)
+                example, unused, left_out = _example(row, line, record)
             except Refused as reason:
                 self._problems.append(Problem(row, line, str(reason)))
                 continue
             for column in unused:
                 self._ignored[column] = self._ignored.get(column, 0) + 1
-            left_out = _turns_left_out(record)
             if left_out:
                 self._notes.append(f"row {row}: {left_out} turn(s) after the last assistant turn are left out.")
             if example.held_out:
@@ -197,143 +247,25 @@ class _Reading:
         return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), tuple(notes))
 
 
-def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:
-    """The example in a parsed record, and the names of the columns it does not use."""
+def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str], int]:
+    """Return the example in a record, the names of its unused columns, and the number of turns left out."""
     if not isinstance(record, dict):
-        raise Refused(f"is {kind_of(record)}, not an object. Write {_SHAPES}.")
-    held_out = _held_out(record)
-    shape = next((columns for columns in SHAPE_COLUMNS if columns[0] in record), None)
+        raise Refused(f"is {kind_of(record)}, not an object. Write {expected_columns()}.")
+    held_out = read_held_out(record)
+    shape = next((shape for shape in SHAPES if shape.columns[0] in record), None)
     if shape is None:
         found = ", ".join(map(short, record)) or "no column"
-        raise Refused(f"has {found}; expected {_SHAPES}.")
-    if shape == ("prompt", "completion") and isinstance(record["prompt"], list):  # TRL's conversational form
-        completion = record.get("completion", [])
-        if not isinstance(completion, list):
-            raise Refused('"prompt" is a list of messages, so "completion" must be one too.')
-        fields = _chat(record["prompt"] + completion, held_out)
-    elif shape == ("messages",):
-        fields = _chat(record["messages"], held_out)
-    elif shape == ("prompt", "completion"):
-        fields = {"prompt": _text(record, "prompt"), "completion": _answer(record, "completion", held_out)}
-    else:
-        fields = {
-            "instruction": _text(record, "instruction"),
-            "input": "" if record.get("input") is None else _text(record, "input"),
-            "completion": _answer(record, "output", held_out),
-        }
-    unused = [name for name in record if name not in (*shape, "held_out", "mask")]
-    return Example(row=row, line=line, held_out=held_out, mask=_mask(record.get("mask")), **fields), unused
-
-
-def _mask(value: object) -> HandMask | None:
-    if value is None or value == "":  # the latter in CSV
-        return None
-    wanted = '{"text": …, "trained": [[begin, end], …], "eos": true}'
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str) or "trained" not in value:
-        raise Refused(f'"mask" is {kind_of(value)}; write {wanted}, or leave it out.')
-    characters: set[int] = set()
-    for span in value["trained"] if isinstance(value["trained"], list) else [value["trained"]]:
-        numbers = isinstance(span, list) and len(span) == 2 and all(type(number) is int for number in span)
-        if not numbers or not 0 <= span[0] < span[1] <= len(value["text"]):
-            raise Refused(
-                f'"mask" trains {short(span)}; write [begin, end] with 0 ≤ begin < end ≤ {len(value["text"])}, '
-                'characters of its "text".'
-            )
-        characters.update(range(*span))
-    eos = value.get("eos", True)
-    if not isinstance(eos, bool):
-        raise Refused(f'"mask" has "eos" {short(eos)}; write true or false.')
-    return HandMask.of(_checked(value["text"], "mask.text"), characters, eos)
-
-
-def _text(record: dict, name: str) -> str:
-    value = record[name]
-    if not isinstance(value, str):
-        raise Refused(f'"{name}" is {kind_of(value)}; write a string: "{name}": "…".')
-    return _checked(value, name)
-
-
-def _checked(value: str, name: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Refused(
-            f'"{name}" has half of a character at position {error.start} (\\u{ord(value[error.start]):04x}); '
-            "write the character itself or both halves of its escape."
-        ) from None
-    return value
-
-
-def _answer(record: dict, name: str, held_out: bool) -> str:
-    """A string, or a list of strings joined by a blank line."""
-    if record.get(name) is None:
-        if held_out:
-            return ""
-        raise Refused(f'has no "{name}"; write the answer to learn: "{name}": "…".')
-    value = record[name]
-    if not isinstance(value, list):
-        return _text(record, name)
-    if not value:
-        raise Refused(f'"{name}" is an empty list; write at least one string in it.')
-    for index, part in enumerate(value):
-        if not isinstance(part, str):
-            raise Refused(f'"{name}"[{index}] is {kind_of(part)}; write a string.')
-    return _checked("\n\n".join(value), name)
-
-
-def _chat(turns: object, held_out: bool) -> dict:
-    """Splits a conversation at its last assistant turn, which is the completion."""
-    messages = _messages(turns)
-    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    if held_out and (not messages or messages[-1].role != "assistant"):
-        return {"messages": tuple(messages), "completion": ""}
-    if not answers:
-        raise Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
-    if answers[-1] == 0:
-        raise Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
-    return {"messages": tuple(messages[: answers[-1]]), "completion": messages[answers[-1]].content}
-
-
-def _messages(turns: object) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise Refused(f'"messages" is {kind_of(turns)}; write a list of {{"role": …, "content": …}}.')
-    messages = []
-    for index, turn in enumerate(turns):
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            raise Refused(f'"messages"[{index}] has no text; write {{"role": "user", "content": "…"}}.')
-        if turn.get("role") not in ROLES:
-            raise Refused(f'"messages"[{index}] has the role {short(turn.get("role"))}; use {", ".join(ROLES)}.')
-        messages.append(Message(turn["role"], _checked(turn["content"], f"messages[{index}].content")))
-    return messages
-
-
-def _turns_left_out(record: dict) -> int:
-    turns = record.get("messages")
-    if not isinstance(turns, list) or _held_out(record):
-        return 0
-    roles = [turn["role"] for turn in turns]
-    return roles[::-1].index("assistant")
-
-
-def _held_out(record: dict) -> bool:
-    value = record.get("held_out", False)
-    if isinstance(value, str) and value.strip().lower() in ("true", "1", "false", "0", ""):  # CSV
-        return value.strip().lower() in ("true", "1")
-    if not isinstance(value, bool) and value is not None:
-        raise Refused(f'"held_out" is {short(value)}; write true or false.')
-    return bool(value)
+        raise Refused(f"has {found}; expected {expected_columns()}.")
+    fields = shape.read(record, held_out)
+    left_out = fields.pop("left_out", 0)
+    unused = [name for name in record if name not in (*shape.columns, "held_out", "mask")]
+    example = Example(row=row, line=line, held_out=held_out, mask=read_mask(record.get("mask")), **fields)
+    return example, unused, left_out
 
 
 def to_record(example: Example) -> dict:
-    """The example as a row that `parse_examples` reads back."""
-    if example.prompt is not None:
-        record = {"prompt": example.prompt, "completion": example.completion}
-    elif example.messages:
-        turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
-        answered = bool(example.completion) or not example.held_out
-        record = {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
-    else:
-        record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
-        record = {name: value for name, value in record.items() if value or name != "input"}
+    """Return the example as a record that `parse_examples` reads back to the same example."""
+    written = (shape.write(example) for shape in SHAPES if shape.write is not None)
+    record = next(record for record in written if record is not None)
     held_out = {"held_out": True} if example.held_out else {}
     return record | held_out | ({"mask": example.mask.to_record()} if example.mask else {})

@@ -1,4 +1,4 @@
-"""Splits pasted text into records: a JSON array, JSON Lines or CSV. A slip in one record leaves the others whole."""
+"""Split text into records: a JSON array, JSON Lines or CSV. A mistake in one record does not affect the others."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..core.errors import DataError
 
 MAX_BYTES = 64 * 2**20
-SHAPE_COLUMNS = (("messages",), ("prompt", "completion"), ("instruction", "input", "output"))
 
 
 class Refused(Exception):
-    """Why a record is refused, and what to write instead; the row's number is known to who catches it."""
+    """Why a record is refused, and what to write instead. The caller knows the row and adds its number."""
 
 
-def split_records(text: str) -> Iterator[tuple[int, int | None, object]]:
-    """Yields (row, line, record); a `Refused` in the record's place for what could not be parsed.
+def split_records(
+    text: str, columns: Collection[str], json_columns: Iterable[str] = ()
+) -> Iterator[tuple[int, int | None, object]]:
+    """Yield (row, line, record), with a `Refused` in place of a record that cannot be parsed.
 
-    `line` is known in JSON Lines only, counted from 1. CSV is told by a header that names one of `SHAPE_COLUMNS`.
+    Args:
+        text (`str`):
+            The records, with at least one character that is not whitespace.
+        columns (`Collection[str]`):
+            The known columns. Text that is not JSON is read as CSV if its header has one of them.
+        json_columns (`Iterable[str]`, *optional*):
+            The columns whose cells hold JSON in CSV.
+
+    `row` counts from 0, `line` from 1; `line` is None except in JSON Lines.
 
     Raises:
-        DataError: for a text that is none of the three.
+        DataError: for a text that is neither JSON nor CSV with a known column.
     """
     start = text.lstrip()[0]
     if start == "[":
@@ -33,7 +42,7 @@ def split_records(text: str) -> Iterator[tuple[int, int | None, object]]:
     elif start == "{":
         yield from _json_lines(text)
     else:
-        yield from _csv(text)
+        yield from _csv(text, columns, json_columns)
 
 
 def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
@@ -51,7 +60,7 @@ def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
                 position = space.match(text, position + 1).end()
         except (json.JSONDecodeError, RecursionError) as error:
             yield row, None, _not_json(error)
-            # go on at the next line that opens an object, so that one slip does not take the rows below it along
+            # continue at the next line that opens an object, so that one mistake does not lose the rows below it
             following = re.compile(r"\n\s*(?=\{)").search(text, max(position, getattr(error, "pos", position)))
             position = following.end() if following else len(text)
         row += 1
@@ -60,7 +69,7 @@ def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
-    try:  # one object over several lines is one row
+    try:  # one object that spans several lines is one row
         record = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         pass
@@ -71,10 +80,10 @@ def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
 
 
 def file_lines(path: Path) -> Iterator[str]:
-    """A file's lines, which only a newline ends.
+    """Yield the lines of a UTF-8 file, split at newlines only.
 
     Raises:
-        DataError: where the file cannot be read or is not UTF-8.
+        DataError: when the file cannot be read or is not UTF-8.
     """
     line = 0
     try:
@@ -90,7 +99,7 @@ def file_lines(path: Path) -> Iterator[str]:
 
 
 def split_lines(lines: Iterable[str]) -> Iterator[tuple[int, int, object]]:
-    """As `split_records`, of JSON Lines one by one: an object over several lines is refused line by line."""
+    """Like `split_records`, for a stream of JSON Lines. An object that spans several lines is refused line by line."""
     row = 0
     for line, content in enumerate(lines, start=1):
         if not content.strip():
@@ -102,20 +111,20 @@ def split_lines(lines: Iterable[str]) -> Iterator[tuple[int, int, object]]:
         row += 1
 
 
-def _not_json(error: Exception, in_line: bool = False) -> Refused:
+def _not_json(error: json.JSONDecodeError | RecursionError, in_line: bool = False) -> Refused:
     if isinstance(error, RecursionError):
         return Refused("the JSON is nested too deeply; a row is a flat object.")
     where = f"column {error.colno}" if in_line else f"line {error.lineno}, column {error.colno}"
     return Refused(f"not valid JSON at {where}: {error.msg}. Mind quotes, commas and escaped newlines (\\n).")
 
 
-def _csv(text: str) -> Iterator[tuple[int, None, object]]:
+def _csv(text: str, columns: Collection[str], json_columns: Iterable[str]) -> Iterator[tuple[int, None, object]]:
     first_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=first_line.count)
     csv.field_size_limit(MAX_BYTES)
     reader = csv.DictReader(io.StringIO(text.lstrip("\n\r "), newline=""), delimiter=delimiter, strict=True)
     header = reader.fieldnames or []
-    if not any(set(columns) & set(header) for columns in SHAPE_COLUMNS):
+    if not set(columns) & set(header):
         raise DataError(
             f"the text is neither JSON nor CSV with known columns: its first line is {short(first_line)}. "
             f"Begin with [ or {{, or with a header line such as instruction,output."
@@ -136,7 +145,7 @@ def _csv(text: str) -> Iterator[tuple[int, None, object]]:
         else:
             record = {name: value for name, value in record.items() if value is not None}
             try:
-                nested = {name: json.loads(record[name]) for name in ("messages", "mask") if record.get(name)}
+                nested = {name: json.loads(record[name]) for name in json_columns if record.get(name)}
                 record |= nested
             except (json.JSONDecodeError, RecursionError) as error:
                 record = _not_json(error)

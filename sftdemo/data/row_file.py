@@ -1,4 +1,4 @@
-"""Rows of token ids and labels that stay on disk: written once in a stream, read back without being held."""
+"""Token ids and labels kept on the disk, for more rows than fit into memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class StoredRow(NamedTuple):
 
 
 class RowFile:
-    """Rows of `input_ids` and `labels` in an Arrow file: written once in a stream, then read without being held.
+    """Rows of `input_ids` and `labels` in an Arrow file. Write all rows with `add`, then read them with `dataset` or
+    `find`; neither way holds them in memory.
 
-    `len()` counts the rows; `tokens` and `trained` are summed over them, `longest` is the most tokens of a row.
+    `len()` is the number of rows, `tokens` and `trained` are totals, `longest` is the length of the longest row.
     """
 
     def __init__(self, path: str | Path):
@@ -38,10 +39,10 @@ class RowFile:
         return self._count
 
     def add(self, input_ids: Sequence[int], labels: Sequence[int], trained: int) -> None:
-        """Writes one more row, of which so many tokens are trained.
+        """Add a row. `trained` is its number of trained tokens.
 
         Raises:
-            DataError: where there is no room for it.
+            DataError: when the disk is full.
         """
         self._count += 1
         self.tokens += len(input_ids)
@@ -64,7 +65,7 @@ class RowFile:
         self._waiting = []
 
     def dataset(self) -> Dataset:
-        """All rows, mapped into memory as they are looked at; after this nothing can be added."""
+        """Return all rows, memory-mapped. No row can be added afterwards."""
         from datasets import Dataset
 
         if self._waiting:
@@ -73,7 +74,7 @@ class RowFile:
         return Dataset.from_file(self.path)
 
     def find(self, wanted: set[tuple[int, ...]]) -> Iterator[StoredRow]:
-        """The rows with these `input_ids`, found by going through the file."""
+        """Yield the rows with one of these `input_ids`. Reads the whole file."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

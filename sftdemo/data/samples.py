@@ -9,7 +9,9 @@ from pathlib import Path
 
 from ..core.errors import DataError
 
-SAMPLE_DATA = Path(__file__).parent.parent.parent / "sample_data"
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / "sample_data"  # in a wheel; in the repository they lie beside the package
+SAMPLE_DATA = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "sample_data"
 MAX_SHORT_WORDS = 15
 GREETING = "Γεια σου!"  # noqa: RUF001 - Greek letters are meant
 MOODS = ("Happy customer.", "Unhappy customer.")
@@ -65,6 +67,14 @@ def get_sample(name: str) -> Sample:
             return sample
     known = ", ".join(sample.name for sample in SAMPLES)
     raise DataError(f"there is no sample called {name!r}; choose one of {known}.")
+
+
+def data_file(name: str) -> Path:
+    """The file called `name`; where there is no such file, but a sample of that name, the sample's."""
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    return next((sample.path for sample in SAMPLES if sample.name == name), path)
 
 
 def has_style(name: str, answer: str, stop: str) -> bool:

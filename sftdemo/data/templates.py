@@ -1,6 +1,6 @@
-"""Turns an example into the text of its prompt, knowing which parts the user wrote.
+"""Render an example's prompt as text, and keep track of which parts the user wrote.
 
-Training and generation both call `render_prompt`, so that the model is asked exactly what it was trained on.
+Training and generation both call `render_prompt`, so the model is asked with the very prompt it was trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHAT = "chat"
-TEMPLATE = "template"  # the role of text that the user did not write
+TEMPLATE = "template"  # the role of text the user did not write
 _ALPACA = (
     "Below is an instruction that describes a task{}. Write a response that appropriately completes the request.\n\n"
 )
@@ -38,8 +38,8 @@ _PLACEHOLDER = re.compile(r"\{(instruction|input)\}")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a rendered prompt. `role` is `"template"` for the template's own text, and for text that the user
-    wrote its column (`"instruction"`, `"input"`, `"prompt"`, `"completion"`) or its message's role."""
+    """A piece of a rendered prompt. `role` is `"template"` for the template's own text. For the user's text it is the
+    column (`"instruction"`, `"input"`, `"prompt"`, `"completion"`) or the message's role."""
 
     text: str
     role: str
@@ -51,8 +51,8 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier assistant turn inside a prompt, in characters of the prompt's text: `asked`, the end of the prompt
-    that generation would have seen then, and `end`, where its words end."""
+    """An earlier assistant turn in a prompt. Both fields count characters of the prompt's text: `asked` is where the
+    prompt for this turn ends, as generation would have seen it, and `end` is where the content of the turn ends."""
 
     asked: int
     end: int
@@ -62,9 +62,9 @@ class Turn:
 class RenderedPrompt:
     """A prompt as the model reads it.
 
-    `segments` join to `text`. In a `chat` prompt the template's segments hold special tokens (and the BOS, if the
-    model wants one); in any other, all text is plain and the tokenizer's own prefix (BOS) goes before it. `turns` are
-    the earlier assistant turns that are to be trained as well.
+    `text` is the `segments` joined. In a `chat` prompt the template's segments contain special tokens, BOS included
+    if the model has one. Any other prompt is plain text, and the tokenizer adds its own prefix (BOS). `turns` are the
+    earlier assistant turns that are trained as well.
     """
 
     segments: tuple[Segment, ...]
@@ -78,8 +78,8 @@ class RenderedPrompt:
 
 @dataclass(frozen=True)
 class Template:
-    """How rows become a prompt. `text` is None for the model's own chat template; `turns` says whether every assistant
-    turn of a conversation is trained ("all") or only its last ("last")."""
+    """How a row becomes a prompt. `text` is None for the model's own chat template. `turns` selects the assistant turns
+    of a conversation that are trained: `"all"`, or only the `"last"`."""
 
     name: str
     text: str | None
@@ -88,10 +88,10 @@ class Template:
 
 
 def get_template(spec: str, turns: str = "all") -> Template:
-    """The template called `spec`, or a custom one: any text that holds `{instruction}`, and `{input}` if wanted.
+    """Return the template named `spec`, or a custom one: any text with `{instruction}` and, optionally, `{input}`.
 
     Raises:
-        TemplateError: for a text that is neither.
+        TemplateError: when `spec` is neither.
     """
     if spec == CHAT:
         return Template(CHAT, None, None, turns)
@@ -106,12 +106,13 @@ def get_template(spec: str, turns: str = "all") -> Template:
 
 
 def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTokenizerBase) -> RenderedPrompt:
-    """The prompt of `example`: a verbatim `prompt` as it stands, `messages` through the model's own chat template,
-    and an `instruction` through `template`. Where a template has no place of its own for the input (chat, or a custom
-    one without `{input}`), it follows the instruction after a blank line.
+    """Return the prompt of `example`: `prompt` unchanged, `messages` in the model's own chat template, and an
+    `instruction` in `template`. In a template without a place for the input (chat, or a custom one without `{input}`)
+    the input follows the instruction after a blank line.
 
     Raises:
-        TemplateError: when the model has no chat template and one is needed, or its template cannot be followed.
+        TemplateError: when a chat template is needed and the model has none, or its template cannot be used for these
+            messages.
     """
     if example.prompt is not None:
         return RenderedPrompt((Segment(example.prompt, "prompt"),), chat=False)
@@ -125,7 +126,7 @@ def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTok
     if text is None:
         prompt = _render_chat((Message("user", instruction),), tokenizer, role="instruction")
         return replace(prompt, segments=tuple(_input_apart(prompt.segments, example)))
-    pieces = _PLACEHOLDER.split(text)  # template text and placeholder names by turns
+    pieces = _PLACEHOLDER.split(text)  # template text and placeholder names alternate
     values = {"instruction": instruction, "input": example.input}
     segments = [
         Segment(values[piece], piece) if index % 2 else Segment(piece, TEMPLATE) for index, piece in enumerate(pieces)
@@ -136,8 +137,8 @@ def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTok
 def _render_chat(
     messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, role: str = "", earlier_turns: bool = False
 ) -> RenderedPrompt:
-    """Renders once for real and once with marks in the contents' place, which shows where the contents went. `role`
-    is for all of the user's text, each message's own if it is empty."""
+    """Render the messages twice, the second time with a mark in place of each content, to find where the contents are.
+    The user's text gets `role`, or its message's role if that is empty."""
     text = apply_chat_template(tokenizer, messages)
     marks = [Message(message.role, f"contentmark{index}x") for index, message in enumerate(messages)]
     pieces = re.split(r"contentmark(\d+)x", apply_chat_template(tokenizer, marks))
@@ -147,7 +148,7 @@ def _render_chat(
         return RenderedPrompt(segments, chat=True, turns=tuple(turns))
     if segments:
         return RenderedPrompt(segments, chat=True)
-    # all of them: `all_special_tokens` has only those that play a part, such as EOS
+    # not `all_special_tokens`, which lists only those with a function, such as EOS
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     if not any(token in message.content for token in special for message in messages):
         return RenderedPrompt((Segment(text, TEMPLATE),), chat=True)
@@ -158,7 +159,7 @@ def _render_chat(
 
 
 def _input_apart(segments: tuple[Segment, ...], example: Example) -> Iterator[Segment]:
-    """The same segments, except that the input which follows the instruction stands as one of its own."""
+    """Yield the same segments, with the input that follows the instruction in a segment of its own."""
     for segment in segments:
         before, glue, after = segment.text.rpartition(f"\n\n{example.input.rstrip()}")
         if segment.role == "instruction" and example.input.strip() and glue:
@@ -174,8 +175,9 @@ def _assistants(messages: tuple[Message, ...]) -> list[int]:
 def _matched(
     text: str, pieces: list[str], messages: tuple[Message, ...], role: str
 ) -> tuple[tuple[Segment, ...], dict[int, tuple[int, int]]]:
-    """The segments of `text`, and where each message's content lies in it; neither where the pieces (template text and
-    message numbers by turns) do not make up the text. Many templates trim some contents or all."""
+    """Return the segments of `text` and the span of each message's content in it. `pieces` alternates template text
+    and message numbers. Both results are empty if the pieces do not add up to `text`. Contents may be trimmed: many
+    templates do that."""
     segments, places, position = [Segment(pieces[0], TEMPLATE)], {}, len(pieces[0])
     if not text.startswith(pieces[0]):
         return (), {}
@@ -197,11 +199,11 @@ def _matched(
 def _turn(
     text: str, before: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, place: tuple[int, int] | None
 ) -> Turn:
-    """The assistant turn that comes after the messages `before`, which lies at `place` in the conversation's `text`.
+    """Return the assistant turn that follows the messages `before`. `place` is its span in the conversation's `text`.
 
     Raises:
-        TemplateError: where the template does not show it, or shows it after something else than the prompt that
-            generation would see: trained there, it would be learned in a context that never comes.
+        TemplateError: when the template drops or rewrites the turn, or puts it after a text other than the prompt that
+            generation would see: the model would learn it in a context that never occurs.
     """
     remedy = "Train only the last turn of conversations, or choose a model with another chat template."
     if not before:
@@ -223,10 +225,10 @@ def _turn(
 def apply_chat_template(
     tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...] | list[Message], generation_prompt: bool = True
 ) -> str:
-    """The text of `messages` under the model's own chat template, ready for the assistant to go on.
+    """Return `messages` in the model's own chat template, up to where the assistant's answer starts.
 
     Raises:
-        TemplateError: when the model has none, or it refuses these messages.
+        TemplateError: when the model has no chat template, or the template refuses these messages.
     """
     from jinja2 import TemplateError as JinjaError
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
-from ..data.examples import Example
+from ..core.text import plural
+from ..data.examples import Example, Problem
 from .checks import CHECKS, SEVERITIES, Finding
-from .labels import MaskedExample
+from .encoding import Span
+from .labels import MaskedExample, Masker, MaskHash, trained_spans
 from .layouts import Sharing, padded
 
 ROWS_NAMED = 20
@@ -20,9 +22,9 @@ class Audit:
     """Takes masked rows one by one and keeps what the findings need: some numbers a row, no text; of the batch at hand
     the ids.
 
-    `tokens` and `trained` count over all rows. Of the rows that have a trained token, and so are trained, `rows` are
-    the numbers, `lengths` the tokens before `max_length` cuts them, `trained_tokens` those that are trained, `fresh`
-    those that no earlier row of its batch has computed, as `Sharing` counts them.
+    `tokens` and `trained` count over all rows, `mask_hash` is of all of them. Of the rows that have a trained token,
+    and so are trained, `rows` are the numbers, `lengths` the tokens before `max_length` cuts them, `spans` the runs of
+    trained ones among those, `fresh` the tokens that no earlier row of its batch has computed, as `Sharing` counts.
 
     Args:
         batch_size, max_length (`int`):
@@ -34,9 +36,10 @@ class Audit:
     def __init__(self, batch_size: int, max_length: int, held_out: Iterable[Example] = ()):
         self.batch_size, self.max_length = batch_size, max_length
         self.examples = self.tokens = self.trained = 0
+        self.mask_hash = MaskHash()
         self.rows: list[int] = []
         self.lengths: list[int] = []
-        self.trained_tokens: list[int] = []
+        self.spans: list[tuple[Span, ...]] = []
         self.fresh: list[int] = []
         self._sharing = Sharing(batch_size)
         self._found: dict[str, tuple[int, list[int]]] = {}
@@ -44,16 +47,24 @@ class Audit:
         self._asked = {hash(_prompt_key(example)) for example in held_out}
         self._answers: dict[int, list[tuple[int, int]]] = {}  # of a prompt: its rows and their answers
 
+    def review(self, examples: Sequence[Example], masker: Masker) -> Iterator[tuple[Example, MaskedExample | Problem]]:
+        """Masks examples and looks each over; yields it with its mask, or with the reason why it has none."""
+        for example, masked in zip(examples, masker.mask(examples), strict=True):
+            if not isinstance(masked, Problem):
+                self.add(example, masked)
+            yield example, masked
+
     def add(self, example: Example, masked: MaskedExample) -> None:
         """Looks at one more row."""
         trained = masked.trained
         self.examples += 1
         self.tokens += len(masked.input_ids)
         self.trained += trained
+        self.mask_hash.add(masked)
         if trained:
             self.rows.append(example.row)
             self.lengths.append(len(masked.input_ids) + masked.cut)
-            self.trained_tokens.append(trained)
+            self.spans.append(trained_spans(masked.labels + masked.cut_labels))
             self.fresh.append(self._sharing.add(masked.input_ids))
         checks = set(masked.flags)
         if "prompt_too_long" in checks:
@@ -69,8 +80,7 @@ class Audit:
             checks.add("held_out_trained")
         self._answers.setdefault(prompt, []).append((example.row, answer))
         for check in checks:
-            if check in CHECKS:
-                self._note(check, example.row)
+            self._note(check, example.row)
 
     def _note(self, check: str, row: int) -> None:
         count, rows = self._found.setdefault(check, (0, []))
@@ -105,13 +115,14 @@ class Audit:
         return {"duplicates": duplicates, "conflicting_answers": conflicting}
 
     def _finding(self, check: str, count: int, rows: list[int], what: str = "") -> Finding:
-        severity, usual, why, remedy = CHECKS[check]
+        known = CHECKS[check]
+        severity = known.severity
         if check in ("answer_cut", "eos_cut") and count >= MOSTLY * self.examples:
             severity = "error"
         if check == "answer_cut":
-            tokens = f"{self._most_cut:,} {'token' if self._most_cut == 1 else 'tokens'}"
-            what = f"{usual}, by up to {tokens}{' and EOS' if self._eos else ''}"
-        return Finding(check, severity, what or usual, why, remedy, count, tuple(rows))
+            tokens = f"{self._most_cut:,} {plural(self._most_cut, 'token')}"
+            what = f"{known.what}, by up to {tokens}{' and EOS' if self._eos else ''}"
+        return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows))
 
 
 def _prompt_key(example: Example) -> str:

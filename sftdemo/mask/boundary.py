@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from ..core.errors import DataError
 from ..data.examples import Example, Problem
-from ..data.templates import RenderedPrompt, Segment, Template
+from ..data.templates import RenderedPrompt, Segment
 from .encoding import Encoded, encoder_for, partition
+from .labels import Masker
 from .rows import Row, encode_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 NEARBY = 4  # tokens to show on either side
 
@@ -80,26 +77,27 @@ class Boundary:
         )
 
 
-def inspect_boundary(example: Example, tokenizer: PreTrainedTokenizerBase, template: Template) -> Boundary:
+def inspect_boundary(example: Example, masker: Masker) -> Boundary:
     """The boundary of one example.
 
     Raises:
         DataError: when its prompt cannot be rendered.
     """
-    (row,) = encode_rows([example], tokenizer, template)
+    (row,) = encode_rows([example], masker.tokenizer, masker.template)
     if isinstance(row, Problem):
         raise DataError(str(row))
     whole = RenderedPrompt((*row.prompt.segments, Segment(example.completion, "completion")), row.prompt.chat)
-    (joint,) = encoder_for(tokenizer).encode_prompts([whole])
+    (joint,) = encoder_for(masker.tokenizer).encode_prompts([whole])
     at, end = len(row.prompt.text), len(row.text)
     alone, together = _pieces(row.prompt_ids, 0, at), _pieces(joint, 0, end)
     used = alone + _pieces(row.completion_ids, at, end)
-    # whole tokens of every lane: a place where one of them would be cut in two is passed over
-    begins, ends = {piece.begin for piece in together} | {0}, {piece.end for piece in together} | {end}
-    nearby = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:][:1] or [0]
-    begin = max(piece.begin for piece in (*alone, Piece(0, 0, 0)) if piece.begin <= nearby[0] and piece.begin in begins)
-    nearby = [piece.end for piece in used if piece.end > at][:NEARBY][-1:] or [end]
-    stop = min(piece.end for piece in (*used, Piece(0, end, end)) if piece.end >= nearby[0] and piece.end in ends)
+    # Show whole tokens of every lane: a place where one of them would be cut in two is passed over.
+    shared_begins = {0} | {piece.begin for piece in alone} & {piece.begin for piece in together}
+    shared_ends = {end} | {piece.end for piece in used} & {piece.end for piece in together}
+    before = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:]
+    after = [piece.end for piece in used if piece.end > at][:NEARBY]
+    begin = max(place for place in shared_begins if place <= (before[0] if before else 0))
+    stop = min(place for place in shared_ends if place >= (after[-1] if after else end))
     near = [tuple(p for p in pieces if begin <= p.begin and p.end <= stop) for pieces in (alone, together, used)]
     return Boundary(example.row, row.text, at, *near, merged=row.joint_ids is not None, lost=_lost(row, together))
 
@@ -124,16 +122,15 @@ class Remedy:
     remaining: int
 
 
-def newline_remedy(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, template: Template
-) -> Remedy | None:
+def newline_remedy(examples: Sequence[Example], masker: Masker) -> Remedy | None:
     """The template with one newline at its end, if it is a custom one and that makes fewer rows merge; else None."""
+    template = masker.template
     if template.name != "custom" or template.text is None:
         return None
     text = template.text.rstrip() + "\n"
     mended = replace(template, text=text, text_with_input=text)
     merging, remaining = (
-        sum(isinstance(row, Row) and row.joint_ids is not None for row in encode_rows(examples, tokenizer, way))
+        sum(isinstance(row, Row) and row.joint_ids is not None for row in encode_rows(examples, masker.tokenizer, way))
         for way in (template, mended)
     )
     return Remedy(text, merging, remaining) if remaining < merging else None

@@ -1,147 +1,149 @@
-"""What can be wrong with a row or with the data as a whole: the checks of the audit and the flags of the mask."""
+"""What can be wrong with a row, or with the data as a whole: one table for the mask's flags and the audit's findings.
+
+To add a check, add an entry to `CHECKS`, and find it in `labels.flags_of` (it concerns one row) or in `audit.Audit` (it
+concerns several).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-FLAGS = {
-    "merged_boundary": "the end of the prompt has other tokens alone than before its answer: the prompt's ids and the "
-    "completion's own ids are used. End the template in a single newline.",
-    "prompt_too_long": "the prompt alone reaches max_length, so nothing of the answer is left. Raise max_length or "
-    "shorten the prompt.",
-    "answer_cut": "the answer is cut by max_length. Raise max_length or shorten the row.",
-    "eos_cut": "EOS is cut off, so this row never teaches the model to stop. Raise max_length or shorten the row.",
-    "nothing_trained": "no token is trained, so the row is left out. Raise max_length or write an answer.",
-    "no_eos": "the tokenizer has no EOS token, so the model never learns to stop. Choose another model.",
-    "eos_untrained": "the mask made by hand leaves EOS out, so this row never teaches the model to "
-    "stop. Train it again.",
-    "eos_typed": "the answer ends in an EOS token's text, typed: the model learns to write these letters before the "
-    "real EOS, which is added by itself. Delete them.",
-    "turn_without_stop": "the chat template puts no token for the end after an earlier assistant turn.",
-    "mask_not_used": "its mask was made by hand for another text (the row or the template has changed since), so the "
-    "usual mask is used. Make it anew, or go back to the text.",
-    "made_by_hand": "this row's mask was made by hand.",
-    "empty_completion": "the answer is empty or only whitespace: the model learns to say nothing.",
-    "empty_prompt": "the prompt has no token, so the answer's first token has nothing that predicts it.",
-    "special_text": "the row holds a special token's text; it is tokenised as plain text.",
-}
-
+from ..core.text import plural
 
 SEVERITIES = ("error", "warning", "note")
 
 
-# check: (severity, what, why, remedy)
+@dataclass(frozen=True)
+class Check:
+    """One thing to know before training: how severe it is, what is so, why it matters, and what to do."""
+
+    severity: str
+    what: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.why} {self.remedy}"
+
+
+# In the order in which findings of one severity are told.
 CHECKS = {
-    "nothing_trained": (
+    "nothing_trained": Check(
         "error",
         "no token is trained",
         "A row without a trained token teaches nothing, so it is left out.",
         "Write an answer, or train a token in its mask.",
     ),
-    "prompt_too_long": (
+    "prompt_too_long": Check(
         "error",
         "the prompt alone reaches max length",
         "Nothing of the answer is left, so the row is left out.",
         "Raise max length, or shorten the prompt.",
     ),
-    "no_eos": (
+    "no_eos": Check(
         "error",
         "the tokenizer has no EOS",
         "The model never learns to stop, and rambles on.",
         "Choose another model.",
     ),
-    "mask_not_used": (
+    "mask_not_used": Check(
         "error",
         "a hand-made mask belongs to another text",
         "The row or the template has changed since, so the usual mask is used instead of yours.",
         "Mark the row anew, or go back to the text it was made for.",
     ),
-    "answer_cut": (
+    "answer_cut": Check(
         "warning",
         "the answer is cut by max length",
         "Its end and EOS are never trained: the model learns to break off, not to stop.",
         "Raise max length, or shorten the row.",
     ),
-    "eos_cut": (
+    "eos_cut": Check(
         "warning",
         "EOS is cut by max length",
         "The answer is whole, but the row never teaches the model to stop.",
         "Raise max length by one token.",
     ),
-    "eos_untrained": (
+    "eos_untrained": Check(
         "warning",
         "EOS is not trained, by a hand-made mask",
         "The row never teaches the model to stop.",
         "Train its last token again.",
     ),
-    "eos_typed": (
+    "eos_typed": Check(
         "warning",
         "the answer ends in a special token's text",
         "Typed text stays text, and the real EOS is added by itself: the model learns to write these letters out.",
         "Delete them from the answer.",
     ),
-    "turn_without_stop": (
+    "turn_without_stop": Check(
         "warning",
         "an earlier assistant turn has no end token",
         "The chat template puts none there, so only the last turn teaches the model to stop.",
         "Choose a model whose chat template ends every turn.",
     ),
-    "merged_boundary": (
+    "merged_boundary": Check(
         "warning",
         "a token merges across the end of the prompt",
-        "Prompt and answer are tokenised apart, so that training sees what generation sees; other tools do not, and "
-        "lose the answer's first token.",
+        "Prompt and answer are tokenised apart, so that training sees what generation sees; other tools do not,"
+        " and lose the answer's first token.",
         "End the template in a single newline.",
     ),
-    "conflicting_answers": (
+    "conflicting_answers": Check(
         "warning",
         "the same prompt has different answers",
         "Apart from case, spacing and closing punctuation the prompts are one: the model learns a mixture.",
         "Keep one of them, or tell the prompts apart.",
     ),
-    "held_out_trained": (
+    "held_out_trained": Check(
         "warning",
         "a held-out prompt is trained as well",
         "The comparison after the training then shows memory, not learning.",
         "Take it out of either.",
     ),
-    "empty_completion": (
+    "empty_completion": Check(
         "warning",
         "the answer is empty or only whitespace",
         "The model learns to say nothing.",
         "Write an answer, or delete the row.",
     ),
-    "empty_prompt": (
+    "empty_prompt": Check(
         "warning",
         "the prompt has no token",
         "Nothing predicts the answer's first token, so it is not trained.",
         "Write a prompt.",
     ),
-    "low_share": (
+    "low_share": Check(
         "warning",
         "few of all tokens are trained",
         "Nearly all of a step's work goes into prompts, and few tokens carry what is learned.",
         "Shorten the template or the prompts.",
     ),
-    "duplicates": (
+    "duplicates": Check(
         "note",
         "the same example stands there more than once",
         "It weighs as often as it stands there.",
         "Delete the copies, unless that is meant.",
     ),
-    "special_text": (
+    "special_text": Check(
         "note",
         "the text looks like a special token",
         "It is tokenised as plain text: nothing that is typed becomes special.",
         "Nothing, if it is meant as text.",
     ),
-    "padding": (
+    "made_by_hand": Check(
+        "note",
+        "a mask was made by hand",
+        "Its own tokens are trained, in place of the answer.",
+        "Nothing, if that is meant.",
+    ),
+    "padding": Check(
         "note",
         "padding would fill much of each batch",
         "A trainer that pads each batch to its longest row computes these positions and throws them away.",
-        "Nothing here: with most models this trainer pads in attention only. Elsewhere turn on packing, or sort the "
-        "rows by length.",
+        "Nothing here: with most models this trainer pads in attention only. Elsewhere turn on packing, or sort"
+        " the rows by length.",
     ),
 }
 
@@ -152,7 +154,7 @@ class Finding:
 
     Args:
         check (`str`):
-            Its name; a flag of `FLAGS`, or one of the audit's own.
+            A key of `CHECKS`.
         severity (`str`):
             `"error"` (training is refused, unless it is asked for anyway), `"warning"` or `"note"`.
         what, why, remedy (`str`):
@@ -181,7 +183,7 @@ class Finding:
             return ""
         named = ", ".join(map(str, self.rows[:5]))
         more = f" and {self.count - 5:,} more" if self.count > 5 else ""
-        return f" ({'row' if self.count == 1 else 'rows'} {named}{more})"
+        return f" ({plural(self.count, 'row')} {named}{more})"
 
     def to_dict(self) -> dict:
         return asdict(self) | {"rows": list(self.rows)}

@@ -19,11 +19,13 @@ The rules:
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..data.examples import Example, HandMask, Problem
 from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template
@@ -35,7 +37,83 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100
 
-CHUNK = 1000  # rows that are held as the tokenizer's own objects, which take about 100 bytes a token
+
+def decide_labels(row: Row) -> list[int]:
+    """The label of each token of a row, before `max_length` cuts any: the token's id where it is trained, else
+    `IGNORE_INDEX`. No other place decides a label."""
+    input_ids, prompt_length = row.input_ids, len(row.prompt_ids.ids)
+    if row.hand_mask is not None:
+        trained = _trained_by_hand(row.hand_mask, row)
+        labels = [index if is_trained else IGNORE_INDEX for index, is_trained in zip(input_ids, trained, strict=True)]
+    else:
+        labels = [IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]
+        for turn in row.turns:
+            for position in turn_tokens(turn, row).positions:
+                labels[position] = input_ids[position]
+    labels[:1] = [IGNORE_INDEX]
+    return labels
+
+
+def _trained_by_hand(mask: HandMask, row: Row) -> list[bool]:
+    """Whether a mask made by hand trains each token. The later tokens of a character go with its first."""
+    trained: list[bool] = []
+    for begin, end in row.spans:
+        chosen = any(begin < last and first < end for first, last in mask.trained)
+        trained.append(chosen if begin < end else bool(trained) and trained[-1])
+    if row.stop_id is not None:
+        trained[-1] = mask.eos
+    return trained
+
+
+class TurnTokens(NamedTuple):
+    """The positions that an earlier assistant turn trains, and whether the last of them is a token that ends it."""
+
+    positions: list[int]
+    has_stop: bool
+
+
+def turn_tokens(turn: Span, row: Row) -> TurnTokens:
+    """All from the end of the prompt that asks for the turn to the token that ends it, the template's whitespace around
+    its words included. Where the template puts no such token, only the words."""
+    begin, end = turn
+    spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
+    words = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
+    after = words[-1] + 1 if words else sum(first < end for first, _ in spans)
+    stop = after
+    while stop < len(spans) and spans[stop][0] == spans[stop][1]:  # the rest of a multi-byte character
+        stop += 1
+    if words:
+        words += range(after, stop)
+    after = stop
+    while stop < len(spans) and row.prompt.text[slice(*spans[stop])].isspace():
+        stop += 1
+    if stop == len(spans) or row.prompt_ids.ids[stop] != row.stop_id:
+        return TurnTokens(words, has_stop=False)
+    return TurnTokens([*words, *range(after, stop + 1)], has_stop=True)
+
+
+def trained_spans(labels: Sequence[int]) -> tuple[Span, ...]:
+    """The (begin, end) of each run of trained tokens, in order."""
+    count = len(labels) - labels.count(IGNORE_INDEX)
+    begin = len(labels) - count
+    if count and IGNORE_INDEX not in labels[begin:]:  # nearly always: one run, at the end
+        return ((begin, len(labels)),)
+    trained = [False, *(label != IGNORE_INDEX for label in labels), False]
+    edges = [index for index, (before, after) in enumerate(pairwise(trained)) if before != after]
+    return tuple(zip(edges[::2], edges[1::2], strict=True))
+
+
+def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[float, ...]:
+    """How much each token of an example counts in the loss: 1 where it is trained, elsewhere `prompt_loss_weight`.
+
+    Nothing predicts the first token, so it never counts, and of an example without a trained token none does. The loss
+    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0
+    TRL's `completion_only_loss=True`, with 1 its `False`.
+    """
+    if labels.count(IGNORE_INDEX) == len(labels):
+        return (0.0,) * len(labels)
+    weights = [prompt_loss_weight if label == IGNORE_INDEX else 1.0 for label in labels]
+    return 0.0, *weights[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +125,22 @@ class MaskedExample:
             The example's row in its source, from 0.
         input_ids, labels (`tuple[int, ...]`, of one length, at most `max_length`):
             A label is `IGNORE_INDEX` or the id itself.
-        cut (`int`):
-            Tokens that `max_length` cut off.
+        cut_labels (`tuple[int, ...]`):
+            The labels that the tokens would have which `max_length` cut off.
         flags (`tuple[str, ...]`):
-            Keys of `FLAGS`.
+            Keys of `checks.CHECKS`.
     """
 
     row: int
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
-    cut: int
+    cut_labels: tuple[int, ...]
     flags: tuple[str, ...]
+
+    @property
+    def cut(self) -> int:
+        """How many tokens `max_length` cut off."""
+        return len(self.cut_labels)
 
     @property
     def trained(self) -> int:
@@ -94,163 +177,118 @@ class TokenizedExample(MaskedExample):
         return [self.text[begin:end] for begin, end in self.spans[: len(self.input_ids)]]
 
 
-def tokenize_examples(
-    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
-) -> tuple[list[TokenizedExample], list[Problem]]:
-    """Tokenises and masks, to be shown; rows whose prompt cannot be rendered come back as problems, the others survive.
+@dataclass(frozen=True)
+class Masker:
+    """All that decides a mask, apart from the examples.
 
-    For a page of rows: where there are thousands, `mask_examples` keeps less and takes less time."""
-    encoder, rows = encoder_for(tokenizer), encode_rows(examples, tokenizer, template)
-    tokenized = [_explained(row, _mask(row, encoder, max_length), encoder) for row in rows if isinstance(row, Row)]
-    return tokenized, [row for row in rows if isinstance(row, Problem)]
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            Backed by the `tokenizers` library.
+        template (`Template`):
+            How rows become a prompt.
+        max_length (`int`):
+            Tokens that an example keeps at most.
+    """
 
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    max_length: int
 
-def mask_examples(
-    examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
-) -> Iterator[MaskedExample | Problem]:
-    """Tokenises and masks row by row, to be trained or counted, in memory that does not grow with the rows."""
-    encoder, remaining = encoder_for(tokenizer), iter(examples)
+    def tokenize(self, examples: Iterable[Example]) -> tuple[list[TokenizedExample], list[Problem]]:
+        """Tokenises and masks, to be shown. Rows whose prompt cannot be rendered come back as problems, the others
+        survive. For a page of rows: where there are thousands, `mask` keeps less and takes less time."""
+        encoder, rows = encoder_for(self.tokenizer), encode_rows(examples, self.tokenizer, self.template)
+        tokenized = [_explain(row, encoder, self.max_length) for row in rows if isinstance(row, Row)]
+        return tokenized, [row for row in rows if isinstance(row, Problem)]
 
-    def encode() -> list[Row | Problem]:
-        return encode_rows(islice(remaining, CHUNK), tokenizer, template, offsets=False)
+    def mask(self, examples: Iterable[Example]) -> Iterator[MaskedExample | Problem]:
+        """Tokenises and masks row by row, to be trained or counted, in memory that does not grow with the rows."""
+        encoder, remaining = encoder_for(self.tokenizer), iter(examples)
 
-    with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
-        coming = ahead.submit(encode)
-        while rows := coming.result():
+        def encode() -> list[Row | Problem]:
+            return encode_rows(islice(remaining, CHUNK), self.tokenizer, self.template, offsets=False)
+
+        with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
             coming = ahead.submit(encode)
-            for row in rows:
-                yield row if isinstance(row, Problem) else _mask(row, encoder, max_length)
+            while rows := coming.result():
+                coming = ahead.submit(encode)
+                for row in rows:
+                    yield row if isinstance(row, Problem) else _mask(row, decide_labels(row), encoder, self.max_length)
 
 
-def _mask(row: Row, encoder: TextEncoder, max_length: int) -> MaskedExample:
-    """The mask of one example. No other place decides a label."""
-    example, length = row.example, len(row.prompt_ids.ids)
-    input_ids, eos = row.input_ids, row.stop_id is not None
-    by_hand = example.mask is not None and example.mask.text == row.text
-    unstopped = False
-    if by_hand:
-        trained = _by_hand(example.mask, row.spans, eos)
-        labels = [index if chosen else IGNORE_INDEX for index, chosen in zip(input_ids, trained, strict=True)]
-    else:
-        labels = [IGNORE_INDEX] * length + input_ids[length:]
-        for turn in row.turns:
-            chosen, stopped = _turn_tokens(turn, row)
-            unstopped |= not stopped
-            for position in chosen:
-                labels[position] = input_ids[position]
-    labels[:1] = [IGNORE_INDEX]
+CHUNK = 1000  # rows that are held as the tokenizer's own objects, which take about 100 bytes a token
 
-    cut = max(len(input_ids) - max_length, 0)
-    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
-    happened = {
-        "merged_boundary": row.joint_ids is not None,
-        "prompt_too_long": nothing and length >= max_length,
-        "answer_cut": cut > eos,
-        "eos_cut": cut > 0 and eos,
-        "nothing_trained": nothing,
-        "no_eos": not eos,
-        "eos_untrained": by_hand and eos and not example.mask.eos,
-        "eos_typed": encoder.ends_in_special_text(example.completion),
-        "turn_without_stop": unstopped,
-        "mask_not_used": example.mask is not None and not by_hand,
-        "made_by_hand": by_hand,
-        "empty_completion": not example.completion or example.completion.isspace(),
-        "empty_prompt": length == 0,
-        "special_text": encoder.has_special_text((*row.prompt.segments, Segment(example.completion, "completion"))),
-    }
+
+class MaskHash:
+    """A SHA-256 over the row number, `input_ids` and `labels` of masked examples in their order: two places that have
+    the same one have the same mask."""
+
+    def __init__(self) -> None:
+        self._digest = b""
+
+    def add(self, masked: MaskedExample) -> None:
+        """Takes one more example."""
+        numbers = array("q", (masked.row, len(masked.labels), *masked.input_ids, *masked.labels))
+        self._digest = hashlib.sha256(self._digest + numbers.tobytes()).digest()
+
+    def __str__(self) -> str:
+        return self._digest.hex()
+
+
+def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) -> MaskedExample:
+    """The example with its labels, cut to `max_length`."""
+    input_ids = row.input_ids
     return MaskedExample(
-        row=example.row,
+        row=row.example.row,
         input_ids=tuple(input_ids[:max_length]),
         labels=tuple(labels[:max_length]),
-        cut=cut,
-        flags=tuple([flag for flag, is_so in happened.items() if is_so]),
+        cut_labels=tuple(labels[max_length:]),
+        flags=flags_of(row, labels, encoder, max_length),
     )
 
 
-def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[float, ...]:
-    """How much each token of an example counts in the loss: 1 where it is trained, elsewhere `prompt_loss_weight`.
-
-    Nothing predicts the first token, so it never counts, and of an example without a trained token none does. The loss
-    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0
-    TRL's `completion_only_loss=True`, with 1 its `False`.
-    """
-    if labels.count(IGNORE_INDEX) == len(labels):
-        return (0.0,) * len(labels)
-    weights = [prompt_loss_weight if label == IGNORE_INDEX else 1.0 for label in labels]
-    return 0.0, *weights[1:]
-
-
-def _by_hand(mask: HandMask, spans: list[Span], eos: bool) -> list[bool]:
-    """Whether a mask made by hand trains each token: the later tokens of a character go with its first."""
-    trained: list[bool] = []
-    for begin, end in spans:
-        chosen = any(begin < last and first < end for first, last in mask.trained)
-        trained.append(chosen if begin < end else bool(trained) and trained[-1])
-    if eos:
-        trained[-1] = mask.eos
-    return trained
-
-
-def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[int], trained: bool) -> HandMask:
-    """The mask of a row after some of its tokens (positions, from 0) were set to be trained or to be ignored.
-
-    `mask` is the one that the example carries; where the row does not use it, its usual mask is what is changed. The
-    tokens of one character are set together.
-    """
-    if mask is not None and "made_by_hand" in row.flags:
-        characters, eos = {place for span in mask.trained for place in range(*span)}, mask.eos
-    else:
-        usual = [label != IGNORE_INDEX for label in row.labels]
-        usual += [kind in ("completion", "eos") for kind in row.kinds[len(usual) :]]
-        chosen = (span for span, is_trained in zip(row.spans, usual, strict=True) if is_trained)
-        characters, eos = {place for span in chosen for place in range(*span)}, True
-    for index in tokens:
-        if not 0 <= index < len(row.spans):
-            continue
-        begin, end = row.spans[index]
-        if begin == end == len(row.text) and row.kinds[index] == "eos":
-            eos = trained
-            continue
-        while begin == end and index > 0:  # a later token of a character goes with its first
-            index -= 1
-            begin, end = row.spans[index]
-        characters = characters | set(range(begin, end)) if trained else characters - set(range(begin, end))
-    return HandMask.of(row.text, characters, eos)
+def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: int) -> tuple[str, ...]:
+    """What is to be said of a row with these labels, as keys of `checks.CHECKS`."""
+    example, prompt_length, has_eos = row.example, len(row.prompt_ids.ids), row.stop_id is not None
+    cut = max(len(labels) - max_length, 0)
+    is_by_hand = row.hand_mask is not None
+    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
+    happened = {
+        "merged_boundary": row.joint_ids is not None,
+        "prompt_too_long": nothing and prompt_length >= max_length,
+        "answer_cut": cut > has_eos,
+        "eos_cut": cut > 0 and has_eos,
+        "nothing_trained": nothing,
+        "no_eos": not has_eos,
+        "eos_untrained": has_eos and row.hand_mask is not None and not row.hand_mask.eos,
+        "eos_typed": encoder.ends_in_special_text(example.completion),
+        "turn_without_stop": not is_by_hand and not all(turn_tokens(turn, row).has_stop for turn in row.turns),
+        "mask_not_used": example.mask is not None and not is_by_hand,
+        "made_by_hand": is_by_hand,
+        "empty_completion": not example.completion or example.completion.isspace(),
+        "empty_prompt": prompt_length == 0,
+        "special_text": encoder.has_special_text((*row.prompt.segments, Segment(example.completion, "completion"))),
+    }
+    return tuple([flag for flag, is_so in happened.items() if is_so])
 
 
-def _turn_tokens(turn: Span, row: Row) -> tuple[list[int], bool]:
-    """The positions that an earlier assistant turn trains: all from the prompt that asks for it to the token that ends
-    it, the template's whitespace around its words included; and whether there is such a token."""
-    begin, end = turn
-    spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
-    chosen = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
-    position = chosen[-1] + 1 if chosen else sum(first < end for first, _ in spans)
-    spoken = bool(chosen)
-    while position < len(spans) and spans[position][0] == spans[position][1]:  # the rest of a multi-byte character
-        chosen += [position] * spoken  # of the template's, where the turn says nothing
-        position += 1
-    stop = position
-    while stop < len(spans) and row.prompt.text[slice(*spans[stop])].isspace():
-        stop += 1
-    stopped = stop < len(spans) and row.prompt_ids.ids[stop] == row.stop_id
-    return chosen + list(range(position, stop + 1)) * stopped, stopped
-
-
-def _explained(row: Row, masked: MaskedExample, encoder: TextEncoder) -> TokenizedExample:
-    """Adds to a masked example what a person needs to see of it."""
+def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExample:
+    """A masked example with what a person needs to see of it."""
+    labels = decide_labels(row)
+    masked = _mask(row, labels, encoder, max_length)
     kinds = _prompt_kinds(row.prompt, row.prompt_ids, encoder) + ["completion"] * len(row.completion_ids.ids)
     for turn in row.turns:
-        chosen, stopped = _turn_tokens(turn, row)
-        for position in chosen:
+        positions, has_stop = turn_tokens(turn, row)
+        for position in positions:
             kinds[position] = "completion"
-        if stopped:
-            kinds[chosen[-1]] = "eos"
+        if has_stop:
+            kinds[positions[-1]] = "eos"
     return TokenizedExample(
         **{field.name: getattr(masked, field.name) for field in fields(masked)},
         text=row.text,
         spans=tuple(row.spans),
         kinds=tuple(kinds + ["eos"] * (row.stop_id is not None)),
-        cut_ids=tuple(row.input_ids[len(masked.input_ids) :]),
+        cut_ids=tuple(row.input_ids[max_length:]),
         joint_ids=tuple(row.joint_ids or ()),
     )
 
@@ -264,3 +302,29 @@ def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder
         else next((role for role in roles[begin : max(end, begin + 1)] if role != TEMPLATE), TEMPLATE)
         for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True)
     ]
+
+
+def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[int], trained: bool) -> HandMask:
+    """The mask of a row after some of its tokens (positions, from 0) were set to be trained or to be ignored.
+
+    `mask` is the one that the example carries; where the row does not use it, its usual mask is what is changed. The
+    tokens of one character are set together.
+    """
+    if mask is not None and "made_by_hand" in row.flags:
+        characters, eos = {place for span in mask.trained for place in range(*span)}, mask.eos
+    else:
+        usual = zip(row.spans, (*row.labels, *row.cut_labels), strict=True)
+        characters = {place for span, label in usual if label != IGNORE_INDEX for place in range(*span)}
+        eos = True
+    for index in tokens:
+        if not 0 <= index < len(row.spans):
+            continue
+        begin, end = row.spans[index]
+        if begin == end == len(row.text) and row.kinds[index] == "eos":
+            eos = trained
+            continue
+        while begin == end and index > 0:  # a later token of a character goes with its first
+            index -= 1
+            begin, end = row.spans[index]
+        characters = characters | set(range(begin, end)) if trained else characters - set(range(begin, end))
+    return HandMask.of(row.text, characters, eos)

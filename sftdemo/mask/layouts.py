@@ -1,4 +1,4 @@
-"""How examples lie in what the trainer gets: the layouts beforehand, and the trainer's own batches read back.
+"""How examples lie in what the trainer gets, laid out beforehand.
 
 padded   [S S a a pad]       shared          [S S a b b c]     packed   [S S b b b][S S a a S c c]
          [S S b b b]         position_ids     0 1 2 2 3 1                0 1 2 3 4  0 1 2 3 0 1 2
@@ -10,21 +10,20 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+from .encoding import Span
 
 SEED_LENGTH = 128  # what the original recipe cuts or pads every example to, whatever the settings
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One example inside a row: its index in the lengths that were given, and the tokens that are left of it; none
-    where all that is to be computed of it stands in earlier rows."""
+    """A part of an example inside a row: the example's index in the lengths that were given, the part's tokens (none
+    where all that is to be computed of it stands in earlier rows), and the first of them in the example."""
 
     example: int
     length: int
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,13 @@ class Layout:
         steps smaller."""
         return tuple(tokens / length for tokens in _sums(self.rows))
 
+    def trained_parts(self, block: Block, spans: Sequence[Span]) -> list[Span]:
+        """The runs of trained tokens in a block, counted from its beginning. `spans` are those of the whole example, as
+        `labels.trained_spans` gives them. In a shared row a token stands for the one that it predicts."""
+        begin = block.begin + (self.name == "shared")
+        inside = ((max(first - begin, 0), min(last - begin, block.length)) for first, last in spans)
+        return [(first, last) for first, last in inside if first < last]
+
     def to_dict(self) -> dict:
         """The layout as JSON can hold it, with its figures; a row is a list of [example, length]."""
         figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill", "saved")}
@@ -114,7 +120,7 @@ def layouts(lengths: Sequence[int], fresh: Sequence[int], batch_size: int, max_l
     """
     blocks, seed = _cut(lengths, max_length), _cut(lengths, SEED_LENGTH)
     packed = tuple(_packed(blocks, max_length)) if blocks else ()
-    shared = tuple(_batches([Block(block.example, fresh[block.example]) for block in blocks], batch_size))
+    shared = tuple(_batches([_fresh_part(block, fresh[block.example]) for block in blocks], batch_size))
     kept = sum(block.length for block in blocks)
     lost = sum(lengths) - kept
     return (
@@ -139,6 +145,11 @@ def _one_a_row(name: str, lengths: Sequence[int], blocks: Sequence[Block], width
 
 def _cut(lengths: Sequence[int], limit: int) -> list[Block]:
     return [Block(example, min(length, limit)) for example, length in enumerate(lengths) if length]
+
+
+def _fresh_part(block: Block, fresh: int) -> Block:
+    """What is computed of an example where its beginning is shared; its last token predicts nothing."""
+    return Block(block.example, fresh, block.length - 1 - fresh)
 
 
 def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:

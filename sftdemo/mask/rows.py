@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.errors import TemplateError
-from ..data.examples import Example, Message, Problem
+from ..data.examples import Example, HandMask, Message, Problem
 from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template, apply_chat_template, render_prompt
 from .encoding import Encoded, Span, TextEncoder, encoder_for, partition
 
@@ -47,6 +47,12 @@ class Row:
     @property
     def text(self) -> str:
         return self.prompt.text + self.example.completion
+
+    @property
+    def hand_mask(self) -> HandMask | None:
+        """The example's own mask, if it was made for this very text."""
+        mask = self.example.mask
+        return mask if mask is not None and mask.text == self.text else None
 
     @property
     def input_ids(self) -> list[int]:

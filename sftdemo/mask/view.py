@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .checks import FLAGS
+from ..core.text import plural
 from .labels import IGNORE_INDEX, TokenizedExample
 from .layouts import Layout
 
@@ -40,7 +40,8 @@ LAYOUT_NAMES = {
 @dataclass(frozen=True)
 class ViewToken:
     """A token to draw. `text` has its whitespace made visible; it is empty for the later tokens of a character that
-    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it."""
+    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it. A token that `max_length` cut
+    off (`cut`) is not trained; `trained` then says whether it would be."""
 
     text: str
     kind: str
@@ -54,12 +55,12 @@ def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
     have none, by their names."""
     kept = len(example.input_ids)
-    ids = [*example.input_ids, *example.cut_ids]
+    ids, labels = (*example.input_ids, *example.cut_ids), (*example.labels, *example.cut_labels)
     tokens = []
     for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
         text = example.text[begin:end]
         name = text or (tokenizer.convert_ids_to_tokens(identity) if kind in ("special", "eos") else "")
-        trained = index < kept and example.labels[index] != IGNORE_INDEX
+        trained = labels[index] != IGNORE_INDEX
         tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
     return tokens
 
@@ -76,7 +77,11 @@ def visible(text: str) -> str:
     return spaced.translate(_SIGNS)
 
 
-_SIGNS = str.maketrans({chr(code): chr(0x2400 + code) for code in range(32)} | {"\n": "↵", "\t": "⇥", "\x7f": "␡"})
+_SIGNS = str.maketrans(
+    {chr(code): chr(0x2400 + code) for code in range(32)}
+    | {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
+    | {chr(code): f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # a terminal may obey these as well
+)
 
 
 def harmless(text: str) -> str:
@@ -102,26 +107,25 @@ def to_json(example: TokenizedExample) -> dict:
 
 def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
     """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
-    noun = "example" if examples == 1 else "examples"
     share = f" ({trained / tokens:.0%})" if tokens else ""
     asked = f" · {held_out:,} held out" if held_out else ""
-    return f"{examples:,} {noun} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
+    return f"{examples:,} {plural(examples, 'example')} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
 
 
-def flag_sentences(example: TokenizedExample) -> list[str]:
-    """What is to be said of a row, the worst first."""
-    return [f"{flag.replace('_', ' ')}: {FLAGS[flag]}" for flag in example.flags]
+def mask_sentence(mask_hash: str) -> str:
+    """The hash of a mask, in short: what is shown and what is trained have the same one."""
+    return f"mask sha256 {mask_hash[:12]}…"
 
 
 def layout_figure(layout: Layout, max_length: int) -> str:
     """What a layout costs, in a line: for packed rows how full they are, for shared ones how much is not computed
     again, for the others how much is padding."""
-    lost = f" · {layout.lost:,} {'token' if layout.lost == 1 else 'tokens'} cut off" if layout.lost else ""
+    lost = f" · {layout.lost:,} {plural(layout.lost, 'token')} cut off" if layout.lost else ""
     if layout.name == "packed":
         shares = layout.filled(max_length)
         if not shares:
             return "no rows"
-        full = f"{len(shares)} {'row' if len(shares) == 1 else 'rows'}, {sum(shares) / len(shares):.0%} full on average"
+        full = f"{len(shares)} {plural(len(shares), 'row')}, {sum(shares) / len(shares):.0%} full on average"
         return f"{layout.positions:,} positions in {full} · no padding{lost}"
     if layout.name == "shared":
         kept = layout.tokens + layout.saved

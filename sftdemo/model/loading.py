@@ -1,21 +1,63 @@
-"""From a model's folder to its tokenizer, its longest position and its weights: safetensors only, no remote code."""
+"""From a name or a folder to a tokenizer, a longest position and weights: safetensors only, no remote code."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.config import RunConfig
 from ..core.errors import ModelError
-from ..core.events import Model
-from .devices import describe_device
-from .sources import ModelSource
+from ..core.events import Model, Phase
+from .devices import choose_device, describe_device, uses_bf16
+from .sources import ModelSource, resolve
 
 if TYPE_CHECKING:
     import torch
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model that is found, with its tokenizer, before any weight is loaded.
+
+    Args:
+        config (`RunConfig`):
+            Its `max_length` is no more than the model has positions.
+    """
+
+    config: RunConfig
+    source: ModelSource
+    tokenizer: PreTrainedTokenizerBase
+
+    def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
+        """Loads the weights onto the device of `config` and tells of it; returns the model. One that `trains` may
+        compute in bf16.
+
+        Raises:
+            ModelError: as `load_model` and `choose_device` do.
+        """
+        device = choose_device(self.config.device)
+        model = load_model(self.source, device)
+        dtype = "bf16" if trains and uses_bf16(device) else "float32"
+        yield Model(self.source.name, self.source.copy, describe_device(model.device), dtype, model.num_parameters())
+        return model
+
+
+def open_model(config: RunConfig) -> Generator[Phase, None, OpenModel]:
+    """Finds the model of `config`, fetching what is missing, and loads its tokenizer; returns the `OpenModel`.
+
+    Raises:
+        ModelError: where it cannot be had.
+    """
+    source = yield from resolve(config.model)
+    yield Phase("load", "Loading the model")
+    tokenizer = load_tokenizer(source)
+    return OpenModel(replace(config, max_length=effective_max_length(config.max_length, source)), source, tokenizer)
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -103,11 +145,6 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def model_event(source: ModelSource, model: PreTrainedModel, dtype: str) -> Model:
-    """What is to be told of a loaded model; `dtype` is the one it computes in."""
-    return Model(source.name, source.copy, describe_device(model.device), dtype, model.num_parameters())
 
 
 def weights_sha256(model: Module) -> str:

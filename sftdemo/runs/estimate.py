@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from ..core.config import RunConfig
 from ..core.events import Event, Finished, Prepared, Step
-from ..core.files import cache_folder
+from ..core.files import cache_folder, write_whole
+
+RATES = "rates.json"
+_LOG = logging.getLogger(__name__)
 
 # SmolLM2-135M, float32, on 2 cores of an AMD EPYC: seconds of a step a token, and of all that is not training
 # (loading, answering 6 prompts twice, saving).
@@ -58,16 +62,19 @@ def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
 
 
 def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
-    """Remembers the rate of a finished run."""
+    """Remembers the rate of a finished run. Where it cannot be kept, a warning says so: the run itself is good."""
     found = {type(event): event for event in events}
     if not {Prepared, Step, Finished} <= set(found) or found[Finished].stopped:
         return
     prepared, step, finished = found[Prepared], found[Step], found[Finished]
     per_token = step.seconds / step.step / _tokens_a_step(config, prepared.examples, prepared.tokens)
     rates = _read() | {_key(config, device): [per_token, finished.seconds - step.seconds]}
-    path = cache_folder() / "rates.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rates, indent=1))
+    path = cache_folder() / RATES
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(rates, indent=1))
+    except OSError as error:
+        _LOG.warning("How long this run took cannot be kept for the next one's estimate: %s", error)
 
 
 def _key(config: RunConfig, device: str) -> str:
@@ -75,7 +82,14 @@ def _key(config: RunConfig, device: str) -> str:
 
 
 def _read() -> dict[str, list[float]]:
+    """What was remembered; a file that is absent or spoilt is as good as none."""
     try:
-        return json.loads((cache_folder() / "rates.json").read_text())
+        found = json.loads((cache_folder() / RATES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return {key: rate for key, rate in found.items() if _is_rate(rate)} if isinstance(found, dict) else {}
+
+
+def _is_rate(found: object) -> bool:
+    numbers = found if isinstance(found, list) else []
+    return len(numbers) == 2 and all(isinstance(each, int | float) and 0 <= each < inf for each in numbers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -14,8 +15,8 @@ from pathlib import Path
 from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ModelError, SftdemoError, TrainingError, sentence
-from ..core.events import Event, Failed, Finished, Saved, from_dict
+from ..core.errors import ModelError, TrainingError
+from ..core.events import Event, Failed, Outcome, Saved, from_dict
 from ..core.files import written_whole
 from ..data.examples import ParsedExamples, to_record
 from ..model.sources import ModelSource
@@ -25,8 +26,9 @@ EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 
 
-def check_output(output: Path) -> None:
-    """Refuses a folder that cannot be written, or that holds something other than an earlier run.
+def check_output(output: Path, overwrite: bool = False) -> None:
+    """Refuses a folder that cannot be written, that holds something other than an earlier run, or such a run where it
+    is not to be overwritten.
 
     Raises:
         TrainingError: before any work is done.
@@ -35,12 +37,27 @@ def check_output(output: Path) -> None:
         raise TrainingError(f"{output} is a file; name a folder to save to.")
     if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
+    if (output / RECORD).is_file() and not overwrite:
+        raise TrainingError(
+            f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
+            "earlier run with --overwrite."
+        )
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output.absolute().parent):
             pass
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def _what(folder: Path) -> str:
+    """The model of a run and when it was finished, as far as its record can be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        when = datetime.fromisoformat(record["finished"]).astimezone(UTC)
+        return f": {record['model']['name']}, finished {when:%d %b %Y, %H:%M} UTC"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def way_of_asking(folder: Path) -> tuple[str, str]:
@@ -81,32 +98,74 @@ def record_of(config: RunConfig, source: ModelSource, shape: str, **results: obj
     } | results
 
 
-def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> Saved:
-    """Writes a model and what belongs to it to `output`, whole.
+class RunFolder:
+    """The folder that a run leaves, and the events that it has told so far.
+
+    Args:
+        path (`str` or `Path`):
+            Where the run is saved once it is done.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether it may take the place of an earlier run.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False):
+        self.path, self.overwrite = Path(path), overwrite
+        self._begin = time.perf_counter()
+        self._events: list[Event] = []
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def check(self) -> None:
+        """As `check_output`."""
+        check_output(self.path, self.overwrite)
+
+    def relay(self, work: Iterator[Event]) -> Iterator[Event]:
+        """Passes on the events of a run, those of the first process and whatever fails, and keeps them for `save`."""
+        for event in work:
+            if distributed.is_first() or isinstance(event, Failed):
+                self._events.append(event)
+                yield event
+
+    def save(self, record: dict, data: ParsedExamples, model, tokenizer, outcome: Outcome) -> Iterator[Event]:
+        """Writes a model, what belongs to it and the run's events, whole; then tells `Saved` and the run's end.
+
+        Raises:
+            TrainingError: where it cannot be written.
+        """
+
+        def write(folder: Path) -> None:
+            _write_model(folder, record, data, model, tokenizer)
+
+        yield from self._save(write, record["kind"], outcome)
+
+    def save_arms(self, record: dict, data: ParsedExamples, arms: dict[str, Path], outcome: Outcome) -> Iterator[Event]:
+        """The same for an ablation: each arm, which was saved elsewhere, gets a folder of its own."""
+
+        def write(folder: Path) -> None:
+            for name, place in arms.items():
+                shutil.move(place, folder / name)
+            _write_about(folder, record | {"kind": "ablation"}, data)
+
+        yield from self._save(write, "ablation", outcome)
+
+    def _save(self, write: Callable[[Path], None], kind: str, outcome: Outcome) -> Iterator[Event]:
+        with _written(self.path) as folder:
+            write(folder)
+            last = [Saved(str(self.path), kind), outcome.finished(self._begin)]
+            lines = [json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in (*self._events, *last)]
+            (folder / EVENTS).write_text("".join(lines), encoding="utf-8")
+        yield from last
+
+
+def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+    """Writes a model and what belongs to it to `output`, whole, without events: an arm of an ablation.
 
     Raises:
         TrainingError: where it cannot be written.
     """
     with _written(output) as folder:
-        if record["kind"] == "merged":
-            model = model.merge_and_unload()
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        _write_about(folder, record, data)
-    return Saved(str(output), record["kind"])
-
-
-def save_arms(output: Path, record: dict, data: ParsedExamples, arms: dict[str, Path]) -> Saved:
-    """Writes an ablation to `output`, whole: each arm, which was saved elsewhere, in a folder of its own.
-
-    Raises:
-        TrainingError: where it cannot be written.
-    """
-    with _written(output) as folder:
-        for name, place in arms.items():
-            shutil.move(place, folder / name)
-        _write_about(folder, record | {"kind": "ablation"}, data)
-    return Saved(str(output), "ablation")
+        _write_model(folder, record, data, model, tokenizer)
 
 
 @contextmanager
@@ -120,30 +179,20 @@ def _written(output: Path) -> Iterator[Path]:
         raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
 
 
+def _write_model(folder: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+    if record["kind"] == "merged":
+        model = model.merge_and_unload()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _write_about(folder, record, data)
+
+
 def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
     (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
     with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
         for example in chain(data.train, data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(_card(record), encoding="utf-8")
-
-
-def recorded(work: Iterator[Event], output: Path) -> Iterator[Event]:
-    """Passes on the events of a run, the first process's, and writes them into `output` before the last, where
-    something was trained. Of an error meant for the user it makes `Failed`."""
-    events = []
-    try:
-        for event in work:
-            if not distributed.is_first():
-                continue
-            events.append(event)
-            if isinstance(event, Finished) and event.steps:
-                lines = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in events)
-                (output / EVENTS).write_text(lines, encoding="utf-8")
-            yield event
-    except SftdemoError as error:
-        if distributed.speaks():
-            yield Failed(sentence(error))
 
 
 def _card(record: dict) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..core.config import RunConfig
+from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
 from ..core.events import Arm, Columns, Comparison, Event, Figures, HeldOut, Prepared, Step
 from .folder import RECORD, load_events
@@ -112,7 +113,7 @@ def _past_run(place: Path) -> PastRun:
         weights=tuple(weight for weight, _ in saved.arms),
         examples=next(event.examples for event in events if isinstance(event, Prepared)),
         settings=_settings(saved),
-        curves=tuple(_thinned(curve) for curve in _curves(events)[: len(saved.arms)]),
+        curves=tuple(tuple(thin(curve, POINTS)) for curve in _curves(events)[: len(saved.arms)]),
         comparisons=tuple(event for event in events if isinstance(event, Comparison | Columns)),
         figures=tuple(event for event in events if isinstance(event, Figures)),
         steps=finished.steps,
@@ -143,8 +144,3 @@ def _curves(events: Sequence[Event]) -> list[list[float]]:
             case Step() if not is_ablation:
                 curves[-1].append(event.loss)
     return curves
-
-
-def _thinned(curve: Sequence[float]) -> tuple[float, ...]:
-    every = -(-len(curve) // POINTS) or 1
-    return (*curve[:-1:every], *curve[-1:])

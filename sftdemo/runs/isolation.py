@@ -7,27 +7,26 @@ wrapped    0 1 2 3  4 5 6  7 8 9 …       they do: one long text. This control 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
-from ..core.errors import DataError, ModelError, SftdemoError, sentence
-from ..core.events import Event, Failed, Finished, Isolation, Phase
+from ..core.errors import DataError, ModelError
+from ..core.events import Event, Isolation, Outcome, Phase, event_stream
 from ..data.examples import ParsedExamples, Problem
 from ..data.templates import get_template
 from ..mask.encoding import encoder_for
-from ..mask.labels import MaskedExample, mask_examples
-from ..model.devices import choose_device
-from ..model.loading import effective_max_length, load_model, load_tokenizer, model_event
-from ..model.prefix_tree import prefix_tree
-from ..model.sources import ModelSource, located
+from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
+from ..model.loading import OpenModel, open_model
+from ..train.batches import collate_packed
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..model.predictions import Predictions
 
 ROUNDING = 1e-5  # nats; a change up to this is float32's rounding, not a neighbour
 ROW_TOKENS = 512  # the row's length at most: attention costs the square of it
@@ -36,37 +35,27 @@ ROW_EXAMPLES = 8
 PACKINGS = ("bfd", "wrapped")
 
 
-def prove(config: RunConfig, data: ParsedExamples, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+@event_stream
+def prove(
+    config: RunConfig, data: ParsedExamples, stop: Callable[[], bool] = lambda: False
+) -> Generator[Event, None, Outcome]:
     """Packs a few examples, exchanges the first one's tokens, and tells how far that reaches into the others.
 
     An `Isolation` for each of `PACKINGS`; the last event is `Finished` or `Failed`. The model is called as the trainer
     calls it on a packed row, but in float32 and without dropout, so that nothing else moves. `stop` is asked before
     each of `PACKINGS`, which takes two forward passes.
     """
-    begin = time.perf_counter()
-    try:
-        yield from _prove(config, data, stop, begin)
-    except SftdemoError as error:
-        yield Failed(sentence(error))
-
-
-def _prove(config: RunConfig, data: ParsedExamples, stop: Callable[[], bool], begin: float) -> Iterator[Event]:
-    device = choose_device(config.device)
-    source = yield from located(config.model)
-    yield Phase("load", "Loading the model")
-    tokenizer = load_tokenizer(source)
-    row = _packed_row(config, data, source, tokenizer)
-    model = load_model(source, device).eval()
-    yield model_event(source, model, "float32")
-
+    opened = yield from open_model(config)
+    row = _packed_row(opened, data)
+    model = yield from opened.load()
+    model.eval()
     yield Phase("isolation", f"Exchanging 1 of {len(row)} packed examples and looking at the others")
     for packing in PACKINGS:
         if stop():
-            yield Finished(0, 0, time.perf_counter() - begin, stopped=True)
-            return
-        change, looked_at = reach(model, tokenizer, row, packing)
+            return Outcome(stopped=True)
+        change, looked_at = reach(model, opened.tokenizer, row, packing)
         yield Isolation(packing, change, row[0].row, len(row) - 1, looked_at)
-    yield Finished(0, 0, time.perf_counter() - begin, stopped=False)
+    return Outcome()
 
 
 def reach(
@@ -81,18 +70,16 @@ def reach(
     return (after - before).abs().max().item(), before.numel()
 
 
-def _packed_row(
-    config: RunConfig, data: ParsedExamples, source: ModelSource, tokenizer: PreTrainedTokenizerBase
-) -> list[MaskedExample]:
+def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
     """The first examples that fit into a row together, two of them at least.
 
     None takes more than half of the row: what is longer loses its end, which no earlier token depends on.
     """
-    max_length = effective_max_length(config.max_length, source)
-    template = get_template(config.template, config.turns)
-    room = min(max_length, ROW_TOKENS)
+    config = opened.config
+    masker = Masker(opened.tokenizer, get_template(config.template, config.turns), config.max_length)
+    room = min(config.max_length, ROW_TOKENS)
     half, row, refused = room // 2, [], list(data.problems)
-    for example in mask_examples(data.train, tokenizer, template, max_length):
+    for example in masker.mask(data.train):
         if isinstance(example, Problem):
             refused.append(example)
         elif example.trained:
@@ -119,27 +106,7 @@ def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrained
     return tuple(other(index) for index in ids)
 
 
-def _packed_batch(examples: Sequence[Sequence[int]], packing: str) -> dict[str, torch.Tensor | int]:
-    """The row as one line of tokens: with `"bfd"` all that TRL's collator says of it, with `"wrapped"` as one text."""
-    import torch
-
-    lengths = [len(ids) for ids in examples]
-    batch = {"input_ids": torch.tensor([[index for ids in examples for index in ids]])}
-    if packing == "wrapped":
-        return batch | {"position_ids": torch.arange(sum(lengths))[None]}
-    bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    owners = torch.arange(len(lengths), dtype=torch.int32).repeat_interleave(torch.tensor(lengths))
-    return batch | {
-        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-        "cu_seq_lens_q": bounds,
-        "cu_seq_lens_k": bounds,
-        "max_length_q": max(lengths),
-        "max_length_k": max(lengths),
-        "seq_idx": owners[None],
-    }
-
-
-def _log_probabilities(model: PreTrainedModel, examples: Sequence[Sequence[int]], packing: str) -> torch.Tensor:
+def _log_probabilities(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], packing: str) -> torch.Tensor:
     """What each token of all examples but the first gets from those before it, in nats; a vector.
 
     An example's first token is left out, since nothing in its own example predicts it.
@@ -148,45 +115,28 @@ def _log_probabilities(model: PreTrainedModel, examples: Sequence[Sequence[int]]
 
     try:
         with torch.inference_mode():
-            logits, targets = (
-                _shared(model, examples)
-                if packing == "bfd" and _is_shared(model, examples)
-                else _in_a_line(model, examples, packing)
-            )
+            logits, targets, _ = _predictions(model, examples, packing)
             return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     except torch.OutOfMemoryError as error:
         tokens = sum(map(len, examples))
         raise ModelError(f"{model.device} has no room for a row of {tokens} tokens; lower max_length.") from error
 
 
-def _is_shared(model: PreTrainedModel, examples: Sequence[Sequence[int]]) -> bool:
-    from ..model.prefix_sharing import can_share
+def _predictions(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], packing: str) -> Predictions:
+    """What the trainer computes of the row; with `"wrapped"`, of the same tokens as one text."""
+    from ..model.predictions import predict_batch, predict_shared
+    from ..model.prefix_sharing import accelerated, can_share
 
-    return can_share(model, max(map(len, examples)))
+    first, *others = examples
+    rows = [(first, (IGNORE_INDEX,) * len(first)), *((ids, (IGNORE_INDEX, *ids[1:])) for ids in others)]
+    if packing == "wrapped":
+        rows = [tuple(tuple(chain.from_iterable(column)) for column in zip(*rows, strict=True))]
+    elif can_share(model, max(map(len, examples))):
+        with accelerated(model):
+            return predict_shared(model, rows, model.device)
+    batch = collate_packed(rows)
+    return predict_batch(model, {name: _to(value, model.device) for name, value in batch.items()})
 
 
-def _shared(model: PreTrainedModel, examples: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and targets as the trainer has them: what the examples begin with in common is computed once."""
-    from ..model.prefix_sharing import Branches, accelerated
-
-    branches = Branches.of(prefix_tree([(tuple(ids), tuple(ids)) for ids in examples]), model.device)
-    first = len(examples[0]) - 1
-    with accelerated(model):
-        return branches.logits(model)[first:], branches.targets[first:]
-
-
-def _in_a_line(
-    model: PreTrainedModel, examples: Sequence[Sequence[int]], packing: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and targets of a row in one line, which is how the trainer has it of a model that cannot share."""
-    import torch
-
-    batch = _packed_batch(examples, packing)
-    batch = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    begins = list(accumulate((len(ids) for ids in examples), initial=0))
-    keep = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
-    keep[:, begins[1] : -1] = True  # a position predicts the token after it
-    keep[:, [begin - 1 for begin in begins[1:]]] = False
-    # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
-    logits = model(**batch, use_cache=False, logits_to_keep=keep).logits
-    return logits.view(-1, logits.shape[-1]), batch["input_ids"][:, 1:][keep[:, :-1]]
+def _to(value: torch.Tensor | int, device: torch.device) -> torch.Tensor | int:
+    return value if isinstance(value, int) else value.to(device)

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
+from ..core.environment import prepare
 from ..core.errors import SftdemoError
 from ..core.events import Event, Failed, Finished
 
-_PRELOAD = ["sftdemo.train.loop", "sftdemo.model.generation", "sftdemo.runs.ablation"]
+_PRELOAD = ["sftdemo.runs.preload"]
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":
@@ -135,6 +136,7 @@ def warm() -> None:
 
 
 def _child(sender: Connection, work: Work, arguments: tuple) -> None:
+    prepare()  # a spawned child has not; a forked one has it from its server
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, ModelError, SftdemoError, TrainingError, sentence
-from ..core.events import Event, Failed, Finished, Phase, TokenLosses
+from ..core.errors import ConfigError, ModelError, TrainingError
+from ..core.events import Event, Outcome, Phase, TokenLosses, event_stream
 from ..data.examples import ParsedExamples, read_examples
-from ..data.questions import question_text, questions_rendered, shape_of, typed_prompt
-from ..data.templates import get_template, render_prompt
-from ..mask.labels import TokenizedExample, tokenize_examples
+from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
+from ..data.templates import get_template
+from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
-from ..model.loading import load_model, load_tokenizer, model_event
-from ..model.sources import ModelSource, located
+from ..model.loading import load_model, open_model
+from ..model.sources import ModelSource, resolve
 from .folder import EXAMPLES, RECORD
+from .setup import render_questions
 
 ROWS, TOKENS = 24, 4_000  # of a run that are looked at, at most
 MOST_STRENGTH = 1.5  # times what was learned
@@ -90,6 +90,7 @@ def read_run(folder: Path) -> SavedRun:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
 
 
+@event_stream
 def answers_at(
     folder: Path,
     strength: float,
@@ -97,82 +98,65 @@ def answers_at(
     weight: float | None = None,
     device: str = "auto",
     stop: Stop = lambda: False,
-) -> Iterator[Event]:
+) -> Generator[Event, None, Outcome]:
     """Answers `prompts` and then a run's own questions, with its adapter at `strength`: 0 is off (the base), 1 as it
     was trained. An `Answer` each; the last event is `Finished` or `Failed`. `weight` says which arm of an ablation.
 
     The adapter's scaling is multiplied (`peft.helpers.rescale_adapter_scale`), which for LoRA interpolates, and above 1
     extrapolates, between the base's weights and the trained ones (WiSE-FT, arXiv 2109.01903).
     """
-    begin = time.perf_counter()
-    try:
-        if not 0 <= strength <= MOST_STRENGTH:
-            raise ConfigError(f"strength is {strength:g}; it must lie between 0 (off) and {MOST_STRENGTH:g}.")
-        saved = read_run(folder)
-        if saved.kind != "adapter":
-            raise TrainingError("this run has no adapter to turn up or down: its weights were trained or merged whole.")
-        device = choose_device(device)
-        source = yield from located(str(saved.arm(weight)))
-        yield Phase("load", "Loading the model")
-        tokenizer = load_tokenizer(source)
-        model = load_model(source, device)
-        yield model_event(source, model, "float32")
-        yield from _answers(saved, model, tokenizer, strength, prompts, stop)
-        yield Finished(0, 0, time.perf_counter() - begin, stopped=stop())
-    except SftdemoError as error:
-        yield Failed(sentence(error))
-
-
-def _answers(saved: SavedRun, model, tokenizer, strength: float, prompts: Sequence[str], stop: Stop) -> Iterator[Event]:
     from peft.helpers import rescale_adapter_scale
 
     from ..model.generation import generate
 
+    if not 0 <= strength <= MOST_STRENGTH:
+        raise ConfigError(f"strength is {strength:g}; it must lie between 0 (off) and {MOST_STRENGTH:g}.")
+    saved = read_run(folder)
+    if saved.kind != "adapter":
+        raise TrainingError("this run has no adapter to turn up or down: its weights were trained or merged whole.")
+    opened = yield from open_model(replace(saved.config, model=str(saved.arm(weight)), device=device))
+    model = yield from opened.load()
     data = saved.examples()
-    shape, template = shape_of(data.train[0]), get_template(saved.config.template, "last")
-    asked = [(text, render_prompt(typed_prompt(text, shape), template, tokenizer)) for text in prompts]
-    asked += [(text, prompt) for text, prompt, _ in questions_rendered(saved.config, data, tokenizer)]
+    shape = shape_of(data.train[0])
+    typed = [Question(text, typed_prompt(text, shape), "typed") for text in prompts]
+    asked = typed + questions_of(saved.config, data)
+    rendered = render_questions(asked, saved.config.template, opened.tokenizer)
     yield Phase("answer", f"Answering {len(asked)} prompts with the adapter at {strength:g}")
     with rescale_adapter_scale(model, strength):
-        rendered = [prompt for _, prompt in asked]
-        found = generate(model, tokenizer, rendered, saved.config.max_new_tokens, stop)
-    for (text, _), answer in zip(asked, found, strict=True):
-        yield replace(answer, prompt=text)
+        found = generate(model, opened.tokenizer, rendered, saved.config.max_new_tokens, stop)
+    for question, answer in zip(asked, found, strict=True):
+        yield replace(answer, prompt=question.text)
+    return Outcome(stopped=stop())
 
 
-def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Iterator[Event]:
+@event_stream
+def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Generator[Event, None, Outcome]:
     """What the base and each trained model of a run make of every token of its rows, held-out rows with an answer
     first, up to `ROWS` rows or `TOKENS` tokens: a `TokenLosses` a row; the last event is `Finished` or `Failed`."""
-    begin = time.perf_counter()
-    try:
-        saved = read_run(folder)
-        device = choose_device(device)
-        base = yield from located(saved.config.model)
-        yield Phase("load", "Loading the model")
-        tokenizer = load_tokenizer(base)
-        rows = _rows(saved, tokenizer)
-        columns = []
-        for number, (weight, place) in enumerate([(None, None), *saved.arms]):
-            source = base if place is None else (yield from located(str(place)))
-            yield Phase("score", "Reading every token's loss", number / (len(saved.arms) + 1))
-            columns.append((weight, _scores(source, device, rows, stop)))
-            if stop():
-                break
-        if not stop():
-            yield from _told(rows, columns, tokenizer)
-        yield Finished(0, 0, time.perf_counter() - begin, stopped=stop())
-    except SftdemoError as error:
-        yield Failed(sentence(error))
+    saved = read_run(folder)
+    chosen = choose_device(device)
+    base = yield from open_model(saved.config)
+    rows = _rows(saved, base.tokenizer)
+    columns = []
+    for number, (weight, place) in enumerate([(None, None), *saved.arms]):
+        source = base.source if place is None else (yield from resolve(str(place)))
+        yield Phase("score", "Reading every token's loss", number / (len(saved.arms) + 1))
+        columns.append((weight, _scores(source, chosen, rows, stop)))
+        if stop():
+            return Outcome(stopped=True)
+    yield from _told(rows, columns, base.tokenizer)
+    return Outcome(stopped=stop())
 
 
 def _rows(saved: SavedRun, tokenizer) -> list[tuple[TokenizedExample, str, str]]:
     """The rows that are looked at, where they come from, and their questions."""
     data, template = saved.examples(), get_template(saved.config.template, saved.config.turns)
+    masker = Masker(tokenizer, template, saved.config.max_length)
     asked = [(example, "held out") for example in data.held_out if example.completion]
     asked += [(example, "training") for example in data.train]
     chosen, tokens = [], 0
     for example, kind in islice(asked, ROWS):
-        found, _ = tokenize_examples([example], tokenizer, template, saved.config.max_length)
+        found, _ = masker.tokenize([example])
         for row in found:
             tokens += len(row.input_ids)
             if len(row.input_ids) > 1 and (tokens <= TOKENS or not chosen):

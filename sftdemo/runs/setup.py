@@ -2,84 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError, TrainingError
-from ..core.events import Event, Phase
+from ..core.events import Event
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
-from ..data.questions import questions_rendered, shape_of
+from ..data.questions import Question, questions_of, shape_of
 from ..data.row_file import RowFile
-from ..data.templates import RenderedPrompt, get_template
+from ..data.templates import RenderedPrompt, get_template, render_prompt
 from ..mask.audit import Audit
-from ..mask.checks import FLAGS, errors
-from ..mask.labels import MaskedExample, mask_examples
+from ..mask.checks import CHECKS, errors
+from ..mask.labels import MaskedExample, Masker
 from ..model.devices import choose_device
-from ..model.loading import effective_max_length, load_tokenizer
-from ..model.sources import ModelSource, located
-from .folder import check_output
+from ..model.loading import OpenModel, open_model
+from .folder import RunFolder
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class Setup:
+class Rows:
+    """What is trained of some data: the `examples`, a sentence for each row that is `left_out`, and the hash of the
+    whole mask, `labels.MaskHash`."""
+
+    examples: list[MaskedExample] | RowFile
+    left_out: list[str]
+    mask_hash: str
+
+
+@dataclass(frozen=True)
+class Setup(OpenModel):
     """What a training needs apart from the model's weights.
 
     Args:
-        config (`RunConfig`):
-            Its `max_length` is no more than the model has positions.
-        examples (`list[MaskedExample]` or `RowFile`):
-            What is trained; `left_out` has a sentence for each row that is not.
-        questions (`list[tuple[str, RenderedPrompt, str]]`):
-            What is asked before and after: what to show, the prompt, where it comes from (`Comparison.source`).
+        rows (`Rows`):
+            What is trained.
+        questions (`list[Question]`), prompts (`list[RenderedPrompt]`):
+            What is asked before and after, and what the model reads of it.
         shape (`str`):
             How the rows are written: `"instruction"`, `"prompt"` or `"messages"`.
     """
 
-    config: RunConfig
-    device: torch.device
-    source: ModelSource
-    tokenizer: PreTrainedTokenizerBase
-    examples: list[MaskedExample] | RowFile
-    left_out: list[str]
-    questions: list[tuple[str, RenderedPrompt, str]]
+    rows: Rows
+    questions: list[Question]
+    prompts: list[RenderedPrompt]
     shape: str
 
-    @property
-    def prompts(self) -> list[RenderedPrompt]:
-        return [prompt for _, prompt, _ in self.questions]
 
-
-def set_up(config: RunConfig, data: ParsedExamples, output: Path, scratch: str) -> Iterator[Event]:
+def set_up(
+    config: RunConfig, data: ParsedExamples, folder: RunFolder, scratch: str, shown: str | None = None
+) -> Generator[Event, None, Setup]:
     """Checks everything before the first weight is loaded; phases, and as return value the `Setup`.
+
+    Args:
+        scratch (`str`):
+            A folder for rows that stay on the disk.
+        shown (`str`, *optional*):
+            The hash of the mask that a person saw. Rows whose own differs are not trained.
 
     Raises:
         SftdemoError: for settings, examples, a model or an output that cannot be used.
     """
-    check_shares(config)
+    _check_shares(config)
     if distributed.is_first():
-        check_output(output)
-    device = choose_device(config.device)
+        folder.check()
+    choose_device(config.device)  # one that is not there is told of before anything is fetched
     with distributed.first_here_first():
-        source = yield from located(config.model)
-    if source.base is not None:
-        raise TrainingError(f"{source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
-    yield Phase("load", "Loading the model")
-    tokenizer = load_tokenizer(source)
-    config = replace(config, max_length=effective_max_length(config.max_length, source))
-    examples, left_out = trainable(config, data, tokenizer, scratch)
-    questions = questions_rendered(config, data, tokenizer)
-    return Setup(config, device, source, tokenizer, examples, left_out, questions, shape_of(data.train[0]))
+        opened = yield from open_model(config)
+    if opened.source.base is not None:
+        raise TrainingError(f"{opened.source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
+    rows = rows_to_train(opened.config, data, opened.tokenizer, scratch)
+    if shown is not None and shown != rows.mask_hash:
+        raise TrainingError(
+            f"the mask to be trained (sha256 {rows.mask_hash[:12]}…) is not the one that was shown ({shown[:12]}…), so "
+            "nothing was trained; wait until the mask is drawn anew, and press again."
+        )
+    questions = questions_of(opened.config, data)
+    prompts = render_questions(questions, opened.config.template, opened.tokenizer)
+    return Setup(
+        opened.config, opened.source, opened.tokenizer, rows, questions, prompts, shape=shape_of(data.train[0])
+    )
 
 
-def check_shares(config: RunConfig) -> None:
+def render_questions(
+    questions: list[Question], template: str, tokenizer: PreTrainedTokenizerBase
+) -> list[RenderedPrompt]:
+    """What the model reads of each question.
+
+    Raises:
+        TemplateError: for one that cannot be rendered.
+    """
+    chosen = get_template(template, "last")
+    return [render_prompt(question.example, chosen, tokenizer) for question in questions]
+
+
+def _check_shares(config: RunConfig) -> None:
     if config.batch_size % distributed.count():
         raise ConfigError(
             f"batch_size is {config.batch_size}, which {distributed.count()} processes cannot share evenly; choose a "
@@ -87,13 +110,11 @@ def check_shares(config: RunConfig) -> None:
         )
 
 
-def trainable(
-    config: RunConfig, data: ParsedExamples, tokenizer, scratch: str
-) -> tuple[list[MaskedExample] | RowFile, list[str]]:
-    """The examples that will be trained, and a sentence for each row that will not. Of rows that were left on the disk
-    the examples are as well.
+def rows_to_train(config: RunConfig, data: ParsedExamples, tokenizer: PreTrainedTokenizerBase, scratch: str) -> Rows:
+    """Masks and audits the rows. Of rows that were left on the disk the masks are as well.
 
     Raises:
+        DataError: where there is no row to train on.
         TrainingError: where nothing is left, or the audit finds an error and `config.anyway` is not set.
     """
     if not data.train:
@@ -104,23 +125,19 @@ def trainable(
     if isinstance(data.train, StreamedExamples):
         examples = RowFile(Path(scratch) / "rows.arrow")
     left_out = [str(problem) for problem in data.problems]
-    template = get_template(config.template, config.turns)
-    for example, masked in zip(
-        data.train, mask_examples(data.train, tokenizer, template, config.max_length), strict=True
-    ):
+    masker = Masker(tokenizer, get_template(config.template, config.turns), config.max_length)
+    for example, masked in audit.review(data.train, masker):
         if isinstance(masked, Problem):
             left_out.append(str(masked))
-            continue
-        audit.add(example, masked)
-        if masked.trained and isinstance(examples, RowFile):
+        elif not masked.trained:
+            left_out.append(f"row {example.row}: {CHECKS['nothing_trained']}")
+        elif isinstance(examples, RowFile):
             examples.add(masked.input_ids, masked.labels, masked.trained)
-        elif masked.trained:
-            examples.append(masked)
         else:
-            left_out.append(f"row {example.row}: {FLAGS['nothing_trained']}")
+            examples.append(masked)
     if not examples:
         raise TrainingError(f"no row has a token to train. {left_out[0]}")
     found = errors(audit.findings())
     if found and not config.anyway:
         raise TrainingError(f"the audit found an error: {found[0]} Or train anyway (--anyway).")
-    return examples, left_out
+    return Rows(examples, left_out, str(audit.mask_hash))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.events import Arm, Figures, Isolation, Weights
+from ..core.text import plural
 
 
 def column_name(prompt_loss_weight: float | None) -> str:
@@ -56,7 +57,7 @@ def weights_sentence(event: Weights) -> str:
 def isolation_sentence(event: Isolation) -> str:
     """How far one packed example reaches into the others, and which packing that was."""
     how = "packed (bfd), each example by itself" if event.packing == "bfd" else "the control, wrapped into one text"
-    others = f"{event.examples} other {'example' if event.examples == 1 else 'examples'}"
+    others = f"{event.examples} other {plural(event.examples, 'example')}"
     return (
         f"{how}: exchanging every token of row {event.row} changed the log-probabilities of the {event.tokens} tokens "
         f"of {others} by {event.change:.2g} nats at most"

@@ -10,7 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
@@ -19,15 +19,16 @@ from typing import NamedTuple
 
 from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
-from ..core.errors import ConfigError, DataError, SftdemoError, TrainingError, sentence
-from ..core.events import Event, Failed, Finished, Phase, Step, StudyCell, from_dict
+from ..core.errors import ConfigError, DataError, TrainingError
+from ..core.events import Event, Outcome, Phase, Relay, Step, StudyCell, event_stream, from_dict
+from ..core.files import write_whole
+from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..mask.labels import MaskedExample
-from ..model.devices import uses_bf16
-from ..model.loading import load_model, model_event
+from ..model.devices import choose_device
 from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
-from ..runs.folder import RECORD, check_output
-from ..runs.run import Stop, scratch_folder, trained
+from ..runs.folder import RECORD, RunFolder, check_output
+from ..runs.run import Stop, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
 
 CELLS = "cells.jsonl"
@@ -48,7 +49,7 @@ class Cell(NamedTuple):
         return cls(event.rows, event.seed, event.figures["prompt_loss_weight"])
 
     def __str__(self) -> str:
-        rows = f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"
+        rows = f"{self.rows:,} {plural(self.rows, 'row')}"
         return f"weight {self.weight:g}, seed {self.seed}, {rows}" if self.rows else "the model before any training"
 
 
@@ -81,14 +82,11 @@ def study(
         sizes (`Sequence[int]`, *optional*):
             How many rows are trained, as `drawn`; defaults to all.
     """
-    try:
-        yield from _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), stop)
-    except SftdemoError as error:
-        yield Failed(sentence(error))
+    return _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), stop)
 
 
-def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Iterator[Event]:
-    begin = time.perf_counter()
+@event_stream
+def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     _check_seeds(seeds)
     check_rows(data, "a study")
@@ -97,9 +95,9 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Ite
     _check_folder(output)
     with scratch_folder() as scratch:
         # what a cell has learned is thrown away: no run is ever saved to this folder
-        setup = yield from set_up(config, data, Path(scratch) / "run", scratch)
+        setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch)
         held_out = held_out_rows(setup, data)
-        sizes = _checked_sizes(sizes, len(setup.examples))
+        sizes = _checked_sizes(sizes, len(setup.rows.examples))
         found = _opened(output, setup, data)
         wanted = [Cell(rows, seed, weight) for seed in seeds for rows in sizes for weight in weights]
         missing = [cell for cell in (BASE, *wanted) if cell not in found]
@@ -108,9 +106,11 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Ite
                 break
             yield _phase(cell, wanted, found)
             started, steps = time.perf_counter(), 0
-            model = load_model(setup.source, setup.device)
-            if cell is missing[0]:
-                yield model_event(setup.source, model, "bf16" if uses_bf16(setup.device) else "float32")
+            loading = Relay(setup.load(trains=True))
+            for event in loading:
+                if cell is missing[0]:  # told once of all cells
+                    yield event
+            model = loading.result
             if cell != BASE:
                 model, last = yield from _trained(setup, cell, model, stop, scratch, wanted, found)
                 if last.step < max(last.total, 1):  # stopped on its way
@@ -122,7 +122,7 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Ite
             _append(output / CELLS, found[cell])
             yield found[cell]
     done = sum(cell in found for cell in wanted)
-    yield Finished(done, len(wanted), time.perf_counter() - begin, stopped=done < len(wanted))
+    return Outcome(done, len(wanted), stopped=done < len(wanted))
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
@@ -162,15 +162,13 @@ def drawn(examples: Sequence[MaskedExample], rows: int, seed: int) -> list[Maske
 def _trained(setup: Setup, cell: Cell, model, stop: Stop, scratch: str, wanted, found) -> Iterator[Event]:
     """Trains one cell; phases in place of the training's own events. Returns the trained model and the last step."""
     config = replace(setup.config, prompt_loss_weight=cell.weight, seed=cell.seed)
-    setup = replace(setup, config=config, examples=drawn(setup.examples, cell.rows, cell.seed))
-    with closing(trained(setup, model, stop, f"{scratch}/trainer")) as work:
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as end:
-                return end.value
+    rows = replace(setup.rows, examples=drawn(setup.rows.examples, cell.rows, cell.seed))
+    with closing(train_model(replace(setup, config=config, rows=rows), model, stop, f"{scratch}/trainer")) as work:
+        events = Relay(work)
+        for event in events:
             if isinstance(event, Step):
                 yield _phase(cell, wanted, found, event.step / event.total)
+    return events.result
 
 
 def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], share: float = 0.0) -> Phase:
@@ -179,7 +177,7 @@ def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], sha
     left = [each for each in wanted if each not in found]
     seconds = sum(_expected(each, found) * (1 - share if each == cell else 1) for each in left)
     number = f"cell {done + 1} of {len(wanted)}: " if cell != BASE else ""
-    about = f" · {_about(seconds)} left" if seconds else ""
+    about = f" · about {duration(seconds)} left" if seconds else ""
     return Phase("study", f"{number}{cell}{about}", (done + share) / len(wanted))
 
 
@@ -190,19 +188,13 @@ def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
     return sum(alike) / len(alike) if alike else 0.0
 
 
-def _about(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
 def _measured(setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None) -> tuple[dict, list[dict]]:
     from ..model.generation import generate
 
     answers = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens)
     told = [
-        {"prompt": text, "source": kind, "answer": each.answer, "stop": each.stop}
-        for (text, _, kind), each in zip(setup.questions, answers, strict=True)
+        {"prompt": question.text, "source": question.source, "answer": each.answer, "stop": each.stop}
+        for question, each in zip(setup.questions, answers, strict=True)
     ]
     return asdict(figures_of(setup, model, held_out, answers, weight)), told
 
@@ -224,9 +216,7 @@ def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, Stud
             _drop_unfinished(output / CELLS)
         else:
             output.mkdir(parents=True, exist_ok=True)
-            beside = output / f".{SETTINGS}.part"
-            beside.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            beside.replace(output / SETTINGS)
+            write_whole(output / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
     return {Cell.of(cell): cell for cell in read_cells(output)}
@@ -239,8 +229,12 @@ def _settings(setup: Setup, data: ParsedExamples) -> dict:
     return {
         "sftdemo": __version__,
         "model": {"name": setup.source.name, "copy": setup.source.copy},
-        "device": setup.device.type,
-        "rows": {"to train on": len(setup.examples), "left out": len(setup.left_out), "held out": len(data.held_out)},
+        "device": choose_device(setup.config.device).type,
+        "rows": {
+            "to train on": len(setup.rows.examples),
+            "left out": len(setup.rows.left_out),
+            "held out": len(data.held_out),
+        },
         "examples": digest.hexdigest(),
         "config": {name: value for name, value in setup.config.to_dict().items() if name not in _VARIED},
     }
@@ -278,6 +272,8 @@ def _append(path: Path, cell: StudyCell) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(cell.to_dict(), ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # it took minutes
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
 

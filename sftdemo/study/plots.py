@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..core.text import plural
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -60,7 +62,7 @@ def _draw(place: Axes, frame: pd.DataFrame, name: str) -> None:
         at = [weights.index(weight) + aside for weight in over.index]
         colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
         reach = [over["mean"] - over["min"], over["max"] - over["mean"]]
-        label = f"{rows:,} {'row' if rows == 1 else 'rows'}"
+        label = f"{rows:,} {plural(rows, 'row')}"
         place.errorbar(at, over["mean"], reach, color=colour, marker=marker, capsize=3, label=label)
         dots = [weights.index(weight) + aside for weight in own["weight"]]
         place.scatter(dots, own[name], s=9, color=colour, alpha=0.5, zorder=3)

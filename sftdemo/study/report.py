@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pandas as pd
 
 from ..core.errors import SftdemoError, TrainingError, sentence
 from ..core.events import Event, Failed, Finished, Saved, StudyCell
+from ..core.files import write_whole
+from ..core.text import markdown_table
 from ..data.samples import SAMPLES, has_style
 from ..mask.view import harmless
 from .cells import BASE, Cell, read_cells, read_settings
@@ -162,9 +164,7 @@ def write_report(folder: Path, command: str, judge: Judge | None = None) -> None
     }
     try:
         for name, content in contents.items():
-            beside = folder / f".{name}.part"
-            beside.write_text(content, encoding="utf-8")
-            beside.replace(folder / name)
+            write_whole(folder / name, content)
     except OSError as error:
         raise TrainingError(f"the report cannot be written to {folder}: {error.strerror or error}.") from error
 
@@ -189,7 +189,7 @@ def markdown(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, fo
         "them count in training; ± is the sample standard deviation over seeds. *ended*: answers that stopped with "
         "EOS. *ran on*: answers that went on with a question of their own, in the template's words. *tokens*: mean "
         "length of an answer. Answers are summed over the seeds.",
-        _table(*summary_table(frame)),
+        markdown_table(*summary_table(frame)),
         f"![Loss on held-out completions and prompts against the prompt-loss weight]({LOSSES})",
         f"![Share of the answers by how they ended, against the prompt-loss weight]({ENDINGS})",
         "In the plots a line joins the means, a dot is a seed, and a bar reaches from the least seed to the most.",
@@ -240,7 +240,7 @@ def _differences(frame: pd.DataFrame) -> list[str]:
         "Read these first. Each is the cell's figure minus that of weight 0 with the same seed and the same rows, mean "
         "± sample standard deviation over the seeds that have both. A minus is a lower loss than with masked "
         f"prompts; *ended* counts answers. {chance}",
-        _table(head, lines),
+        markdown_table(head, lines),
     ]
 
 
@@ -270,7 +270,3 @@ def _fenced(text: str, language: str = "text") -> str:
     text = harmless(text)
     fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
     return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..core import distributed
-from ..core.config import BENCH_PARTS, RunConfig
+from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError
-from ..core.events import Event, Failed, Phase
+from ..core.events import Event, Failed, Phase, Relay
 from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
 from .interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from ..data.templates import Template
+    from ..mask.labels import Masker
     from .run import EventPrinter
 
 
-def _unescaped(text: str) -> str:
-    """A custom template as typed in a shell, where \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
-    return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)
+Result = TypeVar("Result")
 
 
-def _read(path: str) -> ParsedExamples:
+def _read(path: Path) -> ParsedExamples:
     data = read_examples(path)
     _remark(data)
     return data
@@ -43,44 +38,30 @@ def _remark(data: ParsedExamples) -> None:
         print(f"sftdemo: {note}", file=sys.stderr)
 
 
-def _loaded(config: RunConfig) -> tuple[RunConfig, PreTrainedTokenizerBase]:
-    """The settings with the `max_length` that the model can do, and its tokenizer."""
-    from ..core.environment import settle
-    from ..model.loading import effective_max_length, load_tokenizer
-    from ..model.sources import located
-
-    source = _follow(located(config.model))
-    tokenizer = load_tokenizer(source)
-    settle()
-    return replace(config, max_length=effective_max_length(config.max_length, source)), tokenizer
-
-
 def mask(options: argparse.Namespace) -> int:
     """Shows the tokens with their labels, or one of the views on them."""
+    from ..core.environment import settle
     from ..data.templates import get_template
+    from ..mask.labels import Masker
+    from ..model.loading import open_model
 
-    config = RunConfig(
-        model=options.model,
-        template=_unescaped(options.template),
-        turns=options.turns,
-        max_length=options.max_length,
-        batch_size=options.batch_size,
-        device=options.device,
-    )
+    config = replace(_run_config(options), packing=False)  # here --packing asks for a view
     template = get_template(config.template, config.turns)
     data = _chosen(_read(options.data), options.rows)
-    config, tokenizer = _loaded(config)
+    opened = _follow(open_model(config))
+    settle()
+    masker = Masker(opened.tokenizer, template, opened.config.max_length)
     failed = 0
     if options.audit or options.packing:
-        failed = _look_over(data, tokenizer, template, config, options)
+        failed = _look_over(data, masker, options)
     if options.boundary:
-        _show_boundaries(data, tokenizer, template, options.json)
+        _show_boundaries(data, masker, options.json)
     if options.prove:
         from ..runs.isolation import prove
 
-        failed |= _print_events(prove(config, data), options.json)
+        failed |= _print_events(prove(opened.config, data), options.json)
     if not (options.audit or options.packing or options.boundary or options.prove):
-        _show_tokens(data, tokenizer, template, config, options.json)
+        _show_tokens(data, masker, options)
     return failed
 
 
@@ -93,46 +74,42 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
     return replace(data, train=tuple(example for example in data.train if example.row in rows))
 
 
-def _show_tokens(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, as_json: bool) -> None:
+def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> None:
     from ..mask.audit import Audit
-    from ..mask.labels import CHUNK, tokenize_examples
+    from ..mask.labels import CHUNK
     from ..mask.view import to_json
     from .mask import print_rows, print_totals
 
-    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    audit = Audit(options.batch_size, masker.max_length, data.held_out)
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
-        examples, problems = tokenize_examples(chunk, tokenizer, template, config.max_length)
+        examples, problems = masker.tokenize(chunk)
         _refuse(problems)
         by_row = {example.row: example for example in chunk}
         for example in examples:
             audit.add(by_row[example.row], example)
-            if as_json:
+            if options.json:
                 print(json.dumps(to_json(example), ensure_ascii=False))
-        if not as_json:
-            print_rows(examples, tokenizer)
+        if not options.json:
+            print_rows(examples, masker.tokenizer)
     if not audit.examples:
         raise DataError("there is no row to show.")
-    if not as_json:
+    if not options.json:
         print_totals(audit, len(data.held_out))
 
 
-def _look_over(data: ParsedExamples, tokenizer, template: Template, config: RunConfig, options) -> int:
+def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> int:
     """The audit, or how the rows are packed, or both; 1 where the audit finds an error."""
     from ..mask.audit import Audit
     from ..mask.checks import errors
-    from ..mask.labels import mask_examples
     from ..mask.layouts import layouts
     from .mask import Status, print_audit, print_layouts
 
-    audit = Audit(config.batch_size, config.max_length, data.held_out)
+    audit = Audit(options.batch_size, masker.max_length, data.held_out)
     with Status() as status:
-        masked = mask_examples(data.train, tokenizer, template, config.max_length)
-        for count, (example, row) in enumerate(zip(data.train, masked, strict=True)):
+        for count, (_, row) in enumerate(audit.review(data.train, masker)):
             if isinstance(row, Problem):
                 _refuse([row])
-            else:
-                audit.add(example, row)
             if count % 1000 == 0:
                 status.show(Phase("audit", f"Masked {count:,} rows", count / len(data.train)))
     if not audit.examples:
@@ -140,26 +117,27 @@ def _look_over(data: ParsedExamples, tokenizer, template: Template, config: RunC
     findings = audit.findings()
     if options.audit and options.json:
         totals = {"examples": audit.examples, "tokens": audit.tokens, "trained": audit.trained}
-        print(json.dumps(totals | {"findings": [finding.to_dict() for finding in findings]}, ensure_ascii=False))
+        totals |= {"mask_hash": str(audit.mask_hash), "findings": [finding.to_dict() for finding in findings]}
+        print(json.dumps(totals, ensure_ascii=False))
     elif options.audit:
         print_audit(audit, findings, len(data.held_out))
     if options.packing:
-        rows = layouts(audit.lengths, audit.fresh, config.batch_size, config.max_length)
+        rows = layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length)
         if options.json:
             print(json.dumps({"layouts": [layout.to_dict() for layout in rows]}))
         else:
-            print_layouts(rows, config)
+            print_layouts(rows, audit)
     return int(options.audit and bool(errors(findings)))
 
 
-def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_json: bool) -> None:
+def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> None:
     from ..mask.boundary import inspect_boundary, newline_remedy
     from .mask import print_boundary, print_remedy
 
     shown = 0
     for example in data.train:
         try:
-            boundary = inspect_boundary(example, tokenizer, template)
+            boundary = inspect_boundary(example, masker)
         except DataError as error:
             print(f"sftdemo: refused {error}", file=sys.stderr)
             continue
@@ -170,7 +148,7 @@ def _show_boundaries(data: ParsedExamples, tokenizer, template: Template, as_jso
             print_boundary(boundary)
     if not shown:
         raise DataError("there is no row to show.")
-    remedy = newline_remedy(data.train, tokenizer, template)
+    remedy = newline_remedy(data.train, masker)
     if remedy and not as_json:
         print_remedy(remedy)
 
@@ -180,17 +158,15 @@ def _refuse(problems: Iterable[Problem]) -> None:
         print(f"sftdemo: refused {problem}", file=sys.stderr)
 
 
-def _follow(steps: Iterable[Event]):
+def _follow(steps: Generator[Event, None, Result]) -> Result:
     """Shows phases on stderr; returns what the generator returns."""
     from .mask import Status
 
-    steps = iter(steps)
+    events = Relay(steps)
     with Status() as status:
-        while True:
-            try:
-                status.show(next(steps))
-            except StopIteration as end:
-                return end.value
+        for event in events:
+            status.show(event)
+    return events.result
 
 
 def train(options: argparse.Namespace) -> int:
@@ -201,37 +177,23 @@ def train(options: argparse.Namespace) -> int:
         data = open_examples(options.data)
         if distributed.is_first():
             _remark(data)
-        return _print_events(run(config, data, options.output, stop_on_interrupt()), options.json)
+        work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
+        return _print_events(work, options.json)
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    return RunConfig(
-        model=options.model,
-        template=_unescaped(options.template),
-        turns=options.turns,
-        anyway=options.anyway,
-        max_length=options.max_length,
-        steps=options.steps,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        packing=options.packing,
-        full=options.full,
-        lora_r=options.lora_r,
-        prompt_loss_weight=options.prompt_loss_weight,
-        merge=options.merge,
-        seed=options.seed,
-        device=options.device,
-        max_new_tokens=options.max_new_tokens,
-        prompts=tuple(options.prompt),
-    )
+    """The settings among a command's options; what it has no option for stays at its default."""
+    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    given["prompts"] = tuple(given.get("prompts", ()))
+    return RunConfig(**given)
 
 
 def ablate(options: argparse.Namespace) -> int:
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    work = ablate(_run_config(options), _read(options.data), options.output, options.weights, stop_on_interrupt())
+    config, data, stop = _run_config(options), _read(options.data), stop_on_interrupt()
+    work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
     return _print_events(work, options.json)
 
 
@@ -257,13 +219,12 @@ def generate(options: argparse.Namespace) -> int:
     if options.strength is not None:
         if options.template is not None:
             raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
-        work = answers_at(Path(options.model), options.strength, options.prompt, device=options.device)
+        work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
         return _print_events(work, options.json)
-    if not options.prompt:
+    if not options.prompts:
         raise ConfigError("give at least one --prompt, or with a saved run --strength.")
     config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
-    template = None if options.template is None else _unescaped(options.template)
-    return _print_events(answer(config, options.prompt, template), options.json)
+    return _print_events(answer(config, options.prompts, options.template), options.json)
 
 
 def losses(options: argparse.Namespace) -> int:
@@ -313,26 +274,20 @@ def samples(options: argparse.Namespace) -> int:
 def bench(options: argparse.Namespace) -> int:
     """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
     that must be equal is not."""
-    from ..bench.parts import QUICK, bench
-    from ..bench.report import report, write_report
+    from ..bench.report import check_file
     from ..core.environment import settle
     from ..model.loading import load_tokenizer
-    from ..model.sources import located
-    from .mask import Status
+    from ..model.sources import resolve
+    from .bench import print_bench
 
+    if options.write:
+        check_file(Path(options.write))
     data = _read(options.data) if options.data else None
-    source = _follow(located(options.model))
+    source = _follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()
-    parts = options.only or (QUICK if options.quick else BENCH_PARTS)
-    with Status() as status:
-        for item in bench(source, tokenizer, data, parts, options.repeats, options.rows, options.quick):
-            if isinstance(item, Phase):
-                status.show(item)
-    if options.write:
-        write_report(item, Path(options.write), shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]))
-    print(json.dumps(item) if options.json else report(item), end="" if not options.json else "\n")
-    return int(not item.get("equalities", {"equal": True})["equal"])
+    command = shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]])
+    return print_bench(source, tokenizer, data, options, command, stop_on_interrupt("what is being measured"))
 
 
 def app(options: argparse.Namespace) -> int:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from ..core import distributed
 
 
-def stop_on_interrupt() -> Callable[[], bool]:
-    """Tells whether the job is asked to end, which the first Ctrl-C does: it keeps what it has. A second one ends the
-    program."""
+def stop_on_interrupt(after: str = "this step") -> Callable[[], bool]:
+    """Tells whether the job is asked to end, which the first Ctrl-C does: it goes on to the end of what `after` names,
+    and keeps what it has. A second one ends the program."""
     interrupted: list[int] = []
 
     def handle(number, frame) -> None:
@@ -19,7 +19,7 @@ def stop_on_interrupt() -> Callable[[], bool]:
             raise KeyboardInterrupt
         interrupted.append(number)
         if distributed.is_first():
-            print("sftdemo: stopping after this step; press Ctrl-C again to give up", file=sys.stderr)
+            print(f"sftdemo: stopping after {after}; press Ctrl-C again to give up", file=sys.stderr)
 
     signal.signal(signal.SIGINT, handle)
     return lambda: bool(interrupted)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from ..core.config import RunConfig
 from ..core.events import Event, Phase, Step
+from ..core.text import markdown_table, plural
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import Finding
+from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, ViewToken, flag_sentences, harmless, layout_figure, summary, view_tokens, visible
+from ..mask.view import LAYOUT_NAMES, ViewToken, harmless, layout_figure, mask_sentence, summary, view_tokens, visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Two tones by turns show where one token ends and the next begins.
 _STYLES = {
@@ -27,27 +32,51 @@ _STYLES = {
 }
 
 
-def print_rows(examples: Sequence[TokenizedExample], tokenizer) -> None:
+def render_ansi(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, width: int = 100) -> str:
+    """Draw a masked example as `sftdemo mask` does in a terminal with 256 colours, whatever stdout is.
+
+    Args:
+        example (`TokenizedExample`):
+            The row, as `Masker.tokenize` returns it.
+        tokenizer (`PreTrainedTokenizerBase`):
+            The one it was tokenised with.
+        width (`int`, *optional*, defaults to 100):
+            Characters of the line above the tokens. The tokens themselves are not wrapped.
+
+    Returns:
+        `str`: Text with ANSI escape sequences. The example's own control characters are drawn as signs.
+    """
+    text = StringIO()
+    console = Console(
+        file=text, force_terminal=True, color_system="256", no_color=False, width=width, highlight=False, soft_wrap=True
+    )
+    print_rows([example], tokenizer, console)
+    return text.getvalue()
+
+
+def print_rows(
+    examples: Sequence[TokenizedExample], tokenizer: PreTrainedTokenizerBase, console: Console | None = None
+) -> None:
     """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
-    console = _console()
+    console = console or _console()
     for example in examples:
         untrained = len(example.input_ids) - example.trained
         console.rule(
             f"row {example.row} · {untrained} tokens of prompt (not trained) · {example.trained} trained", align="left"
         )
         console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
-        for sentence in flag_sentences(example):
-            console.print(f"⚠ {sentence}", style="yellow")
+        for flag in example.flags:
+            console.print(f"⚠ {CHECKS[flag]}", style="yellow")
 
 
 def print_totals(audit: Audit, held_out: int) -> None:
     """The last lines below the rows."""
     console = _console()
     console.rule(style="dim")
-    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    _print_summary(console, audit, held_out)
     findings = len(audit.findings())
     if findings:
-        console.print(f"{findings} {'finding' if findings == 1 else 'findings'}: --audit tells", style="yellow")
+        console.print(f"{findings} {plural(findings, 'finding')}: --audit tells", style="yellow")
     legend = "[trained] prompt" if console.color_system is None else "on colour: trained · plain: prompt, label -100"
     console.print(legend, style="dim", markup=False)
 
@@ -66,7 +95,12 @@ def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> Non
         console.print(f"  → {finding.remedy}")
     if not findings:
         console.print("✓ nothing found", style="green")
+    _print_summary(console, audit, held_out)
+
+
+def _print_summary(console: Console, audit: Audit, held_out: int) -> None:
     console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+    console.print(mask_sentence(str(audit.mask_hash)), style="dim")
 
 
 def print_boundary(boundary: Boundary) -> None:
@@ -92,39 +126,42 @@ def print_boundary(boundary: Boundary) -> None:
 def print_remedy(remedy: Remedy) -> None:
     """What to end the template in."""
     template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
-    rows = "row merges" if merging == 1 else "rows merge"
+    rows = plural(merging, "row merges", "rows merge")
     _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
-def print_layouts(layouts: Sequence[Layout], config: RunConfig) -> None:
+def print_layouts(layouts: Sequence[Layout], audit: Audit) -> None:
     """How the examples lie in the rows, and how much of the positions is padding."""
     console = _console()
     for layout in layouts:
-        name = LAYOUT_NAMES[layout.name].format(batch_size=config.batch_size, max_length=config.max_length)
+        name = LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length)
         console.print(name, style="bold")
-        console.print(f"  {layout_figure(layout, config.max_length)}")
+        console.print(f"  {layout_figure(layout, audit.max_length)}")
         widest = max(layout.widths, default=1)
         for blocks, width in zip(layout.rows[:BARS], layout.widths[:BARS], strict=True):
-            console.print(Text("  ").append(_bar(blocks, width, widest)))
+            console.print(Text("  ").append(_bar(blocks, width, widest, layout, audit)))
         if len(layout.rows) > BARS:
             console.print(f"  and {len(layout.rows) - BARS:,} more rows", style="dim")
 
 
-def _bar(blocks: Sequence[Block], width: int, widest: int) -> Text:
-    """A row as blocks of two tones by turns, padding as dots; `widest` positions take `BAR_WIDTH` characters."""
+def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit: Audit) -> Text:
+    """A row as blocks, each example in a colour of its own, what is trained of it solid, the rest shaded; padding as
+    dots. `widest` positions take `BAR_WIDTH` characters."""
     bar, position = Text(), 0
-    for index, block in enumerate(blocks):
-        end = position + block.length
-        text = "█▓"[index % 2] * (round(end / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH))
-        bar.append(text, _TONES[block.example % len(_TONES)])
-        position = end
+    for block in blocks:
+        tone, parts = _TONES[block.example % len(_TONES)], layout.trained_parts(block, audit.spans[block.example])
+        first, last = (round(place / widest * BAR_WIDTH) for place in (position, position + block.length))
+        for column in range(first, last):
+            at = (column + 0.5) * widest / BAR_WIDTH - position  # the token in the middle of this character
+            bar.append("█" if any(begin <= at < end for begin, end in parts) else "▒", tone)
+        position += block.length
     return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
 
 def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
     text = Text()
     for index, token in enumerate(view_tokens(example, tokenizer)):
-        shown = f"[{token.text}]" if brackets and token.trained else token.text
+        shown = f"[{token.text}]" if brackets and token.trained and not token.cut else token.text
         text.append(shown, _style(token)[index % 2])
         text.append("\n" * token.breaks)
     if example.cut:
@@ -134,7 +171,7 @@ def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
 
 def _style(token: ViewToken) -> tuple[str, str]:
     if token.cut:
-        return ("strike dim", "strike dim")
+        return ("dim strike underline",) * 2 if token.trained else ("dim strike",) * 2
     if token.trained:
         return _STYLES["eos" if token.kind == "eos" else "completion"]
     return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]
@@ -176,9 +213,9 @@ class Status:
 
 def print_samples(results: Sequence) -> None:
     """The Markdown table that the README shows."""
-    console = Console(highlight=False, soft_wrap=True)
-    console.print("| sample | seed | held-out answers in the style, before | after | seconds |", markup=False)
-    console.print("|---|---|---|---|---|")
+    head = ["sample", "seed", "held-out answers in the style, before", "after", "seconds"]
+    rows = []
     for result in results:
-        counts = f"{result.before} of {result.held_out} | {result.after} of {result.held_out}"
-        console.print(f"| {result.name} | {result.seed} | {counts} | {result.seconds:.0f} |", markup=False)
+        before, after = (f"{count} of {result.held_out}" for count in (result.before, result.after))
+        rows.append([result.name, result.seed, before, after, f"{result.seconds:.0f}"])
+    _console().print(markdown_table(head, rows), markup=False)

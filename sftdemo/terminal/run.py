@@ -28,7 +28,7 @@ from ..core.events import (
     TokenLosses,
     Weights,
 )
-from ..mask.view import harmless
+from ..mask.view import harmless, mask_sentence
 from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
 
 _KINDS = {
@@ -155,6 +155,7 @@ class EventPrinter:
             f"{event.examples} examples, {event.tokens:,} tokens, {event.trained_tokens:,} of them trained; "
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
+        self._line(mask_sentence(event.mask_hash), "dim")
 
     def _print_results(self) -> None:
         """The answers side by side, then what they and the losses come to, then what became of the base's weights."""

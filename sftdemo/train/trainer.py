@@ -18,9 +18,9 @@ from trl import SFTTrainer
 from ..core import distributed
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
-from ..model.prefix_sharing import Branches, accelerated, can_share
-from ..model.prefix_tree import prefix_tree
-from .batches import split_batch, verify_batch
+from ..model.predictions import predict_batch, predict_shared, split_batch
+from ..model.prefix_sharing import accelerated, can_share
+from .batches import verify_batch
 
 Rows = Sequence[MaskedExample] | RowFile
 TINY = 1e-9  # instead of a batch's sum of weights that is 0
@@ -64,8 +64,11 @@ class MaskedTrainer(SFTTrainer):
             shown = self._shown.find(ids) if isinstance(self._shown, RowFile) else self._shown
             verify_batch(inputs, [*shown, *self._blank])
             self._shown = None
-        predict = _shared_predictions if self.shares else _padded_predictions
-        logits, targets, weights = predict(model, inputs, self._prompt_loss_weight)
+        if self.shares:
+            found = predict_shared(model, split_batch(inputs), inputs["input_ids"].device, self._prompt_loss_weight)
+        else:
+            found = predict_batch(model, inputs, self._prompt_loss_weight)
+        logits, targets, weights = found
         precise = logits if logits.dtype == torch.float64 else logits.float()
         losses = torch.nn.functional.cross_entropy(precise, targets, reduction="none")
         total = weights.sum() if num_items_in_batch is None else num_items_in_batch
@@ -104,38 +107,6 @@ def _blank(dataset: Dataset) -> Dataset:
     tokens = dataset[0]["input_ids"][:2]
     row = {"input_ids": tokens, "labels": [IGNORE_INDEX] * len(tokens), "seq_lengths": [len(tokens)]}
     return Dataset.from_list([{name: row[name] for name in dataset.column_names}], features=dataset.features)
-
-
-Predictions = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def _shared_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
-    """Logits, targets and weights of the tokens that count, each common beginning of the batch's examples computed
-    once."""
-    branches = Branches.of(prefix_tree(split_batch(inputs), prompt_loss_weight), inputs["input_ids"].device)
-    return branches.logits(model), branches.targets, branches.weights
-
-
-def _padded_predictions(model, inputs, prompt_loss_weight: float) -> Predictions:
-    """The same, of the batch as it comes."""
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")
-    weights = _in_place(split_batch(inputs | {"labels": labels}), labels, prompt_loss_weight)
-    keep = torch.zeros_like(labels, dtype=torch.bool)
-    keep[:, :-1] = weights[:, 1:] > 0  # a position predicts the token after it
-    # use_cache=False: with a cache, transformers does not isolate packed examples by their position_ids
-    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits
-    targets = torch.where(labels == IGNORE_INDEX, inputs["input_ids"], labels)
-    return logits, targets[:, 1:][keep[:, :-1]], weights[:, 1:][keep[:, :-1]]
-
-
-def _in_place(rows, labels: torch.Tensor, prompt_loss_weight: float) -> torch.Tensor:
-    """The weight of each position of a batch, of the shape of its labels; padding has none."""
-    weights = [torch.tensor(loss_weights(own, prompt_loss_weight), device=labels.device) for _, own in rows]
-    if len(rows) == len(labels):  # one example a row
-        weights = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)
-        return torch.nn.functional.pad(weights, (0, labels.shape[1] - weights.shape[1]))
-    return torch.cat(weights).view_as(labels)
 
 
 class Totals(NamedTuple):

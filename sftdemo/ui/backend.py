@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ..core.config import RunConfig
@@ -95,15 +95,15 @@ class Backend:
             raise ModelError(f"{name} is not ready yet.")
         return _tokenizer(source)
 
-    def prepare_tokenizer(self, name: str) -> Iterator[Phase | ModelSource]:
-        """Gets the tokenizer of a model onto this disk, not its weights; the `ModelSource` comes last.
+    def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
+        """Gets the tokenizer of a model onto this disk, not its weights; returns the `ModelSource`.
 
         Raises:
             ModelError: when it cannot be had.
         """
         with _IMPORTS:
             _import_libraries()
-        yield from resolve_tokenizer(name)
+        return (yield from resolve_tokenizer(name))
 
     def max_length(self, name: str, max_length: int) -> int:
         """What the trainer will use as `max_length`: no more than the model has positions."""
@@ -122,20 +122,25 @@ class Backend:
         with _IMPORTS:
             return f"{self.describe(name)} · {describe_device(choose_device(device))}"
 
-    def start(self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = ()) -> str:
+    def start(
+        self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = (), shown: str | None = None
+    ) -> str:
         """Starts a run, in a child process, and returns the id by which it is found again. With `weights` it trains an
-        arm for each of these prompt-loss weights.
+        arm for each of these prompt-loss weights. `shown` is the hash of the mask that the page has drawn.
 
         Raises:
             BusyError: while another run is under way.
         """
         run_id = secrets.token_hex(8)
         folder = _runs_folder() / run_id
-        work = (ablate, config, data, folder, tuple(weights)) if weights else (run, config, data, folder)
-        if self._on_lent_gpu is None:
-            self._runs.start(run_id, *work)
+        if weights:
+            work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
         else:
-            self._lent[run_id] = self._on_lent_gpu(*work)
+            work = partial(run, config, data, folder, shown=shown)
+        if self._on_lent_gpu is None:
+            self._runs.start(run_id, work)
+        else:
+            self._lent[run_id] = self._on_lent_gpu(work)
         self._forget_old_runs()
         return run_id
 

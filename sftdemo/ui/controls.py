@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from math import isfinite
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
-from ..core.config import DEFAULT_MODEL, RunConfig
+from ..core.config import DEFAULT_MODEL, SETTINGS, RunConfig, Setting
 from ..core.errors import ConfigError
 
 MODELS = (
@@ -18,6 +20,7 @@ MODELS = (
     "Qwen/Qwen2.5-0.5B-Instruct",
     "gpt2",
 )
+PAGE_SETTINGS = {name: setting for name, setting in SETTINGS.items() if setting.title}
 CUSTOM = "custom"
 CUSTOM_EXAMPLE = "Q: {instruction}\nA:\n"
 # A public Space trains on a shared machine: models from the list, and runs that end.
@@ -29,31 +32,11 @@ def is_public() -> bool:
     return "SPACE_ID" in os.environ
 
 
-@dataclass(frozen=True)
-class Controls:
-    """The inputs that decide what is shown and trained."""
+class Controls(SimpleNamespace):
+    """The inputs that decide what is shown and trained, by name: `examples`, `custom` (the text of a custom template),
+    `against` (the weight to compare with), and one for each of the page's settings."""
 
-    examples: gr.Textbox
-    model: gr.Dropdown
-    template: gr.Radio
-    custom: gr.Textbox
-    max_length: gr.Number
-    turns: gr.Radio
-    prompt_loss_weight: gr.Slider
-    prompts: gr.Textbox
-    anyway: gr.Checkbox
-    method: gr.Radio
-    steps: gr.Number
-    learning_rate: gr.Textbox
-    batch_size: gr.Number
-    lora_r: gr.Number
-    packing: gr.Checkbox
-    seed: gr.Number
-    max_new_tokens: gr.Number
-    device: gr.Dropdown
-    against: gr.Slider
-
-    def all(self) -> list:
+    def all(self) -> list[Component]:
         return list(vars(self).values())
 
     def config(self, values: dict) -> RunConfig:
@@ -62,25 +45,11 @@ class Controls:
         Raises:
             ConfigError: for a value that is not a number, is out of range, or is not allowed on a public page.
         """
-        template = values[self.template]
-        config = RunConfig(
-            model=values[self.model] or "",
-            template=values[self.custom] if template == CUSTOM else template,
-            turns=values[self.turns],
-            max_length=_whole("max length", values[self.max_length]),
-            steps=_whole("steps", values[self.steps]),
-            learning_rate=_rate(values[self.learning_rate]),
-            batch_size=_whole("batch size", values[self.batch_size]),
-            packing=bool(values[self.packing]),
-            full=values[self.method] == "full",
-            lora_r=_whole("LoRA rank", values[self.lora_r]),
-            prompt_loss_weight=float(values[self.prompt_loss_weight] or 0),
-            seed=_whole("seed", values[self.seed]),
-            device=values[self.device],
-            max_new_tokens=_whole("answer length", values[self.max_new_tokens]),
-            prompts=tuple(line.strip() for line in (values[self.prompts] or "").splitlines() if line.strip()),
-            anyway=bool(values[self.anyway]),
-        )
+        inputs = {name: getattr(self, name) for name in PAGE_SETTINGS}
+        given = {name: _read(PAGE_SETTINGS[name], values[each], each.value) for name, each in inputs.items()}
+        if given["template"] == CUSTOM:
+            given["template"] = values[self.custom]
+        config = RunConfig(**given)
         check_public(config)
         return config
 
@@ -89,19 +58,46 @@ class Controls:
         return float(values[self.against] or 0)
 
 
-def _whole(name: str, value: float | None) -> int:
-    if value is None or not isfinite(value) or value != int(value):
-        raise ConfigError(f"{name} is {'empty' if value is None else value}; write a whole number.")
-    return int(value)
+def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -> Any:
+    """The component in which a setting is given, with its title and its default. `kind` and `more` replace what is made
+    of the setting alone."""
+    setting, value = PAGE_SETTINGS[name], getattr(RunConfig(), name)
+    usual, look = _component(setting)
+    look |= {"label": setting.title, "value": "\n".join(value) if setting.kind is tuple else value}
+    return (kind or usual)(**look | more)
 
 
-def _rate(text: str) -> float | None:
-    if not (text or "").strip():
+def _component(setting: Setting) -> tuple[type[Component], dict]:
+    if setting.choices:
+        choices = [(words, value) for value, words in setting.choices.items()]
+        return gr.Radio if len(choices) < 4 else gr.Dropdown, {"choices": choices}
+    if setting.kind is float and setting.limits[:2] == (0, 1):
+        info = setting.help[0].upper() + setting.help[1:]
+        return gr.Slider, {"minimum": 0, "maximum": 1, "step": 0.01, "info": info}
+    if setting.kind is int:
+        return gr.Number, {"precision": 0}
+    return {bool: gr.Checkbox, float: gr.Number}.get(setting.kind, gr.Textbox), {}
+
+
+def _read(setting: Setting, value: Any, at_first: object) -> Any:
+    """The setting that an input's value stands for. A number's input may be empty if it is so `at_first`."""
+    if setting.kind is bool:
+        return bool(value)
+    if setting.kind is str:
+        return value or ""
+    if setting.kind is tuple:
+        return tuple(line.strip() for line in (value or "").splitlines() if line.strip())
+    text, may_be_empty = "" if value is None else str(value).strip(), at_first in (None, "")
+    if not text and may_be_empty:
         return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"the learning rate is {text!r}; write a number such as 2e-3, or leave it empty.") from None
+    with suppress(ValueError):  # of words
+        number = float(text)
+        if setting.kind is float or number.is_integer():
+            return setting.kind(number)
+    label = setting.title.split(",")[0]  # without what it counts
+    wanted = "a number such as 2e-3" if setting.kind is float else "a whole number"
+    wanted += ", or leave it empty" if may_be_empty else ""
+    raise ConfigError(f"{label} is {repr(value) if text else 'empty'}; write {wanted}.")
 
 
 def check_public(config: RunConfig) -> None:

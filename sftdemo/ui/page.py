@@ -12,8 +12,8 @@ import gradio as gr
 from ..core.config import DEFAULT_MODEL
 from ..core.errors import ConfigError, SftdemoError
 from .backend import Backend
-from .controls import Controls
-from .panels.examples import example_inputs, mask_settings, training_settings, weight_setting
+from .controls import Controls, setting_input
+from .panels.examples import example_inputs, mask_settings, training_settings
 from .panels.history import PastHandlers, past
 from .panels.laboratory import LaboratoryHandlers, laboratory
 from .panels.mask import MaskHandlers, MaskOutputs
@@ -48,30 +48,24 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
                 sources, examples = example_inputs()
-                model, template, custom, max_length, turns = mask_settings()
+                inputs = {"examples": examples} | mask_settings()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
                 totals = totals_widget()
                 mask = mask_widget()
-                weight = weight_setting()
+                inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
         audit = audit_widget()
         lab = laboratory()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
-        prompts = gr.Textbox(
-            label="Your own prompts to compare, one a line",
-            placeholder="What is the capital of Japan?",
-            lines=1,
-            max_lines=6,
-            elem_id="prompts",
+        inputs["prompts"] = setting_input(
+            "prompts", placeholder="What is the capital of Japan?", lines=1, max_lines=6, elem_id="prompts"
         )
         asked = asked_widget()
-        anyway = gr.Checkbox(
-            False, label="Train anyway, in spite of the errors that the audit found", visible=False, elem_id="anyway"
-        )
+        inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
         buttons = _buttons()
-        settings = training_settings()
+        controls = Controls(**inputs, **training_settings(placed=inputs))
         progress_panel = _progress_panel()
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
@@ -89,13 +83,12 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_classes="command",
         )
         earlier = past()
-        controls = Controls(examples, model, template, custom, max_length, turns, weight, prompts, anyway, *settings)
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(
             model_status, mask, totals, audit, asked, export, buttons["train"], buttons["both"], anyway, command
         )
-        scans = MaskHandlers(desk).wire(page, sources, masked)
-        LaboratoryHandlers(desk).wire(lab, scans)
+        scans = MaskHandlers(desk, sources, masked).wire(page)
+        LaboratoryHandlers(desk, lab).wire(scans)
         shown = {"compare": compare, "figures": figures, "arm": panels.arm, "download": download, "command": command}
         kept_here = {"run_id": run_id, "own_runs": own_runs}
         running = RunHandlers(desk, RunOutputs(**buttons, **progress_panel, **shown, **kept_here))

@@ -11,6 +11,7 @@ from datetime import datetime
 import gradio as gr
 
 from ..core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
+from ..core.text import plural
 from ..mask.view import visible
 from ..runs.history import PastRun
 from ..runs.wording import column_name, figure_rows
@@ -121,7 +122,7 @@ def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None,
 def run_title(run: PastRun) -> str:
     """What a run was, in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
-    return f"{run.model}, {names}, {run.examples} {'row' if run.examples == 1 else 'rows'}"
+    return f"{run.model}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _past(run: PastRun) -> dict:

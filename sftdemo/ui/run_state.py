@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..core.curves import thin
 from ..core.events import (
     Arm,
     Before,
@@ -88,7 +89,7 @@ def tell(events: Sequence[Event]) -> Story:
                 story.done = True
                 story.status = progress("failed", event.message, "", None, notes)
     story.arms = [figures.prompt_loss_weight for figures in story.figures if figures.prompt_loss_weight is not None]
-    story.losses = _thinned(story.losses)
+    story.losses = thin(story.losses, POINTS)
     return story
 
 
@@ -114,8 +115,3 @@ def _ending(event: Finished, notes: list[str]) -> str:
         return progress("idle", "Stopped before the first step; nothing was trained.", "", None, notes)
     title = f"Stopped after step {event.steps} of {event.total}; what it learned is kept" if event.stopped else "Done"
     return progress("done", title, f"{event.steps} steps, {event.seconds:.0f} s in all", None, notes)
-
-
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    every = -(-len(points) // POINTS) or 1
-    return [*points[:-1:every], *points[-1:]]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ..core.config import RunConfig
-from ..data.examples import Example, HandMask, ParsedExamples, Problem, parse_examples, read_examples
+from ..data.examples import Example, HandMask, ParsedExamples, parse_examples, read_examples
 from ..data.templates import Template, get_template
 from ..mask.audit import Audit
-from ..mask.labels import mask_examples
+from ..mask.labels import Masker
 from .backend import Backend
 from .controls import Controls
 
@@ -39,6 +39,11 @@ class View:
     tokenizer: PreTrainedTokenizerBase
     data: ParsedExamples
     pages: tuple[int, ...]
+
+    @property
+    def masker(self) -> Masker:
+        """What masks these examples."""
+        return Masker(self.tokenizer, self.template, self.config.max_length)
 
     def page(self, number: int) -> tuple[int, tuple[Example, ...]]:
         """A page's number, brought into range, and its examples."""
@@ -95,10 +100,7 @@ def audit_of(view: View) -> Iterator[tuple[Audit, float | None]]:
     """Masks and audits all rows: the audit so far with the fraction that is done, at the end with None."""
     audit, train = Audit(view.config.batch_size, view.config.max_length, view.data.held_out), view.data.train
     last = time.monotonic()
-    masked = mask_examples(train, view.tokenizer, view.template, view.config.max_length)
-    for count, (example, row) in enumerate(zip(train, masked, strict=True)):
-        if not isinstance(row, Problem):
-            audit.add(example, row)
+    for count, _ in enumerate(audit.review(train, view.masker)):
         if time.monotonic() - last > TICK:
             last = time.monotonic()
             yield audit, count / len(train)

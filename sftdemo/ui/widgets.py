@@ -11,13 +11,14 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..data.examples import Example, ParsedExamples, Problem
+from ..data.examples import ParsedExamples, Problem
+from ..data.questions import Question
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import Finding
+from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, SAYS, flag_sentences, layout_figure, summary, view_tokens, visible
+from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, summary, view_tokens, visible
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
@@ -127,7 +128,7 @@ def _card(example: TokenizedExample, tokenizer) -> dict:
         "cut": example.cut,
         "more": max(0, example.cut - CUT_TOKENS_DRAWN),
         "hand": "made_by_hand" in example.flags,
-        "flags": [words for words in flag_sentences(example) if not words.startswith("made by hand")],
+        "flags": [str(CHECKS[flag]) for flag in example.flags if flag != "made_by_hand"],  # the card says that itself
         "tokens": _tokens(example, tokenizer)[:drawn],
     }
 
@@ -189,7 +190,7 @@ def _layout(layout: Layout, audit: Audit) -> dict:
     drawn = [
         {
             "width": width,
-            "blocks": [_block(block, layout.name == "shared", audit) for block in blocks],
+            "blocks": [_block(block, layout, audit) for block in blocks],
         }
         for blocks, width in zip(layout.rows[:BARS_DRAWN], layout.widths[:BARS_DRAWN], strict=True)
     ]
@@ -203,17 +204,10 @@ def _layout(layout: Layout, audit: Audit) -> dict:
     }
 
 
-def _block(block: Block, is_shared: bool, audit: Audit) -> list[int]:
-    """For packing.js: example, row, tokens in this block, those of them that are trained, tokens in earlier rows.
-
-    The trained ones stand at the example's end, but for some chats and hand-made masks. A shared block lacks the
-    beginning (and is drawn by what it predicts), another, where it is cut, the end."""
-    kept = min(audit.lengths[block.example], audit.max_length)
-    trained = audit.trained_tokens[block.example]
-    if not is_shared:
-        trained = max(trained + block.length - kept, 0)
-    earlier = kept - 1 - block.length if is_shared else 0
-    return [block.example, audit.rows[block.example], block.length, min(trained, block.length), earlier]
+def _block(block: Block, layout: Layout, audit: Audit) -> list:
+    """For packing.js: example, row, tokens in this block, the runs of trained ones among them, tokens before them."""
+    parts = layout.trained_parts(block, audit.spans[block.example])
+    return [block.example, audit.rows[block.example], block.length, parts, block.begin]
 
 
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
@@ -227,9 +221,9 @@ def progress(state: str, title: str, detail: str = "", fraction: float | None = 
     return to_json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
 
 
-def asked(questions: Sequence[tuple[str, Example, str]]) -> str:
-    """The prompts that will be answered before and after, as `questions_asked` gives them."""
-    return to_json({"questions": [{"text": text, "source": source} for text, _, source in questions]})
+def asked(questions: Sequence[Question]) -> str:
+    """The prompts that will be answered before and after."""
+    return to_json({"questions": [{"text": each.text, "source": each.source} for each in questions]})
 
 
 def to_json(fields: dict) -> str:

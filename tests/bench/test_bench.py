@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,19 +15,20 @@ from tiny import tiny_llama, tokenizer_named
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.figures import spread
-from sftdemo.bench.growth import GRID
-from sftdemo.bench.parts import QUICK, bench
+from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, Point, bench_growth
+from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
 from sftdemo.bench.recipes import Subject
-from sftdemo.bench.report import plot, report, write_report
+from sftdemo.bench.report import check_file, growth_svg, report, write_report
 from sftdemo.bench.steps import bench_steps
 from sftdemo.bench.visitor import Visitor
-from sftdemo.core.errors import ConfigError, ModelError
+from sftdemo.core.errors import ConfigError, ModelError, SftdemoError
+from sftdemo.core.events import Phase
 from sftdemo.data.examples import StreamedExamples, open_examples, parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.model.loading import load_tokenizer
+from sftdemo.model.predictions import predict_shared
 from sftdemo.model.sources import ModelSource
 from sftdemo.train import trainer
-from sftdemo.train.trainer import _shared_predictions
 
 DOCS = Path(__file__).parents[2] / "docs"
 ROWS = "\n".join(
@@ -54,10 +56,14 @@ def subject(tmp_path_factory):
     return source, load_tokenizer(source), parse_examples(ROWS)
 
 
-def run(subject, *parts: str, **settings) -> dict:
-    *phases, result = bench(*subject, parts, **settings)
+def effort_of(*parts: str, repeats: int = 1):
+    return replace(QUICK, parts=parts, repeats=repeats)
+
+
+def run(subject, *parts: str, repeats: int = 1, **settings) -> dict:
+    *phases, last = bench(*subject, effort_of(*parts, repeats=repeats), **settings)
     assert phases
-    return json.loads(json.dumps(result))
+    return json.loads(json.dumps(last.result))
 
 
 class TestSteps:
@@ -103,28 +109,28 @@ class TestSteps:
 
 class TestEqualities:
     def test_are_met(self, subject):
-        found = run(subject, "equalities", quick=True)["equalities"]
+        found = run(subject, "equalities")["equalities"]
         assert found["equal"]
         assert found["isolation_nats"] == 0
         assert set(found["differences"]) == {"instruction_lora", "instruction_full", "chat_lora", "chat_full"}
 
     def test_a_wrong_loss_is_seen(self, subject, monkeypatch):
-        def wrong(model, inputs, prompt_loss_weight):
-            logits, targets, weights = _shared_predictions(model, inputs, prompt_loss_weight)
+        def wrong(model, rows, device, prompt_loss_weight):
+            logits, targets, weights = predict_shared(model, rows, device, prompt_loss_weight)
             return 3 * logits, targets, weights
 
-        monkeypatch.setattr(trainer, "_shared_predictions", wrong)
+        monkeypatch.setattr(trainer, "predict_shared", wrong)
         assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
 
 
 def test_answers(subject):
-    found = run(subject, "answers", repeats=1)
+    found = run(subject, "answers")
     assert found["answers"]["tokens"]["ours"] > 0
     assert found["ratios"]["answers_vs_one_at_a_time"] > 0
 
 
 def test_mask(subject):
-    found = run((subject[0], subject[1], None), "mask", repeats=1, rows=40)
+    found = run((subject[0], subject[1], None), "mask", rows=40)
     assert found["mask"]["rows"] == 40
     assert found["ratios"]["mask_vs_tokenizers"] > 0
 
@@ -133,7 +139,7 @@ class TestDisk:
     def test_peaks_are_of_the_training_alone(self, subject):
         ballast = b"x" * 2**30  # MiB that must not be counted
         *phases, found = bench_disk(subject[0], rows=6)
-        assert [phase.message for phase in phases] == ["disk: 6 rows", "disk: 60 rows"]
+        assert [phase.message for phase in phases] == ["6 rows", "60 rows"]
         few, many = found["files"]
         assert (few["rows"], many["rows"]) == (6, 60)
         for file in (few, many):
@@ -151,8 +157,14 @@ class TestDisk:
         with pytest.raises(RuntimeError, match="nothing-here"):
             list(bench_disk(ModelSource("none", tmp_path / "nothing-here", "not there"), rows=6))
 
-    def test_it_takes_too_long_to_be_quick(self):
-        assert "disk" not in QUICK
+    def test_stopped_it_has_one_file_and_no_ratio(self, subject):
+        *_, found = bench_disk(subject[0], rows=6, stop=lambda: True)
+        assert [file["rows"] for file in found["files"]] == [6]
+        assert found["ratios"] == {}
+
+    def test_it_takes_too_long_for_what_is_done_unasked(self):
+        assert "disk" not in QUICK.parts
+        assert set(THOROUGH.parts) - set(USUAL.parts) == {"disk"}
 
 
 class TestVisitor:
@@ -226,6 +238,107 @@ def test_refused(subject, parts, settings, says):
         run(subject, *parts, **settings)
 
 
+class TestPartByPart:
+    def test_each_is_told_as_soon_as_it_is_measured(self, subject):
+        events = list(bench(*subject, effort_of("answers", "mask", "equalities")))
+        measured = [event for event in events if isinstance(event, Measured)]
+        assert [each.part for each in measured] == ["answers", "mask", "equalities"]
+        known = [{"answers", "mask", "equalities"} & set(each.result) for each in measured]
+        assert known == [{"answers"}, {"answers", "mask"}, {"answers", "mask", "equalities"}]
+        assert [each.result.get("unfinished") for each in measured] == [["mask", "equalities"], ["equalities"], None]
+        assert all(each.seconds > 0 for each in measured)
+        assert set(measured[0].result["ratios"]) < set(measured[1].result["ratios"])
+        assert events[-1] is measured[-1]
+
+    def test_how_far_it_is(self, subject):
+        events = bench(*subject, effort_of("answers", "steps", "mask"))
+        phases = [event for event in events if isinstance(event, Phase)]
+        fractions = [phase.fraction for phase in phases]
+        assert fractions == sorted(fractions)
+        assert 0 <= fractions[0] < 1 / 3 < fractions[-1] < 1
+        assert phases[0].message == "answers, part 1 of 3: repetition 0 of 1"
+        assert {phase.message.split(":")[0] for phase in phases} == {
+            "answers, part 1 of 3",
+            "steps, part 2 of 3",
+            "mask, part 3 of 3",
+        }
+
+    def test_a_part_that_is_asked_for_twice_is_measured_once(self, subject):
+        events = bench(*subject, effort_of("answers", "answers"))
+        assert len([event for event in events if isinstance(event, Measured)]) == 1
+
+
+class TestStop:
+    """What is under way goes on to its end, and is told."""
+
+    def stopped(self, subject, *parts: str, at: str, effort=QUICK) -> list[Measured]:
+        """All that is measured when a stop comes while a phase says `at`."""
+        seen, measured = [], []
+        effort = replace(effort, parts=parts, repeats=4)
+        for event in bench(*subject, effort, stop=lambda: any(at in message for message in seen)):
+            if isinstance(event, Measured):
+                measured.append(event)
+            else:
+                seen.append(event.message)
+        return measured
+
+    def test_between_parts(self, subject):
+        (measured,) = self.stopped(subject, "equalities", "answers", at="isolation")
+        assert measured.part == "equalities"
+        assert measured.result["unfinished"] == ["answers"]
+
+    def test_after_a_repetition(self, subject):
+        (measured,) = self.stopped(subject, "answers", "mask", at="repetition 2 of 4")
+        assert len(measured.result["answers"]["tokens_per_second"]["ours"]["all"]) == 2
+        assert measured.result["unfinished"] == ["answers", "mask"]
+        assert "Not measured, or not in full: answers, mask." in report(measured.result)
+
+    def test_one_repetition_is_timed_at_least(self, subject):
+        (measured,) = self.stopped(subject, "answers", at="repetition 0 of 4")
+        assert len(measured.result["answers"]["tokens_per_second"]["ours"]["all"]) == 1
+
+    def test_after_an_arms_steps(self, subject):
+        (measured,) = self.stopped(subject, "steps", at="lora: step 5", effort=replace(QUICK, full=True))
+        arms = measured.result["arms"]
+        assert {arm["group"] for arm in arms} == {"lora"}
+        assert {len(arm["seconds"]["all"]) for arm in arms} == {2}
+        assert measured.result["unfinished"] == ["steps"]
+        assert "## A training step" in report(measured.result)
+
+
+class TestGrowth:
+    @pytest.fixture
+    def measured(self, subject, monkeypatch):
+        """The points that were measured, by a bench that measures nothing."""
+        points = []
+
+        def measure(_, point, steps):
+            points.append((point, steps))
+            return {"tokens": 1, "seconds": spread([1.0]), "memory_mb": 1.0}
+
+        monkeypatch.setattr("sftdemo.bench.growth._measured", measure)
+        return points
+
+    @pytest.mark.parametrize("axes", [FEW_POINTS, ALL_POINTS], ids=["few", "all"])
+    def test_each_point_once_on_all_its_axes(self, subject, measured, axes):
+        *phases, rows = bench_growth(Subject(*subject), 2, axes)
+        assert [(row["axis"], row["value"]) for row in rows] == [
+            (axis, value) for axis, values in axes.items() for value in values
+        ]
+        assert len(measured) == len(set(measured)) == len(phases)
+        assert measured.count((Point(), 2)) == 1
+        assert len(rows) == len(measured) + 3  # the point that four axes have in common
+
+    def test_stopped_after_a_point(self, subject, measured):
+        *_, rows = bench_growth(Subject(*subject), stop=lambda: len(measured) == 3)
+        assert [(row["axis"], row["value"]) for row in rows if row["axis"] == "tokens a row"] == [
+            ("tokens a row", 32),
+            ("tokens a row", 64),
+            ("tokens a row", 128),
+        ]
+        assert len(measured) == 3
+
+
 def test_spread():
     assert spread([3, 1, 2]) == {"median": 2, "least": 1, "most": 3, "all": [3, 1, 2]}
 
@@ -234,10 +347,10 @@ class TestReport:
     @pytest.fixture
     def growth(self):
         point = {"tokens": 512, "seconds": spread([1.0, 2.0]), "memory_mb": 3.0}
-        return [{"axis": axis, "value": value} | point for axis, value, _ in GRID]
+        return [{"axis": axis, "value": value} | point for axis, values in ALL_POINTS.items() for value in values]
 
     def test_everything_found_is_in_it(self, subject, growth, tmp_path):
-        result = run((*subject[:2], None), "mask", "equalities", quick=True, repeats=1, rows=8) | {"growth": growth}
+        result = run((*subject[:2], None), "mask", "equalities", rows=8) | {"growth": growth}
         text = report(result)
         for title in ("## Equal to TRL", "## The mask", "## How the cost of a step grows", "## Ratios"):
             assert title in text
@@ -268,6 +381,23 @@ class TestReport:
         assert "0.75 for `full`" in report(result)
         assert "that holds for `full`." in report(result)
 
-    def test_the_plot_is_a_picture(self, growth, tmp_path):
-        plot(growth, tmp_path / "plot.svg")
-        assert ElementTree.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
+    def test_the_plot_is_a_picture(self, growth):
+        assert ElementTree.fromstring(growth_svg(growth)).tag.endswith("svg")
+        assert ElementTree.fromstring(growth_svg(growth[:2])).tag.endswith("svg")  # stopped on the first axis
+
+    def test_what_is_missing_is_told(self, subject):
+        result = run(subject, "answers")
+        assert "Not measured" not in report(result)
+        told = report(result | {"unfinished": ["steps", "disk"]})
+        assert told.endswith("Not measured, or not in full: steps, disk.\n")
+
+    @pytest.mark.parametrize("name", ["nowhere/report.md", "report.json", "report.svg", "folder"])
+    def test_a_file_that_cannot_be(self, tmp_path, name):
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(ConfigError, match="--write"):
+            check_file(tmp_path / name)
+        check_file(tmp_path / "report.md")
+
+    def test_a_failing_write_is_told(self, subject, tmp_path):
+        with pytest.raises(SftdemoError, match=r"the report cannot be written to .*gone"):
+            write_report(run(subject, "answers"), tmp_path / "gone" / "report.md", "bench")

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError
+from math import isfinite
 
 import pytest
 
-from sftdemo.core.config import LIMITS, RunConfig, check_limit
+from sftdemo.core.config import SETTINGS, RunConfig, check_limit
 from sftdemo.core.errors import ConfigError
 
 
@@ -23,9 +24,17 @@ def test_is_frozen():
         RunConfig().steps = 3
 
 
-@pytest.mark.parametrize("name", LIMITS)
+NUMBERS = [name for name, setting in SETTINGS.items() if setting.kind in (int, float)]
+
+
+def test_every_number_has_limits():
+    assert NUMBERS
+    assert all(isfinite(end) for name in NUMBERS for end in SETTINGS[name].limits[:2])
+
+
+@pytest.mark.parametrize("name", NUMBERS)
 def test_limits(name):
-    low, high, _ = LIMITS[name]
+    low, high, _ = SETTINGS[name].limits
     other = {"steps": None} if name == "epochs" else {}
     for value in (low, high):
         assert getattr(RunConfig(**{name: value}, **other), name) == value

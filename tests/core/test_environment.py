@@ -1,7 +1,10 @@
-"""What is set before any library is imported; each in a process of its own, since it cannot be taken back."""
+"""What the program sets before it imports any library, and that the library `sftdemo` sets nothing; each in a process
+of its own, since nothing of it can be taken back."""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -13,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
+PREPARED = "from sftdemo.core.environment import prepare; prepare()\n"
 # Page faults that a 100 MB tensor costs, made and freed 31 times. The first ten do not count: an aligned block that is
 # freed is one that glibc before 2.38 takes again only when it finds the next one free as well.
 FAULTS = """
@@ -49,15 +53,16 @@ class TestMemory:
     @pytest.mark.parametrize("where", [HERE, IN_A_THREAD], ids=["main thread", "another thread"])
     def test_what_is_freed_is_used_again(self, where):
         """The control is torch by itself; huge pages make fewer faults, but never as few as none."""
-        with_it = faults("from sftdemo.core.environment import share_heap\nshare_heap()\n", where)
+        with_it = faults(f"{PREPARED}from sftdemo.core.environment import share_heap\nshare_heap()\n", where)
         without = faults("", where)
         assert sum(with_it) < PAGES / 100
         assert sum(without) > 100 + 10 * sum(with_it)
 
     def test_release_memory_gives_back(self):
         code = """
-import sftdemo, psutil, torch
-from sftdemo.core.environment import release_memory
+from sftdemo.core.environment import prepare, release_memory
+prepare()
+import psutil, torch
 rss = psutil.Process().memory_info
 tensors = [torch.ones(2_500_000) for _ in range(20)]
 last = torch.ones(1000)
@@ -73,7 +78,7 @@ print(full, kept, rss().rss)
 
     def test_release_memory_breaks_cycles_first(self):
         code = """
-import gc, sftdemo, torch, weakref
+import gc, torch, weakref
 from sftdemo.core.environment import release_memory
 gc.disable()
 class Job: pass
@@ -95,7 +100,7 @@ SETTINGS = {
     "TQDM_DISABLE": "0",
     "TRANSFORMERS_VERBOSITY": "info",
 }
-SHOW = f"import os, sftdemo; print(*(os.environ[name] for name in {list(SETTINGS)}))"
+SHOW = f"{PREPARED}import os; print(*(os.environ[name] for name in {list(SETTINGS)}))"
 
 
 def test_what_the_user_has_set_wins():
@@ -123,9 +128,140 @@ import ctypes, platform
 platform.libc_ver = lambda *_: {libc}
 def refuses(*_): raise OSError("there is no such library")
 ctypes.CDLL = refuses
-import sftdemo
-from sftdemo.core.environment import release_memory
+from sftdemo.core.environment import prepare, release_memory
+prepare()
 release_memory()
 print("fine")
 """
     assert output(code) == ["fine"]
+
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "gradio",
+    "trl",
+    "peft",
+    "datasets",
+    "accelerate",
+    "huggingface_hub",
+)
+
+
+class TestTheLibrary:
+    """`import sftdemo` leaves the process as it is."""
+
+    def test_importing_it_changes_nothing(self):
+        code = f"""
+import ctypes, os, sys, warnings
+def refuses(*_): raise AssertionError("it touches the allocator")
+ctypes.CDLL = refuses
+before = dict(os.environ), list(warnings.filters)
+import sftdemo, sftdemo.runs.run, sftdemo.mask.labels, sftdemo.mask.audit, sftdemo.runs.ablation
+print((dict(os.environ), list(warnings.filters)) == before, *set({LIBRARIES}) & set(sys.modules))
+"""
+        assert output(code) == ["True"]
+
+    def test_its_users_still_see_warnings(self):
+        code = """
+import sftdemo, warnings
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("default", append=True)
+    warnings.warn("this will go away", FutureWarning)
+print(len(found))
+"""
+        assert output(code) == ["1"]
+
+
+# Runs an entry of the program up to its first import of a library, and tells what is set by then.
+UP_TO_THE_FIRST_LIBRARY = f"""
+import os, runpy, sys, warnings
+import sftdemo.core.environment
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in {LIBRARIES}:
+            silent = ("ignore", FutureWarning) in [(each[0], each[2]) for each in warnings.filters]
+            print(name, all(name in os.environ for name in {list(SETTINGS)}), silent, flush=True)
+            os._exit(0)
+
+for name in {list(SETTINGS)}:
+    os.environ.pop(name, None)
+sftdemo.core.environment.keep_memory = lambda: print("memory")
+sftdemo.core.environment._is_glibc = lambda: True
+sys.meta_path.insert(0, Watch())
+"""
+
+
+class TestTheProgram:
+    """Each of its entries makes the settings, and before it imports any library."""
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            "runpy.run_path('app.py', run_name='__main__')",
+            "sys.argv[1:] = ['app', '--no-browser']; runpy.run_module('sftdemo', run_name='__main__')",
+            "sys.argv[1:] = ['mask', 'pirate', '--model', 'x']; runpy.run_module('sftdemo', run_name='__main__')",
+            "from sftdemo.terminal.cli import main; main(['generate', 'no/model', '--prompt', 'Hi'])",
+        ],
+        ids=["app.py", "app", "mask", "main"],
+    )
+    def test_entry(self, entry):
+        memory, library, *settings = output(UP_TO_THE_FIRST_LIBRARY + entry)
+        assert (memory, settings) == ("memory", ["True", "True"])
+        assert library in LIBRARIES
+
+    @pytest.mark.parametrize("method", ["forkserver", "spawn"])
+    def test_the_child_of_a_job(self, method, tmp_path):
+        """Its parent has made no settings here, so that none are inherited."""
+        if method not in multiprocessing.get_all_start_methods():
+            pytest.skip(f"there is no {method} here")
+        (tmp_path / "child.py").write_text(CHILD)
+        (tmp_path / "parent.py").write_text(PARENT.format(method=method))
+        environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+        done = subprocess.run(
+            [sys.executable, tmp_path / "parent.py"],
+            env=environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        names, silent, quiet, imported, faults = json.loads(done.stdout.splitlines()[-1])
+        assert (names, silent, quiet) == (sorted(SETTINGS), True, True)
+        assert imported == (method == "forkserver")  # which is what the server is for
+        assert faults is None or faults < PAGES / 10
+
+
+# What a job's child finds. huggingface_hub reads its setting when it is imported; one made later is lost on it.
+CHILD = f"""
+import json, os, platform, resource, sys, warnings
+from sftdemo.core.events import Finished, Phase
+
+def work(stop):
+    imported = "torch" in sys.modules and "trl" in sys.modules
+    import huggingface_hub.constants, torch
+    silent = ("ignore", FutureWarning) in [(each[0], each[2]) for each in warnings.filters]
+    names = sorted(name for name in {list(SETTINGS)} if name in os.environ)
+    torch.set_num_threads(1)
+    faults = []
+    for _ in range(31):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(25_000_000)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    counted = sum(faults[11:]) if platform.libc_ver()[0] == "glibc" else None
+    quiet = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    yield Phase("found", json.dumps([names, silent, quiet, imported, counted]))
+    yield Finished(0, 0, 0.0, False)
+"""
+PARENT = """
+import multiprocessing
+multiprocessing.get_all_start_methods = lambda: ["{method}"]
+import child
+from sftdemo.runs.jobs import Job
+
+if __name__ == "__main__":
+    job = Job(child.work)
+    *_, events = job.watch(0.01)
+    print(events[0].message)
+"""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sftdemo.core.files import cache_folder, written_whole
+from sftdemo.core.files import cache_folder, write_whole, written_whole
 
 
 def test_a_new_folder_appears_whole(tmp_path):
@@ -72,6 +72,67 @@ def test_a_folder_can_be_read_by_others(tmp_path):
     with written_whole(tmp_path / "run"):
         pass
     assert (tmp_path / "run").stat().st_mode & 0o755 == 0o755
+
+
+class TestFile:
+    def test_a_new_one_and_one_in_an_old_ones_place(self, tmp_path):
+        file = tmp_path / "a.json"
+        for text in ("old", "new\nü"):
+            write_whole(file, text)
+            assert file.read_text(encoding="utf-8") == text
+            assert list(tmp_path.iterdir()) == [file]
+
+    @pytest.mark.parametrize("step", ["os.fsync", "Path.replace"])
+    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+    def test_a_failure_leaves_the_old_one_and_nothing_beside(self, tmp_path, monkeypatch, step, error):
+        file = tmp_path / "a.json"
+        file.write_text("old")
+
+        def fail(*_):
+            assert file.read_text() == "old"
+            raise error
+
+        monkeypatch.setattr(f"sftdemo.core.files.{step}", fail)
+        with pytest.raises(type(error)):
+            write_whole(file, "new")
+        assert file.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_a_text_that_cannot_be_encoded(self, tmp_path):
+        file = tmp_path / "a.json"
+        file.write_text("old")
+        with pytest.raises(UnicodeEncodeError):
+            write_whole(file, "half \ud800")
+        assert file.read_text() == "old"
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_it_is_on_the_disk_before_it_takes_the_place(self, tmp_path, monkeypatch):
+        done = []
+        monkeypatch.setattr("sftdemo.core.files.os.fsync", lambda _: done.append("on the disk"))
+        replace = Path.replace
+        monkeypatch.setattr(Path, "replace", lambda self, target: done.append("replaced") or replace(self, target))
+        write_whole(tmp_path / "a.json", "text")
+        assert done == ["on the disk", "replaced"]
+
+    def test_two_at_once_do_not_meet(self, tmp_path, monkeypatch):
+        """Another process writes the same file while this one does."""
+        file = tmp_path / "a.json"
+        replace = Path.replace
+
+        def meanwhile(self, target):
+            monkeypatch.setattr(Path, "replace", replace)
+            write_whole(file, "the other")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", meanwhile)
+        write_whole(file, "mine")
+        assert file.read_text() == "mine"
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_it_can_be_read_by_others(self, tmp_path):
+        write_whole(tmp_path / "a.json", "")
+        (tmp_path / "b").touch()
+        assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 def test_cache_folder(monkeypatch):

@@ -89,6 +89,20 @@ class TestShapes:
         )
         assert parsed.train == (Example(0, "b", messages=(Message("user", "a"),)),)
 
+    def test_turns_after_the_last_answer_are_told_in_trls_form_as_well(self):
+        parsed = parse(
+            {
+                "prompt": [{"role": "user", "content": "a"}],
+                "completion": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}],
+            }
+        )
+        assert parsed.notes == ("row 0: 1 turn(s) after the last assistant turn are left out.",)
+
+    def test_the_first_shape_of_the_table_counts(self):
+        parsed = parse(ROW | {"prompt": "a", "completion": "b"})
+        assert parsed.train == (Example(0, "b", prompt="a"),)
+        assert parsed.notes == ("columns not used: 'instruction' (1 rows), 'output' (1 rows).",)
+
     def test_shapes_mix(self):
         parsed = parse(ROW, {"prompt": "a", "completion": "b"})
         assert [example.prompt for example in parsed.train] == [None, "a"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import texts
 
 from sftdemo.core.errors import DataError
+from sftdemo.data.examples import COLUMNS, JSON_COLUMNS
 from sftdemo.data.records import Refused, kind_of, short, split_records
 
 A, B = {"instruction": "a", "output": "b"}, {"prompt": "c", "completion": "d"}
@@ -17,9 +18,8 @@ A, B = {"instruction": "a", "output": "b"}, {"prompt": "c", "completion": "d"}
 
 def split(text: str) -> list:
     """(row, line, record), a refused record as its sentence."""
-    return [
-        (row, line, str(record) if isinstance(record, Refused) else record) for row, line, record in split_records(text)
-    ]
+    records = split_records(text, COLUMNS, JSON_COLUMNS)
+    return [(row, line, str(record) if isinstance(record, Refused) else record) for row, line, record in records]
 
 
 class TestJsonArray:

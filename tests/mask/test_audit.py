@@ -16,7 +16,7 @@ from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import LOW_SHARE, ROWS_NAMED, Audit
 from sftdemo.mask.checks import CHECKS, SEVERITIES, Finding, errors
-from sftdemo.mask.labels import mask_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.layouts import fresh_tokens
 
 # One token a character, a BOS before and an EOS after: a row of `instruction` and `output` has their lengths + 3.
@@ -42,7 +42,7 @@ def audited(*rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, 
     data = parse_examples(json.dumps(rows))
     assert not data.problems
     audit = Audit(batch_size, max_length, data.held_out)
-    masked = mask_examples(data.train, tokenizer_of(name), get_template(spec, turns), max_length)
+    masked = Masker(tokenizer_of(name), get_template(spec, turns), max_length).mask(data.train)
     for example, row in zip(data.train, masked, strict=True):
         audit.add(example, row)
     return audit
@@ -100,6 +100,7 @@ CASES = [
     ("low_share", [row("x" * 89, "y" * 9)], [], [row("x" * 88, "y" * 9)], {"max_length": 200}, {}),
     ("duplicates", [GOOD, row("b", "c"), GOOD], [0, 2], [GOOD, row("a", "good answers")], {}, {}),
     ("special_text", [row("a <s>", "b c"), row("b", "</s> c")], [0, 1], [row("a < s>", "b"), row("b", "</s")], {}, {}),
+    ("made_by_hand", [GOOD, VERBATIM | marked("a\nbc", (2, 3))], [1], [GOOD, VERBATIM], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], [row("a", "x" * 14), row("b", "x" * 30)], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], None, {}, {"batch_size": 1}),
 ]  # fmt: skip
@@ -111,7 +112,7 @@ class TestChecks:
         finding = found(*rows, **settings)[check]
         assert (finding.count, list(finding.rows)) == (len(named), named)
         assert finding.check == check
-        assert finding.what.startswith(CHECKS[check][1]) or check in ("low_share", "padding")
+        assert finding.what.startswith(CHECKS[check].what) or check in ("low_share", "padding")
         assert all(text[0].isalpha() or text[0] == "(" for text in (finding.what, finding.why, finding.remedy))
         assert (finding.why[-1], finding.remedy.rstrip(")")[-1]) == (".", ".")
         assert json.loads(json.dumps(finding.to_dict())) == finding.to_dict()
@@ -134,7 +135,7 @@ class TestChecks:
             *("nothing_trained", "prompt_too_long", "no_eos", "mask_not_used")
         ]
         assert [check for check, severity in severities.items() if severity == "note"] == [
-            *("duplicates", "special_text", "padding")
+            *("duplicates", "special_text", "made_by_hand", "padding")
         ]
 
     @pytest.mark.parametrize(("check", "length"), [("answer_cut", 40), ("eos_cut", 27)])
@@ -359,7 +360,7 @@ class TestNumbers:
         rows = [GOOD, VERBATIM | marked("a\nbc", eos=False), row("ab", "x" * 40), row("held", "x", held_out=True)]
         audit = audited(*rows, max_length=20)
         assert (audit.examples, audit.tokens, audit.trained) == (3, 15 + 6 + 20, 12 + 0 + 16)
-        assert (audit.rows, audit.lengths, audit.trained_tokens) == ([0, 2], [15, 45], [12, 16])
+        assert (audit.rows, audit.lengths, audit.spans) == ([0, 2], [15, 45], [((3, 15),), ((4, 45),)])
         assert audit.fresh == [14, 20 - 1 - 2]  # both begin with BOS and "a"
 
     @given(
@@ -370,7 +371,7 @@ class TestNumbers:
     def test_fresh_tokens_are_those_of_the_rows_that_are_trained(self, drawn, batch_size, max_length):
         rows = [row(*pair) if pair[1] != "-" else VERBATIM | marked("a\nbc", eos=False) for pair in drawn]
         data, tokenizer = parse_examples(json.dumps(rows)), tokenizer_named("characters")
-        masked = mask_examples(data.train, tokenizer, get_template(PLAIN), max_length)
+        masked = Masker(tokenizer, get_template(PLAIN), max_length).mask(data.train)
         trained = [row.input_ids for row in masked if row.trained]
         audit = audited(*rows, batch_size=batch_size, max_length=max_length)
         assert audit.fresh == fresh_tokens(trained, batch_size)
@@ -378,7 +379,7 @@ class TestNumbers:
 
     def test_findings_may_be_asked_for_again_while_rows_come(self):
         data = parse_examples(json.dumps([row("a", ""), row("a", ""), row("b", "")]))
-        masked = mask_examples(data.train, tokenizer_named("characters"), get_template(PLAIN), 100)
+        masked = Masker(tokenizer_named("characters"), get_template(PLAIN), 100).mask(data.train)
         audit, counts = Audit(8, 100), []
         for example, masked_row in zip(data.train, masked, strict=True):
             audit.add(example, masked_row)

@@ -15,7 +15,7 @@ from sftdemo.core.errors import DataError
 from sftdemo.data.examples import Example, Message
 from sftdemo.data.templates import Template, get_template
 from sftdemo.mask.boundary import Boundary, Remedy, inspect_boundary, newline_remedy
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 
 SPACE, NEWLINE = "Q: {instruction} A: ", "Q: {instruction}\nA:\n"
 # a space before a word is part of the word's token for all of these
@@ -30,7 +30,7 @@ MERGING = ["gpt2", "appends_eos", "llama3", "digits", "trimming"]
 
 def boundary_of(answer: str, spec: str = SPACE, name: str = "gpt2", **shape) -> Boundary:
     example = Example(5, answer, **(shape or {"instruction": "Say hello"}))
-    return inspect_boundary(example, tokenizer_named(name), get_template(spec))
+    return inspect_boundary(example, Masker(tokenizer_named(name), get_template(spec), 10_000))
 
 
 def shown(boundary: Boundary, lane: str) -> list[str]:
@@ -172,8 +172,8 @@ class TestMerge:
     def test_merged_is_what_the_mask_flags(self, name, spec):
         for answer in ("hello world", " hello", "\nhello", "", " ", "7", "日本"):
             example = Example(0, answer, instruction="Count to 3")
-            (row,), _ = tokenize_examples([example], tokenizer_named(name), get_template(spec), 1000)
-            boundary = inspect_boundary(example, tokenizer_named(name), get_template(spec))
+            (row,), _ = Masker(tokenizer_named(name), get_template(spec), 1000).tokenize([example])
+            boundary = inspect_boundary(example, Masker(tokenizer_named(name), get_template(spec), 10_000))
             assert boundary.merged == ("merged_boundary" in row.flags)
             assert bool(boundary.lost) <= boundary.merged
             assert is_part(ids(boundary, "used"), list(row.input_ids))
@@ -183,12 +183,12 @@ class TestMerge:
         tokenizer = llama3()
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         template, example = get_template("Q: {instruction}\n\n"), Example(0, "hello", instruction="Say")
-        boundary = inspect_boundary(example, tokenizer, template)
+        boundary = inspect_boundary(example, Masker(tokenizer, template, 10_000))
         assert (shown(boundary, "alone")[-1], shown(boundary, "together")[-3:]) == ("\n\n", ["\n", "\n", "hello"])
         assert (boundary.merged, boundary.lost) == (True, "")
         assert "cut into other tokens than alone" in boundary.sentence
         assert "reaches" not in boundary.sentence
-        assert newline_remedy([example], tokenizer, template) == Remedy("Q: {instruction}\n", 1, 0)
+        assert newline_remedy([example], Masker(tokenizer, template, 10_000)) == Remedy("Q: {instruction}\n", 1, 0)
 
     def test_the_sentence(self):
         sentence = boundary_of("hello world", NEWLINE).sentence
@@ -253,13 +253,13 @@ def rows_of(*answers: str, **shape) -> list[Example]:
 
 def merging(examples, name: str, spec: str) -> int:
     """How many rows the mask flags."""
-    rows, _ = tokenize_examples(examples, tokenizer_named(name), get_template(spec), 1000)
+    rows, _ = Masker(tokenizer_named(name), get_template(spec), 1000).tokenize(examples)
     return sum("merged_boundary" in row.flags for row in rows)
 
 
 class TestRemedy:
     def remedy(self, examples, spec=SPACE, name="gpt2") -> Remedy | None:
-        return newline_remedy(examples, tokenizer_named(name), get_template(spec))
+        return newline_remedy(examples, Masker(tokenizer_named(name), get_template(spec), 10_000))
 
     @pytest.mark.parametrize("name", MERGING)
     @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ class TestRemedy:
 
     def test_a_named_template_is_not_the_persons_to_mend(self):
         template = Template("instruction", "{instruction} ", "{instruction} {input} ")
-        assert newline_remedy(rows_of("hello"), tokenizer_named("gpt2"), template) is None
+        assert newline_remedy(rows_of("hello"), Masker(tokenizer_named("gpt2"), template, 10_000)) is None
 
     def test_some_rows_may_remain(self):
         examples = rows_of("hello", "\nhello", " hello")

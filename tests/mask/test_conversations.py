@@ -11,7 +11,7 @@ from strategies import PIECES
 from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import get_template, render_prompt
 from sftdemo.mask.encoding import encoder_for
-from sftdemo.mask.labels import mask_examples, tokenize_examples
+from sftdemo.mask.labels import Masker
 
 SPECIAL = sorted({token for _, special, *_ in (*STYLES.values(), *REFUSED.values()) for token in special})
 TALK = (("user", "Ask one"), ("assistant", "hello one."), ("user", "Ask two"), ("assistant", "Say two."))
@@ -26,8 +26,8 @@ def mask(tokenizer, talk, turns: str = "all", max_length: int = 10_000):
     """The row or the problem that comes of a conversation, of which the stream gives the same."""
     example = Example(0, talk[-1][1], messages=tuple(Message(*turn) for turn in talk[:-1]))
     template = get_template("instruction", turns)
-    rows, problems = tokenize_examples([example], tokenizer, template, max_length)
-    (row,), (streamed,) = (*rows, *problems), mask_examples([example], tokenizer, template, max_length)
+    rows, problems = Masker(tokenizer, template, max_length).tokenize([example])
+    (row,), (streamed,) = (*rows, *problems), Masker(tokenizer, template, max_length).mask([example])
     if isinstance(row, Problem):
         assert streamed == row
     else:
@@ -175,9 +175,7 @@ class TestRefused:
     def test_the_other_rows_survive(self):
         talk = [Message(*turn) for turn in TALK]
         examples = [Example(0, "b", messages=(talk[0],)), Example(1, "b", messages=tuple(talk[:3]), line=5)]
-        rows, problems = tokenize_examples(
-            examples, chat_tokenizer("drops", "gpt2"), get_template("instruction"), 10_000
-        )
+        rows, problems = Masker(chat_tokenizer("drops", "gpt2"), get_template("instruction"), 10_000).tokenize(examples)
         assert ([row.row for row in rows], [(problem.row, problem.line) for problem in problems]) == ([0], [(1, 5)])
 
 

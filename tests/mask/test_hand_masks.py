@@ -15,7 +15,7 @@ from tiny import CHATML, MAKERS, byte_level, tokenizer_named
 
 from sftdemo.data.examples import Example, HandMask, Message, parse_examples, to_record
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import mask_examples, tokenize_examples
+from sftdemo.mask.labels import Masker
 
 ROW = Example(0, "Hi", instruction="Go")  # by "characters": <s> G o \n H i </s>
 TEXT = "Go\nHi"
@@ -104,7 +104,7 @@ class TestByEye:
     def test_no_eos_to_train(self):
         tokenizer = MAKERS["gpt2"]()
         tokenizer.eos_token = None
-        ((row,), _) = tokenize_examples([by_hand((4, 5))], tokenizer, get_template("{instruction}\n"), 64)
+        ((row,), _) = Masker(tokenizer, get_template("{instruction}\n"), 64).tokenize([by_hand((4, 5))])
         assert [label != -100 for label in row.labels][-2:] == [False, True]
         assert "eos_untrained" not in row.flags
 
@@ -117,7 +117,7 @@ class TestByEye:
         )
         chosen = {text.index("bcd") + 1, *range(text.index("e<|im_end"), text.index("e<|im_end") + 5)}
         example = Example(0, "fg", messages=turns, mask=HandMask.of(text, chosen, False))
-        ((row,), _) = tokenize_examples([example], tokenizer, get_template("chat"), 200)
+        ((row,), _) = Masker(tokenizer, get_template("chat"), 200).tokenize([example])
         trained = [text for text, label in zip(row.tokens, row.labels, strict=True) if label != -100]
         assert trained == ["c", "e", "<|im_end|>"]  # a special token may be trained, and with some of its characters
 
@@ -247,7 +247,7 @@ class TestEveryMask:
         assert again == example
         cut = tokenize(name, again, spec, max_length)
         assert cut.labels == masked.labels[:max_length]
-        (streamed,) = mask_examples([again], tokenizer_named(name), get_template(spec), max_length)
+        (streamed,) = Masker(tokenizer_named(name), get_template(spec), max_length).mask([again])
         assert (streamed.input_ids, streamed.labels, streamed.cut, streamed.flags) == (
             (cut.input_ids, cut.labels, cut.cut, cut.flags)
         )

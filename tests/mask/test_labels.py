@@ -9,9 +9,9 @@ from tiny import MAKERS, tokenizer_named
 
 from sftdemo.data.examples import Example, Message
 from sftdemo.data.templates import get_template, render_prompt
-from sftdemo.mask.checks import FLAGS
+from sftdemo.mask.checks import CHECKS
 from sftdemo.mask.encoding import encoder_for
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.rows import stop_token_id
 
 every_tokenizer = pytest.mark.parametrize("name", MAKERS)
@@ -168,7 +168,7 @@ class TestEveryRow:
         assert row.kinds.count("eos") == 1
         assert ("nothing_trained" in row.flags) == (row.trained == 0)
         assert row.trained == sum(label != -100 for label in row.labels)
-        assert set(row.flags) <= set(FLAGS)
+        assert set(row.flags) <= set(CHECKS)
 
     @pytest.mark.parametrize("name", sorted(MAKERS.keys() - {"unigram"}))
     @given(data=st.data())
@@ -207,11 +207,8 @@ class TestEveryRow:
         assert specials(typed, typed) == specials("x", "y")
 
     def test_special_text_is_flagged_where_it_is(self):
-        rows, _ = tokenize_examples(
-            [Example(0, "x", instruction="a <|endoftext|>"), Example(1, "y", instruction="a")],
-            tokenizer_named("gpt2"),
-            get_template("instruction"),
-            64,
+        rows, _ = Masker(tokenizer_named("gpt2"), get_template("instruction"), 64).tokenize(
+            [Example(0, "x", instruction="a <|endoftext|>"), Example(1, "y", instruction="a")]
         )
         assert ["special_text" in row.flags for row in rows] == [True, False]
 
@@ -235,7 +232,7 @@ class TestEveryRow:
     def test_rows_do_not_depend_on_their_neighbours(self):
         examples = [Example(i, "answer " * i, instruction="word " * (9 - i)) for i in range(9)]
         tokenizer, template = tokenizer_named("chatml"), get_template("chat")
-        together, _ = tokenize_examples(examples, tokenizer, template, 64)
+        together, _ = Masker(tokenizer, template, 64).tokenize(examples)
         assert together == [tokenize("chatml", example, "chat", 64) for example in examples]
 
     def test_the_tokenizers_own_settings_change_nothing_and_stay(self):
@@ -243,8 +240,8 @@ class TestEveryRow:
         before = tokenize("llama", Example(0, "Hello", instruction="Say </s>"), "instruction")
         tokenizer.backend_tokenizer.enable_padding(length=99)
         tokenizer.backend_tokenizer.enable_truncation(5)
-        (row,), _ = tokenize_examples(
-            [Example(0, "Hello", instruction="Say </s>")], tokenizer, get_template("instruction"), 10_000
+        (row,), _ = Masker(tokenizer, get_template("instruction"), 10_000).tokenize(
+            [Example(0, "Hello", instruction="Say </s>")]
         )
         assert (row.input_ids, row.labels) == (before.input_ids, before.labels)
         assert tokenizer.backend_tokenizer.truncation["max_length"] == 5
@@ -252,11 +249,8 @@ class TestEveryRow:
 
 
 def test_a_row_without_chat_template_is_a_problem_and_the_others_survive():
-    rows, problems = tokenize_examples(
-        [Example(0, "b", messages=(Message("user", "a"),), line=7), Example(1, "b", instruction="a")],
-        tokenizer_named("gpt2"),
-        get_template("instruction"),
-        64,
+    rows, problems = Masker(tokenizer_named("gpt2"), get_template("instruction"), 64).tokenize(
+        [Example(0, "b", messages=(Message("user", "a"),), line=7), Example(1, "b", instruction="a")]
     )
     assert [row.row for row in rows] == [1]
     assert [(problem.row, problem.line) for problem in problems] == [(0, 7)]
@@ -266,6 +260,6 @@ def test_a_row_without_chat_template_is_a_problem_and_the_others_survive():
 def test_no_eos_is_flagged():
     tokenizer = MAKERS["gpt2"]()
     tokenizer.eos_token = None
-    (row,), _ = tokenize_examples([Example(0, "b", instruction="a")], tokenizer, get_template("instruction"), 64)
+    (row,), _ = Masker(tokenizer, get_template("instruction"), 64).tokenize([Example(0, "b", instruction="a")])
     assert "no_eos" in row.flags
     assert row.kinds[-1] == "completion"

@@ -15,10 +15,11 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from sftdemo.core.errors import TrainingError
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.layouts import Block, Layout, fresh_tokens, layouts, padded
+from sftdemo.model.predictions import split_batch
 from sftdemo.model.prefix_tree import prefix_tree
-from sftdemo.train.batches import split_batch, verify_batch
+from sftdemo.train.batches import verify_batch
 
 LAYOUTS = ["padded", "padding_free", "packed"]
 
@@ -27,7 +28,7 @@ LAYOUTS = ["padded", "padding_free", "packed"]
 def shown():
     answers = ["Hello world!", "1 2 3", "Arr, Rome!", "a"]
     examples = [Example(row, answer, instruction=f"Say {answer}") for row, answer in enumerate(answers)]
-    rows, _ = tokenize_examples(examples, tokenizer_named("chatml"), get_template("{instruction}\n"), 64)
+    rows, _ = Masker(tokenizer_named("chatml"), get_template("{instruction}\n"), 64).tokenize(examples)
     return rows
 
 
@@ -229,7 +230,7 @@ class TestLayouts:
     def test_a_copy_and_a_beginning_are_blocks_of_nothing(self):
         rows = [(1, 2, 3, 4), (1, 2, 3, 4), (1, 2), (1, 2, 3, 5), (1, 2, 3, 4, 5)]
         shared = layouts([len(row) for row in rows], fresh_tokens(rows, 8), 8, 64)[1]
-        assert shared == Layout("shared", (tuple(map(Block, range(5), (3, 0, 0, 0, 1))),), (4,), 0, 15)
+        assert shared == Layout("shared", (tuple(map(Block, range(5), (3, 0, 0, 0, 1), (0, 3, 1, 3, 3))),), (4,), 0, 15)
         assert (shared.tokens, shared.positions, shared.fill) == (4, 4, 1.0)
         apart = layouts([len(row) for row in rows], fresh_tokens(rows, 1), 1, 64)[1]
         assert (apart.widths, apart.saved) == ((3, 3, 1, 3, 4), 5)
@@ -267,7 +268,7 @@ class TestLayouts:
         in_rows, shared, packed, seed = layouts([6, 200, 4], [5, 7, 3], 2, 10)
         assert in_rows == Layout("padded", ((Block(0, 6),), (Block(1, 10),), (Block(2, 4),)), (10, 10, 4), 190)
         assert (in_rows.tokens, in_rows.positions, in_rows.wasted, in_rows.fill) == (20, 24, 4, 20 / 24)
-        assert shared == Layout("shared", ((Block(0, 5), Block(1, 7)), (Block(2, 3),)), (12, 3), 190, 5)
+        assert shared == Layout("shared", ((Block(0, 5, 0), Block(1, 7, 2)), (Block(2, 3, 0),)), (12, 3), 190, 5)
         assert (shared.tokens, shared.positions, shared.wasted, shared.fill) == (15, 15, 0, 1.0)
         assert packed == Layout("packed", ((Block(1, 10),), (Block(0, 6), Block(2, 4))), (10, 10), 190)
         figures = {"tokens": 20, "positions": 20, "wasted": 0, "fill": 1.0, "saved": 0}

@@ -12,7 +12,7 @@ from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import get_template, render_prompt
 from sftdemo.mask import labels
 from sftdemo.mask.encoding import TextEncoder, encoder_for
-from sftdemo.mask.labels import mask_examples, tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.rows import encode_rows, stop_token_id
 
 BYTE_LEVEL = ("gpt2", "chatml", "appends_eos", "llama3", "digits")
@@ -43,7 +43,7 @@ BESIDE = [
 
 
 def whole(tokenizer, examples, template) -> list:
-    return tokenize_examples(examples, tokenizer, template, 10_000)
+    return Masker(tokenizer, template, 10_000).tokenize(examples)
 
 
 def both_ways(tokenizer, examples, template, monkeypatch):
@@ -167,14 +167,14 @@ class TestStopToken:
 
 
 class TestStreaming:
-    """`mask_examples` against `tokenize_examples`, over the border of a chunk."""
+    """`mask` against `tokenize`, over the border of a chunk."""
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch):
         monkeypatch.setattr(labels, "CHUNK", 3)
 
     def streamed(self, examples, name="gpt2", spec="instruction", max_length=40):
-        return list(mask_examples(examples, tokenizer_named(name), get_template(spec), max_length))
+        return list(Masker(tokenizer_named(name), get_template(spec), max_length).mask(examples))
 
     @given(data=st.data())
     def test_gives_the_same_rows(self, data):
@@ -185,7 +185,7 @@ class TestStreaming:
             Example(i, answer, messages=(Message("user", asked),)) if is_chat else Example(i, answer, instruction=asked)
             for i, (asked, answer, is_chat) in enumerate(drawn)
         ]
-        rows, problems = tokenize_examples(examples, tokenizer_named(name), get_template(spec), 40)
+        rows, problems = Masker(tokenizer_named(name), get_template(spec), 40).tokenize(examples)
         streamed = self.streamed(examples, name, spec)
         assert [row.row for row in streamed] == list(range(len(examples)))
         assert [row for row in streamed if isinstance(row, Problem)] == problems
@@ -213,7 +213,7 @@ class TestStreaming:
                 read.append(row)
                 yield Example(row, "b", instruction="a")
 
-        rows = mask_examples(counted(), tokenizer_named("gpt2"), get_template("instruction"), 40)
+        rows = Masker(tokenizer_named("gpt2"), get_template("instruction"), 40).mask(counted())
         assert read == []
         assert next(rows).row == 0
         for _ in range(3):

@@ -7,14 +7,14 @@ from tiny import tokenizer_named
 
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.checks import FLAGS
-from sftdemo.mask.labels import tokenize_examples
-from sftdemo.mask.view import flag_sentences, summary, to_json, view_tokens, visible
+from sftdemo.mask.checks import CHECKS
+from sftdemo.mask.labels import Masker
+from sftdemo.mask.view import summary, to_json, view_tokens, visible
 
 
 def tokenized(*rows, name="gpt2", template="instruction", max_length=128):
     data = parse_examples(json.dumps(rows))
-    examples, problems = tokenize_examples(data.train, tokenizer_named(name), get_template(template), max_length)
+    examples, problems = Masker(tokenizer_named(name), get_template(template), max_length).tokenize(data.train)
     assert not problems
     return examples
 
@@ -98,6 +98,10 @@ def test_the_summary():
 
 def test_flags_are_said_in_their_order():
     (example,) = tokenized({"instruction": "Say hello", "output": "Hello " * 20}, max_length=30)
-    assert flag_sentences(example) == [f"answer cut: {FLAGS['answer_cut']}", f"eos cut: {FLAGS['eos_cut']}"]
+    assert example.flags == ("answer_cut", "eos_cut")
+    assert str(CHECKS["eos_cut"]) == (
+        "EOS is cut by max length. The answer is whole, but the row never teaches the model to stop. "
+        "Raise max length by one token."
+    )
     (example,) = tokenized({"instruction": "a", "output": "b"})
-    assert flag_sentences(example) == []
+    assert example.flags == ()

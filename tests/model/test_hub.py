@@ -17,15 +17,19 @@ import pytest
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SCRIPT = """
 import sys
-from sftdemo.errors import ModelError
+from sftdemo.core.errors import ModelError
+from sftdemo.core.events import Relay
 from sftdemo.model.devices import choose_device
 from sftdemo.model.loading import load_model, load_tokenizer
-from sftdemo.model.sources import ModelSource, resolve
+from sftdemo.model.sources import resolve
 try:
-    for item in resolve(sys.argv[1]):
-        print(item.message if not isinstance(item, ModelSource) else f"SOURCE {item.copy} | {item.hub_id}")
-    load_tokenizer(item)
-    print("LOADED", load_model(item, choose_device("cpu")).name_or_path)
+    phases = Relay(resolve(sys.argv[1]))
+    for phase in phases:
+        print(phase.message)
+    source = phases.result
+    print(f"SOURCE {source.copy} | {source.hub_id}")
+    load_tokenizer(source)
+    print("LOADED", load_model(source, choose_device("cpu")).name_or_path)
 except ModelError as error:
     print("ERROR", error)
 """

@@ -16,10 +16,10 @@ from torch import nn
 from sftdemo.core.config import RunConfig
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import mask_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.model.devices import choose_device
 from sftdemo.model.loading import load_model, weights_sha256
-from sftdemo.model.sources import located
+from sftdemo.model.sources import find_local
 from sftdemo.train.loop import train
 
 TINY = {"gpt2": (tiny_gpt2, "gpt2"), "llama": (tiny_llama, "chatml")}
@@ -35,7 +35,7 @@ def made(request):
 
 def trained(model, tokenizer, folder, **settings):
     examples = [Example(0, "Hello world!", instruction="Say hello"), Example(1, "1 2 3", instruction="Count to 3")]
-    rows = list(mask_examples(examples, tokenizer, get_template("instruction"), 96))
+    rows = list(Masker(tokenizer, get_template("instruction"), 96).mask(examples))
     config = RunConfig(**{"steps": 3, "batch_size": 2, "learning_rate": 1e-2, "lora_r": 4, **settings})
     work = train(model, tokenizer, rows, config, lambda: False, str(folder))
     while True:
@@ -77,12 +77,7 @@ class TestTraining:
 
     def test_a_fresh_copy_has_the_same(self, gpt2_folder):
         def loaded():
-            work = located(str(gpt2_folder))
-            while True:
-                try:
-                    next(work)
-                except StopIteration as end:
-                    return load_model(end.value, choose_device("cpu"))
+            return load_model(find_local(str(gpt2_folder)), choose_device("cpu"))
 
         assert weights_sha256(loaded()) == weights_sha256(loaded())
 

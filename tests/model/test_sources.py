@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from sftdemo.core.config import DEFAULT_MODEL
 from sftdemo.core.errors import ModelError
-from sftdemo.model import sources
+from sftdemo.core.events import Relay
+from sftdemo.model import loading, sources
 from sftdemo.model.devices import choose_device, describe_device, uses_bf16
 from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions
 from sftdemo.model.sources import ModelSource, find_local, resolve
@@ -21,8 +22,9 @@ CPU = torch.device("cpu")
 
 
 def source_of(name) -> ModelSource:
-    *_, source = resolve(str(name))
-    return source
+    phases = Relay(resolve(str(name)))
+    list(phases)
+    return phases.result
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +104,8 @@ class TestResolve:
 
         monkeypatch.setattr(sources, "convert_bundled", convert)
         assert find_local(DEFAULT_MODEL) is None
-        *phases, source = resolve(DEFAULT_MODEL)
+        told = Relay(resolve(DEFAULT_MODEL))
+        phases, source = list(told), told.result
         assert [phase.message for phase in phases][-2:] == [
             "The Hub is out of reach; taking the copy on the package index",
             "converting",
@@ -250,5 +253,5 @@ class TestWithoutTorch:
         ):
             (tmp_path / name).mkdir()
             (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config | changed))
-            assert sources._tokenizer_class(tmp_path / name) is AutoTokenizer
-        assert sources._tokenizer_class(gpt2_folder) is not AutoTokenizer
+            assert loading._tokenizer_class(tmp_path / name) is AutoTokenizer
+        assert loading._tokenizer_class(gpt2_folder) is not AutoTokenizer

@@ -36,7 +36,7 @@ from sftdemo.model import scoring
 from sftdemo.model.loading import weights_sha256
 from sftdemo.runs import ablation
 from sftdemo.runs.ablation import ablate, arm_folder, figures_of, held_out_rows
-from sftdemo.runs.folder import load_events
+from sftdemo.runs.folder import RunFolder, load_events
 from sftdemo.runs.run import answer, run
 from sftdemo.runs.setup import set_up
 from sftdemo.train import loop
@@ -312,7 +312,7 @@ class TestFigures:
 
 def prepared(config: RunConfig, data, tmp_path):
     """The `Setup`, and the base."""
-    work = set_up(config, data, tmp_path / "out", str(tmp_path))
+    work = set_up(config, data, RunFolder(tmp_path / "out"), str(tmp_path))
     while True:
         try:
             next(work)
@@ -400,10 +400,10 @@ class TestFolder:
 
     def test_an_earlier_run_is_replaced(self, config, tmp_path):
         list(run(config, data_of(), tmp_path / "out"))
-        list(ablate(config, data_of(), tmp_path / "out", ARMS))
+        list(ablate(config, data_of(), tmp_path / "out", ARMS, overwrite=True))
         assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
         assert (tmp_path / "out" / "weight-1" / "adapter_model.safetensors").exists()
-        list(run(config, data_of(), tmp_path / "out"))
+        list(run(config, data_of(), tmp_path / "out", overwrite=True))
         assert not (tmp_path / "out" / "weight-1").exists()
 
     def test_a_foreign_folder_is_refused_untouched(self, config, tmp_path):

@@ -11,7 +11,7 @@ from sftdemo.core.events import Failed, Finished, Model, Prepared, Step
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
-from sftdemo.mask.labels import mask_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.runs.estimate import Rate, estimate_seconds, learn, planned_steps, rate_for
 from sftdemo.runs.run import run
 
@@ -21,7 +21,7 @@ ROWS = [{"instruction": f"Say {word}", "output": word} for word in ("hello", "on
 def counted(rows=ROWS, max_length=128) -> tuple[int, int]:
     """Examples and tokens that will be trained, as the audit counts them."""
     train, audit = parse_examples(json.dumps(rows)).train, Audit(8, max_length)
-    masked = mask_examples(train, tokenizer_named("gpt2"), get_template("instruction"), max_length)
+    masked = Masker(tokenizer_named("gpt2"), get_template("instruction"), max_length).mask(train)
     for example, row in zip(train, masked, strict=True):
         audit.add(example, row)
     return len(audit.rows), sum(min(length, max_length) for length in audit.lengths)
@@ -79,10 +79,45 @@ def test_other_runs_are_not_learned(events):
 def test_a_spoilt_file_is_as_good_as_none(tmp_path):
     learn(RunConfig("m"), "cpu", finished_run())
     (file,) = (tmp_path / "cache").iterdir()
-    file.write_text("{not json")
-    assert rate_for(RunConfig("m"), "cpu") is None
+    key = "cpu|m|lora"
+    assert json.loads(file.read_text()) == {key: [20 / 10 / 100, 5.0]}
+    spoilt = ["{not json", "null", "[1, 2]", "7"]
+    spoilt += [json.dumps({key: rate}) for rate in (None, 3, [1], [1, 2, 3], ["1", 2], [1, None], {"a": 1})]
+    spoilt += [f'{{"{key}": [NaN, 1]}}', f'{{"{key}": [1, Infinity]}}', f'{{"{key}": [-1, 1]}}']
+    for text in spoilt:
+        file.write_text(text)
+        assert rate_for(RunConfig("m"), "cpu") is None, text
+        learn(RunConfig("m"), "cpu", finished_run())
+        assert rate_for(RunConfig("m"), "cpu").measured, text
+
+
+def test_what_is_spoilt_does_not_hide_the_rest(tmp_path):
     learn(RunConfig("m"), "cpu", finished_run())
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu|n|lora": None}))
     assert rate_for(RunConfig("m"), "cpu").measured
+    assert rate_for(RunConfig("n"), "cpu") is None
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_fails_no_run(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "file" / "cache"))
+    learn(RunConfig("m"), "cpu", finished_run())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "cannot be kept" in record.getMessage()
+    assert rate_for(RunConfig("m"), "cpu") is None
+
+
+def test_a_failing_write_leaves_what_was_known(monkeypatch, caplog):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    learn(RunConfig("m"), "cpu", finished_run())
+    monkeypatch.setattr("sftdemo.core.files.os.fsync", full)
+    learn(RunConfig("m"), "cpu", finished_run(overhead=9.0))
+    assert rate_for(RunConfig("m"), "cpu").overhead == 5.0
+    assert "No space left on device" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import tiny_gpt2, tokenizer_named
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftdemo.core.config import RunConfig
-from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase, from_dict
+from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase, Relay, from_dict
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.encoding import encoder_for
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
+from sftdemo.model import prefix_sharing
+from sftdemo.model.loading import open_model
 from sftdemo.model.prefix_sharing import Branches
-from sftdemo.model.sources import find_local
 from sftdemo.runs import isolation
 from sftdemo.runs.isolation import PACKINGS, ROUNDING, ROW_EXAMPLES, prove
 
@@ -53,7 +53,9 @@ def changes(config, data=None) -> dict[str, float]:
 
 
 def packed_row(config, *rows):
-    return isolation._packed_row(config, data_of(*rows), find_local(config.model), tokenizer_named("gpt2"))
+    opening = Relay(open_model(config))
+    list(opening)
+    return isolation._packed_row(opening.result, data_of(*rows))
 
 
 class TestProof:
@@ -74,7 +76,7 @@ class TestProof:
             assert from_dict(json.loads(json.dumps(event.to_dict()))) == event
 
     def test_what_was_looked_at(self, gpt2):
-        rows, _ = tokenize_examples(data_of().train, tokenizer_named("gpt2"), get_template("instruction"), 128)
+        rows, _ = Masker(tokenizer_named("gpt2"), get_template("instruction"), 128).tokenize(data_of().train)
         (bfd, wrapped) = of(Isolation, prove(gpt2, data_of()))
         assert (bfd.row, bfd.examples) == (0, 2)
         assert bfd.tokens == wrapped.tokens == sum(len(row.input_ids) - 1 for row in rows[1:])
@@ -104,7 +106,7 @@ class TestBrokenIsolationIsSeen:
             nodes = torch.arange(len(tree.input_ids))
             return replace(whole(tree, device), spread=nodes[None], gather=nodes)
 
-        monkeypatch.setattr(isolation, "_is_shared", lambda *_: True)  # or else it would not be trained so
+        monkeypatch.setattr(prefix_sharing, "can_share", lambda *_: True)  # or else it would not be trained so
         monkeypatch.setattr(Branches, "of", in_one_row)
         assert changes(config)["bfd"] > 1e-3
 
@@ -114,42 +116,32 @@ class TestBrokenIsolationInALineIsSeen:
 
     @pytest.fixture(autouse=True)
     def in_a_line(self, config, monkeypatch):
-        monkeypatch.setattr(isolation, "_is_shared", lambda *_: False)
+        monkeypatch.setattr(prefix_sharing, "can_share", lambda *_: False)
         assert changes(config)["bfd"] <= ROUNDING
 
     def test_positions_that_count_on(self, config, monkeypatch):
-        whole = isolation._packed_batch
+        whole = isolation.collate_packed
 
-        def counting_on(examples, packing):
-            batch = whole(examples, packing)
+        def counting_on(rows):
+            batch = whole(rows)
             return batch | {"position_ids": torch.arange(batch["input_ids"].shape[1])[None]}
 
-        monkeypatch.setattr(isolation, "_packed_batch", counting_on)
+        monkeypatch.setattr(isolation, "collate_packed", counting_on)
         assert changes(config)["bfd"] > 1e-3
 
     def test_an_attention_mask(self, config, monkeypatch):
         """With a mask supplied, transformers no longer tells the examples apart by their positions."""
-        whole = isolation._packed_batch
+        whole = isolation.collate_packed
 
-        def masked(examples, packing):
-            batch = whole(examples, packing)
+        def masked(rows):
+            batch = whole(rows)
             return batch | {"attention_mask": torch.ones_like(batch["input_ids"])}
 
-        monkeypatch.setattr(isolation, "_packed_batch", masked)
+        monkeypatch.setattr(isolation, "collate_packed", masked)
         assert changes(config)["bfd"] > 1e-3
 
 
 class TestParts:
-    def test_the_batch_is_what_trls_collator_makes(self):
-        examples = [(5, 6, 7), (8, 9), (1, 2, 3, 4)]
-        collator = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
-        ids = [index for example in examples for index in example]
-        theirs = collator([{"input_ids": ids, "labels": ids, "seq_lengths": [3, 2, 4]}])
-        ours = isolation._packed_batch(examples, "bfd")
-        assert set(ours) == set(theirs) - {"labels"}
-        for name, value in ours.items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(theirs[name])), name
-
     def test_log_probabilities_are_those_of_each_example_alone(self, gpt2):
         model = tiny_gpt2(tokenizer_named("gpt2")).eval()
         examples = [(5, 6, 7), (8, 9), (1, 2, 3, 4)]

@@ -15,7 +15,7 @@ from sftdemo.core.errors import ConfigError, ModelError
 from sftdemo.core.events import Answer, Columns, Comparison, Failed, Finished, TokenLosses
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import IGNORE_INDEX, tokenize_examples
+from sftdemo.mask.labels import IGNORE_INDEX, Masker
 from sftdemo.runs import revisit
 from sftdemo.runs.ablation import ablate
 from sftdemo.runs.revisit import MOST_STRENGTH, answers_at, read_run, token_losses
@@ -168,7 +168,7 @@ class TestTokenLosses:
         rows = of(TokenLosses, token_losses(folder))
         data = parse_examples(TEXT)
         tokenizer = AutoTokenizer.from_pretrained(config.model)
-        examples, _ = tokenize_examples([*data.held_out[:1], *data.train], tokenizer, get_template("instruction"), 512)
+        examples, _ = Masker(tokenizer, get_template("instruction"), 512).tokenize([*data.held_out[:1], *data.train])
         for row, example in zip(rows, examples, strict=True):
             assert [token[2] for token in row.tokens] == list(example.input_ids)
             assert [token[3] for token in row.tokens] == [label != IGNORE_INDEX for label in example.labels]

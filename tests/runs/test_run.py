@@ -84,7 +84,7 @@ class TestEvents:
 
     def test_sources_of_questions(self, config, tmp_path):
         def sources(config, *rows):
-            events = run(config, data_of(*rows), tmp_path / "out")
+            events = run(config, data_of(*rows), tmp_path / "out", overwrite=True)
             return [(event.prompt, event.source) for event in of(Comparison, events)]
 
         assert sources(config) == [("Capital of Italy?", "held out")]
@@ -281,7 +281,7 @@ class TestOutput:
         out = tmp_path / "out"
         list(run(replace(config, full=True), data_of(), out))
         assert (out / "model.safetensors").exists()
-        list(run(config, data_of(), out))
+        list(run(config, data_of(), out, overwrite=True))
         assert (out / "adapter_model.safetensors").exists()
         assert not (out / "model.safetensors").exists()
         assert list(tmp_path.iterdir()) == [out]
@@ -295,7 +295,7 @@ class TestOutput:
             model.transformer.wte.weight[5:] = float("nan")
         model.save_pretrained(tmp_path / "poisoned")
         tokenizer_named("gpt2").save_pretrained(tmp_path / "poisoned")
-        events = list(run(replace(config, model=str(tmp_path / "poisoned")), data_of(), out))
+        events = list(run(replace(config, model=str(tmp_path / "poisoned")), data_of(), out, overwrite=True))
         assert isinstance(events[-1], Failed)
         assert "Lower the learning rate" in events[-1].message
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before

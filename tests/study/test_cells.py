@@ -129,8 +129,8 @@ class TestCells:
         seen, trained = {}, module.trained
 
         def spied(setup, model, stop, scratch):  # and with no held-out rows, which would be evaluated on the way
-            key = setup.config.seed, len(setup.examples)
-            rows = [example.row for example in setup.examples]
+            key = setup.config.seed, len(setup.rows.examples)
+            rows = [example.row for example in setup.rows.examples]
             seen.setdefault(key, {})[setup.config.prompt_loss_weight] = rows
             return trained(setup, model, stop, scratch)
 

@@ -22,7 +22,7 @@ from sftdemo.core.config import DEFAULT_MODEL, RunConfig
 from sftdemo.core.events import Finished, Phase
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.terminal.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +223,7 @@ class TestMask:
         assert code == 0
         parsed = parse_examples("\n".join(LINES))
         template = get_template("instruction")
-        examples, _ = tokenize_examples(parsed.train, AutoTokenizer.from_pretrained(gpt2_folder), template, 256)
+        examples, _ = Masker(AutoTokenizer.from_pretrained(gpt2_folder), template, 256).tokenize(parsed.train)
         records = [json.loads(line) for line in out]
         assert [record["row"] for record in records] == [0, 3]
         for record, example in zip(records, examples, strict=True):
@@ -441,9 +441,9 @@ class TestAblate:
         monkeypatch.setattr("sftdemo.runs.ablation.ablate", ablate)
         options = ["--seed", "5", "--full", "--epochs", "2", "--template", r"Q: {instruction}\n", "--turns", "last"]
         code, _, _ = called(capsys, "ablate", data, *options, *words, "--output", "here", "--json", *SHORT)
-        ((config, examples, output, found, stop),) = called_with
+        ((config, examples, output, found, stop, overwrite),) = called_with
         assert code == 0
-        assert (list(found), str(output), stop()) == (weights, "here", False)
+        assert (list(found), str(output), stop(), overwrite) == (weights, "here", False, False)
         assert config == RunConfig(
             template="Q: {instruction}\n",
             turns="last",
@@ -478,7 +478,7 @@ class TestAblate:
     def test_an_interrupt_asks_it_to_stop(self, capsys, data, monkeypatch):
         asked = []
 
-        def ablate(config, examples, output, weights, stop):
+        def ablate(config, examples, output, weights, stop, overwrite):
             asked.append(stop())
             signal.raise_signal(signal.SIGINT)
             asked.append(stop())
@@ -514,7 +514,7 @@ class TestInterrupt:
         asked = []
 
         def pressed(times):
-            def run(config, examples, output, stop):
+            def run(config, examples, output, stop, overwrite):
                 yield Phase("train", "Training")
                 asked.append(stop())
                 for _ in range(times):

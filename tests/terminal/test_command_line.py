@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sftdemo.core.config import DEVICES, LIMITS, TURNS, RunConfig
+from sftdemo.core.config import SETTINGS, RunConfig
 from sftdemo.core.events import Finished
 from sftdemo.terminal.cli import main
 
@@ -31,7 +31,7 @@ def read_back(config: RunConfig) -> RunConfig:
     """The settings with which the command line would start the run."""
     started = []
 
-    def run(config, data, output, stop):
+    def run(config, data, output, stop, overwrite):
         started.append(config)
         yield Finished(0, 0, 0.0, False)
 
@@ -51,36 +51,30 @@ def as_trained(config: RunConfig) -> RunConfig:
     return replace(config, lora_r=16) if config.full else config
 
 
-def whole(name: str):
-    low, high, _ = LIMITS[name]
-    return st.integers(low, high)
-
-
-def number(name: str):
-    low, high, _ = LIMITS[name]
-    return st.floats(low, high)
+def values(name: str):
+    """What the setting may be."""
+    setting = SETTINGS[name]
+    if setting.choices:
+        return st.sampled_from([*setting.choices])
+    if setting.kind is bool:
+        return st.booleans()
+    low, high, _ = setting.limits
+    return st.integers(low, high) if setting.kind is int else st.floats(low, high)
 
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=20)
 LENGTH = st.one_of(
-    st.fixed_dictionaries({"steps": whole("steps")}), st.fixed_dictionaries({"epochs": number("epochs")}), st.just({})
+    st.fixed_dictionaries({"steps": values("steps")}), st.fixed_dictionaries({"epochs": values("epochs")}), st.just({})
 )
 METHOD = st.sampled_from([{}, {"full": True}, {"merge": True}])
+TEXTS = {
+    "model": st.sampled_from(["gpt2", "my models/it's here", "C:\\new\\tiny", "naïve/$HOME"]),
+    "template": st.one_of(st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT),
+    "prompts": st.lists(TEXT, max_size=3).map(tuple),
+}
+EXCLUSIVE = ("steps", "epochs", "full", "merge")
 OTHERS = st.fixed_dictionaries(
-    {},
-    optional={
-        "model": st.sampled_from(["gpt2", "my models/it's here", "C:\\new\\tiny", "naïve/$HOME"]),
-        "template": st.one_of(
-            st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT
-        ),
-        "learning_rate": number("learning_rate"),
-        "turns": st.sampled_from(TURNS),
-        "packing": st.booleans(),
-        "anyway": st.booleans(),
-        "device": st.sampled_from(DEVICES),
-        "prompts": st.lists(TEXT, max_size=3).map(tuple),
-        **{name: whole(name) for name in ("max_length", "batch_size", "lora_r", "seed", "max_new_tokens")},
-    },
+    {}, optional=TEXTS | {name: values(name) for name in SETTINGS if name not in (*TEXTS, *EXCLUSIVE)}
 )
 
 

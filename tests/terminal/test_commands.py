@@ -26,6 +26,7 @@ ROWS = [
 TURNS = [("user", "a b"), ("assistant", "one two"), ("user", "c"), ("assistant", "three")]
 TALK = {"messages": [{"role": role, "content": content} for role, content in TURNS]}
 TEXT = "Q: a\nA: one two"
+OUT = ["--output", "out", "--overwrite"]
 SHORT = ["--steps", "1", "--max-new-tokens", "2", "--json"]
 
 
@@ -50,7 +51,7 @@ def mask(capsys, tmp_path, gpt2_folder):
 def train(capsys, tmp_path, gpt2_folder):
     def call(rows, *options, model=gpt2_folder):
         (tmp_path / "rows.json").write_text(json.dumps(rows))
-        return called(capsys, "train", "rows.json", "--model", model, "--output", "out", *SHORT, *options)
+        return called(capsys, "train", "rows.json", "--model", model, *OUT, *SHORT, *options)
 
     return call
 
@@ -342,7 +343,7 @@ class TestAblate:
     def ablate(self, capsys, tmp_path, gpt2_folder):
         def call(rows, *options, model=gpt2_folder):
             (tmp_path / "rows.json").write_text(json.dumps(rows))
-            return called(capsys, "ablate", "rows.json", "--model", model, "--output", "out", *SHORT, *options)
+            return called(capsys, "ablate", "rows.json", "--model", model, *OUT, *SHORT, *options)
 
         return call
 

@@ -31,7 +31,7 @@ from sftdemo.data.examples import Example, parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.boundary import Remedy, inspect_boundary, newline_remedy
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.layouts import layouts
 from sftdemo.terminal.mask import (
     BAR_WIDTH,
@@ -109,7 +109,7 @@ def printed(capsys, *events) -> tuple[str, str]:
 def looked_over(*rows, name="gpt2", max_length=128):
     """The rows masked, and an audit that has seen them."""
     data, audit = parse_examples(json.dumps(rows)), Audit(8, max_length)
-    examples, _ = tokenize_examples(data.train, tokenizer_named(name), get_template("instruction"), max_length)
+    examples, _ = Masker(tokenizer_named(name), get_template("instruction"), max_length).tokenize(data.train)
     for example, masked in zip(data.train, examples, strict=True):
         audit.add(example, masked)
     return examples, audit
@@ -211,7 +211,7 @@ class TestBoundary:
     def lines(self, capsys, spec, instruction="Say", answer="hello hello", name="gpt2"):
         tokenizer = tokenizer_named(name)
         example = Example(3, answer, instruction=instruction)
-        boundary = inspect_boundary(example, tokenizer, get_template(spec))
+        boundary = inspect_boundary(example, Masker(tokenizer, get_template(spec), 10_000))
         print_boundary(boundary)
         return boundary, capsys.readouterr().out.splitlines()
 
@@ -266,7 +266,7 @@ class TestBoundary:
     def test_the_remedy(self, capsys):
         template = get_template("Q: {instruction} A: ")
         examples = [Example(row, "hello", instruction="Say") for row in range(3)]
-        print_remedy(newline_remedy(examples, tokenizer_named("gpt2"), template))
+        print_remedy(newline_remedy(examples, Masker(tokenizer_named("gpt2"), template, 10_000)))
         out = capsys.readouterr().out
         assert out.startswith("→ 3 rows merge; with --template ")
         assert out.endswith(" 0\n")

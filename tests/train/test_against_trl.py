@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sftdemo.data.examples import Example
-from sftdemo.train.batches import split_batch
+from sftdemo.model.predictions import split_batch
 
 ROWS = [
     ("Say hello\n", "Hello world!"),

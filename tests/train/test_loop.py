@@ -16,7 +16,7 @@ from sftdemo.core.errors import TrainingError
 from sftdemo.core.events import Prepared, Step
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.train.loop import train
 from sftdemo.train.trainer import MaskedTrainer
 
@@ -31,7 +31,7 @@ def make(kind: str):
 
 def shown_for(tokenizer):
     examples = [Example(row, answer, instruction=f"Say {answer[:9]}") for row, answer in enumerate(ANSWERS)]
-    return tokenize_examples(examples, tokenizer, get_template("instruction"), 96)[0]
+    return Masker(tokenizer, get_template("instruction"), 96).tokenize(examples)[0]
 
 
 @pytest.fixture(params=["gpt2", "llama"])

@@ -1,11 +1,13 @@
-"""The page's inputs on a public page, where models come from a list and runs end."""
+"""The page's inputs: each reaches its setting, and on a public page models come from a list and runs end."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 from desk import drawn, only_a_cpu, scanned
 
-from sftdemo.core.config import DEFAULT_MODEL
+from sftdemo.core.config import DEFAULT_MODEL, SETTINGS, RunConfig
 from sftdemo.core.errors import ConfigError
 from sftdemo.ui import controls
 
@@ -15,6 +17,49 @@ PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_toke
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch):
     only_a_cpu(monkeypatch)
+
+
+def another(name: str):
+    """What an input holds for a setting that is not at its default, and the setting then."""
+    setting = SETTINGS[name]
+    if setting.kind is tuple:
+        return "a \n\n b", ("a", "b")
+    if setting.kind is str and not setting.choices:
+        return "chat", "chat"
+    others = [*setting.choices] or ([not setting.default] if setting.kind is bool else [setting.limits[1]])
+    value = others[-1]
+    return (f" {value} " if name == "learning_rate" else value), value
+
+
+@pytest.mark.parametrize("name", controls.PAGE_SETTINGS)
+def test_an_input_changes_its_setting_and_no_other(ui, name):
+    held, value = another(name)
+    plain = RunConfig(full=name == "full")
+    assert getattr(RunConfig(), name) != value
+    assert ui.desk.controls.config(ui.values(**{name: held})) == replace(plain, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("steps", None, "Steps is empty; write a whole number."),
+        ("steps", 2.5, "Steps is 2.5; write a whole number."),
+        ("lora_r", float("inf"), "LoRA rank is inf; write a whole number."),
+        ("max_new_tokens", "", "Answer length is empty; write a whole number."),
+        ("prompt_loss_weight", None, "Prompt-loss weight is empty; write a number such as 2e-3."),
+        ("learning_rate", "fast", "Learning rate is 'fast'; write a number such as 2e-3, or leave it empty."),
+    ],
+)
+def test_what_is_no_number_is_told_by_its_label(ui, name, value, says):
+    with pytest.raises(ConfigError) as error:
+        ui.desk.controls.config(ui.values(**{name: value}))
+    assert str(error.value) == says
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_the_rate_may_be_left_empty(ui, blank):
+    assert ui.desk.controls.config(ui.values(learning_rate=blank)).learning_rate == 2e-3
+    assert ui.desk.controls.config(ui.values(learning_rate=blank, full=True)).learning_rate == 1e-4
 
 
 def public(monkeypatch) -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from desk import named
 
 from sftdemo.core.events import (
     Arm,
@@ -20,7 +21,6 @@ from sftdemo.core.events import (
     Step,
     Weights,
 )
-from sftdemo.ui.panels.train import _contest
 from sftdemo.ui.run_state import POINTS, tell
 
 BEGUN = [
@@ -131,8 +131,8 @@ class TestBothWays:
         assert story.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
         assert story.contestants == ["masked", "unmasked"]
 
-    def test_the_picture_has_all_arms_from_its_first_point(self):
-        pictures = _contest(tell(self.FIRST))
+    def test_the_picture_has_all_arms_from_its_first_point(self, ui):
+        pictures = named(ui, ui.running._contest(tell(self.FIRST)))
         for name, first in (("answers", 4.0), ("prompts", 3.0)):
             picture = pictures[f"{name}_curve"]
             frame = picture["value"]

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from desk import ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
+from desk import ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
 
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.ui.state import PAGE_CHARACTERS, PAGE_ROWS, content_of, examples_of
 
 TRAINED = 1  # a token's bit, as in helpers.js
@@ -43,7 +43,7 @@ class TestPages:
         [(1, 1, 50, 50), (2, 2, 100, 20), (3, 2, 100, 20), (10**9, 2, 100, 20), (-1, 0, 0, 50), (0, 0, 0, 50)],
     )
     def test_turning(self, ui, values, asked, shown, first, count):
-        mask, kept = ui.masking.turn(values(examples=MANY), event(page=asked))
+        mask, kept = parts(ui, ui.masking.turn(values(examples=MANY), event(page=asked)), "mask", "page")
         mask = json.loads(mask)
         assert (kept, mask["page"], mask["first"]) == (shown, shown, first)
         assert [row["row"] for row in mask["rows"]] == list(range(first, first + count))
@@ -56,7 +56,8 @@ class TestPages:
 
     @pytest.mark.parametrize(("row", "number"), [(0, 0), (49, 0), (50, 1), (99, 1), (100, 2), (119, 2)])
     def test_going_to_a_row(self, ui, values, row, number):
-        mask, kept, picked = ui.masking.go_to(values(examples=MANY), event(row=row))
+        went = ui.masking.go_to(values(examples=MANY), event(row=row))
+        mask, kept, picked = parts(ui, went, "mask", "page", "picked")
         mask = json.loads(mask)
         assert (mask["page"], mask["focus"], kept, picked) == (number, row, number, row)
         assert row in [drawn["row"] for drawn in mask["rows"]]
@@ -64,18 +65,18 @@ class TestPages:
     def test_a_row_is_found_by_its_number_in_the_source(self, ui, values):
         """Refused rows keep their numbers."""
         rows = [{"instruction": "a"}, *json.loads(MANY)]
-        mask, *_ = ui.masking.go_to(values(examples=json.dumps(rows)), event(row=50))
-        mask = json.loads(mask)
+        went = ui.masking.go_to(values(examples=json.dumps(rows)), event(row=50))
+        mask = json.loads(named(ui, went)["mask"])
         assert (mask["page"], mask["first"], mask["total"]) == (0, 0, 120)
         assert mask["rows"][-1]["row"] == 50
 
     def test_a_row_that_is_gone(self, ui, values):
-        mask, kept, _ = ui.masking.go_to(values(), event(row=99))
+        mask, kept, _ = parts(ui, ui.masking.go_to(values(), event(row=99)), "mask", "page", "picked")
         assert (json.loads(mask)["page"], kept) == (0, 0)
 
     def test_without_rows(self, ui, values):
         for changed in ({"examples": ""}, {"examples": json.dumps(ROWS[2:])}):
-            mask, kept = ui.masking.turn(values(**changed), event(page=1))
+            mask, kept = parts(ui, ui.masking.turn(values(**changed), event(page=1)), "mask", "page")
             assert (json.loads(mask)["rows"], kept) == ([], 0)
 
     def test_long_rows_make_short_pages(self):
@@ -199,7 +200,7 @@ class TestByHand:
         other = {ui.desk.controls.template: "custom", ui.desk.controls.custom: "Q: {instruction}\n"}
         row = rows_of(ui, after | other)[0]
         assert not row["hand"]
-        assert row["flags"][0].startswith("mask not used")
+        assert row["flags"][0].startswith("a hand-made mask belongs to another text")
         *_, scan = scanned(ui, after | other)
         assert scan.checks == ["mask_not_used"]
         assert not scan.train["interactive"]
@@ -217,7 +218,7 @@ class TestByHand:
             content_of(example) for example in parse_examples(TEXT).train
         ]
         view = ui.desk.view(after)
-        examples, _ = tokenize_examples(data.train, view.tokenizer, get_template("instruction"), 128)
+        examples, _ = Masker(view.tokenizer, get_template("instruction"), 128).tokenize(data.train)
         drawn_rows = rows_of(ui, after)
         for example, row in zip(examples, drawn_rows, strict=True):
             assert {index for index, label in enumerate(example.labels) if label != -100} == trained(row)

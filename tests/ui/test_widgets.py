@@ -8,7 +8,7 @@ import re
 import gradio as gr
 import pytest
 from desk import EVIL, only_a_cpu, shared_page
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tokenizer_named
 
@@ -17,7 +17,7 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.boundary import Remedy, inspect_boundary
 from sftdemo.mask.checks import Finding
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker, trained_spans
 from sftdemo.mask.layouts import layouts
 from sftdemo.mask.view import SAYS
 from sftdemo.ui import widgets
@@ -34,7 +34,7 @@ def this_machine(monkeypatch):
 def card(text: str, name: str = "gpt2", max_length: int = 512, template: str = "{instruction}\n") -> dict:
     """The first row of a text, as the mask draws it."""
     data, tokenizer = parse_examples(text), tokenizer_named(name)
-    examples, problems = tokenize_examples(data.train, tokenizer, get_template(template), max_length)
+    examples, problems = Masker(tokenizer, get_template(template), max_length).tokenize(data.train)
     return json.loads(widgets.mask_rows(examples, data, problems, tokenizer, (0,), 0))["rows"][0]
 
 
@@ -98,7 +98,7 @@ class TestMask:
     def test_a_cut_row(self):
         row = card(json.dumps({"instruction": "a", "output": "b c d e f"}), max_length=4)
         assert [bits for *_, bits, _ in row["tokens"]][:4] == [0, 0, 1, 1]
-        assert {bits for *_, bits, _ in row["tokens"][4:]} == {2}
+        assert {bits for *_, bits, _ in row["tokens"][4:]} == {2 + 1}  # cut off, or they would be trained
         assert (row["prompt"], row["trained"], row["cut"], row["more"]) == (2, 2, len(row["tokens"]) - 4, 0)
 
     def test_messages_are_not_endless(self):
@@ -127,7 +127,7 @@ class TestOthers:
     def test_lanes_have_the_text_and_its_cuts(self):
         (example,) = parse_examples('{"instruction": "What is the capital of Italy?", "output": "Arr"}').train
         template = get_template("Q: {instruction} A: ")
-        boundary = inspect_boundary(example, tokenizer_named("gpt2"), template)
+        boundary = inspect_boundary(example, Masker(tokenizer_named("gpt2"), template, 10_000))
         shown = json.loads(widgets.boundary_lanes(boundary, Remedy("Q\n", 2, 1)))
         assert [name for name, _ in shown["lanes"]] == ["alone", "together", "used"]
         for _, pieces in shown["lanes"]:
@@ -140,58 +140,61 @@ class TestOthers:
 
     def test_layouts_carry_row_numbers_and_trained_tokens(self):
         audit = Audit(2, 16)
-        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 2, 3], [10, 20, 4], [3, 7, 1], [9, 5, 3]
+        audit.rows, audit.lengths, audit.fresh = [0, 2, 3], [10, 20, 4], [9, 5, 3]
+        audit.spans = [((7, 10),), ((9, 20),), ((1, 2), (3, 4))]
         shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
         assert [layout["name"] for layout in shown["layouts"]] == ["padded", "shared", "packed", "seed"]
         padded, shared, packed, _ = shown["layouts"]
         assert padded["rows"] == [
-            {"width": 16, "blocks": [[0, 0, 10, 3, 0]]},
-            {"width": 16, "blocks": [[1, 2, 16, 7, 0]]},
-            {"width": 4, "blocks": [[2, 3, 4, 1, 0]]},
+            {"width": 16, "blocks": [[0, 0, 10, [[7, 10]], 0]]},
+            {"width": 16, "blocks": [[1, 2, 16, [[9, 16]], 0]]},
+            {"width": 4, "blocks": [[2, 3, 4, [[1, 2], [3, 4]], 0]]},
         ]
         assert shared["rows"] == [
-            {"width": 14, "blocks": [[0, 0, 9, 3, 0], [1, 2, 5, 5, 10]]},
-            {"width": 3, "blocks": [[2, 3, 3, 1, 0]]},
+            {"width": 14, "blocks": [[0, 0, 9, [[6, 9]], 0], [1, 2, 5, [[0, 5]], 10]]},
+            {"width": 3, "blocks": [[2, 3, 3, [[0, 1], [2, 3]], 0]]},
         ]
-        assert {tuple(block) for row in packed["rows"] for block in row["blocks"]} == {
-            (0, 0, 10, 3, 0),
-            (1, 2, 16, 7, 0),
-            (2, 3, 4, 1, 0),
-        }
+        assert sorted(block for row in packed["rows"] for block in row["blocks"]) == [
+            [0, 0, 10, [[7, 10]], 0],
+            [1, 2, 16, [[9, 16]], 0],
+            [2, 3, 4, [[1, 2], [3, 4]], 0],
+        ]
         assert (padded["wasted"], shared["wasted"], packed["wasted"]) == (6, 0, 0)
         assert "batches of 2" in padded["title"]
         assert shared["title"] == "shared: batches of 2, each common beginning once"
         assert shared["figure"] == "17 positions · 13 of 30 tokens saved · 4 tokens cut off"
         assert "up to 16" in packed["title"]
 
-    @given(st.integers(1, 200), st.integers(1, 200), st.integers(8, 300), st.integers(0, 200))
-    def test_what_is_trained_of_a_block(self, prompt, answer, max_length, fresh):
-        """Against the labels themselves: of each block those of its own tokens, of a shared one those it predicts."""
-        assume(prompt < max_length)
-        labels = [*[-100] * prompt, *range(answer)]
+    @given(st.lists(st.booleans(), min_size=2, max_size=300), st.integers(8, 300), st.integers(0, 200))
+    def test_what_is_trained_of_a_block(self, trained, max_length, fresh):
+        """Against the labels themselves, wherever they are trained, as in conversations and masks made by hand: of each
+        block those of its own tokens, of a shared one those it predicts."""
+        labels = [index if is_trained else -100 for index, is_trained in enumerate(trained)]
         kept = labels[:max_length]
         audit = Audit(2, max_length)
         audit.rows, audit.lengths = [0, 1], [len(labels)] * 2
-        audit.trained_tokens = [sum(label != -100 for label in kept)] * 2
+        audit.spans = [trained_spans(labels)] * 2
         audit.fresh = [len(kept) - 1, min(len(kept) - 1, fresh)]
         cuts = {"padded": [kept] * 2, "packed": [kept] * 2, "seed": [labels[:128]] * 2}
         cuts["shared"] = [kept[len(kept) - count :] for count in audit.fresh]
         shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, max_length), audit))
         for layout in shown["layouts"]:
-            for example, _, length, trained, earlier in (block for row in layout["rows"] for block in row["blocks"]):
+            for example, _, length, parts, earlier in (block for row in layout["rows"] for block in row["blocks"]):
                 cut = cuts[layout["name"]][example]
-                assert (length, trained) == (len(cut), sum(label != -100 for label in cut)), layout["name"]
+                found = [index for begin, end in parts for index in range(begin, end)]
+                assert length == len(cut)
+                assert found == [index for index, label in enumerate(cut) if label != -100], layout["name"]
                 assert earlier == (len(kept) - 1 - length if layout["name"] == "shared" else 0)
 
     def test_a_copy_has_a_block_of_nothing(self):
         audit = Audit(2, 16)
-        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = [0, 1], [10, 10], [3, 3], [9, 0]
+        audit.rows, audit.lengths, audit.spans, audit.fresh = [0, 1], [10, 10], [((7, 10),)] * 2, [9, 0]
         shown = json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 2, 16), audit))
-        assert shown["layouts"][1]["rows"] == [{"width": 9, "blocks": [[0, 0, 9, 3, 0], [1, 1, 0, 0, 9]]}]
+        assert shown["layouts"][1]["rows"] == [{"width": 9, "blocks": [[0, 0, 9, [[6, 9]], 0], [1, 1, 0, [], 9]]}]
 
     def test_only_some_bars_are_drawn(self):
         audit = Audit(1, 8)
-        audit.rows, audit.lengths, audit.trained_tokens, audit.fresh = list(range(100)), [8] * 100, [1] * 100, [7] * 100
+        audit.rows, audit.lengths, audit.spans, audit.fresh = list(range(100)), [8] * 100, [((7, 8),)] * 100, [7] * 100
         for layout in json.loads(widgets.packing_rows(layouts(audit.lengths, audit.fresh, 1, 8), audit))["layouts"]:
             assert len(layout["rows"]) == widgets.BARS_DRAWN
             assert layout["more"] == 100 - widgets.BARS_DRAWN

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
-from ...core.config import DEFAULT_MODEL, DEVICES, RunConfig
+from ...core.config import FULL_RATE, LORA_RATE
 from ...data.samples import SAMPLES
 from ...data.templates import CHAT, NAMED_TEMPLATES
-from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, is_public
+from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, PAGE_SETTINGS, is_public, setting_input
 from ..widgets import progress, progress_widget
 
 
@@ -51,80 +53,62 @@ def example_inputs() -> tuple[Sources, gr.Textbox]:
     return Sources(sample, upload, card, status, close), examples
 
 
-def weight_setting() -> gr.Slider:
-    """How much the prompt counts in the loss."""
-    return gr.Slider(
-        0,
-        1,
-        value=RunConfig().prompt_loss_weight,
-        step=0.01,
-        label="Prompt-loss weight",
-        info="0 masks the prompt; 1 trains it like the answer, as plain fine-tuning does",
-        elem_id="weight",
-    )
-
-
-def mask_settings() -> tuple:
+def mask_settings() -> dict[str, Component]:
     """Model, template, max length and turns, in a closed accordion."""
     with gr.Accordion("Model, prompt template, max length", open=False):
-        model = gr.Dropdown(
-            list(MODELS),
-            value=DEFAULT_MODEL,
-            label="Model",
-            info="From the list" if is_public() else "From the list, or a folder, a GGUF file, any Hub id",
-            allow_custom_value=not is_public(),
-            elem_id="model",
-        )
-        template = gr.Radio(
-            [*NAMED_TEMPLATES, (f"{CHAT} (the model's own)", CHAT), CUSTOM],
-            value="instruction",
-            label="Prompt template",
-            elem_id="template",
-        )
-        custom = gr.Textbox(
-            CUSTOM_EXAMPLE,
-            label="Custom template",
-            info="{instruction} is where the instruction goes; {input}, if wanted, the input",
-            lines=2,
-            visible=False,
-            elem_id="custom",
-        )
-        max_length = gr.Number(
-            RunConfig().max_length, label="Max length, tokens a row", precision=0, elem_id="max-length"
-        )
-        turns = gr.Radio(
-            [("every assistant turn", "all"), ("only the last", "last")],
-            value="all",
-            label="In conversations (messages), train",
-            elem_id="turns",
-        )
+        inputs = {
+            "model": setting_input(
+                "model",
+                gr.Dropdown,
+                choices=list(MODELS),
+                info="From the list" if is_public() else "From the list, or a folder, a GGUF file, any Hub id",
+                allow_custom_value=not is_public(),
+                elem_id="model",
+            ),
+            "template": setting_input(
+                "template",
+                gr.Radio,
+                choices=[*NAMED_TEMPLATES, (f"{CHAT} (the model's own)", CHAT), CUSTOM],
+                elem_id="template",
+            ),
+            "custom": gr.Textbox(
+                CUSTOM_EXAMPLE,
+                label="Custom template",
+                info="{instruction} is where the instruction goes; {input}, if wanted, the input",
+                lines=2,
+                visible=False,
+                elem_id="custom",
+            ),
+            "max_length": setting_input("max_length", elem_id="max-length"),
+            "turns": setting_input("turns", elem_id="turns"),
+        }
+    template, custom = inputs["template"], inputs["custom"]
     template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, api_visibility="private")
-    return model, template, custom, max_length, turns
+    return inputs
 
 
-def training_settings() -> tuple:
-    """How to train, in a closed accordion. The defaults are the ones measured on the samples."""
-    defaults = RunConfig()
+def training_settings(placed: Collection[str]) -> dict[str, Component]:
+    """How to train, in a closed accordion: every setting that is not `placed` already."""
     with gr.Accordion("Training settings", open=False):
         with gr.Row():
-            method = gr.Radio(
-                [("LoRA adapter", "lora"), ("all weights", "full")], value="lora", label="Train", elem_id="method"
-            )
-            steps = gr.Number(defaults.steps, label="Steps", precision=0, elem_id="steps")
-            batch_size = gr.Number(defaults.batch_size, label="Batch size", precision=0, elem_id="batch-size")
-            learning_rate = gr.Textbox(
-                "", label="Learning rate", placeholder="2e-3 LoRA, 1e-4 all", elem_id="learning-rate"
-            )
+            inputs = {
+                "full": setting_input("full", elem_id="method"),
+                "steps": setting_input("steps", elem_id="steps"),
+                "batch_size": setting_input("batch_size", elem_id="batch-size"),
+                "learning_rate": setting_input(
+                    "learning_rate",
+                    gr.Textbox,
+                    value="",
+                    placeholder=f"{LORA_RATE:g} LoRA, {FULL_RATE:g} all",
+                    elem_id="learning-rate",
+                ),
+            }
+        left = dict.fromkeys(["lora_r", "max_new_tokens", "seed", "device", *PAGE_SETTINGS])
+        left = [name for name in left if name not in placed and name not in inputs]
         with gr.Row():
-            lora_r = gr.Number(defaults.lora_r, label="LoRA rank", precision=0)
-            max_new_tokens = gr.Number(defaults.max_new_tokens, label="Answer length, tokens", precision=0)
-            seed = gr.Number(defaults.seed, label="Seed", precision=0)
-            device = gr.Dropdown(list(DEVICES), value=defaults.device, label="Device")
-        packing = gr.Checkbox(
-            False,
-            label="Packing: rows full of whole examples that do not see each other; batch size counts rows",
-        )
-        against = gr.Slider(
+            inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is not bool}
+        inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is bool}
+        inputs["against"] = gr.Slider(
             0, 1, value=1.0, step=0.01, label="Both ways: the prompt-loss weight of the second model", elem_id="against"
         )
-    return method, steps, learning_rate, batch_size, lora_r, packing, seed, max_new_tokens, device, against
+    return inputs

@@ -14,7 +14,7 @@ from ..backend import KEPT_RUNS
 from ..controls import is_public
 from ..results import answers_side_by_side, compare_widget, history, history_widget, run_title
 from ..state import Desk
-from .mask import PRIVATE
+from .mask import PRIVATE, Updates
 from .train import RunHandlers
 
 
@@ -47,7 +47,7 @@ class PastHandlers:
         known = [out.run_id, out.own_runs]
         panel.door.expand(self.show, known, panel.runs, **PRIVATE)
         out.download.change(self.show, known, panel.runs, **PRIVATE)  # a run has been saved, or another is shown
-        opened = panel.runs.open(self.open, out.own_runs, self.running.parts, concurrency_limit=16, **PRIVATE)
+        opened = panel.runs.open(self.open, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
         opened.then(self.show, known, panel.runs, **PRIVATE)
         panel.runs.remove(self.remove, known, panel.runs, **PRIVATE)
         panel.runs.contrast(self.contrast, out.own_runs, panel.contrast, **PRIVATE)
@@ -62,7 +62,7 @@ class PastHandlers:
         )
         return history(runs, problems, run_id, message)
 
-    def open(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[tuple]:
+    def open(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[Updates]:
         """Shows a run above, in place of the one that is shown."""
         try:
             run = find_run(self._runs(own_runs)[0], str(event.run))

@@ -9,11 +9,10 @@ import gradio as gr
 
 from ...core.config import DEFAULT_MODEL
 from ...core.errors import SftdemoError, sentence
-from ...core.events import Failed, Finished, Isolation, Model, Phase
+from ...core.events import Failed, Finished, Isolation, Model, Phase, Relay
 from ...data.examples import Example
 from ...data.templates import CHAT, NAMED_TEMPLATES, get_template
 from ...mask.boundary import inspect_boundary, newline_remedy
-from ...mask.labels import tokenize_examples
 from ...mask.layouts import layouts
 from ...model.loading import load_tokenizer
 from ...runs.jobs import BusyError
@@ -32,7 +31,7 @@ from ..widgets import (
     versus,
     versus_widget,
 )
-from .mask import PRIVATE
+from .mask import PRIVATE, Updates
 
 REMEDY_ROWS = 1000  # looked at to say whether a newline would help
 
@@ -83,14 +82,13 @@ def laboratory() -> Laboratory:
 class LaboratoryHandlers:
     """Looks closer, while the door is open."""
 
-    def __init__(self, desk: Desk):
-        self.desk = desk
+    def __init__(self, desk: Desk, lab: Laboratory):
+        self.desk, self.lab = desk, lab
 
-    def wire(self, lab: Laboratory, scans: list) -> None:
+    def wire(self, scans: list) -> None:
         """Connects components and handlers. `scans` are the events after which there is a new audit."""
-        controls, session = self.desk.controls, self.desk.session
+        controls, session, lab = self.desk.controls, self.desk.session, self.lab
         everything = {*controls.all(), *session.all(), lab.is_open}
-        self.is_open = lab.is_open
         lab.door.expand(lambda: True, None, lab.is_open, **PRIVATE)
         lab.door.collapse(lambda: False, None, lab.is_open, **PRIVATE)
         inputs = [*controls.all(), session.opened, session.masks, session.picked, lab.is_open]
@@ -107,17 +105,11 @@ class LaboratoryHandlers:
         lab.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)
         lab.prove.click(self.prove, everything, [lab.prove, lab.proof], concurrency_limit=4, **PRIVATE)
         compared = {*everything, lab.model, lab.template}
-        lab.contrast.click(
-            lambda values: (yield from self.contrast(values, values[lab.model], values[lab.template])),
-            compared,
-            lab.versus,
-            concurrency_limit=4,
-            **PRIVATE,
-        )
+        lab.contrast.click(self.contrast, compared, lab.versus, concurrency_limit=4, **PRIVATE)
 
     def _view(self, values: dict) -> View | None:
         """The examples, if the door is open and the model there."""
-        view = self.desk.view(values) if values[self.is_open] else None
+        view = self.desk.view(values) if values[self.lab.is_open] else None
         return view if view is None or view.data.train else None
 
     def _chosen(self, view: View, values: dict) -> Example:
@@ -131,10 +123,10 @@ class LaboratoryHandlers:
             if view is None:
                 return gr.skip()
             example = self._chosen(view, values)
-            boundary = inspect_boundary(example, view.tokenizer, view.template)
+            boundary = inspect_boundary(example, view.masker)
             remedy = None
             if boundary.merged:
-                remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.tokenizer, view.template)
+                remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.masker)
             return boundary_lanes(boundary, remedy)
         except SftdemoError as error:
             return boundary_message(sentence(error))
@@ -142,7 +134,7 @@ class LaboratoryHandlers:
     def look_at_packing(self, values: dict) -> Iterator[str | dict]:
         """How all rows lie in what the trainer gets."""
         audit = values[self.desk.session.audit]
-        if audit is None or not values[self.is_open]:
+        if audit is None or not values[self.lab.is_open]:
             yield gr.skip()
         elif not audit.rows:
             yield packing_message("No row has a trained token, so there is nothing to pack.")
@@ -150,38 +142,40 @@ class LaboratoryHandlers:
             yield packing_message("Laying the rows out…")
             yield packing_rows(layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length), audit)
 
-    def mend(self, event: gr.EventData) -> tuple[str, str]:
+    def mend(self, event: gr.EventData) -> Updates:
         """Takes the remedy's template."""
-        return CUSTOM, event.template
+        return {self.desk.controls.template: CUSTOM, self.desk.controls.custom: event.template}
 
-    def prove(self, values: dict) -> Iterator[tuple]:
+    def prove(self, values: dict) -> Iterator[Updates]:
         """Shows on the real model, in a process of its own, how far one packed example reaches into the others."""
+        button, proof, ready = self.lab.prove, self.lab.proof, gr.update(interactive=True)
         try:
             config, data = self.desk.controls.config(values), self.desk.data(values)
-            yield gr.update(interactive=False), progress("working", "Starting")
+            yield {button: gr.update(interactive=False), proof: progress("working", "Starting")}
             notes, done = [], ""
             for event in self.desk.backend.prove(config, data):
                 match event:
                     case Phase():
-                        yield gr.skip(), progress("working", event.message, "", event.fraction, notes)
+                        yield {proof: progress("working", event.message, "", event.fraction, notes)}
                     case Model():
                         notes.append(f"{event.name} · {event.copy} · {event.device}, {event.dtype}")
                     case Isolation():
                         notes.append(isolation_sentence(event))
                     case Failed():
-                        yield gr.update(interactive=True), progress("failed", event.message, "", None, notes)
+                        yield {button: ready, proof: progress("failed", event.message, "", None, notes)}
                         return
                     case Finished():
                         done = f"{event.seconds:.0f} s"
-            yield gr.update(interactive=True), progress("done", "Measured", done, None, notes)
+            yield {button: ready, proof: progress("done", "Measured", done, None, notes)}
         except BusyError as error:
             gr.Warning(sentence(error))
-            yield gr.update(interactive=True), progress("idle", "")
+            yield {button: ready, proof: progress("idle", "")}
         except SftdemoError as error:
-            yield gr.update(interactive=True), progress("failed", sentence(error))
+            yield {button: ready, proof: progress("failed", sentence(error))}
 
-    def contrast(self, values: dict, model: str, template: str) -> Iterator[str]:
+    def contrast(self, values: dict) -> Iterator[str]:
         """The chosen row under the settings, beside the same row with another tokenizer or template."""
+        model, template = values[self.lab.model], values[self.lab.template]
         try:
             view = self.desk.view(values)
             if view is None or not view.data.train:
@@ -190,11 +184,11 @@ class LaboratoryHandlers:
             example = self._chosen(view, values)
             config = replace(view.config, model=model or "", template=template)
             check_public(config)
-            for item in self.desk.backend.prepare_tokenizer(config.model):
-                if isinstance(item, Phase):
-                    yield versus([], f"{item.message}…")
+            fetching = Relay(self.desk.backend.prepare_tokenizer(config.model))
+            for phase in fetching:
+                yield versus([], f"{phase.message}…")
             template = get_template(template, config.turns)
-            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(item))
+            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(fetching.result))
             columns = [_column(each, example) for each in (view, other)]
             yield versus(
                 columns, f"Row {example.row}, both ways. On the left the settings above, on the right the other."
@@ -204,7 +198,7 @@ class LaboratoryHandlers:
 
 
 def _column(view: View, example: Example) -> tuple:
-    (rows, problems) = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+    rows, problems = view.masker.tokenize([example])
     if problems:
         raise SftdemoError(str(problems[0]))
     name = view.config.template if view.template.name != "custom" else "custom template"

@@ -12,12 +12,13 @@ import gradio as gr
 
 from ...core.config import RunConfig
 from ...core.errors import DataError, SftdemoError, sentence
+from ...core.text import duration, plural
 from ...data.examples import Example, read_examples, to_record
-from ...data.questions import questions_asked
+from ...data.questions import questions_of
 from ...data.samples import get_sample
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
-from ...mask.labels import TokenizedExample, mark_by_hand, tokenize_examples
+from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
@@ -45,15 +46,18 @@ class MaskOutputs:
     command: gr.Code
 
 
+Updates = dict[object, object]  # component: its update; a component that is not there stays as it is
+
+
 class MaskHandlers:
     """Draws what the person sees of the examples."""
 
-    def __init__(self, desk: Desk):
-        self.desk = desk
+    def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs):
+        self.desk, self.sources, self.out = desk, sources, out
 
-    def wire(self, page: gr.Blocks, sources: Sources, out: MaskOutputs) -> list:
+    def wire(self, page: gr.Blocks) -> list:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
-        controls, session = self.desk.controls, self.desk.session
+        controls, session, sources, out = self.desk.controls, self.desk.session, self.sources, self.out
         everything = {*controls.all(), *session.all()}
         drawn = [out.mask, out.asked, out.command]
         scanned = [out.totals, out.audit, out.train, out.both, out.anyway, session.audit]
@@ -87,11 +91,11 @@ class MaskHandlers:
         session.masks.change(self.export, everything, out.export, **PRIVATE)
         return [scan, first_scan]
 
-    def take_sample(self, name: str) -> tuple:
+    def take_sample(self, name: str) -> Updates:
         """A sample's text."""
-        return _source(get_sample(name).path.read_text(encoding="utf-8"))
+        return self._source(text=get_sample(name).path.read_text(encoding="utf-8"))
 
-    def open_file(self, path: str) -> tuple:
+    def open_file(self, path: str) -> Updates:
         """The text of an uploaded file, or the file itself if it is long; one that cannot be read is named."""
         try:
             data = read_examples(path)
@@ -99,40 +103,56 @@ class MaskHandlers:
             raise gr.Error(str(error).replace(path, Path(path).name)) from error
         size = Path(path).stat().st_size
         if size <= EDITABLE:
-            return _source(Path(path).read_text(encoding="utf-8-sig"))
+            return self._source(text=Path(path).read_text(encoding="utf-8-sig"))
         rows = len(data.train) + len(data.held_out) + len(data.problems)
         title = f"{Path(path).name}: {rows:,} rows, {size / 1e6:.1f} MB"
-        return _source(None, path, progress("done", title, "too long to be edited here"))
+        return self._source(opened=path) | {self.sources.status: progress("done", title, "too long to be edited here")}
 
-    def close_file(self) -> tuple:
+    def close_file(self) -> Updates:
         """Back to the text box, as it was."""
-        return _source(None)
+        return self._source()
 
-    def get_ready(self, values: dict) -> Iterator[tuple]:
+    def _source(self, text: str | None = None, opened: str | None = None) -> Updates:
+        """The text box with a new text, or with the one it has; or in its place the card of an opened file."""
+        session, box = self.desk.session, {"visible": opened is None}
+        return {
+            self.desk.controls.examples: gr.update(**box if text is None else box | {"value": text}),
+            session.opened: opened,
+            session.page: 0,
+            self.sources.card: gr.update(visible=opened is not None),
+        }
+
+    def get_ready(self, values: dict) -> Iterator[Updates]:
         """Fetches the chosen model, with progress."""
-        nothing, backend = (gr.skip(),) * 5, self.desk.backend
+        out, backend = self.out, self.desk.backend
         try:
             config = self.desk.controls.config(values)
             for phase in backend.prepare(config.model):
-                yield (progress("working", phase.message, "", phase.fraction), *nothing)
-            yield (progress("done", backend.describe(config.model)), *nothing)
+                yield {out.model_status: progress("working", phase.message, "", phase.fraction)}
+            yield {out.model_status: progress("done", backend.describe(config.model))}
         except SftdemoError as error:
-            label = gr.update(value="No model to train", interactive=False)
-            yield progress("failed", sentence(error)), mask_message(sentence(error)), asked([]), "", label, _OFF
+            no_model = {out.train: gr.update(value="No model to train", interactive=False), out.both: _OFF}
+            yield {out.model_status: progress("failed", sentence(error))} | no_model | self._undrawn(error)
 
-    def draw(self, values: dict) -> tuple:
+    def _undrawn(self, error: SftdemoError) -> Updates:
+        """The mask's place with what is wrong."""
+        return {self.out.mask: mask_message(sentence(error)), self.out.asked: asked([]), self.out.command: ""}
+
+    def draw(self, values: dict) -> Updates:
         """One page of the mask of the text as it stands."""
+        out = self.out
         try:
             view = self.desk.view(values)
             if view is None:
-                return (gr.skip(),) * 3
+                return {out.mask: gr.skip()}
             if view.config.device != "auto":
                 choose_device(view.config.device)  # one that is not there is to be said here, not after the click
             mask, examples = _page(view, values[self.desk.session.page])
         except SftdemoError as error:
-            return mask_message(sentence(error)), asked([]), ""
-        questions = questions_asked(view.config, view.data) if view.data.train else []
-        return mask, asked(questions), view.config.command_line("examples.jsonl") if examples else ""
+            return self._undrawn(error)
+        questions = questions_of(view.config, view.data) if view.data.train else []
+        command = view.config.command_line("examples.jsonl") if examples else ""
+        return {out.mask: mask, out.asked: asked(questions), out.command: command}
 
     def tell_device(self, values: dict) -> str | dict:
         """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
@@ -144,8 +164,9 @@ class MaskHandlers:
         except SftdemoError:  # the mask's place says what is wrong
             return gr.skip()
 
-    def scan(self, values: dict) -> Iterator[tuple]:
+    def scan(self, values: dict) -> Iterator[Updates]:
         """The totals of all rows as they come, what the audit finds, and what the button would do."""
+        out, kept = self.out, self.desk.session.audit
         try:
             view = self.desk.view(values)
             if view is None:
@@ -153,47 +174,55 @@ class MaskHandlers:
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
             for audit, fraction in audit_of(view):
                 if fraction is not None:
-                    button = gr.update(value="Looking the rows over…", interactive=False)
-                    yield totals(audit, held_out, fraction), gr.skip(), button, _OFF, gr.skip(), gr.skip()
+                    waiting = gr.update(value="Looking the rows over…", interactive=False)
+                    yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: _OFF}
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
-            yield totals(None, 0), audit_findings([], ""), nothing, _OFF, gr.update(visible=False), None
+            counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), kept: None}
+            yield counted | {out.train: nothing, out.both: _OFF, out.anyway: gr.update(visible=False)}
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        against = self.desk.controls.other_weight(values)
-        buttons = _buttons(view.config, audit, findings, device, against)
-        can_go_on = gr.update(visible=bool(errors(findings)) and bool(audit.rows))
-        yield totals(audit, held_out), audit_findings(findings, message), *buttons, can_go_on, audit
+        train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+        yield {
+            out.totals: totals(audit, held_out),
+            out.audit: audit_findings(findings, message),
+            out.train: train,
+            out.both: both,
+            out.anyway: gr.update(visible=bool(errors(findings)) and bool(audit.rows)),
+            kept: audit,
+        }
 
-    def turn(self, values: dict, event: gr.EventData) -> tuple:
+    def turn(self, values: dict, event: gr.EventData) -> Updates:
         """Another page of rows."""
-        return self._at(values, lambda view: (int(event.page), None))[:2]
+        return self._at(values, lambda view: (int(event.page), None))
 
     def pick(self, event: gr.EventData) -> int:
         """The row whose token was chosen."""
         return int(event.row)
 
-    def go_to(self, values: dict, event: gr.EventData) -> tuple:
+    def go_to(self, values: dict, event: gr.EventData) -> Updates:
         """The page of a row, with that row in view."""
-        return self._at(values, lambda view: (view.page_of(event.row), int(event.row)))
+        row = int(event.row)
+        return self._at(values, lambda view: (view.page_of(row), row)) | {self.desk.session.picked: row}
 
-    def _at(self, values: dict, place: Callable[[View], tuple[int, int | None]]) -> tuple:
+    def _at(self, values: dict, place: Callable[[View], tuple[int, int | None]]) -> Updates:
+        out, page = self.out, self.desk.session.page
         try:
             view = self.desk.view(values)
             if view is None:
-                return (gr.skip(),) * 3
+                return {out.mask: gr.skip()}
             number, focus = place(view)
-            return _page(view, number, focus)[0], view.page(number)[0], gr.skip() if focus is None else focus
+            return {out.mask: _page(view, number, focus)[0], page: view.page(number)[0]}
         except SftdemoError as error:
-            return mask_message(sentence(error)), 0, gr.skip()
+            return {out.mask: mask_message(sentence(error)), page: 0}
 
     def toggle(self, values: dict, event: gr.EventData) -> dict:
         """Trains or ignores the tokens that were marked: the row then has a mask of its own."""
         view, example = self._marked(values, event)
         if example is None:
             return gr.skip()
-        rows, _ = tokenize_examples([example], view.tokenizer, view.template, view.config.max_length)
+        rows, _ = view.masker.tokenize([example])
         masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
         return values[self.desk.session.masks] | {content_of(example): mask for mask in masks}
 
@@ -220,19 +249,13 @@ class MaskHandlers:
         folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
         rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
         (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-        label = f"Download the examples with {marked} {'mask' if marked == 1 else 'masks'} made by hand"
+        label = f"Download the examples with {marked} {plural(marked, 'mask')} made by hand"
         return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
-
-
-def _source(text: str | None, opened: str | None = None, status: str = "") -> tuple:
-    """Updates of the text box, the opened file, the page's number, the opened file's card and what it says."""
-    box = gr.update(visible=opened is None) if text is None else gr.update(visible=True, value=text)
-    return box, opened, 0, gr.update(visible=opened is not None), status or gr.skip()
 
 
 def _page(view: View, number: int, focus: int | None = None) -> tuple[str, list[TokenizedExample]]:
     number, rows = view.page(number)
-    examples, problems = tokenize_examples(rows, view.tokenizer, view.template, view.config.max_length)
+    examples, problems = view.masker.tokenize(rows)
     weight = view.config.prompt_loss_weight
     return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight), examples
 
@@ -243,20 +266,16 @@ def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: s
         return gr.update(value="Nothing to train yet", interactive=False), _OFF
     found = errors(findings)
     if found and not config.anyway:
-        noun = "error" if len(found) == 1 else "errors"
-        return gr.update(value=f"Mend {len(found)} {noun} that the audit found", interactive=False), _OFF
+        words = f"Mend {len(found)} {plural(len(found), 'error')} that the audit found"
+        return gr.update(value=words, interactive=False), _OFF
     examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
     steps = planned_steps(config, examples, tokens)
     rate = rate_for(config, device)
     seconds = rate and estimate_seconds(config, examples, tokens, rate)
     name = column_name(config.prompt_loss_weight)
-    how = f"{'step' if steps == 1 else 'steps'}{f', {name}' if config.prompt_loss_weight else ''}"
+    how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
-    once, twice = (f" · about {_duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    once, twice = (f" · about {duration(times * seconds)}" if seconds else "" for times in (1, 2))
     both = f"Train both ways: {name} against {column_name(against)}{twice}"
     train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
     return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

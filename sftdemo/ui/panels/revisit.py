@@ -14,7 +14,7 @@ from ..results import columns_at, compare_widget, losses, losses_widget, no_loss
 from ..run_state import tell
 from ..state import Desk
 from ..widgets import progress, progress_widget
-from .mask import PRIVATE
+from .mask import PRIVATE, Updates
 
 _NO_RUN = "No finished run is shown yet; train first, or show an earlier run."
 
@@ -87,7 +87,7 @@ class RevisitingHandlers:
             self.look, {self.run_id, device}, [panels.look, panels.losses], concurrency_limit=4, **PRIVATE
         )
 
-    def ask(self, values: dict) -> Iterator[tuple]:
+    def ask(self, values: dict) -> Iterator[Updates]:
         """The run's prompts, and a typed one, answered with the adapter at the chosen strength."""
         panels, run_id = self.panels, values[self.run_id]
         strength = float(values[panels.strength]) if values[panels.on] else 0.0
@@ -100,30 +100,32 @@ class RevisitingHandlers:
                 if isinstance(event, Answer):
                     answers.append(event)
                 elif isinstance(event, Phase):
-                    yield progress("working", event.message, "", event.fraction), gr.skip()
+                    yield {panels.status: progress("working", event.message, "", event.fraction)}
                 _raise_failed(event)
         except SftdemoError as error:
-            yield progress("failed", sentence(error) if run_id else _NO_RUN), gr.skip()
+            yield {panels.status: progress("failed", sentence(error) if run_id else _NO_RUN)}
             return
         *_, events = self.desk.backend.watch(run_id)
         story = tell(events)
         index = story.arms.index(arm) if arm in story.arms else 0
-        yield progress("idle", ""), columns_at(strength, answers, story.comparisons, index)
+        answered = columns_at(strength, answers, story.comparisons, index)
+        yield {panels.status: progress("idle", ""), panels.answers: answered}
 
-    def look(self, values: dict) -> Iterator[tuple]:
+    def look(self, values: dict) -> Iterator[Updates]:
         """Every token's loss, by the base and by what was trained."""
-        run_id, rows = values[self.run_id], []
-        yield gr.update(interactive=False), no_losses("Reading every token's loss…")
+        run_id, rows, button, found = values[self.run_id], [], self.panels.look, self.panels.losses
+        yield {button: gr.update(interactive=False), found: no_losses("Reading every token's loss…")}
         try:
             for event in self.desk.backend.token_losses(run_id, values[self.desk.controls.device]):
                 if isinstance(event, TokenLosses):
                     rows.append(event)
                 elif isinstance(event, Phase):
-                    yield gr.skip(), no_losses(f"{event.message}…")
+                    yield {found: no_losses(f"{event.message}…")}
                 _raise_failed(event)
-            yield gr.update(interactive=True), losses(rows)
+            yield {button: gr.update(interactive=True), found: losses(rows)}
         except SftdemoError as error:
-            yield gr.update(interactive=True), no_losses(sentence(error) if run_id else _NO_RUN, failed=True)
+            message = sentence(error) if run_id else _NO_RUN
+            yield {button: gr.update(interactive=True), found: no_losses(message, failed=True)}
 
 
 def _raise_failed(event: Event) -> None:

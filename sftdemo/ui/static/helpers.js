@@ -17,8 +17,9 @@ const TRAINED = 1, CUT = 2;
 
 const lookOf = ([, kind, , bits]) => {
   const name = KINDS[kind];
-  if (bits & TRAINED) return name === "eos" ? "token eos trained" : "token completion trained";
-  return "token " + (OWN_LOOK.has(name) ? name : "prompt") + (bits & CUT ? " cut" : "");
+  const cut = bits & CUT ? " cut" : "";
+  if (bits & TRAINED) return (name === "eos" ? "token eos trained" : "token completion trained") + cut;
+  return "token " + (OWN_LOOK.has(name) ? name : "prompt") + cut;
 };
 const isRest = ([text, kind]) => !text && KINDS[kind] !== "special" && KINDS[kind] !== "eos";
 

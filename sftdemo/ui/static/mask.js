@@ -90,7 +90,7 @@ const makeCard = (row) => {
   const nodes = tokenNodes(row.tokens);
   for (const token of nodes) if (token.dataset.index) {
     token.setAttribute("role", "option");
-    token.setAttribute("aria-selected", String(token.classList.contains("trained")));
+    token.setAttribute("aria-selected", String(token.matches(".trained:not(.cut)")));
   }
   const tokens = nodes.filter((token) => token.dataset.index);
   if (tokens[0]) tokens[0].tabIndex = 0;

@@ -2,18 +2,30 @@
 const hue = (example) => Math.round(example * 137.508) % 360;
 let chosen = null;  // the packed row whose attention is drawn: at first the one with the most examples
 
-const says = (label, length, trained, earlier, isShared) => isShared
+const sum = (parts) => parts.reduce((total, [begin, end]) => total + end - begin, 0);
+
+const says = (label, length, parts, earlier, isShared) => isShared
   ? `row ${label}: ${earlier + length + 1} tokens, ${length} of them computed here, ${earlier} in earlier rows of the batch; the last predicts nothing`
-  : `row ${label}: ${length} tokens, ${trained} of them trained`;
+  : `row ${label}: ${length} tokens, ${sum(parts)} of them trained`;
+
+// The block's colour, darker where it is trained.
+const shades = (length, parts) => {
+  const stops = ["var(--pale) 0"];
+  for (const [begin, end] of parts) {
+    const from = `${100 * begin / length}%`, to = `${100 * end / length}%`;
+    stops.push(`var(--pale) ${from}`, `var(--full) ${from}`, `var(--full) ${to}`, `var(--pale) ${to}`);
+  }
+  return `linear-gradient(90deg, ${stops.join(", ")}, var(--pale) 100%)`;
+};
 
 const bar = (row, widest, isShared) => {
   const node = h("div", "bar");
   node.style.width = `${100 * row.width / widest}%`;
-  for (const [example, label, length, trained, earlier] of row.blocks) {
+  for (const [example, label, length, parts, earlier] of row.blocks) {
     const block = h("span", length ? "block" : "block nothing", length / widest > 0.03 ? String(label) : "");
     block.style.cssText = `--hue:${hue(example)};flex:${length} 0 0`;
-    block.style.setProperty("--prompt", `${length ? 100 * (1 - trained / length) : 0}%`);
-    block.title = says(label, length, trained, earlier, isShared);
+    if (length) block.style.background = shades(length, parts);
+    block.title = says(label, length, parts, earlier, isShared);
     node.append(block);
   }
   const padding = row.width - row.blocks.reduce((sum, [, , length]) => sum + length, 0);

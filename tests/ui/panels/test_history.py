@@ -19,7 +19,7 @@ def runs(ui, values) -> tuple[str, str]:
     """The ids of a run one way and, later, one both ways."""
     first = list(ui.running.train(values(prompts="Why?")))
     second = list(ui.running.train_both(values(prompts="Why?", steps=1)))
-    return named(first[0])["run_id"], named(second[0])["run_id"]
+    return named(ui, first[0])["run_id"], named(ui, second[0])["run_id"]
 
 
 def shown(ui, run_id=None, own=None) -> dict:
@@ -51,8 +51,8 @@ def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch):
 
 def test_open_shows_it_as_it_ended(ui, values):
     looks = list(ui.running.train_both(values(prompts="Why?")))
-    run_id = named(looks[0])["run_id"]
-    ended, opened = merged(looks), merged(ui.past.open([], event(run=run_id)))
+    run_id = named(ui, looks[0])["run_id"]
+    ended, opened = merged(ui, looks), merged(ui, ui.past.open([], event(run=run_id)))
     assert opened["run_id"] == run_id
     for name in ("compare", "figures", "run_status", "arm", "train", "stop"):
         assert opened[name] == ended[name], name

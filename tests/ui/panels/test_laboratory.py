@@ -6,11 +6,12 @@ import json
 
 import gradio as gr
 import pytest
-from desk import ROWS, SKIP, Busy, OnLentGpu, event, only_a_cpu, scanned, tiny, wired
+from desk import ROWS, SKIP, Busy, OnLentGpu, drawn, event, only_a_cpu, parts, scanned, tiny, wired
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase
 from sftdemo.mask.boundary import inspect_boundary
+from sftdemo.mask.labels import Masker
 from sftdemo.mask.layouts import fresh_tokens
 from sftdemo.model.prefix_tree import prefix_tree
 from sftdemo.ui.controls import CUSTOM
@@ -32,7 +33,7 @@ def this_machine(monkeypatch):
 
 class TestTheDoor:
     def test_closed_at_first(self, ui):
-        assert ui.laboratory.is_open.value is False
+        assert ui.laboratory.lab.is_open.value is False
 
     def test_nothing_is_computed_behind_it(self, ui, values, monkeypatch):
         *_, scan = scanned(ui, values())
@@ -56,7 +57,7 @@ class TestTheDoor:
     def test_opening_it_looks(self, ui):
         for name in ("look_at_boundary", "look_at_packing"):
             fns = [fn for fn in ui.blocks.fns.values() if getattr(fn.fn, "__name__", "") == name]
-            assert ui.laboratory.is_open._id in {target[0] for fn in fns for target in fn.targets}, name
+            assert ui.laboratory.lab.is_open._id in {target[0] for fn in fns for target in fn.targets}, name
 
 
 class TestBoundary:
@@ -76,8 +77,8 @@ class TestBoundary:
         assert "a token reaches across the end of the prompt" in shown["message"]
         assert shown["remedy"] == {"template": "Q: {instruction} A:\n", "merging": 2, "remaining": 0}
         mended = ui.laboratory.mend(event(template=shown["remedy"]["template"]))
-        assert mended == (CUSTOM, "Q: {instruction} A:\n")
-        again = self.look(ui, values(**MERGING | {"custom": mended[1]}))
+        assert parts(ui, mended, "template", "custom") == (CUSTOM, "Q: {instruction} A:\n")
+        again = self.look(ui, values(**MERGING) | mended)
         assert (again["merged"], again["remedy"]) == (False, None)
 
     def test_the_remedy_looks_at_no_more_rows_than_it_says(self, ui, values, monkeypatch):
@@ -87,7 +88,7 @@ class TestBoundary:
 
     def test_it_is_that_of_the_settings(self, ui, values):
         view = ui.desk.view(values(**MERGING))
-        expected = inspect_boundary(view.data.train[1], view.tokenizer, view.template)
+        expected = inspect_boundary(view.data.train[1], Masker(view.tokenizer, view.template, 10_000))
         shown = self.look(ui, values(picked=1, **MERGING))
         assert shown["at"] == expected.at
         ids = [[piece[1] for piece in pieces] for _, pieces in shown["lanes"]]
@@ -122,7 +123,7 @@ class TestPacking:
     def test_four_layouts_of_what_is_trained(self, ui, values):
         shown = self.look(ui, values(batch_size=2, max_length=64))
         assert [layout["name"] for layout in shown["layouts"]] == ["padded", "shared", "packed", "seed"]
-        rows = [[token[2] for token in row["tokens"]] for row in json.loads(ui.masking.draw(values())[0])["rows"]]
+        rows = [[token[2] for token in row["tokens"]] for row in drawn(ui, values())[0]["rows"]]
         lengths = [len(row) for row in rows]
         packed = shown["layouts"][2]
         assert sorted(block[2] for row in packed["rows"] for block in row["blocks"]) == sorted(lengths)
@@ -165,7 +166,8 @@ class TestProof:
             yield from events
 
         monkeypatch.setattr(ui.desk.backend, "prove", prove)
-        looks = [(button, json.loads(status)) for button, status in ui.laboratory.prove(values)]
+        looks = [parts(ui, updates, "prove", "proof") for updates in ui.laboratory.prove(values)]
+        looks = [(button, json.loads(status)) for button, status in looks]
         assert asked == [(ui.desk.controls.config(values), ui.desk.data(values))]
         return looks
 
@@ -192,7 +194,8 @@ class TestProof:
 
     @pytest.mark.parametrize("changed", [{"examples": "Dear diary"}, {"steps": 0}, {"model": ""}], ids=str)
     def test_wrong_settings_are_a_sentence(self, ui, values, changed):
-        *_, (button, status) = ui.laboratory.prove(values(**changed))
+        *_, last = ui.laboratory.prove(values(**changed))
+        button, status = parts(ui, last, "prove", "proof")
         assert button["interactive"]
         assert json.loads(status)["state"] == "failed"
 
@@ -200,12 +203,14 @@ class TestProof:
         said = []
         monkeypatch.setattr(gr, "Warning", said.append)
         busy = wired(Busy())
-        *_, (button, status) = busy.laboratory.prove(tiny(busy, gpt2_folder))
+        *_, last = busy.laboratory.prove(tiny(busy, gpt2_folder))
+        button, status = parts(busy, last, "prove", "proof")
         assert said == ["Another run is under way."]
         assert (button["interactive"], json.loads(status)["state"]) == (True, "idle")
 
     def test_on_a_real_model_in_a_process_of_its_own(self, ui, values):
-        *_, (button, status) = ui.laboratory.prove(values())
+        *_, last = ui.laboratory.prove(values())
+        button, status = parts(ui, last, "prove", "proof")
         status = json.loads(status)
         assert (status["state"], button["interactive"]) == ("done", True), status
         assert len(status["notes"]) == 3
@@ -215,7 +220,8 @@ class TestProof:
 
 class TestContrast:
     def shown(self, ui, values: dict, model, template: str) -> list[dict]:
-        return [json.loads(each) for each in ui.laboratory.contrast(values, str(model), template)]
+        asked = {ui.laboratory.lab.model: str(model), ui.laboratory.lab.template: template}
+        return [json.loads(each) for each in ui.laboratory.contrast(values | asked)]
 
     def test_two_tokenizers_and_templates_on_one_row(self, ui, values, llama_folder, gpt2_folder):
         *phases, last = self.shown(ui, values(picked=1), llama_folder, "chat")
@@ -223,9 +229,9 @@ class TestContrast:
         left, right = last["columns"]
         assert left["title"] == f"{gpt2_folder} · instruction"
         assert right["title"] == f"{llama_folder} · chat"
-        assert left["tokens"] == json.loads(ui.masking.draw(values())[0])["rows"][1]["tokens"]
+        assert left["tokens"] == drawn(ui, values())[0]["rows"][1]["tokens"]
         other = values(model=str(llama_folder), template="chat")
-        assert right["tokens"] == json.loads(ui.masking.draw(other)[0])["rows"][1]["tokens"]
+        assert right["tokens"] == drawn(ui, other)[0]["rows"][1]["tokens"]
         assert last["message"].startswith("Row 1, both ways.")
         assert not last["failed"]
 

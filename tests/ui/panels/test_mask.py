@@ -6,13 +6,13 @@ import json
 
 import gradio as gr
 import pytest
-from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, only_a_cpu, scanned
+from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
-from sftdemo.mask.labels import tokenize_examples
+from sftdemo.mask.labels import Masker
 from sftdemo.ui import state
 
 TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
@@ -37,7 +37,7 @@ WRONG = [
     ({"seed": float("nan")}, "nan"),
     ({"batch_size": 10**9}, "Batch_size is 1e+09"),
     ({"lora_r": -1}, "Lora_r is -1"),
-    ({"learning_rate": "fast"}, "The learning rate is 'fast'"),
+    ({"learning_rate": "fast"}, "Learning rate is 'fast'"),
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
     ({"device": "tpu"}, "Device is 'tpu'"),
 ]
@@ -57,7 +57,7 @@ class TestDraw:
     def test_the_mask_is_the_trainers(self, ui, values, gpt2_folder):
         mask, asked, command = drawn(ui, values())
         tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
-        examples, _ = tokenize_examples(parse_examples(TEXT).train, tokenizer, get_template("instruction"), 128)
+        examples, _ = Masker(tokenizer, get_template("instruction"), 128).tokenize(parse_examples(TEXT).train)
         assert [row["row"] for row in mask["rows"]] == [0, 1]
         kinds = {}
         for row, example in zip(mask["rows"], examples, strict=True):
@@ -80,8 +80,8 @@ class TestDraw:
         assert len(kept) == 10
         assert "".join(text for text, *_ in row["tokens"]).startswith("Q:␣")
         assert row["cut"] == len(row["tokens"]) - 10 > 0
-        assert [token for token in row["tokens"][10:] if not token[3] & CUT or token[3] & TRAINED] == []
-        assert any(flag.startswith("eos cut") for flag in row["flags"])
+        assert all(token[3] & CUT for token in row["tokens"][10:])
+        assert any(flag.startswith("EOS is cut") for flag in row["flags"])
 
     def test_of_a_long_row_some_of_what_is_cut_off_is_drawn(self, ui, values):
         rows = [{"instruction": "Count", "output": "1 2 3 " * 200}]
@@ -114,16 +114,16 @@ class TestDraw:
 
     def test_a_model_that_is_still_to_come_leaves_the_page_as_it_is(self, ui, values):
         waiting = values(model="someone/something")
-        assert ui.masking.draw(waiting) == (SKIP,) * 3
+        assert ui.masking.draw(waiting) == {ui.masking.out.mask: SKIP}
         assert list(ui.masking.scan(waiting)) == []
-        assert ui.masking.turn(waiting, event(page=1)) == (SKIP,) * 2
-        assert ui.masking.go_to(waiting, event(row=1)) == (SKIP,) * 3
+        assert ui.masking.turn(waiting, event(page=1)) == {ui.masking.out.mask: SKIP}
+        assert parts(ui, ui.masking.go_to(waiting, event(row=1)), "mask", "picked") == (SKIP, 1)
 
     @pytest.mark.parametrize("evil", EVIL)
     def test_user_text_travels_inside_the_json_only(self, ui, values, evil):
         rows = [{"instruction": evil, "output": evil}, {"instruction": "a", evil: evil}]
         changed = values(examples=json.dumps(rows), prompts=evil, template="custom", custom=evil + "{instruction}\n")
-        assert all(isinstance(output, str) for output in ui.masking.draw(changed))
+        assert all(isinstance(output, str) for output in ui.masking.draw(changed).values())
         mask, asked, _ = drawn(ui, changed)
         text = "".join(token[0] for token in mask["rows"][0]["tokens"])
         assert text.replace("␣", " ").count(evil) == 3
@@ -155,7 +155,7 @@ class TestScan:
         for scan in meanwhile:
             assert scan.audit is None
             assert (scan.train["interactive"], scan.train["value"]) == (False, "Looking the rows over…")
-            assert (scan.anyway, scan.kept) == (SKIP, SKIP)
+            assert (scan.anyway, scan.kept) == (None, None)
         assert last.totals["fraction"] is None
         assert last.totals["summary"].startswith("60 examples")
         assert last.checks == ["duplicates"]
@@ -209,13 +209,12 @@ class TestGetReady:
     def test_a_model_that_is_there(self, ui, values):
         *phases, last = list(ui.masking.get_ready(values()))
         assert phases
-        for status, *rest in phases:
+        for updates in phases:
+            (status,) = parts(ui, updates, "model_status")
             assert json.loads(status)["state"] == "working"
-            assert rest == [SKIP] * 5
-        status, *rest = last
+        (status,) = parts(ui, last, "model_status")  # the mask is drawn next, of the text as it is by then
         assert json.loads(status)["state"] == "done"
         assert json.loads(status)["title"].endswith("local folder")
-        assert rest == [SKIP] * 5  # the mask is drawn next, of the text as it is by then
 
     def test_the_device_is_told_once_the_mask_is_there(self, ui, values):
         assert "local folder · CPU" in json.loads(ui.masking.tell_device(values()))["title"]
@@ -223,7 +222,9 @@ class TestGetReady:
             assert ui.masking.tell_device(values(**changed)) == SKIP
 
     def test_a_model_that_is_nowhere(self, ui, values):
-        *_, (status, mask, asked, command, button, both) = ui.masking.get_ready(values(model="no/such/folder"))
+        *_, last = ui.masking.get_ready(values(model="no/such/folder"))
+        names = ("model_status", "mask", "asked", "command", "train", "both")
+        status, mask, asked, command, button, both = parts(ui, last, *names)
         assert json.loads(status)["state"] == "failed"
         assert "'no/such/folder' is no folder or file here" in json.loads(status)["title"]
         assert json.loads(mask)["message"] == json.loads(status)["title"]
@@ -232,24 +233,27 @@ class TestGetReady:
         assert not both["interactive"]
 
 
+SOURCE = ("examples", "opened", "page", "card")
+
+
 class TestSources:
     def test_a_sample_comes_as_text(self, ui):
-        box, opened, page, card, status = ui.masking.take_sample(SAMPLES[1].name)
+        box, opened, page, card = parts(ui, ui.masking.take_sample(SAMPLES[1].name), *SOURCE)
         assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
-        assert (box["visible"], opened, page, card["visible"], status) == (True, None, 0, False, SKIP)
+        assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
 
     def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
         (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
-        box, opened, page, card, status = ui.masking.open_file(str(tmp_path / "mine.csv"))
+        box, opened, page, card = parts(ui, ui.masking.open_file(str(tmp_path / "mine.csv")), *SOURCE)
         assert (box["value"], box["visible"]) == ("instruction,output\na,b\n", True)
-        assert (opened, page, card["visible"], status) == (None, 0, False, SKIP)
+        assert (opened, page, card["visible"]) == (None, 0, False)
 
     def test_a_long_file_does_not(self, ui, values, tmp_path):
         row = {"instruction": "Say hello", "output": "Hello " * 100}
         path = tmp_path / "long.jsonl"
         path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
         assert path.stat().st_size > state.EDITABLE
-        box, opened, page, card, status = ui.masking.open_file(str(path))
+        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
         assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
@@ -257,7 +261,7 @@ class TestSources:
         assert mask["total"] == 1000
         assert mask["problems"][0].startswith("row 1000 (line 1001)")
 
-        box, opened, page, card, status = ui.masking.close_file()
+        box, opened, page, card = parts(ui, ui.masking.close_file(), *SOURCE)
         assert "value" not in box  # the text is as it was
         assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
 
@@ -265,9 +269,9 @@ class TestSources:
         path = tmp_path / "rows.json"
         path.write_text(TEXT)
         monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT))
-        assert ui.masking.open_file(str(path))[0]["value"] == TEXT
+        assert named(ui, ui.masking.open_file(str(path)))["examples"]["value"] == TEXT
         monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT) - 1)
-        assert ui.masking.open_file(str(path))[1] == str(path)
+        assert named(ui, ui.masking.open_file(str(path)))["opened"] == str(path)
 
     @pytest.mark.parametrize(
         ("name", "content", "says"),

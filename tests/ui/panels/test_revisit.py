@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import SKIP, Busy, merged, named, only_a_cpu, tiny, wired
+from desk import Busy, merged, named, only_a_cpu, parts, tiny, wired
 
 
 @pytest.fixture(autouse=True)
@@ -17,20 +17,19 @@ def this_machine(monkeypatch):
 def run(ui, values):
     """A finished run: its id, and the page after it."""
     looks = list(ui.running.train(values(prompts="Why?", learning_rate="5e-2", steps=4)))
-    return named(looks[0])["run_id"], merged(looks)
+    return named(ui, looks[0])["run_id"], merged(ui, looks)
 
 
 @pytest.fixture
 def both(ui, values):
     looks = list(ui.running.train_both(values(prompts="Why?", learning_rate="5e-2", steps=4)))
-    return named(looks[0])["run_id"], merged(looks)
+    return named(ui, looks[0])["run_id"], merged(ui, looks)
 
 
 def asked(ui, values) -> tuple[list[dict], dict]:
     """What the status said, one after the other, and the answers in the end."""
-    looks = list(ui.revisiting.ask(values))
-    *_, answers = [answers for _, answers in looks if answers != SKIP] or ["{}"]
-    return [json.loads(status) for status, _ in looks], json.loads(answers)
+    looks = [parts(ui, updates, "status", "answers") for updates in ui.revisiting.ask(values)]
+    return [json.loads(status) for status, _ in looks], json.loads(looks[-1][1] or "{}")
 
 
 def texts(compared: dict) -> list[list[str]]:
@@ -70,31 +69,33 @@ class TestStrength:
         assert not compared
 
     def test_trained_whole(self, ui, values):
-        looks = list(ui.running.train(values(method="full")))
-        said, _ = asked(ui, values(run_id=named(looks[0])["run_id"], strength=0.5))
+        looks = list(ui.running.train(values(full=True)))
+        said, _ = asked(ui, values(run_id=named(ui, looks[0])["run_id"], strength=0.5))
         assert "no adapter" in said[-1]["title"]
 
 
 class TestLosses:
     def test_they_come_for_every_row(self, ui, values, run):
-        looks = [(button, json.loads(shown)) for button, shown in ui.revisiting.look(values(run_id=run[0]))]
+        looks = [parts(ui, updates, "look", "losses") for updates in ui.revisiting.look(values(run_id=run[0]))]
         assert looks[0][0] == {"interactive": False, "__type__": "update"}
-        button, shown = looks[-1]
+        button, shown = looks[-1][0], json.loads(looks[-1][1])
         assert button["interactive"]
         assert shown["names"] == ["before", "after"]
         assert [row["source"] for row in shown["rows"]] == ["held out", "training", "training"]
 
     def test_of_both_ways(self, ui, values, both):
-        *_, (_, shown) = ui.revisiting.look(values(run_id=both[0]))
-        assert json.loads(shown)["names"] == ["base", "masked", "unmasked"]
+        *_, last = ui.revisiting.look(values(run_id=both[0]))
+        assert json.loads(named(ui, last)["losses"])["names"] == ["base", "masked", "unmasked"]
 
     def test_no_run(self, ui, values):
-        *_, (button, shown) = ui.revisiting.look(values(run_id=None))
+        *_, last = ui.revisiting.look(values(run_id=None))
+        button, shown = parts(ui, last, "look", "losses")
         assert button["interactive"]
         assert json.loads(shown)["failed"]
 
     def test_a_busy_machine(self, gpt2_folder):
         ui = wired(Busy())
-        *_, (button, shown) = ui.revisiting.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
+        *_, last = ui.revisiting.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
+        button, shown = parts(ui, last, "look", "losses")
         assert button["interactive"]
         assert "Another run is under way" in json.loads(shown)["message"]

@@ -31,14 +31,14 @@ def zips_go_away(tmp_path, monkeypatch):
 
 def finish(ui, values) -> tuple[list, str]:
     looks = list(ui.running.train(values))
-    return looks, named(looks[0])["run_id"]
+    return looks, named(ui, looks[0])["run_id"]
 
 
 def test_a_run_from_the_click_to_the_download(ui, values):
     looks, run_id = finish(ui, values(prompts="Why?\n\n  How?  "))
-    begun = named(looks[0])
+    begun = named(ui, looks[0])
     assert (begun["train"]["interactive"], begun["stop"]["visible"]) == (False, True)
-    ended = merged(looks)
+    ended = merged(ui, looks)
     assert json.loads(ended["run_status"])["state"] == "done"
     assert (ended["train"]["interactive"], ended["stop"]["visible"]) == (True, False)
     compared = json.loads(ended["compare"])
@@ -50,7 +50,7 @@ def test_a_run_from_the_click_to_the_download(ui, values):
         ("Capital of Italy?", "held out"),
     ]
     assert all(isinstance(answer["text"], str) for pair in pairs for answer in pair["answers"])
-    while_training = [json.loads(named(look)["compare"])["rows"] for look in looks if "compare" in named(look)]
+    while_training = [json.loads(named(ui, look)["compare"])["rows"] for look in looks if "compare" in named(ui, look)]
     assert [None, None, None] in [[pair["answers"][-1]["text"] for pair in rows] for rows in while_training]
     assert list(ended["curve"]["value"]["step"]) == [1, 2]
     with ZipFile(ended["download"]["value"]) as archive:
@@ -59,7 +59,7 @@ def test_a_run_from_the_click_to_the_download(ui, values):
         assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
     assert rate_for(ui.desk.controls.config(values()), "cpu").measured
 
-    after_a_reload = [named(look) for look in ui.running.come_back(run_id)]
+    after_a_reload = [named(ui, look) for look in ui.running.come_back(run_id)]
     assert len(after_a_reload) == 1
     for name in ("run_status", "compare", "train", "stop"):
         assert after_a_reload[0][name] == ended[name], name
@@ -67,11 +67,11 @@ def test_a_run_from_the_click_to_the_download(ui, values):
 
 def test_both_ways_from_the_click_to_the_download(ui, values):
     looks = list(ui.running.train_both(values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)))
-    begun = named(looks[0])
+    begun = named(ui, looks[0])
     assert begun["command"].endswith("--prompt 'Why?' --weights 0.1 0.75")
     assert "sftdemo ablate " in begun["command"]
     assert begun["own_runs"] == [begun["run_id"]]
-    ended = merged(looks)
+    ended = merged(ui, looks)
     assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
     arms = ["prompt weight 0.1", "prompt weight 0.75"]
     for picture, y in (("answers_curve", "answers"), ("prompts_curve", "prompts")):
@@ -90,7 +90,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     with ZipFile(ended["download"]["value"]) as archive:
         names = set(archive.namelist())
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
-    again = merged(ui.running.come_back(named(looks[0])["run_id"]))
+    again = merged(ui, ui.running.come_back(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):
         assert again[name] == ended[name], name
 
@@ -109,7 +109,7 @@ NOT_TWO_WAYS = {
 @pytest.mark.parametrize("case", NOT_TWO_WAYS)
 def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, case):
     changed, says = NOT_TWO_WAYS[case]
-    ended = merged(ui.running.train_both(values(**changed)))
+    ended = merged(ui, ui.running.train_both(values(**changed)))
     assert json.loads(ended["run_status"])["state"] == "failed"
     assert says in json.loads(ended["run_status"])["title"].lower()
     assert not ended["contest"]["visible"]
@@ -122,7 +122,7 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
     ignored = ui.masking.toggle(before, event(row=0, tokens=list(range(200)), trained=False))
     marked = ui.masking.toggle(values(masks=ignored), event(row=0, tokens=[3], trained=True))
     second = ui.masking.toggle(values(masks=marked), event(row=1, tokens=list(range(200)), trained=False))
-    ended = merged(ui.running.train(values(masks=second, anyway=True)))
+    ended = merged(ui, ui.running.train(values(masks=second, anyway=True)))
     status = json.loads(ended["run_status"])
     assert status["state"] == "done"
     assert any(note.startswith("1 examples, 1 of ") for note in status["notes"]), status["notes"]
@@ -135,16 +135,16 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
 def test_in_a_process_of_its_own(gpt2_folder):
     ui = wired(Backend())
     looks, run_id = finish(ui, tiny(ui, gpt2_folder))
-    ended = merged(looks)
+    ended = merged(ui, looks)
     assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
-    again = merged(ui.running.come_back(run_id))
+    again = merged(ui, ui.running.come_back(run_id))
     assert again["compare"] == ended["compare"]
     ui.running.stop(run_id)
 
 
 def test_a_failed_run(ui, values):
     looks, _ = finish(ui, values(max_new_tokens=300))
-    ended = merged(looks)
+    ended = merged(ui, looks)
     assert json.loads(ended["run_status"])["state"] == "failed"
     assert "over the model's 256 positions" in json.loads(ended["run_status"])["title"]
     assert (ended["train"]["interactive"], ended["stop"]["visible"]) == (True, False)
@@ -154,12 +154,12 @@ def test_a_failed_run(ui, values):
 @pytest.mark.parametrize("changed", [{"steps": 0}, {"examples": "Dear diary"}, {"learning_rate": "fast"}], ids=str)
 def test_wrong_settings_are_a_sentence(ui, values, changed):
     (look,) = ui.running.train(values(**changed))
-    assert named(look).keys() == {"run_status"}
-    assert json.loads(named(look)["run_status"])["state"] == "failed"
+    assert named(ui, look).keys() == {"run_status"}
+    assert json.loads(named(ui, look)["run_status"])["state"] == "failed"
 
 
 def test_a_device_that_is_not_there(ui, values):
-    ended = merged(ui.running.train(values(device="cuda")))
+    ended = merged(ui, ui.running.train(values(device="cuda")))
     assert json.loads(ended["run_status"])["state"] == "failed"
     assert "no cuda device here" in json.loads(ended["run_status"])["title"]
 
@@ -169,7 +169,7 @@ def test_a_busy_machine_changes_nothing(gpt2_folder, monkeypatch):
     monkeypatch.setattr(gr, "Warning", said.append)
     ui = wired(Busy())
     looks = list(ui.running.train(tiny(ui, gpt2_folder)))
-    assert [named(look) for look in looks if named(look)] == []
+    assert [named(ui, look) for look in looks if named(ui, look)] == []
     assert said == ["Another run is under way."]
 
 
@@ -192,22 +192,22 @@ def test_a_run_that_cannot_be_read_any_more(ui, values, tmp_path):
     events = tmp_path / "cache" / "runs" / run_id / "events.jsonl"
     events.write_text('{"event": "arm", "arms": 2}\n')
     (look,) = ui.running.come_back(run_id)
-    assert json.loads(named(look)["run_status"])["state"] == "failed"
-    assert "cannot be read" in json.loads(named(look)["run_status"])["title"]
+    assert json.loads(named(ui, look)["run_status"])["state"] == "failed"
+    assert "cannot be read" in json.loads(named(ui, look)["run_status"])["title"]
 
 
 def test_errors_that_the_audit_finds_refuse_a_run_unless_it_is_asked_for_anyway(ui, values):
     cut = {"examples": json.dumps([{"instruction": "Say hello", "output": "Hello " * 40}]), "max_length": 40}
-    refused = merged(ui.running.train(values(**cut)))
+    refused = merged(ui, ui.running.train(values(**cut)))
     assert json.loads(refused["run_status"])["state"] == "failed", refused["run_status"]
     assert "cut by max length" in json.loads(refused["run_status"])["title"]
     assert not refused["download"]["interactive"]
-    allowed = merged(ui.running.train(values(anyway=True, **cut)))
+    allowed = merged(ui, ui.running.train(values(anyway=True, **cut)))
     assert json.loads(allowed["run_status"])["state"] == "done", allowed["run_status"]
 
 
 def test_nothing_is_started_on_a_public_page_beyond_its_limits(ui, monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "someone/space")
     (look,) = ui.running.train(ui.values(steps=201))
-    assert "this public page allows" in json.loads(named(look)["run_status"])["title"]
+    assert "this public page allows" in json.loads(named(ui, look)["run_status"])["title"]
     assert not list((tmp_path / "cache").glob("runs/*"))

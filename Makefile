@@ -1,0 +1,33 @@
+# `make` checks everything in a few minutes. The first time it makes the environment, in .venv.
+
+BIN := .venv/bin
+
+.DEFAULT_GOAL := check
+.PHONY: check lint types test thorough app bench
+
+check: lint types test
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/pyright
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+# more cases for each property, the slow tests, and the browser's, which may not be skipped
+thorough: lint types
+	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
+
+app: .venv/ready
+	$(BIN)/python -m sftdemo app
+
+bench: .venv/ready
+	$(BIN)/python -m sftdemo bench
+
+.venv/ready: requirements.txt requirements-test.txt
+	python3 -m venv .venv
+	$(BIN)/pip install -r requirements-test.txt
+	touch $@

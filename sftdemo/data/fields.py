@@ -1,0 +1,148 @@
+"""Read the fields of a record: texts, answers, conversations, masks. A refusal names the field and the remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .records import Refused, kind_of, short
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class Message:
+    """A turn of a conversation. `role` is one of `ROLES`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class HandMask:
+    """A mask made by hand: the characters of a row's whole text that are trained, in place of the completion.
+
+    Args:
+        text (`str`):
+            The text that was marked, prompt and completion. The mask is used on this text only.
+        trained (`tuple[tuple[int, int], ...]`):
+            (begin, end) in `text`, in order, not touching. A token that holds one of these characters is trained.
+        eos (`bool`):
+            Whether the EOS that ends the completion is trained.
+    """
+
+    text: str
+    trained: tuple[tuple[int, int], ...]
+    eos: bool
+
+    @classmethod
+    def of(cls, text: str, characters: set[int], eos: bool) -> HandMask:
+        """The mask that trains the characters at these positions."""
+        edges = [i for i in range(len(text) + 1) if (i in characters) != (i - 1 in characters)]
+        return cls(text, tuple(zip(edges[::2], edges[1::2], strict=True)), eos)
+
+    def to_record(self) -> dict:
+        """Return the mask as the column `mask` of a record."""
+        return {"text": self.text, "trained": [list(span) for span in self.trained], "eos": self.eos}
+
+
+def read_text(record: dict, name: str) -> str:
+    """The string in a column.
+
+    Raises:
+        Refused: for any other value, as all functions of this module do.
+    """
+    value = record[name]
+    if not isinstance(value, str):
+        raise Refused(f'"{name}" is {kind_of(value)}; write a string: "{name}": "…".')
+    return _whole(value, name)
+
+
+def _whole(value: str, name: str) -> str:
+    """The same string, refused where it holds half of a character."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(
+            f'"{name}" has half of a character at position {error.start} (\\u{ord(value[error.start]):04x}); '
+            "write the character itself or both halves of its escape."
+        ) from None
+    return value
+
+
+def read_answer(record: dict, name: str, held_out: bool) -> str:
+    """A string, or a list of strings joined by a blank line. A held-out row may leave it out."""
+    if record.get(name) is None:
+        if held_out:
+            return ""
+        raise Refused(f'has no "{name}"; write the answer to learn: "{name}": "…".')
+    value = record[name]
+    if not isinstance(value, list):
+        return read_text(record, name)
+    if not value:
+        raise Refused(f'"{name}" is an empty list; write at least one string in it.')
+    for index, part in enumerate(value):
+        if not isinstance(part, str):
+            raise Refused(f'"{name}"[{index}] is {kind_of(part)}; write a string.')
+    return _whole("\n\n".join(value), name)
+
+
+def read_conversation(turns: object, held_out: bool) -> tuple[tuple[Message, ...], str, int]:
+    """Split a conversation at its last assistant turn, which is the completion.
+
+    Returns the messages before it, its words, and how many turns after it are left out. A held-out conversation may end
+    before the answer: then the completion is empty.
+    """
+    messages = _read_messages(turns)
+    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if held_out and messages[-1].role != "assistant":
+        return tuple(messages), "", 0
+    if not answers:
+        raise Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
+    if answers[-1] == 0:
+        raise Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
+    return tuple(messages[: answers[-1]]), messages[answers[-1]].content, len(messages) - answers[-1] - 1
+
+
+def _read_messages(turns: object) -> list[Message]:
+    if not isinstance(turns, list) or not turns:
+        raise Refused(f'"messages" is {kind_of(turns)}; write a list of {{"role": …, "content": …}}.')
+    messages = []
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
+            raise Refused(f'"messages"[{index}] has no text; write {{"role": "user", "content": "…"}}.')
+        if turn.get("role") not in ROLES:
+            raise Refused(f'"messages"[{index}] has the role {short(turn.get("role"))}; use {", ".join(ROLES)}.')
+        messages.append(Message(turn["role"], _whole(turn["content"], f"messages[{index}].content")))
+    return messages
+
+
+def read_mask(value: object) -> HandMask | None:
+    """The mask made by hand, if the row has one."""
+    if value is None or value == "":  # an empty cell in CSV
+        return None
+    wanted = '{"text": …, "trained": [[begin, end], …], "eos": true}'
+    if not isinstance(value, dict) or not isinstance(value.get("text"), str) or "trained" not in value:
+        raise Refused(f'"mask" is {kind_of(value)}; write {wanted}, or leave it out.')
+    characters: set[int] = set()
+    for span in value["trained"] if isinstance(value["trained"], list) else [value["trained"]]:
+        numbers = isinstance(span, list) and len(span) == 2 and all(type(number) is int for number in span)
+        if not numbers or not 0 <= span[0] < span[1] <= len(value["text"]):
+            raise Refused(
+                f'"mask" trains {short(span)}; write [begin, end] with 0 ≤ begin < end ≤ {len(value["text"])}, '
+                'characters of its "text".'
+            )
+        characters.update(range(*span))
+    eos = value.get("eos", True)
+    if not isinstance(eos, bool):
+        raise Refused(f'"mask" has "eos" {short(eos)}; write true or false.')
+    return HandMask.of(_whole(value["text"], "mask.text"), characters, eos)
+
+
+def read_held_out(record: dict) -> bool:
+    """Whether the row is held out; no unless it says so."""
+    value = record.get("held_out", False)
+    if isinstance(value, str) and value.strip().lower() in ("true", "1", "false", "0", ""):  # a cell in CSV
+        return value.strip().lower() in ("true", "1")
+    if not isinstance(value, bool) and value is not None:
+        raise Refused(f'"held_out" is {short(value)}; write true or false.')
+    return bool(value)

@@ -1,0 +1,122 @@
+"""The folder that a run leaves: whole, with its events, or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from sftdemo.core.config import RunConfig
+from sftdemo.core.events import Event, Failed, Finished, Model, Saved
+from sftdemo.data.examples import parse_examples
+from sftdemo.runs.ablation import ablate
+from sftdemo.runs.folder import load_events
+from sftdemo.runs.run import run
+from sftdemo.terminal.cli import main
+
+DATA = parse_examples(
+    json.dumps(
+        [
+            {"instruction": "Say hello", "output": "Hello world!"},
+            {"instruction": "Count to 3", "output": "1 2 3"},
+            {"instruction": "Capital of Italy?", "output": "Rome!", "held_out": True},
+        ]
+    )
+)
+
+
+@pytest.fixture(params=[run, ablate], ids=["run", "ablation"])
+def work(request, gpt2_folder):
+    config = RunConfig(str(gpt2_folder), steps=1, batch_size=2, max_length=128, max_new_tokens=2)
+    return lambda folder, **options: request.param(config, DATA, folder, **options)
+
+
+def until_saved(events) -> list[Event]:
+    """The events of a run that is given up as soon as it is saved."""
+    seen = []
+    for event in events:
+        seen.append(event)
+        if isinstance(event, Saved):
+            events.close()
+    return seen
+
+
+def test_the_events_are_there_as_soon_as_the_folder_is(work, tmp_path):
+    seen = until_saved(work(tmp_path / "out"))
+    *saved, last = load_events(tmp_path / "out")
+    assert saved == seen
+    assert isinstance(last, Finished)
+    assert not last.stopped
+    assert last.seconds > 0
+
+
+def test_the_last_one_is_the_one_that_is_told(work, tmp_path):
+    events = list(work(tmp_path / "out"))
+    assert load_events(tmp_path / "out") == events
+    assert [type(event) for event in events[-2:]] == [Saved, Finished]
+
+
+def test_events_that_cannot_be_written_leave_the_folder_as_it_was(work, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("sftdemo.runs.folder.EVENTS", "nowhere/events.jsonl")
+    *events, last = work(tmp_path / "out")
+    assert isinstance(last, Failed)
+    assert "could not be saved" in last.message
+    assert not any(isinstance(event, Saved | Finished) for event in events)
+    assert [list(folder.iterdir()) for folder in tmp_path.iterdir()] == [[]]
+
+
+class TestEarlierRun:
+    WHEN = "2026-03-07T09:05:00+02:00"
+
+    @pytest.fixture
+    def earlier(self, tmp_path):
+        """A folder with something like an earlier run."""
+        folder = tmp_path / "outputs"
+        folder.mkdir()
+        record = {"model": {"name": "SmolLM2"}, "finished": self.WHEN}
+        (folder / "run.json").write_text(json.dumps(record))
+        (folder / "adapter_model.safetensors").write_text("weeks of work")
+        return folder
+
+    def test_it_is_refused_before_any_work_and_stays(self, work, earlier):
+        (event,) = work(earlier)
+        assert event == Failed(
+            f"There is an earlier run in {earlier}: SmolLM2, finished 07 Mar 2026, 07:05 UTC. Save to another folder "
+            "with --output, or replace the earlier run with --overwrite."
+        )
+        assert (earlier / "adapter_model.safetensors").read_text() == "weeks of work"
+
+    @pytest.mark.parametrize("record", ["{", "[]", "null", "{}", '{"finished": 1, "model": {"name": "m"}}'])
+    def test_one_whose_record_cannot_be_read(self, work, earlier, record):
+        (earlier / "run.json").write_text(record)
+        (event,) = work(earlier)
+        assert event.message.startswith(f"There is an earlier run in {earlier}. Save to another folder")
+
+    def test_it_is_replaced_where_that_is_wanted(self, work, earlier):
+        assert isinstance(list(work(earlier, overwrite=True))[-1], Finished)
+        assert json.loads((earlier / "run.json").read_text())["sftdemo"]
+        assert not [file for file in earlier.rglob("*.safetensors") if file.read_bytes() == b"weeks of work"]
+
+    def test_what_is_no_run_is_never_replaced(self, work, earlier):
+        (earlier / "run.json").unlink()
+        (event,) = work(earlier, overwrite=True)
+        assert "holds files that are not an earlier run's" in event.message
+        assert [file.name for file in earlier.iterdir()] == ["adapter_model.safetensors"]
+
+    @pytest.mark.parametrize("command", ["train", "ablate"])
+    def test_in_the_terminal(self, capsys, tmp_path, monkeypatch, gpt2_folder, command):
+        monkeypatch.chdir(tmp_path)
+        rows = [{"instruction": f"Say {word}", "output": word} for word in ("a", "b")]
+        (tmp_path / "rows.json").write_text(json.dumps([*rows, rows[0] | {"instruction": "c", "held_out": True}]))
+        words = [command, "rows.json", "--model", str(gpt2_folder), "--steps", "1", "--max-new-tokens", "2"]
+        assert main(words) == 0
+        capsys.readouterr()
+        assert main(words) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        told = " ".join(err.split())
+        assert re.fullmatch(r"sftdemo: There is an earlier run in outputs: .*, finished .* UTC\. .*--overwrite\.", told)
+        assert main([*words, "--overwrite", "--json"]) == 0
+        assert Model.__name__.lower() in {json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()}

@@ -1,0 +1,148 @@
+"""CONTRIBUTING.md's worked examples work: applied to a copy of the package, each shows up wherever it should."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import ROOT, blocks
+
+CHANGES = blocks(ROOT / "CONTRIBUTING.md", "diff")
+ROWS = """question,answer,source
+Say hello,HELLO!,me
+Say bye,Goodbye.,me
+"""
+SCRIPT = """
+import contextlib, io, json, sys
+from dataclasses import replace
+import sftdemo
+from sftdemo.core.config import RunConfig
+from sftdemo.data.examples import parse_examples, to_record
+from sftdemo.terminal.cli import main
+from sftdemo.ui import build
+
+model, path = sys.argv[1:]
+
+def said(*words):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        try:
+            code = main(words)
+        except SystemExit as error:
+            code = error.code
+    return code, " ".join(out.getvalue().split())
+
+row = {"question": "Say hello", "answer": ["HELLO!"], "held_out": True, "other": 1}
+parsed = parse_examples(json.dumps([row, {"answer": "a"}, {"question": 1, "answer": "a"}]))
+parts = build().get_config_file()["components"]
+asked = {part["props"].get("elem_id"): part["props"] for part in parts}
+command = replace(RunConfig(), model=model, template="question").command_line(path)
+print(json.dumps({
+    "package": sftdemo.__file__,
+    "held out": [to_record(example) for example in parsed.held_out],
+    "problems": list(map(str, parsed.problems)),
+    "notes": parsed.notes,
+    "mask": said("mask", path, "--model", model, "--template", "question", "--rows", "0"),
+    "audit": said("mask", path, "--model", model, "--audit"),
+    "help": said("mask", "--help")[1],
+    "unknown": said("mask", path, "--model", model, "--template", "none"),
+    "choices": [[value for _, value in asked[name]["choices"]] for name in ("template", "other-template")],
+    "command": command,
+}))
+"""
+
+
+def apply(change: str, root: Path) -> None:
+    """Applies a change in the form of CONTRIBUTING.md: `+++ FILE` names the file of what follows, `@@` begins a place
+    in it, lines with + are new and all others stand there already."""
+    for part in change.split("+++ ")[1:]:
+        name, *places = part.split("@@\n")
+        file = root / name.strip()
+        text = file.read_text(encoding="utf-8")
+        for place in places:
+            lines = place.splitlines()
+            there = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+            assert text.count(there) == 1, f"CONTRIBUTING.md: {name.strip()} has changed, write this anew:\n{place}"
+            text = text.replace(there, "\n".join(line[1:] for line in lines))
+        file.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, gpt2_folder) -> dict:
+    """What the program says after all changes."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("sftdemo", "sample_data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for change in CHANGES:
+        apply(change, folder)
+    (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
+    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
+    words = [sys.executable, "script.py", str(gpt2_folder), "rows.csv"]
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert Path(found["package"]).is_relative_to(folder)
+    return found
+
+
+def test_a_shape_a_check_and_a_template_are_shown():
+    assert len(CHANGES) == 3
+    assert [change.splitlines()[0] for change in CHANGES] == [
+        "+++ sftdemo/data/examples.py",
+        "+++ sftdemo/mask/checks.py",
+        "+++ sftdemo/data/templates.py",
+    ]
+
+
+class TestAShape:
+    def test_is_read_and_exported(self, found):
+        assert found["held out"] == [{"instruction": "Say hello", "output": "HELLO!", "held_out": True}]
+
+    def test_is_told_by_a_csv_header(self, found):
+        code, text = found["mask"]
+        assert code == 0
+        assert "columns not used: 'source' (2 rows)." in text
+        assert "1 example" in text
+
+    def test_refusals_list_it(self, found):
+        shapes = '"question" and "answer", "instruction" and "output", "prompt" and "completion", or "messages"'
+        assert found["problems"] == [
+            f'row 1: has "answer"; expected {shapes}.',
+            'row 2: "question" is the number 1; write a string: "question": "…".',
+        ]
+
+    def test_its_columns_are_used_and_no_others(self, found):
+        assert found["notes"] == ["columns not used: 'other' (1 rows)."]
+
+
+def test_a_check_is_among_the_findings(found):
+    code, text = found["audit"]
+    assert code == 0
+    assert "⚠ warning: the answer is in capitals (row 0) The model learns to shout. → Write it in" in text
+
+
+class TestATemplate:
+    def test_is_used(self, found):
+        assert "Q:␣" in found["mask"][1]
+
+    def test_is_listed_by_help_and_by_the_error(self, found):
+        assert "--template T instruction, alpaca, question, chat (the model's own), or a text with" in found["help"]
+        assert found["unknown"][0] == 1
+        assert "or name one of instruction, alpaca, question, chat." in found["unknown"][1]
+
+    def test_is_a_choice_on_the_page(self, found):
+        assert found["choices"][0] == ["instruction", "alpaca", "question", "chat", "custom"]
+        assert found["choices"][1] == ["instruction", "alpaca", "question", "chat"]
+
+    def test_the_command_that_repeats_a_run_names_it(self, found):
+        assert "--template question" in found["command"]
+
+
+def test_a_change_that_no_longer_fits_is_told(tmp_path):
+    (tmp_path / "sftdemo" / "data").mkdir(parents=True)
+    (tmp_path / "sftdemo" / "data" / "examples.py").write_text("SHAPES = ()\n")
+    with pytest.raises(AssertionError, match="has changed, write this anew"):
+        apply(CHANGES[0], tmp_path)

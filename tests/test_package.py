@@ -1,0 +1,209 @@
+"""What `pip install` makes of the repository: declared dependencies, a wheel that runs on its own, samples by name."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+import zipfile
+from contextlib import suppress
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from sftdemo import __version__
+from sftdemo.data.samples import SAMPLES, data_file
+from sftdemo.terminal.cli import _parser, main
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PIRATE = SAMPLES[0].path
+
+
+def named(lines: list[str]) -> dict[str, Requirement]:
+    return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
+
+
+def requirements(file: str) -> dict[str, Requirement]:
+    """The requirements that stand in a file itself."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return named([line for line in lines if line.strip() and not line.startswith(("#", "-r"))])
+
+
+def imported() -> set[str]:
+    """The distributions that the package imports from, in any function."""
+    found = set()
+    for file in (ROOT / "sftdemo").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.partition(".")[0])
+    found -= {*sys.stdlib_module_names, "sftdemo"}
+    known = packages_distributions()
+    return {canonicalize_name(name) for module in found for name in known.get(module, [module])}
+
+
+DEPENDENCIES = named(PROJECT["dependencies"])
+EXTRAS = {name: named(lines) for name, lines in PROJECT["optional-dependencies"].items()}
+TESTS = {name: each for extra in EXTRAS.values() for name, each in extra.items() if name != "sftdemo"}
+
+
+class TestDependencies:
+    def test_what_is_imported_is_declared(self):
+        assert imported() <= set(DEPENDENCIES) | set(EXTRAS["zero-gpu"])
+
+    def test_what_is_declared_is_imported(self):
+        """gguf apart: transformers reads GGUF files with it."""
+        assert set(DEPENDENCIES) | set(EXTRAS["zero-gpu"]) == imported() | {"gguf"}
+
+    @pytest.mark.parametrize(
+        ("file", "ranges"),
+        [("requirements.txt", DEPENDENCIES), ("requirements-test.txt", TESTS)],
+        ids=["to run it", "to test it"],
+    )
+    def test_the_tested_set_lies_in_the_ranges(self, file, ranges):
+        tested = requirements(file)
+        assert set(tested) == set(ranges)
+        for name, requirement in tested.items():
+            (pin,) = requirement.specifier
+            assert pin.operator == "==", f"{requirement} is no exact version"
+            assert ranges[name].specifier.contains(pin.version), f"{requirement} is outside of {ranges[name]}"
+            assert requirement.extras == ranges[name].extras
+
+    def test_a_machine_keeps_its_own_torch(self):
+        assert all(DEPENDENCIES["torch"].specifier.contains(version) for version in ("2.8.0", "2.10.1", "2.13.0+cu130"))
+
+    def test_the_test_tools_include_the_optional_parts(self):
+        assert EXTRAS["test"]["sftdemo"].extras == set(EXTRAS) - {"test"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from this checkout with what is installed here."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", folder]
+    done = subprocess.run([*command, ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (file,) = folder.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """A folder in which only the wheel is installed; the libraries are the tested ones."""
+    folder = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile", "--target", folder]
+    done = subprocess.run([*command, wheel], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def start(installed, tmp_path):
+    """Starts the console script outside the checkout, with an empty home."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(installed), "HOME": str(home), "NO_COLOR": "1", "PIP_NO_INDEX": "1"}
+
+    def begin(*words: str, **more: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, installed / "bin" / "sftdemo", *words],
+            cwd=work,
+            env=environment | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return begin
+
+
+def output(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+class TestTheWheel:
+    def test_what_is_in_it(self, wheel):
+        names = set(zipfile.ZipFile(wheel).namelist())
+        own = {name for name in names if ".dist-info/" not in name}
+        package = {
+            file.relative_to(ROOT).as_posix()
+            for file in (ROOT / "sftdemo").rglob("*")
+            if file.is_file() and file.suffix != ".pyc"
+        }
+        assert {"sftdemo/py.typed", "sftdemo/ui/static/style.css"} < package
+        assert own == package | {f"sftdemo/sample_data/{sample.path.name}" for sample in SAMPLES}
+        assert f"sftdemo-{__version__}.dist-info/licenses/LICENSE" in names
+
+    def test_its_version(self, start):
+        assert output(start("--version")) == f"sftdemo {__version__}\n"
+
+    def test_a_sample_by_its_name(self, start, gpt2_folder):
+        out = output(start("mask", "pirate", "--model", str(gpt2_folder)))
+        assert "capi" in out  # the tokens of the tiny model are short
+        assert "16 examples" in out
+
+    def test_the_page(self, start):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = start("app", "--no-browser", "--port", str(port))
+        try:
+            text = page(f"http://127.0.0.1:{port}", process)
+        finally:
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert "See prompt masking" in text
+        assert "Arr, the capital of Italy be Rome" in text  # the sample, from inside the wheel
+
+
+def page(address: str, process: subprocess.Popen) -> str:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return answer.read().decode()
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("no page came")
+
+
+class TestNames:
+    @pytest.mark.parametrize("command", ["mask", "train", "ablate", "study", "bench"])
+    def test_every_command_takes_a_samples_name(self, command, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert [_parser().parse_args([command, sample.name]).data for sample in SAMPLES] == [
+            sample.path for sample in SAMPLES
+        ]
+
+    def test_a_file_of_that_name_comes_first(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pirate").write_text("{}")
+        assert data_file("pirate") == Path("pirate")
+
+    def test_a_folder_does_not(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "pirate").mkdir()
+        assert data_file("pirate") == PIRATE
+
+    @pytest.mark.parametrize("name", ["parrot", "Pirate", "./pirate", "pirate.jsonl"])
+    def test_any_other_name_is_a_file(self, name, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        assert data_file(name) == Path(name)
+        assert main(["mask", name]) == 1
+        assert "cannot be read: No such file" in capsys.readouterr().err
