@@ -16,6 +16,7 @@ import pytest
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed, Figures, Finished, Model, Phase, StudyCell
 from sftdemo.data.examples import parse_examples
+from sftdemo.model import loading
 from sftdemo.runs.ablation import ablate
 from sftdemo.study import cells as module
 from sftdemo.study.cells import BASE, CELLS, SETTINGS, Cell, drawn, read_cells, study
@@ -126,15 +127,15 @@ class TestCells:
         assert len(set(losses)) == len(losses) == 9
 
     def test_all_weights_train_the_same_rows(self, config, tmp_path, monkeypatch):
-        seen, trained = {}, module.trained
+        seen, train_model = {}, module.train_model
 
         def spied(setup, model, stop, scratch):  # and with no held-out rows, which would be evaluated on the way
             key = setup.config.seed, len(setup.rows.examples)
             rows = [example.row for example in setup.rows.examples]
             seen.setdefault(key, {})[setup.config.prompt_loss_weight] = rows
-            return trained(setup, model, stop, scratch)
+            return train_model(setup, model, stop, scratch)
 
-        monkeypatch.setattr(module, "trained", spied)
+        monkeypatch.setattr(module, "train_model", spied)
         short = replace(config, steps=1, max_new_tokens=1)
         list(begun(short, tmp_path / "out", seeds=(0, 1, 2), sizes=(2,)))
         assert set(seen) == {(seed, 2) for seed in range(3)}
@@ -205,7 +206,7 @@ class TestFolder:
         assert len(read_cells(folder)) == 9
 
     def test_a_finished_one_loads_no_model(self, whole, config, monkeypatch):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
+        monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("the model is loaded"))
         before = (whole[0] / CELLS).read_bytes()
         events = list(begun(config, whole[0]))
         assert measured(events) == []
@@ -334,7 +335,7 @@ class TestRefusals:
         assert f"{SETTINGS} cannot be read" in refusal(begun(config, tmp_path))
 
     def test_a_training_that_fails_keeps_the_cells_before_it(self, config, tmp_path, monkeypatch):
-        load, loaded = module.load_model, []
+        load, loaded = loading.load_model, []
 
         def failing(*words):
             loaded.append(words)
@@ -342,17 +343,9 @@ class TestRefusals:
                 raise module.TrainingError("the model is gone.")
             return load(*words)
 
-        monkeypatch.setattr(module, "load_model", failing)
+        monkeypatch.setattr(loading, "load_model", failing)
         assert list(begun(config, tmp_path / "out"))[-1] == Failed("The model is gone.")
         assert measured(read_cells(tmp_path / "out")) == [BASE, *EVERY[:2]]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "says"),
-    [(4.4, "about 4 s"), (89, "about 89 s"), (100, "about 2 min"), (5000, "about 83 min"), (9000, "about 2.5 h")],
-)
-def test_durations(seconds, says):
-    assert module._about(seconds) == says
 
 
 class TestCommand:
@@ -420,9 +413,14 @@ class TestCommand:
         assert 3 <= kept < 9
         assert not (tmp_path / "study" / "report.md").exists()
 
-        trained = module.trained
+        train_model = module.train_model
+
+        def interrupted(*words):
+            signal.raise_signal(signal.SIGINT)
+            return train_model(*words)
+
         with monkeypatch.context() as patched:
-            patched.setattr(module, "trained", lambda *words: signal.raise_signal(signal.SIGINT) or trained(*words))
+            patched.setattr(module, "train_model", interrupted)
             assert main([*words, "--json"]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["stopped"]
         assert len(read_cells(tmp_path / "study")) == kept

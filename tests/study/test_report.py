@@ -368,7 +368,7 @@ class TestFiles:
         assert not (folder / REPORT).exists()
 
     def test_one_that_cannot_be_written_is_a_failure(self, folder):
-        (folder / f".{LOSSES}.part").mkdir()
+        (folder / LOSSES).mkdir()
         (*_, last) = reported(iter([Finished(6, 6, 1.0, stopped=False)]), folder, COMMAND)
         assert isinstance(last, Failed)
         assert last.message.startswith("The report cannot be written to")
