@@ -16,6 +16,7 @@ import pytest
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed, Figures, Finished, Model, Phase, StudyCell
 from sftdemo.data.examples import parse_examples
+from sftdemo.model import loading
 from sftdemo.runs.ablation import ablate
 from sftdemo.study import cells as module
 from sftdemo.study.cells import BASE, CELLS, SETTINGS, Cell, drawn, read_cells, study
@@ -61,6 +62,21 @@ def whole(config, tmp_path_factory):
     """A study that nobody disturbed: its folder and its events."""
     folder = tmp_path_factory.mktemp("studies") / "whole"
     return folder, list(study(config, data_of(), folder, WEIGHTS, SEEDS, SIZES))
+
+
+@pytest.fixture
+def part(whole, tmp_path):
+    """Gives a folder that holds the beginning of it: so many cells, and what stands behind them."""
+
+    def copied(count: int = 9, behind: bytes = b"") -> Path:
+        folder = tmp_path / "out"
+        folder.mkdir()
+        (folder / SETTINGS).write_bytes((whole[0] / SETTINGS).read_bytes())
+        lines = (whole[0] / CELLS).read_bytes().splitlines(keepends=True)
+        (folder / CELLS).write_bytes(b"".join(lines[:count]) + behind)
+        return folder
+
+    return copied
 
 
 def begun(config, output, **changed):
@@ -111,37 +127,34 @@ class TestCells:
         assert len(set(losses)) == len(losses) == 9
 
     def test_all_weights_train_the_same_rows(self, config, tmp_path, monkeypatch):
-        seen, trained = {}, module.trained
+        seen, train_model = {}, module.train_model
 
         def spied(setup, model, stop, scratch):  # and with no held-out rows, which would be evaluated on the way
             key = setup.config.seed, len(setup.rows.examples)
             rows = [example.row for example in setup.rows.examples]
             seen.setdefault(key, {})[setup.config.prompt_loss_weight] = rows
-            return trained(setup, model, stop, scratch)
+            return train_model(setup, model, stop, scratch)
 
-        monkeypatch.setattr(module, "trained", spied)
-        list(begun(config, tmp_path / "out", seeds=(0, 1, 2, 3), sizes=(2,)))
-        assert set(seen) == {(seed, 2) for seed in range(4)}
+        monkeypatch.setattr(module, "train_model", spied)
+        short = replace(config, steps=1, max_new_tokens=1)
+        list(begun(short, tmp_path / "out", seeds=(0, 1, 2), sizes=(2,)))
+        assert set(seen) == {(seed, 2) for seed in range(3)}
         for by_weight in seen.values():
             assert set(by_weight) == set(WEIGHTS)
             assert by_weight[0.0] == by_weight[1.0]
-        assert len({tuple(seen[seed, 2][0.0]) for seed in range(4)}) > 1
+        assert len({tuple(seen[seed, 2][0.0]) for seed in range(3)}) > 1
 
-    def test_each_begins_from_the_model_as_it_was(self, config, tmp_path):
-        (tmp_path / "a").mkdir()
-        cells = by_cell(of(StudyCell, begun(config, tmp_path / "a", weights=(1.0, 0.0), seeds=(1, 0), sizes=(4,))))
-        other = by_cell(of(StudyCell, begun(config, tmp_path / "b", weights=(0.0, 1.0), seeds=(0, 1), sizes=(4,))))
-        assert cells == other
+    def test_each_begins_from_the_model_as_it_was(self, whole, config, tmp_path):
+        """In another order, and with all rows, which is the size where none is said."""
+        cells = by_cell(of(StudyCell, study(config, data_of(), tmp_path, (1.0, 0.0), (1, 0))))
+        expected = by_cell(read_cells(whole[0]))
+        assert cells == {cell: each for cell, each in expected.items() if cell == BASE or cell.rows == 4}
 
     def test_answers(self, whole):
         for cell in read_cells(whole[0]):
             asked = [(each["prompt"], each["source"]) for each in cell.answers]
             assert asked == [("Say it again", "held out"), ("A question", "held out")]
             assert sum(each["stop"] == "EOS" for each in cell.answers) == cell.figures["ended"]
-
-    def test_what_is_not_said_is_all_rows(self, config, tmp_path):
-        events = list(study(config, data_of(), tmp_path / "out", WEIGHTS, SEEDS))
-        assert {cell.rows for cell in measured(events)} == {0, 4}
 
 
 class TestDraw:
@@ -182,51 +195,44 @@ class TestFolder:
                     break
         events.close()
 
-    @pytest.mark.parametrize("cut", [b"", b'{"event": "studycell", "answers": "\xc3'])
-    def test_after_a_kill_the_rest_is_measured(self, whole, config, tmp_path, cut):
-        events, cells = begun(config, tmp_path / "out"), 0
-        while cells < 4:
-            cells += isinstance(next(events), StudyCell)
-        events.close()
-        with (tmp_path / "out" / CELLS).open("ab") as file:
-            file.write(cut)
-        assert len(read_cells(tmp_path / "out")) == 4
-        events = list(begun(config, tmp_path / "out"))
+    def test_after_a_kill_the_rest_is_measured(self, whole, config, part):
+        folder = part(4, b'{"event": "studycell", "answers": "\xc3')
+        assert len(read_cells(folder)) == 4
+        events = list(begun(config, folder))
         assert measured(events) == EVERY[3:]
         assert of(Phase, events)[-1].message.startswith("cell 8 of 8")
         assert (events[-1].steps, events[-1].total, events[-1].stopped) == (8, 8, False)
-        assert by_cell(read_cells(tmp_path / "out")) == by_cell(read_cells(whole[0]))
-        assert len(read_cells(tmp_path / "out")) == 9
+        assert by_cell(read_cells(folder)) == by_cell(read_cells(whole[0]))
+        assert len(read_cells(folder)) == 9
 
     def test_a_finished_one_loads_no_model(self, whole, config, monkeypatch):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("the model is loaded"))
+        monkeypatch.setattr(loading, "load_model", lambda *_: pytest.fail("the model is loaded"))
         before = (whole[0] / CELLS).read_bytes()
         events = list(begun(config, whole[0]))
         assert measured(events) == []
         assert (events[-1].steps, events[-1].total, events[-1].stopped) == (8, 8, False)
         assert (whole[0] / CELLS).read_bytes() == before
 
-    def test_it_may_grow(self, config, tmp_path):
-        def grown(**changed):
-            return measured(begun(config, tmp_path / "out", **changed))
+    def test_it_may_grow(self, config, part):
+        folder = part()
 
-        assert len(grown(sizes=(4,))) == 1 + 4
+        def grown(**changed):
+            return measured(begun(config, folder, **changed))
+
+        assert grown(sizes=(4,)) == []
         assert grown(sizes=(4,), weights=(0.0, 0.5, 1.0)) == [Cell(4, 0, 0.5), Cell(4, 1, 0.5)]
         assert grown(sizes=(4,), seeds=(1, 2)) == [Cell(4, 2, 0.0), Cell(4, 2, 1.0)]
         assert grown(sizes=(3, 4), seeds=(0, 2)) == [Cell(3, seed, weight) for seed in (0, 2) for weight in WEIGHTS]
-        assert len(read_cells(tmp_path / "out")) == 1 + 4 + 2 + 2 + 4
+        assert len(read_cells(folder)) == 9 + 2 + 2 + 4
 
     def test_a_cell_that_is_there_twice_counts_once(self, whole, tmp_path):
         (tmp_path / CELLS).write_bytes((whole[0] / CELLS).read_bytes() * 2)
         assert read_cells(tmp_path) == read_cells(whole[0])
 
     @pytest.mark.parametrize("line", ["nonsense", "[]", '{"event": "saved"}', '{"event": "failed", "message": "No."}'])
-    def test_a_line_that_is_no_cell(self, whole, config, tmp_path, line):
-        for name in (SETTINGS, CELLS):
-            (tmp_path / name).write_bytes((whole[0] / name).read_bytes())
-        with (tmp_path / CELLS).open("a") as file:
-            file.write(line + "\n")
-        assert f"ine 10 of {tmp_path / CELLS} is no cell; delete the line" in refusal(begun(config, tmp_path))
+    def test_a_line_that_is_no_cell(self, config, part, line):
+        folder = part(9, line.encode() + b"\n")
+        assert f"ine 10 of {folder / CELLS} is no cell; delete the line" in refusal(begun(config, folder))
 
 
 class TestStop:
@@ -246,8 +252,10 @@ class TestStop:
             events.append(event)  # one by one, since `stop` looks at them
         assert (events[-1].steps, events[-1].stopped) == (1, True)
         assert measured(events) == [BASE, EVERY[0]] == measured(read_cells(tmp_path / "out"))
-        assert measured(begun(config, tmp_path / "out")) == EVERY[1:]
-        assert by_cell(read_cells(tmp_path / "out")) == by_cell(read_cells(whole[0]))
+        again = begun(config, tmp_path / "out")
+        assert Cell.of(next(event for event in again if isinstance(event, StudyCell))) == EVERY[1]
+        again.close()
+        assert by_cell(read_cells(tmp_path / "out")) == by_cell(read_cells(whole[0])[:3])
 
     def test_before_it_begins(self, config, tmp_path):
         events = list(begun(config, tmp_path / "out", stop=lambda: True))
@@ -327,7 +335,7 @@ class TestRefusals:
         assert f"{SETTINGS} cannot be read" in refusal(begun(config, tmp_path))
 
     def test_a_training_that_fails_keeps_the_cells_before_it(self, config, tmp_path, monkeypatch):
-        load, loaded = module.load_model, []
+        load, loaded = loading.load_model, []
 
         def failing(*words):
             loaded.append(words)
@@ -335,17 +343,9 @@ class TestRefusals:
                 raise module.TrainingError("the model is gone.")
             return load(*words)
 
-        monkeypatch.setattr(module, "load_model", failing)
+        monkeypatch.setattr(loading, "load_model", failing)
         assert list(begun(config, tmp_path / "out"))[-1] == Failed("The model is gone.")
         assert measured(read_cells(tmp_path / "out")) == [BASE, *EVERY[:2]]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "says"),
-    [(4.4, "about 4 s"), (89, "about 89 s"), (100, "about 2 min"), (5000, "about 83 min"), (9000, "about 2.5 h")],
-)
-def test_durations(seconds, says):
-    assert module._about(seconds) == says
 
 
 class TestCommand:
@@ -366,22 +366,11 @@ class TestCommand:
         words += ["--max-length", "128", "--max-new-tokens", "6", "--learning-rate", "0.01"]
         return [*words, "--weights", "0", "1", "--seeds", "0", "1", "--sizes", "2", "4"]
 
-    def test_json(self, capsys, words, whole, tmp_path):
-        assert main([*words, "--json"]) == 0
-        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        cells = [record for record in records if record["event"] == "studycell"]
-        expected = [cell.to_dict() for cell in by_cell(read_cells(whole[0])).values()]
-        assert [cell | {"seconds": 0.0} for cell in cells] == expected
-        assert [record["event"] for record in records[-2:]] == ["saved", "finished"]
-        assert {path.name for path in (tmp_path / "study").iterdir()} == {
-            CELLS, SETTINGS, "report.md", "report.json", "losses.svg", "endings.svg"
-        }  # fmt: skip
-
     def test_for_a_person(self, capsys, words):
-        assert main(words) == 0
+        assert main(words[:-1]) == 0  # with two rows alone
         out = capsys.readouterr().out
         assert re.search(r"^base: completion loss \d\.\d{3}, prompt loss", out, re.MULTILINE)
-        assert len(re.findall(r"^weight [01], seed [01], [24] rows: completion loss", out, re.MULTILINE)) == 8
+        assert len(re.findall(r"^weight [01], seed [01], 2 rows: completion loss", out, re.MULTILINE)) == 4
         assert "Saved to study: report.md" in out
         assert re.search(r"2 │\s+0 │\s+2 │ +\d\.\d{3} ± \d\.\d{3}", out)
         assert re.search(r"2 │\s+1 │\s+2 │ +[+-]\d\.\d{3} ± \d\.\d{3} │ +[012] of 2", out)
@@ -401,14 +390,12 @@ class TestCommand:
         assert raised.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 0)])
-    def test_a_process_that_is_killed_or_interrupted(self, capsys, words, whole, tmp_path, number, code):
+    def test_a_process_that_is_killed_then_one_that_is_interrupted(self, capsys, words, whole, tmp_path, monkeypatch):
         """Killed, it leaves its cells; interrupted once, its report as well. Begun anew, it measures the others."""
         process = subprocess.Popen(
             [sys.executable, "-m", "sftdemo", *words, "--json"],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
@@ -417,16 +404,34 @@ class TestCommand:
                 seen = 0
                 while seen < 3:
                     seen += json.loads(process.stdout.readline())["event"] == "studycell"
-                process.send_signal(number)
+                process.send_signal(signal.SIGKILL)
                 process.communicate(timeout=60)
             finally:
                 process.kill()
-        assert process.returncode == code
-        kept = read_cells(tmp_path / "study")
-        assert 3 <= len(kept) < 9
-        assert (tmp_path / "study" / "report.md").exists() == (number == signal.SIGINT)
+        assert process.returncode == -signal.SIGKILL
+        kept = len(read_cells(tmp_path / "study"))
+        assert 3 <= kept < 9
+        assert not (tmp_path / "study" / "report.md").exists()
+
+        train_model = module.train_model
+
+        def interrupted(*words):
+            signal.raise_signal(signal.SIGINT)
+            return train_model(*words)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "train_model", interrupted)
+            assert main([*words, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["stopped"]
+        assert len(read_cells(tmp_path / "study")) == kept
+        assert (tmp_path / "study" / "report.md").exists()
+
         assert main([*words, "--json"]) == 0
         records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert sum(record["event"] == "studycell" for record in records) == 9 - len(kept)
+        cells = [record | {"seconds": 0.0} for record in records if record["event"] == "studycell"]
+        assert cells == [cell.to_dict() for cell in by_cell(read_cells(whole[0])).values()][kept:]
+        assert [record["event"] for record in records[-2:]] == ["saved", "finished"]
         assert by_cell(read_cells(tmp_path / "study")) == by_cell(read_cells(whole[0]))
-        assert (tmp_path / "study" / "report.md").exists()
+        assert {path.name for path in (tmp_path / "study").iterdir()} == {
+            CELLS, SETTINGS, "report.md", "report.json", "losses.svg", "endings.svg"
+        }  # fmt: skip
