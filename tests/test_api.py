@@ -24,7 +24,7 @@ from tiny import byte_level, tokenizer_named
 from tokenizers import AddedToken
 
 import sftdemo
-from sftdemo.core.palette import PAGE
+from sftdemo.core import palette
 from sftdemo.mask.view import view_tokens, visible
 from sftdemo.terminal.mask import print_rows
 
@@ -202,7 +202,7 @@ class TestHtml:
         used = set(re.findall(r"var\(--([\w-]+)\)", html))
         assert used
         for name in used:
-            assert all(f"--{name}: {colour};" in html for colour in PAGE[name])
+            assert all(f"--{name}: {colour};" in html for colour in palette.PAGE[name])
 
 
 class TestAnsi:

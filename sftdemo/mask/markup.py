@@ -25,8 +25,8 @@ _NEEDED = (
     "paper-ink",
 )  # of the page's colours
 _LOOK = """
-.sftdemo-row { background: var(--paper); color: var(--paper-ink); font: 14px/1.45 system-ui, sans-serif; padding: .6em .8em;
-  border: 1px solid var(--line); border-radius: 8px; }
+.sftdemo-row { background: var(--paper); color: var(--paper-ink); font: 14px/1.45 system-ui, sans-serif;
+  padding: .6em .8em; border: 1px solid var(--line); border-radius: 8px; }
 .sftdemo-row header { color: var(--ink-soft); font-size: .85em; margin-bottom: .3em; }
 .sftdemo-row .tokens { font-family: ui-monospace, Menlo, Consolas, monospace; line-height: 1.75; }
 .sftdemo-row .token { white-space: pre-wrap; overflow-wrap: anywhere; padding: .12em 0; border-radius: 3px;

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -8,7 +9,6 @@ from rich.console import Console
 from tiny import tokenizer_named
 
 from sftdemo.bench.samples import SampleResult
-from sftdemo.core.config import RunConfig
 from sftdemo.core.events import (
     Answer,
     Arm,
@@ -160,7 +160,7 @@ class TestMask:
         out = mask_of(capsys, {"instruction": "Hi", "output": "Yo" * 100}, name="characters", max_length=60)
         assert "✂" in out
         assert "tokens cut off by max_length" in out
-        assert "⚠ eos cut: EOS is cut off" in out
+        assert "⚠ EOS is cut by max length. The answer is whole" in out
 
     def test_text_is_no_markup_and_no_control_sequence(self, capsys):
         out = mask_of(capsys, {"instruction": "[bold]x[/bold] [/]\x1b[2J", "output": "y"}, name="characters")
@@ -182,12 +182,12 @@ class TestAudit:
             "  The model learns to say nothing.",
             "  → Write an answer, or delete the row.",
         ]
-        assert len(lines) == 4
+        assert len(lines) == 5
 
     def test_each_severity_has_its_sign_and_errors_come_first(self, capsys):
         rows = [{"instruction": "Hi", "output": " </s>"}] * 2 + [{"instruction": "Hi <s>", "output": "a" * 90}] * 3
         lines = self.printed(capsys, *rows, name="characters", max_length=90)
-        assert [line for line in lines if not line.startswith("  ")][:-1] == [
+        assert [line for line in lines if not line.startswith("  ")][:-2] == [
             "✗ error: the answer is cut by max length, by up to 40 tokens and EOS (rows 2, 3, 4)",
             "⚠ warning: the answer ends in a special token's text (rows 0, 1)",
             "· note: the same example stands there more than once (rows 0, 1, 2, 3, 4)",
@@ -196,7 +196,8 @@ class TestAudit:
 
     def test_nothing_found(self, capsys):
         lines = self.printed(capsys, {"instruction": "Hi", "output": "Yo ho!"}, name="characters", held_out=1)
-        assert lines == ["✓ nothing found", "1 example · 43 tokens · 7 trained (16%) · 1 held out"]
+        assert lines[:-1] == ["✓ nothing found", "1 example · 43 tokens · 7 trained (16%) · 1 held out"]
+        assert re.fullmatch("mask sha256 [0-9a-f]{12}…", lines[-1])
 
     def test_every_line_stays_whole(self, capsys, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")
@@ -275,9 +276,11 @@ class TestBoundary:
 
 
 def test_layouts(capsys):
-    config = RunConfig(batch_size=3, max_length=40)
-    found = layouts([10, 20, 30, 50], [9, 10, 0, 39], config.batch_size, config.max_length)
-    print_layouts(found, config)
+    audit = Audit(3, 40)
+    audit.lengths, audit.fresh = [10, 20, 30, 50], [9, 10, 0, 39]
+    audit.spans = [((8, 10),), ((0, 5), (15, 20)), ((20, 30),), ((10, 50),)]
+    found = layouts(audit.lengths, audit.fresh, 3, 40)
+    print_layouts(found, audit)
     out = capsys.readouterr().out
     for name in ("padded: batches of 3", "shared: batches of 3", "packed: rows of up to 40", "cut or padded to 128"):
         assert name in out
@@ -289,8 +292,12 @@ def test_layouts(capsys):
     assert lines[at + 1] == "  58 positions · 42 of 100 tokens saved · 10 tokens cut off"
     bars = [line.strip() for line in lines[at + 2 : at + 4]]
     assert [len(bar) for bar in bars] == [round(19 / 39 * BAR_WIDTH), BAR_WIDTH]
-    assert set(bars[0]) == set("█▓")  # the third example adds nothing
-    print_layouts(layouts([], [], config.batch_size, config.max_length), config)  # where no row has a trained token
+    at = next(index for index, line in enumerate(lines) if line.startswith("padded"))
+    # 60 characters are 40 positions: what is trained is solid, wherever it stands, the rest shaded, padding dotted
+    assert lines[at + 2].strip() == "▒" * 12 + "█" * 3 + "·" * 30
+    assert lines[at + 3].strip() == "█" * 7 + "▒" * 15 + "█" * 8 + "·" * 15
+    nothing = Audit(3, 40)
+    print_layouts(layouts([], [], 3, 40), nothing)  # where no row has a trained token
     assert "no rows" in capsys.readouterr().out
 
 
