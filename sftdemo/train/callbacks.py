@@ -1,15 +1,67 @@
-"""A function that calls back, turned into a generator: the two take turns, and only one of them computes at a time."""
+"""The trainer's callbacks as events, and a function that calls back turned into a generator.
+
+Importing this module imports transformers' trainer, so import it where it is used.
+"""
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
+from transformers import TrainerCallback
+
+from ..core import distributed
 from ..core.environment import release_threads, share_heap
+from ..core.errors import TrainingError
+from ..core.events import HeldOut, Step
+from ..model.scoring import mean_losses, score
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+EVALUATIONS = 12  # at most, of the held-out rows in a training, besides the one before its first step
+
+
+class Reporter(TrainerCallback):
+    """Emits the number of steps and then a `Step` after each, and asks the trainer to end when `stop()` says so.
+
+    Where there are held-out rows, it emits a `HeldOut` before the first step, after the last, and between them."""
+
+    def __init__(self, emit: Callable[[int | Step | HeldOut], None], stop: Callable[[], bool], held_out, shares: bool):
+        self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.begin = time.perf_counter()
+        self.emit(state.max_steps)
+        self._evaluate(model, 0)
+
+    def _evaluate(self, model, step: int) -> None:
+        if self.held_out:
+            found = mean_losses(list(score(model, self.held_out, self.shares)), self.held_out)
+            tokens = found.completion_tokens, found.prompt_tokens
+            self.emit(HeldOut(step, found.completion, found.prompt, *tokens))
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        control.should_training_stop |= distributed.anyone(self.stop())
+
+    on_step_end = on_substep_end
+
+    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
+        if "loss" not in logs:
+            return
+        seconds = time.perf_counter() - self.begin
+        if not math.isfinite(logs["loss"]):
+            raise TrainingError(
+                f"the loss became {logs['loss']} at step {state.global_step}, so the weights are spoilt and nothing "
+                f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
+            )
+        remaining = seconds / state.global_step * (state.max_steps - state.global_step)
+        self.emit(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
+        every = math.ceil(state.max_steps / EVALUATIONS)
+        if state.global_step % every == 0 or control.should_training_stop or remaining == 0:
+            self._evaluate(model, state.global_step)
 
 
 def in_turns(work: Callable[[Callable[[Item], None]], Result]) -> Generator[Item, None, Result]:

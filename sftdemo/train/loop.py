@@ -5,15 +5,13 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig
 
 from ..core import distributed
@@ -23,51 +21,8 @@ from ..core.events import HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
 from ..model.devices import uses_bf16
-from ..model.scoring import mean_losses, score
-from .callbacks import in_turns
+from .callbacks import Reporter, in_turns
 from .trainer import MaskedTrainer, Rows, totals
-
-EVALUATIONS = 12  # at most, of the held-out rows in a training, besides the one before its first step
-
-
-class _Reporter(TrainerCallback):
-    """Emits the number of steps and then a `Step` after each, and asks the trainer to end when `stop()` says so.
-
-    Where there are held-out rows, it emits a `HeldOut` before the first step, after the last, and between them."""
-
-    def __init__(self, emit: Callable[[int | Step | HeldOut], None], stop: Callable[[], bool], held_out, shares: bool):
-        self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.begin = time.perf_counter()
-        self.emit(state.max_steps)
-        self._evaluate(model, 0)
-
-    def _evaluate(self, model, step: int) -> None:
-        if self.held_out:
-            found = mean_losses(list(score(model, self.held_out, self.shares)), self.held_out)
-            tokens = found.completion_tokens, found.prompt_tokens
-            self.emit(HeldOut(step, found.completion, found.prompt, *tokens))
-
-    def on_substep_end(self, args, state, control, **kwargs):
-        control.should_training_stop |= distributed.anyone(self.stop())
-
-    on_step_end = on_substep_end
-
-    def on_log(self, args, state, control, logs=None, model=None, **kwargs):
-        if "loss" not in logs:
-            return
-        seconds = time.perf_counter() - self.begin
-        if not math.isfinite(logs["loss"]):
-            raise TrainingError(
-                f"the loss became {logs['loss']} at step {state.global_step}, so the weights are spoilt and nothing "
-                f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
-            )
-        remaining = seconds / state.global_step * (state.max_steps - state.global_step)
-        self.emit(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
-        every = math.ceil(state.max_steps / EVALUATIONS)
-        if state.global_step % every == 0 or control.should_training_stop or remaining == 0:
-            self._evaluate(model, state.global_step)
 
 
 def train(
@@ -99,7 +54,7 @@ def train(
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
     def work(emit: Callable[[int | Step | HeldOut], None]) -> None:
-        trainer.add_callback(_Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
+        trainer.add_callback(Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
         trainer.train()
 
     events = in_turns(work)

@@ -39,7 +39,7 @@ from sftdemo.runs.ablation import ablate, arm_folder, figures_of, held_out_rows
 from sftdemo.runs.folder import RunFolder, load_events
 from sftdemo.runs.run import answer, run
 from sftdemo.runs.setup import set_up
-from sftdemo.train import loop
+from sftdemo.train import callbacks
 from sftdemo.train.trainer import MaskedTrainer
 
 ROWS = [
@@ -232,7 +232,7 @@ class TestHeldOut:
 
     @pytest.mark.parametrize(("most", "steps"), [(2, [0, 3, 5]), (1, [0, 5]), (5, [0, 1, 2, 3, 4, 5])])
     def test_both_arms_tell_of_it_at_the_same_steps(self, config, tmp_path, monkeypatch, most, steps):
-        monkeypatch.setattr(loop, "EVALUATIONS", most)
+        monkeypatch.setattr(callbacks, "EVALUATIONS", most)
         events = list(ablate(replace(config, steps=5), data_of(), tmp_path / "out", ARMS))
         assert [[each.step for each in told] for told in by_arm(HeldOut, events)] == [steps] * 2
 
@@ -243,7 +243,7 @@ class TestHeldOut:
 
     def test_looking_does_not_change_what_is_learned(self, config, tmp_path, monkeypatch):
         list(ablate(config, data_of(), tmp_path / "often", ARMS))
-        monkeypatch.setattr(loop, "EVALUATIONS", 1)
+        monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
         list(ablate(config, data_of(), tmp_path / "once", ARMS))
         for weight in ARMS:
             assert_equal(*(weights_in(tmp_path / name / arm_folder(weight)) for name in ("often", "once")))
