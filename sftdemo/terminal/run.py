@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -211,11 +212,11 @@ TOP = 8.0  # nats that have the full colour
 def token_losses(event: TokenLosses, in_colour: bool) -> Text:
     """A row's tokens, once for each model; without colours each token has its loss in nats behind it. What is trained
     is underlined, or in brackets."""
-    trained = sum(token[3] for token in event.tokens)
+    trained = [is_trained for _, _, _, is_trained, _ in event.tokens]
     where = "held out" if event.source == "held out" else "training row"
-    text = Text(f"row {event.row} · {where} · {trained} of {len(event.tokens)} tokens trained\n", "bold")
+    text = Text(f"row {event.row} · {where} · {sum(trained)} of {len(trained)} tokens trained\n", "bold")
     for weight, losses in zip(event.weights, event.losses, strict=True):
-        kept = [loss for loss, token in zip(losses, event.tokens[1:], strict=True) if token[3]]
+        kept = list(compress(losses, trained[1:]))
         mean = f", {sum(kept) / len(kept):.2f} nats a trained token" if kept else ""
         text.append(f"{column_name(weight)}{mean}\n", "dim")
         for (shown, _, _, is_trained, breaks), loss in zip(event.tokens, [None, *losses], strict=True):
