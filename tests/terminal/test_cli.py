@@ -421,7 +421,7 @@ class TestAblate:
         (head,) = [line for line in out if "Prompt" in line]
         assert re.search("base.* masked.* unmasked", head)
         assert [line for line in out if re.search(r"loss on the answers, nats a token, \d+ held-out tokens", line)]
-        (weights,) = [line for line in out if "sha256" in line]
+        (weights,) = [line for line in out if line.startswith("The base's weights: sha256")]
         assert weights.endswith("unchanged")
         assert out[-2].startswith("Saved to outputs: a folder for each arm")
         assert out[-1].startswith("Done in ")
@@ -434,8 +434,8 @@ class TestAblate:
     def test_the_options_are_the_runs(self, capsys, data, monkeypatch, words, weights):
         called_with = []
 
-        def ablate(*words):
-            called_with.append(words)
+        def ablate(*words, overwrite):
+            called_with.append((*words, overwrite))
             yield Finished(0, 0, 0.0, False)
 
         monkeypatch.setattr("sftdemo.runs.ablation.ablate", ablate)

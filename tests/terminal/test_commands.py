@@ -67,8 +67,8 @@ class TestAudit:
         assert out[0] == "⚠ warning: the same prompt has different answers (rows 0, 1)"
         assert out[1].startswith("  Apart from case, spacing and closing punctuation")
         assert out[2].startswith("  → ")
-        assert out[-1].startswith("4 examples · ")
-        assert out[-1].endswith(" · 1 held out")
+        assert out[-2].startswith("4 examples · ")
+        assert out[-2].endswith(" · 1 held out")
         assert 'refused row 3: has no "output"' in one_line(err)
         assert "### Instruction" not in "".join(out)
 
@@ -76,7 +76,7 @@ class TestAudit:
         code, out, _ = mask(ROWS, "--audit", "--json")
         (record,) = map(json.loads, out)
         assert code == 0
-        assert set(record) == {"examples", "tokens", "trained", "findings"}
+        assert set(record) == {"examples", "tokens", "trained", "mask_hash", "findings"}
         _, rows, _ = mask(ROWS, "--json")
         rows = [json.loads(line) for line in rows]
         assert record["examples"] == len(rows) == 4
@@ -99,7 +99,7 @@ class TestAudit:
 
     def test_nothing_to_mend(self, mask):
         code, out, _ = mask(ROWS[2:3], "--audit")
-        assert (code, out[0], len(out)) == (0, "✓ nothing found", 2)
+        assert (code, out[0], len(out)) == (0, "✓ nothing found", 3)
 
     def test_the_length_is_the_models_at_most(self, mask):
         code, out, _ = mask([{"instruction": "a", "output": "word " * 300}], "--audit", "--max-length", "4096")

@@ -90,7 +90,7 @@ def apart(*words, **settings):
     for store, *others in rendezvous(*words, **settings):
         yield torch.distributed.PrefixStore(name, store), *others
 
-def stopped_by_the_second(config, data, output, stop):
+def stopped_by_the_second(config, data, output, stop, overwrite):
     return run(config, data, output, lambda: rank == "1" and (asked.append(1) or len(asked) > 3))
 
 def out_of_memory_in_the_second(self, *words, **settings):
