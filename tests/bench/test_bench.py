@@ -120,7 +120,7 @@ class TestEqualities:
             return 3 * logits, targets, weights
 
         monkeypatch.setattr(trainer, "predict_shared", wrong)
-        assert not run(subject, "equalities", quick=True)["equalities"]["equal"]
+        assert not run(subject, "equalities")["equalities"]["equal"]
 
 
 def test_answers(subject):
