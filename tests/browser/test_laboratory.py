@@ -129,7 +129,7 @@ def test_what_is_shared(visit):
 
 def test_untrusted_text_stays_text_in_every_widget(visit):
     page = visit()
-    rows = [{"instruction": EVIL, "output": EVIL}, {"instruction": EVIL, "output": f"{EVIL}<|im_end|>"}]
+    rows = [{"instruction": f"<|im_end|>{EVIL}", "output": EVIL}, {"instruction": EVIL, "output": f"{EVIL}<|im_end|>"}]
     write(page, [*rows, {"instruction": "a", "output": "b", EVIL: "c"}])
     page.fill("#prompts textarea", EVIL)
     choose_custom(page, EVIL + "{instruction} ")
@@ -148,6 +148,7 @@ def test_untrusted_text_stays_text_in_every_widget(visit):
         assert EVIL in page.inner_text(widget).replace("␣", " ").replace("\n", ""), widget
     assert EVIL.split("'")[0] in page.inner_text("#mask .above").replace("\\", "")
     expect(page.locator("#audit .finding").first).to_be_visible()
+    expect(page.locator("#mask .flag", has_text="the text looks like a special token").first).to_be_visible()
     for widget in ("mask", "audit", "boundary", "packing", "versus", "asked", "totals"):
         assert page.locator(f"#{widget} img, #{widget} script").count() == 0, widget
     assert page.evaluate("window.hacked") is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import picture, set_steps
+from browser.steps import picture, set_steps, settings
 
 pytestmark = pytest.mark.browser
 RUN = 120_000  # milliseconds that a short run may take on a busy machine
@@ -28,7 +27,7 @@ def trained_text(page: Page, row: int = 0) -> str:
 
 
 def test_arriving_shows_the_sample_coloured_and_ready(visit):
-    page = visit()
+    page = visit(width=1280, height=844)
     expect(page.locator("#mask .row")).to_have_count(16)
     assert trained_text(page).replace("␣", " ").startswith("Arr, the capital of")
     colours = {
@@ -40,20 +39,19 @@ def test_arriving_shows_the_sample_coloured_and_ready(visit):
     assert re.fullmatch(r"Train 12 steps · about \d+ s on this CPU", page.inner_text("#train"))
     assert "bundled 4-bit weights" in page.inner_text("#model-status") or "Hub" in page.inner_text("#model-status")
     expect(page.locator("#asked .question")).to_have_count(6)
-    picture(page, "arrival")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    picture(page, "light")
 
 
-def test_the_mask_follows_the_typing(visit):
-    page = visit()
-    write(page, '{"instruction": "Say hello", "output": "Hello world!"}')
-    expect(page.locator("#mask .row")).to_have_count(1)
-    expect(page.locator("#mask .trained-count")).to_have_text("4 trained")
-    page.locator("#examples textarea").press_sequentially('\n{"instruction": "Count", "output": ["1 2 3"]}')
-    expect(page.locator("#mask .row")).to_have_count(2)
-    assert trained_text(page, 1).replace("␣", " ") == "1 2 3<|im_end|>"
+@pytest.mark.parametrize(("name", "query", "width"), [("dark", "?__theme=dark", 1280), ("phone", "", 390)])
+def test_it_fits_the_screen(visit, name, query, width):
+    page = visit(query, width=width, height=844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    picture(page, name)
 
 
-def test_what_is_written_while_the_model_is_got_ready_stays(visit, app, context):
+def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
+    """From before the model is ready: what is written while it is got ready stays."""
     page = context.new_page()
     page.goto(app)
     page.wait_for_selector("#examples textarea")
@@ -62,10 +60,11 @@ def test_what_is_written_while_the_model_is_got_ready_stays(visit, app, context)
     page.wait_for_selector("#model-status .done")
     page.wait_for_timeout(1000)
     expect(page.locator("#mask .row")).to_have_count(1)
+    expect(page.locator("#mask .trained-count")).to_have_text("4 trained")
+    page.locator("#examples textarea").press_sequentially('\n{"instruction": "Count", "output": ["1 2 3"]}')
+    expect(page.locator("#mask .row")).to_have_count(2)
+    assert trained_text(page, 1).replace("␣", " ") == "1 2 3<|im_end|>"
 
-
-def test_rubbish_gets_a_sentence_and_no_training(visit):
-    page = visit()
     write(page, "what is this")
     expect(page.locator("#mask .message")).to_contain_text("neither JSON nor CSV")
     expect(page.locator("#train")).to_be_disabled()
@@ -75,21 +74,7 @@ def test_rubbish_gets_a_sentence_and_no_training(visit):
     expect(page.locator("#mask .problem").first).to_contain_text("row 1 (line 2)")
     expect(page.locator("#train")).to_be_enabled()
 
-
-def test_what_the_user_writes_stays_text(visit):
-    page = visit()
-    evil = "<img src=x onerror='window.hacked=1'> ${window.hacked=1} {{value}} <|im_end|>"
-    write(page, json.dumps({"instruction": evil, "output": evil}))
-    expect(page.locator("#mask .row")).to_have_count(1)
-    assert page.locator("#mask img").count() == 0
-    assert page.evaluate("window.hacked") is None
-    assert evil in "".join(page.locator("#mask .tokens").all_inner_texts()).replace("␣", " ")
-    expect(page.locator("#mask .flag").last).to_contain_text("looks like a special token")
-
-
-def test_a_template_changes_the_mask(visit):
-    page = visit()
-    page.get_by_role("button", name="Model, prompt template, max length").click()
+    settings(page)
     page.get_by_label("chat (the model's own)").check()
     expect(page.locator("#mask .token.special").first).to_have_text("<|im_start|>")
     page.fill("#max-length input", "16")
@@ -97,24 +82,25 @@ def test_a_template_changes_the_mask(visit):
     expect(page.locator("#mask .flag").first).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("name", "query", "width"), [("light", "", 1280), ("dark", "?__theme=dark", 1280), ("phone", "", 390)]
-)
-def test_it_fits_the_screen(visit, name, query, width):
-    page = visit(query, width=width, height=844)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    picture(page, name)
-
-
-def test_train_watch_compare_reload_and_download(visit, tmp_path):
+def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp_path):
     page = visit()
     page.fill("#prompts textarea", "What is the capital of Japan?")
-    set_steps(page, 4)
+    set_steps(page, 200)
     page.click("#train")
     expect(page.locator("#stop")).to_be_visible()
-    expect(page.locator("#run-status .title")).to_contain_text("step", timeout=RUN)
-    expect(page.locator("#curve")).to_be_visible(timeout=RUN)
+    expect(page.locator("#run-status .title")).to_contain_text("step 2 of 200", timeout=RUN)
+    expect(page.locator("#curve")).to_be_visible()
     picture(page, "training")
+    page.click("#stop")
+    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
+    assert int(re.search(r"step (\d+)", page.inner_text("#run-status .title"))[1]) <= 5
+    expect(page.locator("#download")).to_contain_text("Download the model")
+
+    change_steps(page, 3)
+    page.click("#train")
+    expect(page.locator("#run-status .title")).to_contain_text("Answering", timeout=RUN)
+    page.close()
+    page = visit()
     expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
     expect(page.locator("#compare .pair")).to_have_count(7)
     expect(page.locator("#compare .source").first).to_have_text("typed by you")
@@ -136,34 +122,44 @@ def test_train_watch_compare_reload_and_download(visit, tmp_path):
     assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
 
 
-def test_stop_keeps_what_it_has_and_training_goes_again(visit):
-    page = visit()
-    set_steps(page, 200)
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_contain_text("step 2 of 200", timeout=RUN)
-    page.click("#stop")
-    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
-    assert int(re.search(r"step (\d+)", page.inner_text("#run-status .title"))[1]) <= 5
-    expect(page.locator("#download")).to_contain_text("Download the model")
-    page.fill("#steps input", "1")
-    page.press("#steps input", "Tab")
-    expect(page.locator("#train")).to_contain_text("Train 1 step")
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_have_text("Done", timeout=RUN)
-
-
-def test_a_killed_run_is_explained_and_the_next_one_works(visit, app_processes):
+def test_a_killed_run_is_explained_and_the_next_one_works_and_stays_until_it_is_deleted(visit, app_processes):
     page = visit()
     set_steps(page, 100)
     page.click("#train")
     expect(page.locator("#run-status .title")).to_contain_text("step 1 of 100", timeout=RUN)
     os.kill(busiest(app_processes()), signal.SIGKILL)
     expect(page.locator("#run-status .failed .title")).to_contain_text("ended by SIGKILL", timeout=15_000)
-    page.fill("#steps input", "1")
-    page.press("#steps input", "Tab")
-    expect(page.locator("#train")).to_contain_text("Train 1 step")
+    change_steps(page, 1)
     page.click("#train")
     expect(page.locator("#run-status .title")).to_have_text("Done", timeout=RUN)
+
+    page.reload()
+    page.wait_for_selector("#train:not([disabled])", timeout=30_000)
+    page.get_by_role("button", name="Earlier runs").click()
+    shown = page.locator("#history .run.shown")
+    expect(shown).to_have_count(1, timeout=30_000)
+    expect(shown).to_contain_text(re.compile(r"SmolLM2-135M-Instruct, masked, 16 rows"))
+    if page.locator("#history .run").count() == 1:  # this test by itself
+        page.click("#train")
+        expect(page.locator("#history .run")).to_have_count(2, timeout=RUN)
+    before = page.locator("#history .run").count()
+    for box in page.locator("#history input[type=checkbox]").all()[:2]:
+        box.check()
+    page.get_by_role("button", name="Set the two side by side").click()
+    expect(page.locator("#contrasted .pair")).to_have_count(6)
+    picture(page, "history")
+    page.locator("#history .run .open >> nth=1").click()
+    expect(page.locator("#history .run >> nth=1")).to_have_class(re.compile("shown"), timeout=30_000)
+    page.locator("#history .delete >> nth=0").click()
+    page.get_by_role("button", name="Delete for good?").click()
+    expect(page.locator("#history .run")).to_have_count(before - 1)
+
+
+def change_steps(page: Page, steps: int) -> None:
+    """In the settings that `set_steps` has opened."""
+    page.fill("#steps input", str(steps))
+    page.press("#steps input", "Tab")
+    expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
 
 
 def busiest(processes: list[int]) -> int:
@@ -177,14 +173,3 @@ def busiest(processes: list[int]) -> int:
     time.sleep(1)
     after = ticks()
     return max(after, key=lambda pid: after[pid] - before[pid])
-
-
-def test_a_closed_tab_can_come_back_to_its_run(visit):
-    page = visit()
-    set_steps(page, 3)
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_contain_text("Answering", timeout=RUN)
-    page.close()
-    again = visit()
-    expect(again.locator("#run-status .title")).to_have_text("Done", timeout=RUN)
-    expect(again.locator("#compare .pair")).to_have_count(6)
