@@ -33,7 +33,9 @@ class Setting:
     title: str = ""  # its label on the page; without one it is a setting of the terminal only
     limits: tuple[float, float, str] = (-inf, inf, "")  # the lowest number, the highest, and what they count
     metavar: str | None = None  # stands for the value in the terminal's help
-    choices: Mapping[Any, str] = field(default_factory=dict)  # the values allowed, each with its label on the page
+    choices: Mapping[Any, str] = field(
+        default_factory=dict[Any, str]
+    )  # the values allowed, each with its label on the page
 
     @property
     def option(self) -> str:
@@ -176,14 +178,15 @@ class RunConfig:
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", FULL_RATE if self.full else LORA_RATE)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
         return vars(self) | {"prompts": list(self.prompts)}
 
     def command_line(self, data: str, weights: Sequence[float] = ()) -> str:
         """The shell command that repeats the run on the file `data`, or with `weights` the ablation; settings at their
         defaults are left out."""
-        words, switches = ["python", "-m", "sftdemo", "ablate" if weights else "train", data], []
+        words = ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
+        switches: list[str] = []
         usual = {name: each.default for name, each in SETTINGS.items()}
         usual["learning_rate"] = RunConfig(full=self.full).learning_rate
         unused = {"prompt_loss_weight": bool(weights), "lora_r": self.full}

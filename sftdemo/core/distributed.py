@@ -4,16 +4,19 @@ The launcher sets RANK, LOCAL_RANK and WORLD_SIZE. Without a launcher there is a
 imported here.
 """
 
+# torch annotates these functions in part
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 # The others wait while the first answers prompts and saves. If a process dies, the launcher ends the rest.
 _WAIT = timedelta(days=1)
@@ -31,7 +34,7 @@ def is_first() -> bool:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def together() -> Generator[None]:
     """Connect the processes; `anyone`, `first_here_first` and `speaks` work inside this block.
 
     When a process fails, the others lose their connection to it and fail as well. Only the first error is raised.
@@ -44,10 +47,11 @@ def together() -> Iterator[None]:
         return
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns that it found no unused parameters
     import torch
+    from torch.distributed.rendezvous import rendezvous
 
     if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # the device that "cuda" means from here on
-    store, rank, size = next(torch.distributed.rendezvous("env://", timeout=_WAIT))
+    store, rank, size = next(rendezvous("env://", timeout=_WAIT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
     _board.append(store)
@@ -74,7 +78,7 @@ def anyone(flag: bool) -> bool:
 
 
 @contextmanager
-def first_here_first() -> Iterator[None]:
+def first_here_first() -> Generator[None]:
     """Run the block in each machine's first process before the others, so that they find what it downloaded."""
     first = count() == 1 or os.environ["LOCAL_RANK"] == "0"
     if not first:

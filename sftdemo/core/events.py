@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from functools import wraps
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from . import distributed
 from .errors import SftdemoError, sentence
 
-Parameters, Item, Result = ParamSpec("Parameters"), TypeVar("Item"), TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Event:
     """Base class of all events."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The event as JSON can hold it."""
         return {"event": type(self).__name__.lower()} | asdict(self)
 
@@ -164,8 +166,8 @@ class StudyCell(Event):
     rows: int
     seed: int | None
     steps: int
-    figures: dict
-    answers: list[dict]
+    figures: dict[str, Any]
+    answers: list[dict[str, Any]]
     seconds: float
 
 
@@ -202,11 +204,11 @@ class TokenLosses(Event):
     row: int
     source: str
     question: str
-    tokens: list[list]
+    tokens: list[list[Any]]
     weights: list[float | None]
     losses: list[list[float]]
     ranks: list[list[int]]
-    likeliest: list[list[list]]
+    likeliest: list[list[list[Any]]]
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ class Failed(Event):
     message: str
 
 
-def from_dict(record: dict) -> Event:
+def from_dict(record: dict[str, Any]) -> Event:
     """Return the event that `to_dict` made the record from.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
+def written_whole(folder: Path) -> Generator[Path]:
     """Yield an empty folder next to `folder`, and move it into its place when the block succeeds.
 
     Until then, and if the block fails, `folder` stays as it was.

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "gradio")
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, str | int | float | None]:
     """Return processor, memory, threads and package versions, ready for JSON."""
     import psutil
     import torch

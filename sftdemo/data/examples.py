@@ -4,12 +4,16 @@ The table `SHAPES` has the ways to write a row; they are told apart row by row. 
 is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
 """
 
+# what a record holds is not known until it is looked at
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, overload
 
 from ..core.errors import DataError
 from .fields import HandMask, Message, read_answer, read_conversation, read_held_out, read_mask, read_text
@@ -42,10 +46,10 @@ class Shape:
     Args:
         columns (`tuple[str, ...]`):
             The columns it uses. A row that has the first one has this shape.
-        read (`Callable[[dict, bool], dict]`):
+        read (`Callable[[dict[str, Any], bool], dict[str, Any]]`):
             From a record, and whether it is held out, to fields of [`Example`]. May add `"left_out"`, the number of
             turns that are not used, and raise `Refused`.
-        write (`Callable[[Example], dict | None]`, *optional*):
+        write (`Callable[[Example], dict[str, Any] | None]`, *optional*):
             From an example back to a record; None where the example is kept in another shape. Without it, rows of this
             shape are exported in the shape whose fields `read` fills.
         optional (`tuple[str, ...]`, *optional*, defaults to `()`):
@@ -55,8 +59,8 @@ class Shape:
     """
 
     columns: tuple[str, ...]
-    read: Callable[[dict, bool], dict]
-    write: Callable[[Example], dict | None] | None = None
+    read: Callable[[dict[str, Any], bool], dict[str, Any]]
+    write: Callable[[Example], dict[str, Any] | None] | None = None
     optional: tuple[str, ...] = ()
     json: bool = False
 
@@ -64,12 +68,12 @@ class Shape:
         return " and ".join(f'"{column}"' for column in self.columns if column not in self.optional)
 
 
-def _read_messages(record: dict, held_out: bool) -> dict:
+def _read_messages(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
     messages, completion, left_out = read_conversation(record["messages"], held_out)
     return {"messages": messages, "completion": completion, "left_out": left_out}
 
 
-def _write_messages(example: Example) -> dict | None:
+def _write_messages(example: Example) -> dict[str, Any] | None:
     if not example.messages:
         return None
     turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
@@ -77,7 +81,7 @@ def _write_messages(example: Example) -> dict | None:
     return {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
 
 
-def _read_prompt(record: dict, held_out: bool) -> dict:
+def _read_prompt(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
     if not isinstance(record["prompt"], list):
         return {"prompt": read_text(record, "prompt"), "completion": read_answer(record, "completion", held_out)}
     completion = record.get("completion", [])  # TRL's conversational form
@@ -86,11 +90,11 @@ def _read_prompt(record: dict, held_out: bool) -> dict:
     return _read_messages({"messages": record["prompt"] + completion}, held_out)
 
 
-def _write_prompt(example: Example) -> dict | None:
+def _write_prompt(example: Example) -> dict[str, Any] | None:
     return None if example.prompt is None else {"prompt": example.prompt, "completion": example.completion}
 
 
-def _read_instruction(record: dict, held_out: bool) -> dict:
+def _read_instruction(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
     return {
         "instruction": read_text(record, "instruction"),
         "input": "" if record.get("input") is None else read_text(record, "input"),
@@ -98,7 +102,7 @@ def _read_instruction(record: dict, held_out: bool) -> dict:
     }
 
 
-def _write_instruction(example: Example) -> dict | None:
+def _write_instruction(example: Example) -> dict[str, Any] | None:
     record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
     return {name: value for name, value in record.items() if value or name != "input"}
 
@@ -155,6 +159,12 @@ class StreamedExamples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         return _Reading().train(split_lines(file_lines(self._path)))
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
 
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         begin, end, step = (index if isinstance(index, slice) else slice(index, index + 1)).indices(self._count)
@@ -219,8 +229,11 @@ def parse_examples(text: str) -> ParsedExamples:
 class _Reading:
     """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
-    def __init__(self):
-        self._held_out, self._problems, self._ignored, self._notes = [], [], {}, []
+    def __init__(self) -> None:
+        self._held_out: list[Example] = []
+        self._problems: list[Problem] = []
+        self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
+        self._notes: list[str] = []
 
     def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
         """Yield the examples to train on."""
@@ -263,7 +276,7 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
     return example, unused, left_out
 
 
-def to_record(example: Example) -> dict:
+def to_record(example: Example) -> dict[str, Any]:
     """Return the example as a record that `parse_examples` reads back to the same example."""
     written = (shape.write(example) for shape in SHAPES if shape.write is not None)
     record = next(record for record in written if record is not None)

@@ -1,8 +1,12 @@
 """Read the fields of a record: texts, answers, conversations, masks. A refusal names the field and the remedy."""
 
+# what a record holds is not known until it is looked at
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .records import Refused, kind_of, short
 
@@ -40,12 +44,12 @@ class HandMask:
         edges = [i for i in range(len(text) + 1) if (i in characters) != (i - 1 in characters)]
         return cls(text, tuple(zip(edges[::2], edges[1::2], strict=True)), eos)
 
-    def to_record(self) -> dict:
+    def to_record(self) -> dict[str, Any]:
         """Return the mask as the column `mask` of a record."""
         return {"text": self.text, "trained": [list(span) for span in self.trained], "eos": self.eos}
 
 
-def read_text(record: dict, name: str) -> str:
+def read_text(record: dict[str, Any], name: str) -> str:
     """The string in a column.
 
     Raises:
@@ -69,7 +73,7 @@ def _whole(value: str, name: str) -> str:
     return value
 
 
-def read_answer(record: dict, name: str, held_out: bool) -> str:
+def read_answer(record: dict[str, Any], name: str, held_out: bool) -> str:
     """A string, or a list of strings joined by a blank line. A held-out row may leave it out."""
     if record.get(name) is None:
         if held_out:
@@ -138,7 +142,7 @@ def read_mask(value: object) -> HandMask | None:
     return HandMask.of(_whole(value["text"], "mask.text"), characters, eos)
 
 
-def read_held_out(record: dict) -> bool:
+def read_held_out(record: dict[str, Any]) -> bool:
     """Whether the row is held out; no unless it says so."""
     value = record.get("held_out", False)
     if isinstance(value, str) and value.strip().lower() in ("true", "1", "false", "0", ""):  # a cell in CSV

@@ -1,5 +1,8 @@
 """Split text into records: a JSON array, JSON Lines or CSV. A mistake in one record does not affect the others."""
 
+# what a record holds is not known until it is looked at
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import csv
@@ -46,18 +49,18 @@ def split_records(
 
 
 def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
-    decoder, space = json.JSONDecoder(), re.compile(r"\s*")
-    position = space.match(text, text.index("[") + 1).end()
+    decoder = json.JSONDecoder()
+    position = _after_space(text, text.index("[") + 1)
     row = 0
     while position < len(text) and text[position] != "]":
         try:
             record, position = decoder.raw_decode(text, position)
-            position = space.match(text, position).end()
+            position = _after_space(text, position)
             if position < len(text) and text[position] not in ",]":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
             yield row, None, record
             if position < len(text) and text[position] == ",":
-                position = space.match(text, position + 1).end()
+                position = _after_space(text, position + 1)
         except (json.JSONDecodeError, RecursionError) as error:
             yield row, None, _not_json(error)
             # continue at the next line that opens an object, so that one mistake does not lose the rows below it
@@ -66,6 +69,12 @@ def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
         row += 1
     if text[position + 1 :].strip():
         yield row, None, Refused("stands after the closing ]. Put every row inside one array.")
+
+
+def _after_space(text: str, position: int) -> int:
+    while position < len(text) and text[position].isspace():
+        position += 1
+    return position
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
@@ -160,7 +169,9 @@ def kind_of(value: object) -> str:
         return f"the {'number ' if not isinstance(value, bool) else ''}{json.dumps(value)}"
     if isinstance(value, str):
         return f"the text {short(value)}"
-    return {list: "an empty list" if not value else "a list", dict: "an object"}[type(value)]
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "an object"
 
 
 def short(value: object) -> str:

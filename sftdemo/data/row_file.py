@@ -1,5 +1,8 @@
 """Token ids and labels kept on the disk, for more rows than fit into memory."""
 
+# pyarrow and datasets have no type stubs
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -81,7 +84,9 @@ class RowFile:
         lengths = pa.array({len(ids) for ids in wanted}, pa.int32())
         with pa.OSFile(self.path) as file, pa.ipc.open_stream(file) as batches:
             for batch in batches:
-                likely = batch.filter(pc.is_in(pc.list_value_length(batch["input_ids"]), lengths))
+                # pyarrow makes these functions when it is imported
+                sizes = pc.list_value_length(batch["input_ids"])  # pyright: ignore[reportAttributeAccessIssue]
+                likely = batch.filter(pc.is_in(sizes, lengths))  # pyright: ignore[reportAttributeAccessIssue]
                 for row in likely.to_pylist():
                     if tuple(row["input_ids"]) in wanted:
                         yield StoredRow(tuple(row["input_ids"]), tuple(row["labels"]))

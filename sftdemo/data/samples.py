@@ -1,5 +1,8 @@
 """The data sets that come with the program, and what counts as having taken their style."""
 
+# what an answer holds is not known until it is looked at
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import json

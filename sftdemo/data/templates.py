@@ -3,12 +3,15 @@
 Training and generation both call `render_prompt`, so the model is asked with the very prompt it was trained on.
 """
 
+# transformers annotates its tokenizers in part
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.errors import TemplateError
 from .examples import Example, Message
@@ -178,7 +181,8 @@ def _matched(
     """Return the segments of `text` and the span of each message's content in it. `pieces` alternates template text
     and message numbers. Both results are empty if the pieces do not add up to `text`. Contents may be trimmed: many
     templates do that."""
-    segments, places, position = [Segment(pieces[0], TEMPLATE)], {}, len(pieces[0])
+    segments, position = [Segment(pieces[0], TEMPLATE)], len(pieces[0])
+    places: dict[int, tuple[int, int]] = {}
     if not text.startswith(pieces[0]):
         return (), {}
     for number, following in zip(map(int, pieces[1::2]), pieces[2::2], strict=True):
@@ -239,6 +243,7 @@ def apply_chat_template(
         )
     turns = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=generation_prompt)
     except JinjaError as error:
         raise TemplateError(f"the model's chat template refuses this conversation: {error}.") from error
+    return cast("str", text)

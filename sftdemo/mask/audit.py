@@ -106,7 +106,8 @@ class Audit:
 
     def _repeated(self) -> dict[str, list[int]]:
         """The rows that stand there more than once, and those whose prompt has another answer somewhere."""
-        duplicates, conflicting = [], []
+        duplicates: list[int] = []
+        conflicting: list[int] = []
         for rows in self._answers.values():
             if len(rows) > 1:
                 copies = Counter(answer for _, answer in rows)

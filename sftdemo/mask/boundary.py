@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ..core.errors import DataError
 from ..data.examples import Example, Problem
@@ -52,7 +53,7 @@ class Boundary:
     merged: bool
     lost: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The boundary as JSON can hold it."""
         return asdict(self) | {"sentence": self.sentence}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..core.text import plural
 
@@ -185,7 +186,7 @@ class Finding:
         more = f" and {self.count - 5:,} more" if self.count > 5 else ""
         return f" ({plural(self.count, 'row')} {named}{more})"
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"rows": list(self.rows)}
 
 

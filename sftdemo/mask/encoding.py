@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import ModelError
 from ..data.templates import RenderedPrompt, Segment
@@ -69,7 +69,7 @@ class TextEncoder:
                 "choose a model that has a tokenizer.json."
             )
         # Copies, because `encode_special_tokens`, padding and truncation are state that others may change meanwhile.
-        self.with_special = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.with_special = Tokenizer.from_str(cast("Tokenizer", tokenizer.backend_tokenizer).to_str())
         self.with_special.no_padding()
         self.with_special.no_truncation()
         self.plain = Tokenizer.from_str(_without_special_pieces(self.with_special))
@@ -151,7 +151,7 @@ class TextEncoder:
 
         for segment in segments:
             position = 0
-            for match in [] if segment.from_user else self._special_text.finditer(segment.text):
+            for match in () if segment.from_user else self._special_text.finditer(segment.text):
                 stretch += segment.text[position : match.start()]
                 flush()
                 ids.append(self._id_of[match.group().strip()])
@@ -185,10 +185,10 @@ def _offsets(text: str, tokenizer: Tokenizer) -> list[Span]:
     return tokenizer.encode(text, add_special_tokens=False).offsets
 
 
-def _cuts_words_by_a_pattern(content: dict) -> bool:
+def _cuts_words_by_a_pattern(content: dict[str, Any]) -> bool:
     """Whether a tokenizer's JSON says: no normalizer, a pattern that cuts out words, and BPE inside each word."""
-    steps = content["pre_tokenizer"] or {}
-    steps = steps.get("pretokenizers", [steps])
+    outer: dict[str, Any] = content["pre_tokenizer"] or {}
+    steps: list[dict[str, Any]] = outer.get("pretokenizers", [outer])
     patterns = [step.get("pattern", {}).get("Regex") or step.get("use_regex") for step in steps]
     known = all(step.get("type") in ("ByteLevel", "Split", "Digits") for step in steps)
     # a "^" that opens a class negates it; any other one, and these others, look at what stands before
@@ -198,7 +198,7 @@ def _cuts_words_by_a_pattern(content: dict) -> bool:
     return bpe and known and any(patterns) and not looks_back
 
 
-def _without_special_pieces(tokenizer) -> str:
+def _without_special_pieces(tokenizer: Tokenizer) -> str:
     """The tokenizer's JSON such that no text is cut into a special token. A Unigram model would: its pieces include
     the special tokens themselves, so they are renamed to what nobody types."""
     content = json.loads(tokenizer.to_str())
@@ -222,7 +222,8 @@ def partition(offsets: Sequence[Span], begin: int, end: int) -> list[Span]:
     A character that falls into several tokens goes to the first of them, the others get an empty span; characters
     that no token reports (a stripped space) go to the token after them.
     """
-    spans, position = [], begin
+    spans: list[Span] = []
+    position = begin
     for _, last in offsets:
         stop = min(max(position, last), end)
         spans.append((position, stop))

@@ -5,11 +5,15 @@ padded   [S S a a pad]       shared          [S S a b b c]     packed   [S S b b
          [S c c pad pad]
 """
 
+# pyarrow and datasets have no type stubs, and TRL annotates its packing in part
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .encoding import Span
 
@@ -84,7 +88,7 @@ class Layout:
         inside = ((max(first - begin, 0), min(last - begin, block.length)) for first, last in spans)
         return [(first, last) for first, last in inside if first < last]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The layout as JSON can hold it, with its figures; a row is a list of [example, length]."""
         figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill", "saved")}
         rows = [[[block.example, block.length] for block in row] for row in self.rows]
@@ -159,7 +163,7 @@ def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:
 
 def load_packer() -> None:
     """Imports what `layouts` needs, which takes 2 s beside torch and transformers, for nobody to wait for it."""
-    import trl.data_utils  # noqa: F401
+    import trl.data_utils  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def _packed(blocks: Sequence[Block], max_length: int) -> Iterator[tuple[Block, ...]]:

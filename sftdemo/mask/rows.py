@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.errors import TemplateError
 from ..data.examples import Example, HandMask, Message, Problem
@@ -73,13 +73,14 @@ def encode_rows(
 ) -> list[Row | Problem]:
     """Renders and tokenises; what cannot be rendered comes back as a problem, in its place. Without `offsets`, those
     are worked out when they are asked for."""
-    encoder, rows, good = encoder_for(tokenizer), [], []
-    for example in examples:
+    encoder = encoder_for(tokenizer)
+    rows: dict[int, Row | Problem] = {}
+    good: list[tuple[int, Example, RenderedPrompt]] = []
+    for index, example in enumerate(examples):
         try:
-            good.append((len(rows), example, render_prompt(example, template, tokenizer)))
-            rows.append(None)
+            good.append((index, example, render_prompt(example, template, tokenizer)))
         except TemplateError as error:
-            rows.append(_problem(example, error))
+            rows[index] = _problem(example, error)
     prompts = [prompt for _, _, prompt in good]
     encoded = encoder.encode_prompts(prompts, offsets)
     stop_ids = {chat: stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
@@ -90,7 +91,7 @@ def encode_rows(
             rows[index] = Row(example, prompt, ids, completion, stop_ids[prompt.chat], joint_ids, turns)
         except TemplateError as error:
             rows[index] = _problem(example, error)
-    return rows
+    return [rows[index] for index in range(len(rows))]
 
 
 def _problem(example: Example, error: TemplateError) -> Problem:
@@ -108,7 +109,7 @@ def _completions(
         if completion is None
     ]
     joints = iter(encoder.encode_prompts(rest))
-    result = []
+    result: list[tuple[Encoded, list[int] | None]] = []
     for example, prompt, ids, completion in zip(examples, prompts, encoded, separable, strict=True):
         joint_ids, boundary = None, len(prompt.text)
         if completion is None:
@@ -141,7 +142,8 @@ def _turns(prompt: RenderedPrompt, prompt_ids: Encoded, encoder: TextEncoder) ->
 
 
 def _cut(prompt: RenderedPrompt, end: int) -> RenderedPrompt:
-    segments, position = [], 0
+    segments: list[Segment] = []
+    position = 0
     for segment in prompt.segments:
         segments.append(Segment(segment.text[: max(end - position, 0)], segment.role))
         position += len(segment.text)
@@ -151,10 +153,10 @@ def _cut(prompt: RenderedPrompt, end: int) -> RenderedPrompt:
 def stop_token_id(tokenizer: PreTrainedTokenizerBase, chat: bool) -> int | None:
     """The token that ends an answer: EOS, or in a chat what the chat template puts after the assistant's words."""
     if not chat:
-        return tokenizer.eos_token_id
+        return cast("int | None", tokenizer.eos_token_id)
     mark = "contentmark"
     turns = [Message("user", "x"), Message("assistant", mark)]
     text = apply_chat_template(tokenizer, turns, generation_prompt=False)
     tail = encoder_for(tokenizer).encode_chat([[Segment(text.rpartition(mark)[2], TEMPLATE)]])[0].ids
     special = [index for index in tail if index in encoder_for(tokenizer).special_ids]
-    return special[0] if special else tokenizer.eos_token_id
+    return special[0] if special else cast("int | None", tokenizer.eos_token_id)

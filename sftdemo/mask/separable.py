@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..data.templates import RenderedPrompt, Segment
 from .encoding import Encoded, TextEncoder
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 _WINDOW = 64  # characters
 _LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
@@ -39,7 +43,7 @@ def encode_separable(
         return result
     own = encoder.encode_plain([completions[index] for index in windows], offsets)
     texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
-    together = {}
+    together: dict[tuple[bool, str], Encoding] = {}
     for chat, tokenizer in ((True, encoder.with_special), (False, encoder.plain)):
         distinct = [text for is_chat, text in texts if is_chat == chat]
         encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
@@ -47,7 +51,8 @@ def encode_separable(
     for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
         window = together[prompts[index].chat, text]
         first = window.char_to_token(boundary)
-        if first and window.token_to_chars(first)[0] == boundary:
+        characters = window.token_to_chars(first) if first else None
+        if first and characters and characters[0] == boundary:
             ids, head = window.ids, len(window.ids) - first
             if encoded[index].ids[-first:] == ids[:first] and completion.ids[:head] == ids[first:]:
                 result[index] = completion

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.text import plural
 from .labels import IGNORE_INDEX, TokenizedExample
@@ -56,10 +56,10 @@ def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     have none, by their names."""
     kept = len(example.input_ids)
     ids, labels = (*example.input_ids, *example.cut_ids), (*example.labels, *example.cut_labels)
-    tokens = []
+    tokens: list[ViewToken] = []
     for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
         text = example.text[begin:end]
-        name = text or (tokenizer.convert_ids_to_tokens(identity) if kind in ("special", "eos") else "")
+        name = text or (cast("str", tokenizer.convert_ids_to_tokens(identity)) if kind in ("special", "eos") else "")
         trained = labels[index] != IGNORE_INDEX
         tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
     return tokens
@@ -89,7 +89,7 @@ def harmless(text: str) -> str:
     return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
 
 
-def to_json(example: TokenizedExample) -> dict:
+def to_json(example: TokenizedExample) -> dict[str, Any]:
     """The example as `mask --json` prints it."""
     return {
         "row": example.row,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.errors import ModelError
 from ..core.events import Answer
@@ -13,13 +13,14 @@ from ..mask.rows import stop_token_id
 from .linear_layers import laid_out
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_SIZE = 16
 
 
 def generate(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[RenderedPrompt],
     max_new_tokens: int,
@@ -45,11 +46,13 @@ def generate(
             completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
             for index, (ids, reason) in zip(batch, completions, strict=True):
                 answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-                answers[index] = Answer(prompts[index].text, answer, reason, len(ids))
+                answers[index] = Answer(prompts[index].text, cast("str", answer), reason, len(ids))
     return [answers[index] for index in range(len(prompts))]
 
 
-def _check_length(model: PreTrainedModel, prompt: RenderedPrompt, ids: list[int], max_new_tokens: int) -> None:
+def _check_length(
+    model: PreTrainedModel | PeftModel, prompt: RenderedPrompt, ids: list[int], max_new_tokens: int
+) -> None:
     if not ids:
         raise ModelError("a prompt is empty, and this model has no BOS token to begin from; write a prompt.")
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)  # not every model has one
@@ -61,7 +64,12 @@ def _check_length(model: PreTrainedModel, prompt: RenderedPrompt, ids: list[int]
 
 
 def _generate_batch(
-    model, tokenizer, encoded: list[list[int]], stop_ids: set, max_new_tokens: int, stop: Callable[[], bool]
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: list[list[int]],
+    stop_ids: set[int | None],
+    max_new_tokens: int,
+    stop: Callable[[], bool],
 ) -> list[tuple[list[int], str]]:
     import torch
     from transformers import GenerationConfig
@@ -78,13 +86,13 @@ def _generate_batch(
     stop_ids = stop_ids | set(known if isinstance(known, list) else [known]) - {None}
     model.eval()
     with torch.inference_mode():
-        output = model.generate(
+        output = model.generate(  # pyright: ignore[reportCallIssue] - both have it, by ways that pyright does not see
             input_ids=input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
-                eos_token_id=sorted(stop_ids - {None}) or None,
+                eos_token_id=sorted(index for index in stop_ids if index is not None) or None,
                 pad_token_id=pad,
             ),
             stopping_criteria=[Stop()],
@@ -92,7 +100,7 @@ def _generate_batch(
     return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
 
 
-def _cut(ids: list[int], stop_ids: set, max_new_tokens: int) -> tuple[list[int], str]:
+def _cut(ids: list[int], stop_ids: set[int | None], max_new_tokens: int) -> tuple[list[int], str]:
     for index, token in enumerate(ids):
         if token in stop_ids:
             return ids[:index], "EOS"

@@ -124,8 +124,9 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
         except (ValueError, KeyError, OSError, IndexError, NotImplementedError) as error:
             raise ModelError(f"{gguf} cannot be read as a GGUF model: {error}.") from error
         yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
-        model.hf_quantizer = None  # save_pretrained refuses a quantised model; these weights no longer are
-        del model.config.quantization_config
+        # save_pretrained refuses a quantised model; these weights no longer are
+        model.hf_quantizer = None  # pyright: ignore[reportArgumentType]
+        del model.config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]
         try:
             model.save_pretrained(beside)
             tokenizer.save_pretrained(beside)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
+    from peft.tuners.lora import Linear as LoraLinear
     from transformers import PreTrainedModel
 
 
@@ -43,7 +45,7 @@ def has_avx512() -> bool:
 
 
 @contextmanager
-def laid_out(model: PreTrainedModel, rows: int) -> Iterator[None]:
+def laid_out(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
     """While this lasts, the model answers `rows` prompts at a time with copies of its weights that are laid out for
     oneDNN, a LoRA adapter added into them. The weights themselves are not touched.
 
@@ -89,14 +91,14 @@ def _linear_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 def _plain(module: torch.nn.Module) -> torch.nn.Linear:
     lora = _lora()
-    return module.base_layer if lora is not None and isinstance(module, lora) else module
+    return cast("torch.nn.Linear", module.base_layer if lora is not None and isinstance(module, lora) else module)
 
 
 def _with_adapter(module: torch.nn.Module) -> torch.Tensor:
     plain = _plain(module)
     if plain is module:
         return plain.weight.detach()
-    weight = plain.weight.detach()
-    for name in () if module.disable_adapters or module.merged else module.active_adapters:
-        weight = weight + module.get_delta_weight(name)
+    weight, adapted = plain.weight.detach(), cast("LoraLinear", module)
+    for name in () if adapted.disable_adapters or adapted.merged else adapted.active_adapters:
+        weight = weight + adapted.get_delta_weight(name)
     return weight

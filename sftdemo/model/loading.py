@@ -7,7 +7,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.errors import ModelError
@@ -66,8 +66,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: when the folder has none that can be loaded.
     """
-    has_own = source.base is None or (source.folder / "tokenizer_config.json").is_file()
-    folder = source.folder if has_own else source.base.folder
+    folder = source.folder
+    if source.base is not None and not (folder / "tokenizer_config.json").is_file():
+        folder = source.base.folder
     try:
         tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
@@ -136,7 +137,8 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, source.folder)
-        return model.to(device)
+        # transformers decorates `to` in a way that loses its first parameter; an adapter is called as its model is
+        return cast("PreTrainedModel", model.to(device))  # pyright: ignore[reportArgumentType]
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{source.name} does not fit into the memory of {device}; choose another device.") from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -156,7 +158,7 @@ def weights_sha256(model: Module) -> str:
     digest = hashlib.sha256()
     for name, weight in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

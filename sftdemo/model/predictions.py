@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import Module
@@ -39,7 +39,7 @@ def predict_shared(model: Module, rows: Rows, device: torch.device, prompt_loss_
     return Predictions(branches.logits(model), branches.targets, branches.weights)
 
 
-def predict_batch(model: Module, batch: Mapping[str, torch.Tensor], prompt_loss_weight: float = 0.0) -> Predictions:
+def predict_batch(model: Module, batch: Mapping[str, Any], prompt_loss_weight: float = 0.0) -> Predictions:
     """The predictions for a collated batch as it comes, padded or packed; for its form see `split_batch`."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels = batch["labels"]
@@ -61,11 +61,11 @@ def _weights_in_place(rows: Rows, labels: torch.Tensor, prompt_loss_weight: floa
     return torch.cat(weights).view_as(labels)
 
 
-def split_batch(batch: Mapping[str, torch.Tensor]) -> Rows:
+def split_batch(batch: Mapping[str, Any]) -> Rows:
     """The (input_ids, labels) of every example in a collated batch, padding taken off.
 
     Args:
-        batch (`Mapping[str, torch.Tensor]`):
+        batch (`Mapping[str, Any]`):
             `input_ids` and `labels` of shape `(rows, length)`, with `position_ids` that start again at 0 for each
             example (padding-free, packed) or else an `attention_mask` that is 0 on padding.
     """

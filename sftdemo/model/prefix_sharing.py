@@ -6,9 +6,10 @@ Importing this module imports transformers' models and peft, so import it where 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -105,11 +106,11 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def accelerated(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
     """While this lasts, `Branches.logits` works on the model (only that: it cannot generate), and its linear layers are
     quicker where that is known to help."""
     base = _base(model)
-    before = base.config._attn_implementation
+    before = cast("str", base.config._attn_implementation)
     replaced = []
     base.set_attn_implementation(ATTENTION)
     try:
@@ -162,7 +163,7 @@ def _agrees(model: PreTrainedModel | PeftModel) -> bool:
 
 
 def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast("PreTrainedModel", model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 def _quicker(module: torch.nn.Module):

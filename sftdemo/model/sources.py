@@ -160,7 +160,7 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
 
     try:
         info = HfApi().model_info(hub_id, timeout=HUB_TIMEOUT, files_metadata=True)
-        files = {file.rfilename: file.size or 0 for file in info.siblings}
+        files = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if wanted == _FILES and not any(file.endswith(".safetensors") for file in files):
             raise ModelError(f"{hub_id} holds no safetensors; pickled weights are not loaded. Choose another copy.")
         yield Phase("model", f"Downloading {hub_id} from the Hub")

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import TypeVar
 
 from ..core.config import RunConfig
 from ..core.events import Event, Finished, Prepared, Step
 from ..core.files import cache_folder, write_whole
 
 RATES = "rates.json"
+Kind = TypeVar("Kind", bound=Event)
 _LOG = logging.getLogger(__name__)
 
 # SmolLM2-135M, float32, on 2 cores of an AMD EPYC: seconds of a step a token, and of all that is not training
@@ -51,7 +53,7 @@ def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
     if config.steps is not None:
         return config.steps
     rows = ceil(tokens / config.max_length) if config.packing else examples
-    return max(1, ceil(config.epochs * ceil(rows / config.batch_size)))
+    return max(1, ceil((config.epochs or 1) * ceil(rows / config.batch_size)))
 
 
 def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
@@ -63,10 +65,9 @@ def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
 
 def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
     """Remembers the rate of a finished run. Where it cannot be kept, a warning says so: the run itself is good."""
-    found = {type(event): event for event in events}
-    if not {Prepared, Step, Finished} <= set(found) or found[Finished].stopped:
+    prepared, step, finished = _last(events, Prepared), _last(events, Step), _last(events, Finished)
+    if prepared is None or step is None or finished is None or finished.stopped:
         return
-    prepared, step, finished = found[Prepared], found[Step], found[Finished]
     per_token = step.seconds / step.step / _tokens_a_step(config, prepared.examples, prepared.tokens)
     rates = _read() | {_key(config, device): [per_token, finished.seconds - step.seconds]}
     path = cache_folder() / RATES
@@ -75,6 +76,10 @@ def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
         write_whole(path, json.dumps(rates, indent=1))
     except OSError as error:
         _LOG.warning("How long this run took cannot be kept for the next one's estimate: %s", error)
+
+
+def _last(events: Sequence[Event], kind: type[Kind]) -> Kind | None:
+    return next((event for event in reversed(events) if isinstance(event, kind)), None)
 
 
 def _key(config: RunConfig, device: str) -> str:

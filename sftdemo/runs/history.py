@@ -9,7 +9,7 @@ from pathlib import Path
 from ..core.config import RunConfig
 from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
-from ..core.events import Arm, Columns, Comparison, Event, Figures, HeldOut, Prepared, Step
+from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
 from .folder import RECORD, load_events
 from .revisit import SavedRun, read_run
 
@@ -103,9 +103,9 @@ def _columns(run: PastRun, asked: Comparison | Columns) -> list[tuple[PastRun, f
 
 def _past_run(place: Path) -> PastRun:
     saved, events = read_run(place), load_events(place)
-    if not events:
+    finished = events[-1] if events else None
+    if not isinstance(finished, Finished):
         raise ModelError(f"there is no finished run in {place}.")
-    finished = events[-1]
     return PastRun(
         name=place.name,
         model=saved.config.model,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.errors import DataError, ModelError
@@ -20,6 +20,7 @@ from ..data.templates import get_template
 from ..mask.encoding import encoder_for
 from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..model.loading import OpenModel, open_model
+from ..model.prefix_tree import Rows
 from ..train.batches import collate_packed
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
 def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Another ordinary token for every one: half the vocabulary further on, and then the next that is not special."""
     special = encoder_for(tokenizer).special_ids
-    size = min(len(tokenizer), len(model.get_input_embeddings().weight))  # either may be the larger one
+    embeddings = cast("torch.Tensor", model.get_input_embeddings().weight)
+    size = min(len(tokenizer), len(embeddings))  # either may be the larger one
 
     def other(index: int) -> int:
         candidates = ((index + size // 2 + step) % size for step in range(size))
@@ -128,9 +130,10 @@ def _predictions(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], pa
     from ..model.prefix_sharing import accelerated, can_share
 
     first, *others = examples
-    rows = [(first, (IGNORE_INDEX,) * len(first)), *((ids, (IGNORE_INDEX, *ids[1:])) for ids in others)]
+    rows: Rows = [(first, (IGNORE_INDEX,) * len(first)), *((ids, (IGNORE_INDEX, *ids[1:])) for ids in others)]
     if packing == "wrapped":
-        rows = [tuple(tuple(chain.from_iterable(column)) for column in zip(*rows, strict=True))]
+        input_ids, labels = (tuple(chain.from_iterable(column)) for column in zip(*rows, strict=True))
+        rows = [(input_ids, labels)]
     elif can_share(model, max(map(len, examples))):
         with accelerated(model):
             return predict_shared(model, rows, model.device)

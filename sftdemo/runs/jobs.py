@@ -44,7 +44,9 @@ class Job:
         self._asked_to_stop = False
         self._changed = threading.Condition()
         receiver, sender = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_child, args=(sender, work, arguments), daemon=True)
+        # typeshed knows it of each method's context only
+        process = _CONTEXT.Process  # pyright: ignore[reportAttributeAccessIssue]
+        self._process = process(target=_child, args=(sender, work, arguments), daemon=True)
         self._process.start()
         sender.close()  # the child's end is then the only one, and its death closes the pipe
         threading.Thread(target=self._receive, args=(receiver,), daemon=True).start()
@@ -156,7 +158,9 @@ def _child(sender: Connection, work: Work, arguments: tuple) -> None:
 
 
 def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a child
+    parent.join()
     os._exit(1)
 
 

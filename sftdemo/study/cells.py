@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
@@ -30,6 +30,10 @@ from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
 from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 CELLS = "cells.jsonl"
 SETTINGS = "study.json"  # marks a folder as a study's
@@ -159,10 +163,20 @@ def drawn(examples: Sequence[MaskedExample], rows: int, seed: int) -> list[Maske
     return [examples[index] for index in sorted(order[:rows])]
 
 
-def _trained(setup: Setup, cell: Cell, model, stop: Stop, scratch: str, wanted, found) -> Iterator[Event]:
+def _trained(
+    setup: Setup,
+    cell: Cell,
+    model: PreTrainedModel,
+    stop: Stop,
+    scratch: str,
+    wanted: Sequence[Cell],
+    found: dict[Cell, StudyCell],
+) -> Generator[Event, None, tuple[PreTrainedModel | PeftModel, Step]]:
     """Trains one cell; phases in place of the training's own events. Returns the trained model and the last step."""
     config = replace(setup.config, prompt_loss_weight=cell.weight, seed=cell.seed)
-    rows = replace(setup.rows, examples=drawn(setup.rows.examples, cell.rows, cell.seed))
+    rows = replace(
+        setup.rows, examples=drawn(cast("list[MaskedExample]", setup.rows.examples), cell.rows, cast("int", cell.seed))
+    )
     with closing(train_model(replace(setup, config=config, rows=rows), model, stop, f"{scratch}/trainer")) as work:
         events = Relay(work)
         for event in events:
@@ -304,6 +318,8 @@ def read_cells(folder: Path) -> list[StudyCell]:
     for number, line in enumerate(lines, start=1):
         try:
             cell = from_dict(json.loads(line))
+            if not isinstance(cell, StudyCell):
+                raise TypeError(f"it is a {type(cell).__name__}")
             cells.setdefault(Cell.of(cell), cell)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TrainingError(f"line {number} of {path} is no cell; delete the line, and go on.") from error

@@ -248,7 +248,7 @@ def _answers(cells: Sequence[StudyCell]) -> list[str]:
     """What the base and each weight answered, at the most rows, with the first seed."""
     trained = [cell for cell in cells if cell.rows]
     rows = max(cell.rows for cell in trained)
-    seed = min(cell.seed for cell in trained if cell.rows == rows)
+    seed = min(cell.seed for cell in trained if cell.rows == rows and cell.seed is not None)
     shown = [cell for cell in cells if Cell.of(cell) == BASE]
     shown += sorted(
         (cell for cell in trained if (cell.rows, cell.seed) == (rows, seed)),

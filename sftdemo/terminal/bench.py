@@ -32,6 +32,7 @@ def print_bench(
     effort = QUICK if options.quick else THOROUGH if options.thorough else USUAL
     repeats = effort.repeats if options.repeats is None else options.repeats
     effort = replace(effort, parts=tuple(options.only or effort.parts), repeats=repeats)
+    equal = True
     with BenchPrinter(options.json) as printer:
         for item in bench(source, tokenizer, data, effort, options.rows, stop):
             if isinstance(item, Phase):
@@ -40,7 +41,8 @@ def print_bench(
             if options.write:
                 write_report(item.result, Path(options.write), command)
             printer.print(item)
-    return int(not item.result.get("equalities", {"equal": True})["equal"])
+            equal = item.result.get("equalities", {"equal": True})["equal"]
+    return int(not equal)
 
 
 class BenchPrinter:

@@ -174,7 +174,7 @@ def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
 
 def _style(token: ViewToken) -> tuple[str, str]:
     if token.cut:
-        return ("dim strike underline",) * 2 if token.trained else ("dim strike",) * 2
+        return ("dim strike underline", "dim strike underline") if token.trained else ("dim strike", "dim strike")
     if token.trained:
         return _STYLES["eos" if token.kind == "eos" else "completion"]
     return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..core.errors import TrainingError
+from ..data.row_file import StoredRow
 from ..mask.labels import IGNORE_INDEX, MaskedExample
 from ..model.prefix_tree import Rows
 
-if TYPE_CHECKING:
-    import torch
 
-
-def collate_packed(rows: Rows) -> dict[str, torch.Tensor]:
+def collate_packed(rows: Rows) -> dict[str, Any]:
     """What TRL's own collator makes of examples that `bfd` has packed into one row, each attending to itself only."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -22,7 +20,7 @@ def collate_packed(rows: Rows) -> dict[str, torch.Tensor]:
     return DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)([row])  # nothing is padded
 
 
-def verify_batch(batch: Mapping[str, torch.Tensor], shown: Iterable[MaskedExample]) -> None:
+def verify_batch(batch: Mapping[str, Any], shown: Iterable[MaskedExample | StoredRow]) -> None:
     """Refuses a batch that does not carry the labels that were shown.
 
     Raises:

@@ -5,12 +5,13 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig
 
@@ -33,7 +34,7 @@ def train(
     stop: Callable[[], bool],
     scratch: str,
     held_out: Sequence[MaskedExample] = (),
-) -> Iterator[Prepared | Step | HeldOut]:
+) -> Generator[Prepared | Step | HeldOut, None, PreTrainedModel | PeftModel]:
     """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
 
     Of `held_out` rows, which are not trained, a `HeldOut` tells now and then how the model does on them. Examples
@@ -69,13 +70,13 @@ def train(
     return trainer.model if spare is None else _whole(trainer, spare)
 
 
-def _whole(trainer: MaskedTrainer, spare: torch.nn.Module) -> torch.nn.Module:
+def _whole(trainer: MaskedTrainer, spare: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
     """The trained model in one piece, where FSDP has split it; on the first process only, the others get no weights.
     Not tested: accelerate has no FSDP on CPUs."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if distributed.is_first():
         spare.load_state_dict(weights)
-    return spare.to(trainer.args.device)
+    return spare.to(trainer.args.device)  # pyright: ignore[reportArgumentType] - as in `load_model`
 
 
 def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_out) -> MaskedTrainer:
@@ -100,7 +101,7 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
         per_device_train_batch_size=config.batch_size // distributed.count(),
         max_steps=config.steps or -1,
         num_train_epochs=config.epochs or 1,
-        learning_rate=config.learning_rate,
+        learning_rate=cast("float", config.learning_rate),  # `RunConfig` has set it
         seed=config.seed,
         packing=config.packing,
         packing_strategy="bfd",

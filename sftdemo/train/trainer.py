@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset, concatenate_datasets
+from peft import PeftModel
 from torch.utils.data import Sampler
+from transformers import PreTrainedModel
 from trl import SFTTrainer
 
 from ..core import distributed
@@ -35,6 +37,8 @@ class MaskedTrainer(SFTTrainer):
     whole accumulated batch of all processes. While it trains, rows of up to `longest` tokens may be scored as well.
     """
 
+    model: PreTrainedModel | PeftModel  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, **kwargs):
         super().__init__(*args, **kwargs)
         self._shown: Rows | None = shown
@@ -44,7 +48,7 @@ class MaskedTrainer(SFTTrainer):
         if distributed.count() > 1:
             blank = _blank(self.train_dataset)
             self.train_dataset = concatenate_datasets([self.train_dataset, blank])
-            self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), 0, ())]
+            self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), (), ())]
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""
@@ -81,7 +85,7 @@ class MaskedTrainer(SFTTrainer):
         """The sum of the weights in the accumulated batch, by which transformers has the loss divided."""
         rows = (row for batch in batch_samples for row in split_batch(batch))
         total = sum(sum(loss_weights(labels, self._prompt_loss_weight)) for _, labels in rows)
-        return self.accelerator.gather(torch.tensor(total, device=device)).sum()
+        return cast("torch.Tensor", self.accelerator.gather(torch.tensor(total, device=device))).sum()
 
 
 class _EvenSampler(Sampler):
