@@ -18,7 +18,7 @@ from ..mask.boundary import Boundary, Remedy
 from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, summary, view_tokens, visible
+from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summary, view_tokens, visible
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
@@ -142,9 +142,11 @@ def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
 
 
 def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:
-    """The numbers of all rows, and while they are being counted how far that is."""
-    words = summary(audit.examples, audit.tokens, audit.trained, held_out) if audit and audit.examples else ""
-    return to_json({"summary": words, "fraction": fraction})
+    """The numbers of all rows and their mask's hash, or while they are being counted how far that is."""
+    counted = audit if audit and audit.examples else None
+    words = summary(counted.examples, counted.tokens, counted.trained, held_out) if counted else ""
+    found = mask_sentence(str(counted.mask_hash)) if counted and fraction is None else ""
+    return to_json({"summary": words, "hash": found, "fraction": fraction})
 
 
 def audit_findings(findings: Sequence[Finding], message: str) -> str:

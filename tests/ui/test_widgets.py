@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tokenizer_named
 
-from sftdemo.data.examples import parse_examples
+from sftdemo.data.examples import Example, parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.boundary import Remedy, inspect_boundary
 from sftdemo.mask.checks import Finding
-from sftdemo.mask.labels import Masker, trained_spans
+from sftdemo.mask.labels import MaskedExample, Masker, trained_spans
 from sftdemo.mask.layouts import layouts
-from sftdemo.mask.view import SAYS
+from sftdemo.mask.view import SAYS, mask_sentence
 from sftdemo.ui import widgets
 from sftdemo.ui.widgets import STATIC
 
@@ -116,13 +116,19 @@ class TestOthers:
 
     def test_totals(self):
         audit = Audit(8, 128)
-        assert json.loads(widgets.totals(audit, 3)) == {"summary": "", "fraction": None}
+        assert json.loads(widgets.totals(audit, 3)) == {"summary": "", "hash": "", "fraction": None}
         audit.examples, audit.tokens, audit.trained = 1200, 30_000, 6_000
         shown = json.loads(widgets.totals(audit, 3, 0.5))
         assert shown == {
             "summary": "1,200 examples · 30,000 tokens · 6,000 trained (20%) · 3 held out",
+            "hash": "",
             "fraction": 0.5,
         }
+
+    def test_the_hash_is_told_once_all_rows_are_counted(self):
+        audit = Audit(8, 128)
+        audit.add(Example(0, "b", instruction="a"), MaskedExample(0, (1, 2), (-100, 2), (), ()))
+        assert json.loads(widgets.totals(audit, 0))["hash"] == mask_sentence(str(audit.mask_hash))
 
     def test_lanes_have_the_text_and_its_cuts(self):
         (example,) = parse_examples('{"instruction": "What is the capital of Italy?", "output": "Arr"}').train
