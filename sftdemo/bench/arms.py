@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from typing import cast
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from ..train.callbacks import in_turns
 from .memory import growth
@@ -48,13 +49,18 @@ class Arm:
         self._steps.close()
 
     @property
+    def model(self) -> PreTrainedModel:
+        """What is trained; an adapter is called as its model is."""
+        return cast("PreTrainedModel", self.trainer.model)
+
+    @property
     def losses(self) -> list[float]:
         """Of each step so far, the last one excepted, which is logged when the next one begins."""
         return [row["loss"] for row in self.trainer.state.log_history if "loss" in row]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The trained parameters."""
-        return {name: value.detach() for name, value in self.trainer.model.named_parameters() if value.requires_grad}
+        return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 
     def memory(self) -> float:
         """MB by which the process grows at most in one more step, beside the weights and what the optimizer keeps."""
@@ -83,7 +89,7 @@ class _Turns(TrainerCallback):
 
 
 @contextmanager
-def by_turns(makers: dict[str, Callable[[], Trainer]]) -> Iterator[dict[str, Arm]]:
+def by_turns(makers: Mapping[str, Callable[[], Trainer]]) -> Generator[dict[str, Arm]]:
     """The arms of these trainers, each before its first step; closed at the end."""
     trainers = {name: make() for name, make in makers.items()}
     arms: dict[str, Arm] = {}

@@ -28,7 +28,7 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
     batches = [examples[at : at + config.batch_size] for at in range(0, len(examples), config.batch_size)]
     trees = [prefix_tree([(row.input_ids, row.labels) for row in batch]) for batch in batches]
     positions, kept = round(mean(len(t.input_ids) for t in trees)), round(mean(len(t.kept) for t in trees))
-    model = arm.trainer.model
+    model = arm.model
     head = model.get_output_embeddings()
     products = 3 if config.full else 2
     shapes: Counter[tuple[int, int, int]] = Counter()

@@ -104,7 +104,7 @@ def _examples(rows: int, tokens: int, vocabulary: int) -> list[MaskedExample]:
             row=row,
             input_ids=ids,
             labels=(IGNORE_INDEX,) * half + ids[half:],
-            cut=0,
+            cut_labels=(),
             flags=(),
         )
         for row, ids in enumerate(drawn)

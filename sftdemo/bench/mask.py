@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.events import Phase
@@ -18,6 +18,7 @@ from .figures import Stop, repetitions, spread
 from .memory import growth as growth_of
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 WARM_UP = 2000  # rows that are not timed: they fill the tokenizer's cache of words
@@ -76,8 +77,9 @@ def bench_mask(
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    backend = cast("Tokenizer", tokenizer.backend_tokenizer)
     for begin in range(0, len(texts), CHUNK):
-        tokenizer.backend_tokenizer.encode_batch(texts[begin : begin + CHUNK], add_special_tokens=False)
+        backend.encode_batch(texts[begin : begin + CHUNK], add_special_tokens=False)
 
 
 def _looked_over(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
-def python_process(arguments: Sequence[str], **options: object) -> Iterator[subprocess.Popen]:
+def python_process(arguments: Sequence[str], **options: Any) -> Generator[subprocess.Popen[Any]]:
     """Starts a Python program, and ends it with all its children. Ctrl-C in the terminal does not reach it."""
     process = subprocess.Popen([sys.executable, *arguments], start_new_session=True, **options)
     try:

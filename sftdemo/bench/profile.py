@@ -19,7 +19,7 @@ def profile(arm: Arm) -> dict[str, float]:
     the loss, "rest" is Python, the data and the Trainer. The clocks themselves cost about a millisecond."""
     spent: defaultdict[str, float] = defaultdict(float)
     steps = []
-    model, trainer = arm.trainer.model, arm.trainer
+    model, trainer = arm.model, arm.trainer
     with ExitStack() as stack:
         for name, module in model.named_modules():
             part = _PARTS.get(name.rpartition(".")[2])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ from ..model.sources import ModelSource
 from ..train.loop import adapter, arguments, dataset
 from ..train.trainer import MaskedTrainer
 
+Made = TypeVar("Made", bound=SFTTrainer)
 TEMPLATES = ("instruction", "alpaca", "chat")
 ADAMW = "adamw_torch_fused"  # the default of TRL and of a run
 
@@ -81,7 +83,7 @@ def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> S
     return _made(SFTTrainer, model, tokenizer, padded, settings, config)
 
 
-def _made(kind: type[SFTTrainer], model, tokenizer, examples, settings: SFTConfig, config: RunConfig, **more):
+def _made(kind: type[Made], model, tokenizer, examples, settings: SFTConfig, config: RunConfig, **more: Any) -> Made:
     return kind(
         model=model,
         args=settings,

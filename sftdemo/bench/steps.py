@@ -36,7 +36,7 @@ def bench_steps(
         name = f"{'full' if full else 'lora'}{'' if template == 'instruction' else '_' + template}"
         config = RunConfig(template=template, full=full, steps=10_000, device="cpu")
         for phase in _group(subject, name, config, repeats, stop, result):
-            yield replace(phase, fraction=(number + phase.fraction) / len(groups))
+            yield replace(phase, fraction=(number + (phase.fraction or 0.0)) / len(groups))
     yield result
 
 
@@ -85,7 +85,7 @@ def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, resul
                 "losses": arm.losses,
             }
         )
-    best = min(STOCK, key=seconds.get)
+    best = min(STOCK, key=lambda arm: seconds[arm])
     ratios = result["ratios"]
     ratios[f"step_{name}_vs_trl"] = round(seconds[best] / seconds["ours"], 3)
     ratios["memory_vs_trl" if name == "lora" else f"memory_{name}_vs_trl"] = round(memory["ours"] / memory[best], 3)

@@ -77,10 +77,11 @@ class Backend:
                 if job is None or job.done:
                     job = self._fetches[name] = Job(fetch, name)
             for events in job.watch():
-                if isinstance(events[-1] if events else None, Failed):
-                    raise ModelError(events[-1].message)
-                if events and isinstance(events[-1], Phase):
-                    yield events[-1]
+                last = events[-1] if events else None
+                if isinstance(last, Failed):
+                    raise ModelError(last.message)
+                if isinstance(last, Phase):
+                    yield last
         yield Phase("model", "Loading the tokenizer")
         with _IMPORTS:
             self.tokenizer(name)
@@ -90,10 +91,13 @@ class Backend:
 
     def tokenizer(self, name: str):
         """The tokenizer of a model that is prepared."""
+        return _tokenizer(self._prepared(name))
+
+    def _prepared(self, name: str) -> ModelSource:
         source = self.source(name)
         if source is None:
             raise ModelError(f"{name} is not ready yet.")
-        return _tokenizer(source)
+        return source
 
     def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
         """Gets the tokenizer of a model onto this disk, not its weights; returns the `ModelSource`.
@@ -107,11 +111,11 @@ class Backend:
 
     def max_length(self, name: str, max_length: int) -> int:
         """What the trainer will use as `max_length`: no more than the model has positions."""
-        return effective_max_length(max_length, self.source(name))
+        return effective_max_length(max_length, self._prepared(name))
 
     def describe(self, name: str) -> str:
         """The model, and which copy of it."""
-        return f"{name} · {self.source(name).copy}"
+        return f"{name} · {self._prepared(name).copy}"
 
     def describe_with_device(self, name: str, device: str) -> str:
         """The same, and the device that it will be trained on.
@@ -154,7 +158,7 @@ class Backend:
                 yield events
         elif (job := self._runs.get(run_id)) is not None:
             yield from job.watch()
-        elif _RUN_ID.fullmatch(run_id or "") and (events := load_events(_runs_folder() / run_id)):
+        elif run_id and _RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
             yield events
 
     def stop(self, run_id: str | None) -> None:

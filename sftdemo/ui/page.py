@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
@@ -90,9 +91,18 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         scans = MaskHandlers(desk, sources, masked).wire(page)
         LaboratoryHandlers(desk, lab).wire(scans)
-        shown = {"compare": compare, "figures": figures, "arm": panels.arm, "download": download, "command": command}
-        kept_here = {"run_id": run_id, "own_runs": own_runs}
-        running = RunHandlers(desk, RunOutputs(**buttons, **progress_panel, **shown, **kept_here))
+        outputs = RunOutputs(
+            **buttons,
+            **progress_panel,
+            compare=compare,
+            figures=figures,
+            arm=panels.arm,
+            download=download,
+            command=command,
+            run_id=run_id,
+            own_runs=own_runs,
+        )
+        running = RunHandlers(desk, outputs)
         running.wire(page)
         RevisitingHandlers(desk, panels, run_id).wire()
         PastHandlers(desk, earlier, running).wire()
@@ -100,7 +110,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
     return page
 
 
-def _buttons() -> dict:
+def _buttons() -> dict[str, Any]:
     """What starts and stops a run, by the names in `RunOutputs`."""
     with gr.Row():
         train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
@@ -109,7 +119,7 @@ def _buttons() -> dict:
     return {"train": train, "both": both, "stop": stop}
 
 
-def _progress_panel() -> dict:
+def _progress_panel() -> dict[str, Any]:
     """What is seen of a run while it goes on, by the names in `RunOutputs`."""
     run_status = progress_widget("run-status", progress("idle", "", ""))
     curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
@@ -120,7 +130,7 @@ def _progress_panel() -> dict:
     return {"run_status": run_status} | curves
 
 
-def _curve(y: str, title: str, **more: object) -> gr.LinePlot:
+def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
     return gr.LinePlot(
         x="step", y=y, title=title, y_title="nats a token", x_axis_format="d", y_lim=[0, None], height=240, **more
     )

@@ -45,7 +45,7 @@ class View:
         """What masks these examples."""
         return Masker(self.tokenizer, self.template, self.config.max_length)
 
-    def page(self, number: int) -> tuple[int, tuple[Example, ...]]:
+    def page(self, number: int) -> tuple[int, Sequence[Example]]:
         """A page's number, brought into range, and its examples."""
         number = min(max(number, 0), max(len(self.pages) - 1, 0))
         begin, end = [*self.pages, 0][number], [*self.pages, None][number + 1] if self.pages else 0

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -26,7 +27,7 @@ from ..state import EDITABLE, Desk, View, audit_of, content_of
 from ..widgets import asked, audit_findings, mask_message, mask_rows, progress, totals
 from .examples import Sources
 
-PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
 _OFF = gr.update(interactive=False)
 
 
@@ -46,7 +47,7 @@ class MaskOutputs:
     command: gr.Code
 
 
-Updates = dict[object, object]  # component: its update; a component that is not there stays as it is
+Updates = dict[Any, Any]  # component: its update; a component that is not there stays as it is
 
 
 class MaskHandlers:
@@ -68,7 +69,8 @@ class MaskHandlers:
         sources.close.click(self.close_file, None, opened, **PRIVATE)
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         inputs = [control for control in controls.all() if control is not controls.model]
-        edits = [control.change for control in (*inputs, session.opened, session.masks)]
+        edited_parts: list[Any] = [*inputs, session.opened, session.masks]  # of kinds that all have `change`
+        edits = [part.change for part in edited_parts]
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
         scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
         ready = gr.on(
@@ -114,9 +116,10 @@ class MaskHandlers:
 
     def _source(self, text: str | None = None, opened: str | None = None) -> Updates:
         """The text box with a new text, or with the one it has; or in its place the card of an opened file."""
-        session, box = self.desk.session, {"visible": opened is None}
+        session = self.desk.session
+        box: dict[str, Any] = {"visible": opened is None} | ({} if text is None else {"value": text})
         return {
-            self.desk.controls.examples: gr.update(**box if text is None else box | {"value": text}),
+            self.desk.controls.examples: gr.update(**box),
             session.opened: opened,
             session.page: 0,
             self.sources.card: gr.update(visible=opened is not None),
@@ -220,7 +223,7 @@ class MaskHandlers:
     def toggle(self, values: dict, event: gr.EventData) -> dict:
         """Trains or ignores the tokens that were marked: the row then has a mask of its own."""
         view, example = self._marked(values, event)
-        if example is None:
+        if view is None or example is None:
             return gr.skip()
         rows, _ = view.masker.tokenize([example])
         masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
