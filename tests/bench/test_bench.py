@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from tiny import tiny_llama, tokenizer_named
 
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
@@ -37,15 +36,6 @@ ROWS = "\n".join(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Two threads that wait for each other at each of a tiny model's operations take ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory):
     folder, tokenizer = tmp_path_factory.mktemp("model"), deepcopy(tokenizer_named("chatml"))
@@ -56,20 +46,38 @@ def subject(tmp_path_factory):
     return source, load_tokenizer(source), parse_examples(ROWS)
 
 
-def effort_of(*parts: str, repeats: int = 1):
-    return replace(QUICK, parts=parts, repeats=repeats)
+def effort_of(*parts: str, **changed):
+    return replace(QUICK, **{"parts": parts, "repeats": 1} | changed)
 
 
-def run(subject, *parts: str, repeats: int = 1, **settings) -> dict:
-    *phases, last = bench(*subject, effort_of(*parts, repeats=repeats), **settings)
-    assert phases
-    return json.loads(json.dumps(last.result))
+PARTS = ("answers", "mask", "equalities")
+
+
+@pytest.fixture(scope="module")
+def events(subject):
+    """What a bench of three parts tells."""
+    return list(bench(*subject, effort_of(*PARTS)))
+
+
+@pytest.fixture(scope="module")
+def result(events):
+    """What it has found."""
+    return json.loads(json.dumps(events[-1].result))
+
+
+def phases_of(events) -> list[Phase]:
+    phases = [event for event in events if isinstance(event, Phase)]
+    fractions = [phase.fraction for phase in phases]
+    assert fractions == sorted(fractions)
+    assert 0 <= fractions[0] < 1 / 3 < fractions[-1] < 1
+    return phases
 
 
 class TestSteps:
     @pytest.fixture(scope="class")
     def result(self, subject):
-        *_, result = bench_steps(Subject(*subject), repeats=2, templates=("instruction",))
+        *phases, result = bench_steps(Subject(*subject), repeats=2, templates=("instruction",))
+        assert phases_of(phases) == phases
         return json.loads(json.dumps(result))
 
     def test_ratios(self, result):
@@ -108,8 +116,8 @@ class TestSteps:
 
 
 class TestEqualities:
-    def test_are_met(self, subject):
-        found = run(subject, "equalities")["equalities"]
+    def test_are_met(self, result):
+        found = result["equalities"]
         assert found["equal"]
         assert found["isolation_nats"] == 0
         assert set(found["differences"]) == {"instruction_lora", "instruction_full", "chat_lora", "chat_full"}
@@ -120,19 +128,20 @@ class TestEqualities:
             return 3 * logits, targets, weights
 
         monkeypatch.setattr(trainer, "predict_shared", wrong)
-        assert not run(subject, "equalities")["equalities"]["equal"]
+        *_, last = bench(*subject, effort_of("equalities", equal=("instruction",)))
+        assert not last.result["equalities"]["equal"]
 
 
-def test_answers(subject):
-    found = run(subject, "answers")
-    assert found["answers"]["tokens"]["ours"] > 0
-    assert found["ratios"]["answers_vs_one_at_a_time"] > 0
+def test_answers(result):
+    assert result["answers"]["tokens"]["ours"] > 0
+    assert result["ratios"]["answers_vs_one_at_a_time"] > 0
 
 
-def test_mask(subject):
-    found = run((subject[0], subject[1], None), "mask", rows=40)
-    assert found["mask"]["rows"] == 40
-    assert found["ratios"]["mask_vs_tokenizers"] > 0
+def test_mask(subject, result):
+    assert result["mask"]["rows"] == len(subject[2].train)
+    assert result["ratios"]["mask_vs_tokenizers"] > 0
+    *_, made = bench(*subject[:2], effort=effort_of("mask"), rows=40)
+    assert made.result["mask"]["rows"] == 40
 
 
 class TestDisk:
@@ -157,7 +166,8 @@ class TestDisk:
         with pytest.raises(RuntimeError, match="nothing-here"):
             list(bench_disk(ModelSource("none", tmp_path / "nothing-here", "not there"), rows=6))
 
-    def test_stopped_it_has_one_file_and_no_ratio(self, subject):
+    def test_stopped_it_has_one_file_and_no_ratio(self, subject, monkeypatch):
+        monkeypatch.setattr("sftdemo.bench.disk._peak", lambda *words: 2**20)
         *_, found = bench_disk(subject[0], rows=6, stop=lambda: True)
         assert [file["rows"] for file in found["files"]] == [6]
         assert found["ratios"] == {}
@@ -234,33 +244,26 @@ class TestVisitor:
     ],
 )
 def test_refused(subject, parts, settings, says):
+    effort = effort_of(*parts, repeats=settings.pop("repeats", 1))
     with pytest.raises(ConfigError, match=says):
-        run(subject, *parts, **settings)
+        list(bench(*subject, effort, **settings))
 
 
 class TestPartByPart:
-    def test_each_is_told_as_soon_as_it_is_measured(self, subject):
-        events = list(bench(*subject, effort_of("answers", "mask", "equalities")))
+    def test_each_is_told_as_soon_as_it_is_measured(self, events):
         measured = [event for event in events if isinstance(event, Measured)]
-        assert [each.part for each in measured] == ["answers", "mask", "equalities"]
-        known = [{"answers", "mask", "equalities"} & set(each.result) for each in measured]
-        assert known == [{"answers"}, {"answers", "mask"}, {"answers", "mask", "equalities"}]
+        assert [each.part for each in measured] == list(PARTS)
+        assert [set(PARTS) & set(each.result) for each in measured] == [set(PARTS[:count]) for count in (1, 2, 3)]
         assert [each.result.get("unfinished") for each in measured] == [["mask", "equalities"], ["equalities"], None]
         assert all(each.seconds > 0 for each in measured)
         assert set(measured[0].result["ratios"]) < set(measured[1].result["ratios"])
         assert events[-1] is measured[-1]
 
-    def test_how_far_it_is(self, subject):
-        events = bench(*subject, effort_of("answers", "steps", "mask"))
-        phases = [event for event in events if isinstance(event, Phase)]
-        fractions = [phase.fraction for phase in phases]
-        assert fractions == sorted(fractions)
-        assert 0 <= fractions[0] < 1 / 3 < fractions[-1] < 1
+    def test_how_far_it_is(self, events):
+        phases = phases_of(events)
         assert phases[0].message == "answers, part 1 of 3: repetition 0 of 1"
         assert {phase.message.split(":")[0] for phase in phases} == {
-            "answers, part 1 of 3",
-            "steps, part 2 of 3",
-            "mask, part 3 of 3",
+            f"{part}, part {number} of 3" for number, part in enumerate(PARTS, 1)
         }
 
     def test_a_part_that_is_asked_for_twice_is_measured_once(self, subject):
@@ -283,7 +286,8 @@ class TestStop:
         return measured
 
     def test_between_parts(self, subject):
-        (measured,) = self.stopped(subject, "equalities", "answers", at="isolation")
+        few = replace(QUICK, equal=("instruction",))
+        (measured,) = self.stopped(subject, "equalities", "answers", at="isolation", effort=few)
         assert measured.part == "equalities"
         assert measured.result["unfinished"] == ["answers"]
 
@@ -349,8 +353,8 @@ class TestReport:
         point = {"tokens": 512, "seconds": spread([1.0, 2.0]), "memory_mb": 3.0}
         return [{"axis": axis, "value": value} | point for axis, values in ALL_POINTS.items() for value in values]
 
-    def test_everything_found_is_in_it(self, subject, growth, tmp_path):
-        result = run((*subject[:2], None), "mask", "equalities", rows=8) | {"growth": growth}
+    def test_everything_found_is_in_it(self, result, growth, tmp_path):
+        result = result | {"growth": growth}
         text = report(result)
         for title in ("## Equal to TRL", "## The mask", "## How the cost of a step grows", "## Ratios"):
             assert title in text
@@ -385,8 +389,7 @@ class TestReport:
         assert ElementTree.fromstring(growth_svg(growth)).tag.endswith("svg")
         assert ElementTree.fromstring(growth_svg(growth[:2])).tag.endswith("svg")  # stopped on the first axis
 
-    def test_what_is_missing_is_told(self, subject):
-        result = run(subject, "answers")
+    def test_what_is_missing_is_told(self, result):
         assert "Not measured" not in report(result)
         told = report(result | {"unfinished": ["steps", "disk"]})
         assert told.endswith("Not measured, or not in full: steps, disk.\n")
@@ -398,6 +401,6 @@ class TestReport:
             check_file(tmp_path / name)
         check_file(tmp_path / "report.md")
 
-    def test_a_failing_write_is_told(self, subject, tmp_path):
+    def test_a_failing_write_is_told(self, result, tmp_path):
         with pytest.raises(SftdemoError, match=r"the report cannot be written to .*gone"):
-            write_report(run(subject, "answers"), tmp_path / "gone" / "report.md", "bench")
+            write_report(result, tmp_path / "gone" / "report.md", "bench")
