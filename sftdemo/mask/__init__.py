@@ -1,1 +1,1 @@
-"""The mask: from an example to input_ids and labels, and every view and check of them. `labels.py` decides."""
+"""Turn examples into input_ids and labels; show and check the result. `labels.py` decides what is trained."""

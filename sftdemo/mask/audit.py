@@ -1,4 +1,4 @@
-"""Looks the masked rows over before anything is trained: what is wrong, where, why it matters, what to do."""
+"""Check the masked rows before training. Each finding says what is wrong, where, why it matters and what to do."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from .labels import MaskedExample, Masker, MaskHash, trained_spans
 from .layouts import Sharing, padded
 
 ROWS_NAMED = 20
-LOW_SHARE = 0.10  # of all tokens: below it a step's work goes almost all into prompts
-HIGH_PADDING = 0.30  # of all positions, when batches are padded
-MOSTLY = 0.5  # of the rows: what then is a pattern of the data and not a slip
+LOW_SHARE = 0.10  # of all tokens; below it, almost all the work of a step goes into prompts
+HIGH_PADDING = 0.30  # of all positions, if batches are padded
+MOSTLY = 0.5  # of the rows; above it, the cause is the data as a whole and not a slip in a few rows
 
 
 class Audit:
-    """Takes masked rows one by one and keeps what the findings need: some numbers a row, no text; of the batch at hand
-    the ids.
+    """Collect masked rows one by one and derive the findings. Only a few numbers per row are kept, no text, and the
+    input_ids of the current batch.
 
-    `tokens` and `trained` count over all rows, `mask_hash` is of all of them. Of the rows that have a trained token,
-    and so are trained, `rows` are the numbers, `lengths` the tokens before `max_length` cuts them, `spans` the runs of
-    trained ones among those, `fresh` the tokens that no earlier row of its batch has computed, as `Sharing` counts.
+    `tokens`, `trained` and `mask_hash` cover all rows. The lists cover only the rows with a trained token, because no
+    other row is trained. `rows` are their row numbers and `lengths` their numbers of tokens before `max_length` cuts
+    them. `spans` are the runs of trained tokens within those lengths. `fresh` counts the tokens that no earlier row of
+    the same batch has computed; see `Sharing`.
 
     Args:
         batch_size, max_length (`int`):
-            Examples a step and tokens an example keeps, for the padding's share and `fresh`.
+            Examples per step, and the most tokens that an example keeps. They set the share of padding and `fresh`.
         held_out (`Iterable[Example]`, *optional*):
-            Examples that will be asked and must not be trained.
+            Examples whose prompts are answered before and after training, and which must not be trained.
     """
 
     def __init__(self, batch_size: int, max_length: int, held_out: Iterable[Example] = ()):
@@ -45,17 +46,17 @@ class Audit:
         self._found: dict[str, tuple[int, list[int]]] = {}
         self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
-        self._answers: dict[int, list[tuple[int, int]]] = {}  # of a prompt: its rows and their answers
+        self._answers: dict[int, list[tuple[int, int]]] = {}  # hash of a prompt -> (row, hash of its answer)
 
     def review(self, examples: Sequence[Example], masker: Masker) -> Iterator[tuple[Example, MaskedExample | Problem]]:
-        """Masks examples and looks each over; yields it with its mask, or with the reason why it has none."""
+        """Mask and check the examples. Yield each with its mask, or with the reason why it has none."""
         for example, masked in zip(examples, masker.mask(examples), strict=True):
             if not isinstance(masked, Problem):
                 self.add(example, masked)
             yield example, masked
 
     def add(self, example: Example, masked: MaskedExample) -> None:
-        """Looks at one more row."""
+        """Check one more row."""
         trained = masked.trained
         self.examples += 1
         self.tokens += len(masked.input_ids)
@@ -89,7 +90,7 @@ class Audit:
         self._found[check] = (count + 1, rows)
 
     def findings(self) -> list[Finding]:
-        """What there is to say so far, the worst first."""
+        """Return the findings so far, the most severe first."""
         found = [self._finding(check, count, rows) for check, (count, rows) in self._found.items()]
         for check, rows in self._repeated().items():
             if rows:
@@ -105,7 +106,7 @@ class Audit:
         return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), order.index(finding.check)))
 
     def _repeated(self) -> dict[str, list[int]]:
-        """The rows that stand there more than once, and those whose prompt has another answer somewhere."""
+        """Return the rows that occur more than once, and the rows whose prompt has a different answer elsewhere."""
         duplicates: list[int] = []
         conflicting: list[int] = []
         for rows in self._answers.values():
@@ -127,7 +128,8 @@ class Audit:
 
 
 def _prompt_key(example: Example) -> str:
-    """What two prompts have in common that are the same to a reader. Not more: "2+2" and "2-2" differ in one sign."""
+    """Return a key that is equal for prompts that a reader would call the same. Only case, whitespace and punctuation
+    at the end are ignored, since "2+2" and "2-2" differ in one character."""
     parts = [message.content for message in example.messages]
     parts = parts or [example.prompt or "", example.instruction, example.input]
     return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)

@@ -1,4 +1,4 @@
-"""Looks at the place where the prompt ends and the answer begins: what the tokenizer makes of it alone and together."""
+"""Inspect the boundary between prompt and completion: compare the prompt tokenised alone and with its completion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .encoding import Encoded, encoder_for, partition
 from .labels import Masker
 from .rows import Row, encode_rows
 
-NEARBY = 4  # tokens to show on either side
+NEARBY = 4  # tokens shown on either side
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,22 @@ class Piece:
 
 @dataclass(frozen=True)
 class Boundary:
-    """Three ways to cut the same text into tokens, near the end of the prompt.
+    """Three tokenisations of the same text, near the end of the prompt.
 
     Args:
         row (`int`):
             The example's row.
         text (`str`):
-            Prompt and completion, whole.
+            The whole prompt and completion.
         at (`int`):
-            Where in `text` the prompt ends.
+            The index in `text` where the prompt ends.
         alone, together, used (`tuple[Piece, ...]`):
-            The prompt by itself, as generation sees it; prompt and completion as one text; what is trained.
+            The tokens of the prompt by itself, as generation sees it; of prompt and completion as one text; and those
+            that training uses.
         lost (`str`):
-            The part of the answer that would not be trained if labels were cut at the number of the prompt's tokens
-            in the joint ids, as many scripts do. Empty where nothing merges, and where the joint ids only cut the
-            end of the prompt otherwise (a template's blank line, with GPT-2's kind of tokenizer).
+            The part of the answer that would not be trained if the first n joint ids were masked, where n is the
+            number of tokens of the prompt alone, as many scripts do. Empty if nothing merges, or if the joint ids
+            only split the end of the prompt differently (a template's blank line, with tokenizers like GPT-2's).
     """
 
     row: int
@@ -54,12 +55,12 @@ class Boundary:
     lost: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The boundary as JSON can hold it."""
+        """Return the boundary as a dictionary that JSON can hold, `sentence` included."""
         return asdict(self) | {"sentence": self.sentence}
 
     @property
     def sentence(self) -> str:
-        """What happens here, and what would go wrong otherwise."""
+        """Describe what happens at this boundary, and what would go wrong with the joint ids."""
         if not self.merged:
             return (
                 "Prompt and answer meet between two tokens: the prompt has the same ids alone and together, so "
@@ -79,10 +80,10 @@ class Boundary:
 
 
 def inspect_boundary(example: Example, masker: Masker) -> Boundary:
-    """The boundary of one example.
+    """Return the boundary of one example.
 
     Raises:
-        DataError: when its prompt cannot be rendered.
+        DataError: when the prompt cannot be rendered.
     """
     (row,) = encode_rows([example], masker.tokenizer, masker.template)
     if isinstance(row, Problem):
@@ -92,7 +93,7 @@ def inspect_boundary(example: Example, masker: Masker) -> Boundary:
     at, end = len(row.prompt.text), len(row.text)
     alone, together = _pieces(row.prompt_ids, 0, at), _pieces(joint, 0, end)
     used = alone + _pieces(row.completion_ids, at, end)
-    # Show whole tokens of every lane: a place where one of them would be cut in two is passed over.
+    # All three lanes must show whole tokens, so the excerpt begins and ends where no lane has a token across.
     shared_begins = {0} | {piece.begin for piece in alone} & {piece.begin for piece in together}
     shared_ends = {end} | {piece.end for piece in used} & {piece.end for piece in together}
     before = [piece.begin for piece in alone if piece.begin < piece.end][-NEARBY:]
@@ -116,7 +117,7 @@ def _lost(row: Row, together: list[Piece]) -> str:
 
 @dataclass(frozen=True)
 class Remedy:
-    """A template that ends in one newline, and how many of the rows merge with the one in use and with this one."""
+    """A template that ends in one newline. `merging` rows merge with the current template, `remaining` with this."""
 
     template: str
     merging: int
@@ -124,7 +125,8 @@ class Remedy:
 
 
 def newline_remedy(examples: Sequence[Example], masker: Masker) -> Remedy | None:
-    """The template with one newline at its end, if it is a custom one and that makes fewer rows merge; else None."""
+    """Return the template with exactly one newline at its end, if it is a custom one and fewer rows merge with the
+    newline; else None."""
     template = masker.template
     if template.name != "custom" or template.text is None:
         return None

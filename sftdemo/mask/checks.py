@@ -1,7 +1,7 @@
-"""What can be wrong with a row, or with the data as a whole: one table for the mask's flags and the audit's findings.
+"""Everything that can be wrong with a row or with the data: one table for the flags of a mask and the audit's findings.
 
-To add a check, add an entry to `CHECKS`, and find it in `labels.flags_of` (it concerns one row) or in `audit.Audit` (it
-concerns several).
+To add a check, add an entry to `CHECKS`. Detect it in `labels.flags_of` if it concerns one row, or in `audit.Audit` if
+it concerns several.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to know before training: how severe it is, what is so, why it matters, and what to do."""
+    """Something that the audit looks for: its severity, what it is, why it matters, and what to do about it."""
 
     severity: str
     what: str
@@ -151,19 +151,19 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know before training.
+    """What a check found in the data.
 
     Args:
         check (`str`):
             A key of `CHECKS`.
         severity (`str`):
-            `"error"` (training is refused, unless it is asked for anyway), `"warning"` or `"note"`.
+            `"error"` (training is refused unless the user insists), `"warning"` or `"note"`.
         what, why, remedy (`str`):
-            What is so, why it matters, what to do.
+            What was found, why it matters, and what to do.
         count (`int`):
-            The rows concerned; 0 for a finding on the whole.
+            The number of rows concerned; 0 for a finding about the data as a whole.
         rows (`tuple[int, ...]`):
-            The first `ROWS_NAMED` of them.
+            The first of them, at most `audit.ROWS_NAMED`.
     """
 
     check: str
@@ -179,7 +179,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """Such as " (rows 3, 7 and 12 more)"; nothing for a finding on the whole."""
+        """Return the rows, such as " (rows 3, 7 and 12 more)". Empty for a finding about the data as a whole."""
         if not self.count:
             return ""
         named = ", ".join(map(str, self.rows[:5]))
@@ -187,9 +187,10 @@ class Finding:
         return f" ({plural(self.count, 'row')} {named}{more})"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the finding as a dictionary that JSON can hold."""
         return asdict(self) | {"rows": list(self.rows)}
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """Those that training is refused for."""
+    """Return the findings for which training is refused."""
     return [finding for finding in findings if finding.severity == "error"]

@@ -1,4 +1,4 @@
-"""Text to token ids with character spans, such that what the user typed never becomes a special token."""
+"""Encode text as token ids with character spans. Text that the user typed never becomes a special token."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids, and on demand the characters behind them.
+    """Token ids and, on demand, their character offsets.
 
-    Offsets are read late because most rows are never drawn: without them the `tokenizers` library takes a tenth less
-    time, and a list of pairs takes ten times the memory of the library's own.
+    Offsets are read only on demand because most rows are never drawn. Without them the `tokenizers` library takes a
+    tenth less time, and a list of pairs takes ten times the memory of the library's own representation.
     """
 
     ids: list[int]
@@ -32,29 +32,29 @@ class Encoded:
 
     @property
     def offsets(self) -> list[Span]:
-        """The (begin, end) of the characters behind each of `ids`, as the tokenizer reports them: the tokens of one
-        multi-byte character share it, and there may be gaps. `partition` makes spans of them."""
+        """Return the (begin, end) of the characters of each token, as the tokenizer reports them. Tokens of the same
+        multi-byte character share its offsets, and there may be gaps. `partition` turns offsets into spans."""
         return self.read_offsets()
 
     def shifted(self, distance: int) -> Encoded:
-        """The same tokens, `distance` characters further on."""
+        """Return the same tokens with offsets moved by `distance` characters."""
         return Encoded(self.ids, lambda: [(begin + distance, end + distance) for begin, end in self.offsets])
 
     def from_token(self, index: int) -> Encoded:
-        """The tokens from `index` on."""
+        """Return the tokens from `index` on."""
         return Encoded(self.ids[index:], lambda: self.offsets[index:])
 
     def after(self, prefix: list[int]) -> Encoded:
-        """The same tokens after ids that stand for no character."""
+        """Return the same tokens with `prefix` before them, ids that stand for no character."""
         return Encoded([*prefix, *self.ids], lambda: [(0, 0)] * len(prefix) + self.offsets)
 
 
 class TextEncoder:
-    """A tokenizer's text-to-ids part, taken apart from its settings for padding, truncation and special tokens.
+    """The encoding part of a tokenizer, independent of its settings for padding, truncation and special tokens.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
-            It must be backed by the `tokenizers` library, the only ones that report character offsets.
+            It must be backed by the `tokenizers` library, as no other tokenizer reports character offsets.
 
     Raises:
         ModelError: for a tokenizer without offsets.
@@ -68,7 +68,7 @@ class TextEncoder:
                 f"the tokenizer {type(tokenizer).__name__} does not say which characters its tokens stand for; "
                 "choose a model that has a tokenizer.json."
             )
-        # Copies, because `encode_special_tokens`, padding and truncation are state that others may change meanwhile.
+        # Copies, because others may change the tokenizer's padding, truncation and `encode_special_tokens` meanwhile.
         self.with_special = Tokenizer.from_str(cast("Tokenizer", tokenizer.backend_tokenizer).to_str())
         self.with_special.no_padding()
         self.with_special.no_truncation()
@@ -78,7 +78,7 @@ class TextEncoder:
         self.special_ids = {index for index, token in added.items() if token.special}
         self._id_of = {added[index].content: index for index in self.special_ids}
         self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
-        # Longest first, as the tokenizer's own matcher prefers; a token may swallow the whitespace beside it.
+        # Longest first, as the tokenizer's own matcher prefers. A token may include the whitespace next to it.
         tokens = sorted((added[index] for index in self.special_ids), key=lambda token: -len(token.content))
         patterns = [
             (r"\s*" if token.lstrip else "") + re.escape(token.content) + (r"\s*" if token.rstrip else "")
@@ -95,7 +95,7 @@ class TextEncoder:
         return self.plain.encode(text, add_special_tokens=False).ids
 
     def _prefix(self) -> list[int]:
-        """What the tokenizer puts before a text (BOS), without what it may put after it (EOS)."""
+        """Return the ids that the tokenizer puts before a text (BOS), without those it may put after it (EOS)."""
         whole, bare = self.plain.encode("x").ids, self._plain_ids("x")
         for start in range(len(whole) - len(bare) + 1):
             if whole[start : start + len(bare)] == bare:
@@ -103,18 +103,18 @@ class TextEncoder:
         return []
 
     def encode_plain(self, texts: Sequence[str], offsets: bool = True) -> list[Encoded]:
-        """Encodes texts in which nothing is special; `prefix_ids` are not put before them. Without `offsets`, those
-        are worked out when they are asked for."""
+        """Encode texts in which nothing is a special token, without `prefix_ids` before them. If `offsets` is False,
+        offsets are computed when they are first read."""
         return _encode(self.plain, list(texts), offsets)
 
     def encode_prompts(self, prompts: Sequence[RenderedPrompt], offsets: bool = True) -> list[Encoded]:
-        """The ids of rendered prompts, BOS included where the model wants one. Generation uses these same ids."""
+        """Encode rendered prompts, with BOS if the model expects one. Generation uses these same ids."""
         chat = iter(self.encode_chat([prompt.segments for prompt in prompts if prompt.chat], offsets))
         plain = iter(self.encode_plain([prompt.text for prompt in prompts if not prompt.chat], offsets))
         return [next(chat) if prompt.chat else next(plain).after(self.prefix_ids) for prompt in prompts]
 
     def encode_chat(self, texts: Sequence[Sequence[Segment]], offsets: bool = True) -> list[Encoded]:
-        """Encodes texts whose template segments hold special tokens and whose user segments do not."""
+        """Encode texts in which only the template's segments may contain special tokens, never the user's."""
         whole = ["".join(segment.text for segment in segments) for segments in texts]
         return [
             self._encode_in_stretches(segments) if self.has_special_text(segments) else encoded
@@ -122,20 +122,22 @@ class TextEncoder:
         ]
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
-        """Whether the user's own text holds what looks like a special token."""
+        """Whether the user's own text contains the text of a special token."""
         texts = [segment.text for segment in segments if segment.from_user]
         if not any(sign in text for text in texts for sign in self._special_signs):
             return False
         return any(token in text for text in texts for token in self._id_of)
 
     def ends_in_special_text(self, text: str) -> bool:
-        """Whether the user's text ends in what looks like a special token, such as an EOS written by hand."""
+        """Whether the text ends with the text of a special token, such as an EOS that the user typed."""
         return text.rstrip().endswith(tuple(self._id_of))
 
     def _encode_in_stretches(self, segments: Sequence[Segment]) -> Encoded:
-        """Cuts the text at the template's special tokens, as the tokenizer itself would, and encodes the rest plainly.
+        """Split the text at the template's special tokens, as the tokenizer itself would, and encode the stretches
+        between them as plain text.
 
-        A tokenizer that begins each text with a space of its own (SentencePiece) begins each stretch with one here.
+        A tokenizer that adds a space at the beginning of a text (SentencePiece) adds one to each stretch here, if it
+        adds one after a special token.
         """
         ids: list[int] = []
         offsets: list[Span] = []
@@ -162,8 +164,8 @@ class TextEncoder:
         return Encoded(ids, lambda: offsets)
 
     def encode_continuation(self, text: str) -> Encoded:
-        """The ids of `text` as the continuation of another text: without the space that SentencePiece tokenizers
-        put before a text. They are read off an encoding of newline + text where the newline stays by itself."""
+        """Encode `text` as the continuation of another text, without the space that SentencePiece tokenizers put
+        before a text. To do so, encode newline + text and drop the newline's ids, if the newline does not merge."""
         if self._adds_space:
             anchor = self._plain_ids("\n")
             encoding = self.plain.encode("\n" + text, add_special_tokens=False)
@@ -186,12 +188,12 @@ def _offsets(text: str, tokenizer: Tokenizer) -> list[Span]:
 
 
 def _cuts_words_by_a_pattern(content: dict[str, Any]) -> bool:
-    """Whether a tokenizer's JSON says: no normalizer, a pattern that cuts out words, and BPE inside each word."""
+    """Whether a tokenizer's JSON has no normalizer, a pattern that splits text into words, and BPE inside each word."""
     outer: dict[str, Any] = content["pre_tokenizer"] or {}
     steps: list[dict[str, Any]] = outer.get("pretokenizers", [outer])
     patterns = [step.get("pattern", {}).get("Regex") or step.get("use_regex") for step in steps]
     known = all(step.get("type") in ("ByteLevel", "Split", "Digits") for step in steps)
-    # a "^" that opens a class negates it; any other one, and these others, look at what stands before
+    # a "^" that opens a character class negates it; any other "^", and these others, depend on the text before
     bare = [str(pattern).replace("[^", "[") for pattern in patterns]
     looks_back = any(sign in pattern for pattern in bare for sign in ("(?<", "^", "\\A", "\\G", "\\b"))
     bpe = content["model"]["type"] == "BPE" and not content["model"].get("dropout") and not content["normalizer"]
@@ -199,8 +201,8 @@ def _cuts_words_by_a_pattern(content: dict[str, Any]) -> bool:
 
 
 def _without_special_pieces(tokenizer: Tokenizer) -> str:
-    """The tokenizer's JSON such that no text is cut into a special token. A Unigram model would: its pieces include
-    the special tokens themselves, so they are renamed to what nobody types."""
+    """Return the tokenizer's JSON, changed so that no text is encoded as a special token. In a Unigram model the
+    vocabulary includes the special tokens themselves, so they are renamed to something that nobody types."""
     content = json.loads(tokenizer.to_str())
     if content["model"]["type"] == "Unigram":
         special = {token["id"] for token in content["added_tokens"] if token["special"]} - {content["model"]["unk_id"]}
@@ -212,14 +214,14 @@ def _without_special_pieces(tokenizer: Tokenizer) -> str:
 
 @lru_cache(maxsize=8)
 def encoder_for(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
-    """The encoder of `tokenizer`, made once: copying a vocabulary of 49,152 takes about 0.1 s."""
+    """Return the encoder of `tokenizer`. It is cached, as copying a vocabulary of 49,152 tokens takes about 0.1 s."""
     return TextEncoder(tokenizer)
 
 
 def partition(offsets: Sequence[Span], begin: int, end: int) -> list[Span]:
-    """Cuts the characters `begin` to `end` into one span a token, so that the spans join to the text.
+    """Return one span per token, which together cover the characters from `begin` to `end` without gaps or overlaps.
 
-    A character that falls into several tokens goes to the first of them, the others get an empty span; characters
+    If several tokens make up one character, the first gets the character and the others get empty spans. Characters
     that no token reports (a stripped space) go to the token after them.
     """
     spans: list[Span] = []

@@ -1,20 +1,21 @@
-"""THE mask: decides for every token whether it is trained. Everything that shows, checks, packs or trains consumes it.
+"""THE mask: decide for every token whether it is trained. Whatever shows, checks, packs or trains uses this result.
 
     text       ### Instruction:↵Say hello↵↵### Response:↵ Hello world! <eos>
-    input_ids  [ prompt's ids …                          ][ completion ][eos]
+    input_ids  [ the prompt's ids …                      ][ completion ][eos]
     labels     [ -100 …                                  ][ completion ][eos]
 
 The rules:
 
-1. The prompt is tokenised alone, as generation will, and together with the completion. If the joint ids begin with the
-   prompt's ids, the joint ids are used. If not, a token merged across the boundary: then the prompt's ids are used with
-   the completion's own, so that training sees the very prefix that generation sees, and the row is flagged.
-2. Exactly one EOS ends a completion and is trained, unless `max_length` cut it off: then the row is flagged.
-3. What the user typed never becomes a special token.
-4. Position 0 is never trained: nothing before it could predict it.
-5. In a conversation every assistant turn is trained with the token that ends it, where the ids before it are those
-   that generation would see; a row in which they are not is refused. (Or the last turn only, if so chosen.)
-6. A mask made by hand takes the place of 1, 2 and 5 as to what is trained, never as to the ids.
+1. The prompt is tokenised alone, as in generation, and also together with the completion. If the joint ids begin with
+   the prompt's ids, the joint ids are used. If not, a token merged across the boundary. Then the prompt's own ids are
+   used, followed by the completion's own, so that training sees exactly the prefix that generation sees. The row is
+   flagged.
+2. Exactly one EOS ends a completion and is trained. If `max_length` cuts it off, the row is flagged.
+3. Text that the user typed never becomes a special token.
+4. Position 0 is never trained, because no token before it could predict it.
+5. In a conversation, every assistant turn is trained, with the token that ends it (or only the last turn, if the user
+   chooses that). The ids before a turn must be those that generation would see; otherwise the row is refused.
+6. A hand-made mask overrides rules 1, 2 and 5 on which tokens are trained, never on the ids themselves.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ IGNORE_INDEX = -100
 
 
 def decide_labels(row: Row) -> list[int]:
-    """The label of each token of a row, before `max_length` cuts any: the token's id where it is trained, else
-    `IGNORE_INDEX`. No other place decides a label."""
+    """Return the label of each token of a row, before `max_length` cuts any: its id if it is trained, else
+    `IGNORE_INDEX`. Labels are decided nowhere else."""
     input_ids, prompt_length = row.input_ids, len(row.prompt_ids.ids)
     if row.hand_mask is not None:
         trained = _trained_by_hand(row.hand_mask, row)
@@ -55,7 +56,7 @@ def decide_labels(row: Row) -> list[int]:
 
 
 def _trained_by_hand(mask: HandMask, row: Row) -> list[bool]:
-    """Whether a mask made by hand trains each token. The later tokens of a character go with its first."""
+    """Return whether a hand-made mask trains each token. All tokens of one character are treated as its first is."""
     trained: list[bool] = []
     for begin, end in row.spans:
         chosen = any(begin < last and first < end for first, last in mask.trained)
@@ -66,15 +67,15 @@ def _trained_by_hand(mask: HandMask, row: Row) -> list[bool]:
 
 
 class TurnTokens(NamedTuple):
-    """The positions that an earlier assistant turn trains, and whether the last of them is a token that ends it."""
+    """The positions to train in an earlier assistant turn, and whether the last of them is the token that ends it."""
 
     positions: list[int]
     has_stop: bool
 
 
 def turn_tokens(turn: Span, row: Row) -> TurnTokens:
-    """All from the end of the prompt that asks for the turn to the token that ends it, the template's whitespace around
-    its words included. Where the template puts no such token, only the words."""
+    """Return the positions from the end of the turn's own prompt to the token that ends the turn, including the
+    template's whitespace around its content. If the template ends the turn with no such token, only the content."""
     begin, end = turn
     spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
     words = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
@@ -93,10 +94,10 @@ def turn_tokens(turn: Span, row: Row) -> TurnTokens:
 
 
 def trained_spans(labels: Sequence[int]) -> tuple[Span, ...]:
-    """The (begin, end) of each run of trained tokens, in order."""
+    """Return the (begin, end) of each run of trained tokens, in order."""
     count = len(labels) - labels.count(IGNORE_INDEX)
     begin = len(labels) - count
-    if count and IGNORE_INDEX not in labels[begin:]:  # nearly always: one run, at the end
+    if count and IGNORE_INDEX not in labels[begin:]:  # the usual case: one run, at the end
         return ((begin, len(labels)),)
     trained = [False, *(label != IGNORE_INDEX for label in labels), False]
     edges = [index for index, (before, after) in enumerate(pairwise(trained)) if before != after]
@@ -104,11 +105,11 @@ def trained_spans(labels: Sequence[int]) -> tuple[Span, ...]:
 
 
 def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[float, ...]:
-    """How much each token of an example counts in the loss: 1 where it is trained, elsewhere `prompt_loss_weight`.
+    """Return each token's weight in the loss: 1 for a trained token, `prompt_loss_weight` for a masked one.
 
-    Nothing predicts the first token, so it never counts, and of an example without a trained token none does. The loss
-    is the sum of weight * -log p over the sum of the weights (Huerta-Enochian & Ko 2024, arXiv 2401.13586): with 0
-    TRL's `completion_only_loss=True`, with 1 its `False`.
+    The first token has weight 0 because nothing predicts it. In an example without a trained token, all weights are 0.
+    The loss is the sum of weight * -log p divided by the sum of the weights (Huerta-Enochian & Ko 2024, arXiv
+    2401.13586). A prompt-loss weight of 0 equals TRL's `completion_only_loss=True`, and 1 equals `False`.
     """
     if labels.count(IGNORE_INDEX) == len(labels):
         return (0.0,) * len(labels)
@@ -124,9 +125,9 @@ class MaskedExample:
         row (`int`):
             The example's row in its source, from 0.
         input_ids, labels (`tuple[int, ...]`, of one length, at most `max_length`):
-            A label is `IGNORE_INDEX` or the id itself.
+            A label is `IGNORE_INDEX` or the token's own id.
         cut_labels (`tuple[int, ...]`):
-            The labels that the tokens would have which `max_length` cut off.
+            The labels that the tokens cut off by `max_length` would have.
         flags (`tuple[str, ...]`):
             Keys of `checks.CHECKS`.
     """
@@ -139,30 +140,30 @@ class MaskedExample:
 
     @property
     def cut(self) -> int:
-        """How many tokens `max_length` cut off."""
+        """Return how many tokens `max_length` cut off."""
         return len(self.cut_labels)
 
     @property
     def trained(self) -> int:
-        """How many tokens are trained."""
+        """Return how many tokens are trained."""
         return len(self.labels) - self.labels.count(IGNORE_INDEX)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample(MaskedExample):
-    """An example as it is trained and as it is shown.
+    """An example as it is trained, with what is needed to show it.
 
     Args:
         text (`str`):
-            Prompt and completion, whole, even where `max_length` cuts the tokens.
+            The whole prompt and completion, even if `max_length` cuts the tokens.
         spans, kinds (`tuple`, one for each of `input_ids` and then of `cut_ids`):
-            The spans are (begin, end) in `text`, in order and without gaps; BOS, EOS and the later tokens of a
-            multi-byte character have empty ones. A kind is `"special"`, `"template"`, `"instruction"`, `"input"`,
+            A span is a (begin, end) in `text`. Spans are in order and without gaps; those of BOS, EOS and the later
+            tokens of a multi-byte character are empty. A kind is `"special"`, `"template"`, `"instruction"`, `"input"`,
             `"prompt"`, a message's role, `"completion"`, or `"eos"`.
         cut_ids (`tuple[int, ...]`):
             The tokens that `max_length` cut off.
         joint_ids (`tuple[int, ...]`):
-            Where `"merged_boundary"` is flagged, what the tokenizer makes of the text as a whole; else empty.
+            The ids of the text tokenised as a whole, if `"merged_boundary"` is flagged; else empty.
     """
 
     text: str
@@ -173,21 +174,21 @@ class TokenizedExample(MaskedExample):
 
     @property
     def tokens(self) -> list[str]:
-        """The user's text of each of `input_ids`."""
+        """Return the text of each of `input_ids`, as the user wrote it."""
         return [self.text[begin:end] for begin, end in self.spans[: len(self.input_ids)]]
 
 
 @dataclass(frozen=True)
 class Masker:
-    """All that decides a mask, apart from the examples.
+    """Everything that decides a mask, apart from the examples.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
-            Backed by the `tokenizers` library.
+            It must be backed by the `tokenizers` library.
         template (`Template`):
-            How rows become a prompt.
+            How a row becomes a prompt.
         max_length (`int`):
-            Tokens that an example keeps at most.
+            The most tokens that an example keeps.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -195,14 +196,14 @@ class Masker:
     max_length: int
 
     def tokenize(self, examples: Iterable[Example]) -> tuple[list[TokenizedExample], list[Problem]]:
-        """Tokenises and masks, to be shown. Rows whose prompt cannot be rendered come back as problems, the others
-        survive. For a page of rows: where there are thousands, `mask` keeps less and takes less time."""
+        """Tokenise and mask examples to show them. Rows whose prompt cannot be rendered are returned as problems. Meant
+        for a page of rows; for thousands, `mask` is faster and uses less memory."""
         encoder, rows = encoder_for(self.tokenizer), encode_rows(examples, self.tokenizer, self.template)
         tokenized = [_explain(row, encoder, self.max_length) for row in rows if isinstance(row, Row)]
         return tokenized, [row for row in rows if isinstance(row, Problem)]
 
     def mask(self, examples: Iterable[Example]) -> Iterator[MaskedExample | Problem]:
-        """Tokenises and masks row by row, to be trained or counted, in memory that does not grow with the rows."""
+        """Tokenise and mask examples to train or count them. Memory does not grow with the number of rows."""
         encoder, remaining = encoder_for(self.tokenizer), iter(examples)
 
         def encode() -> list[Row | Problem]:
@@ -216,18 +217,18 @@ class Masker:
                     yield row if isinstance(row, Problem) else _mask(row, decide_labels(row), encoder, self.max_length)
 
 
-CHUNK = 1000  # rows that are held as the tokenizer's own objects, which take about 100 bytes a token
+CHUNK = 1000  # rows held at once as the tokenizer's own objects, which take about 100 bytes per token
 
 
 class MaskHash:
-    """A SHA-256 over the row number, `input_ids` and `labels` of masked examples in their order: two places that have
-    the same one have the same mask."""
+    """A SHA-256 over the row number, `input_ids` and `labels` of masked examples, in order. Equal hashes mean equal
+    masks."""
 
     def __init__(self) -> None:
         self._digest = b""
 
     def add(self, masked: MaskedExample) -> None:
-        """Takes one more example."""
+        """Add one more example to the hash."""
         numbers = array("q", (masked.row, len(masked.labels), *masked.input_ids, *masked.labels))
         self._digest = hashlib.sha256(self._digest + numbers.tobytes()).digest()
 
@@ -236,7 +237,7 @@ class MaskHash:
 
 
 def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) -> MaskedExample:
-    """The example with its labels, cut to `max_length`."""
+    """Return the example with its labels, cut to `max_length`."""
     input_ids = row.input_ids
     return MaskedExample(
         row=row.example.row,
@@ -248,7 +249,7 @@ def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) ->
 
 
 def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: int) -> tuple[str, ...]:
-    """What is to be said of a row with these labels, as keys of `checks.CHECKS`."""
+    """Return the flags of a row with these labels, as keys of `checks.CHECKS`."""
     example, prompt_length, has_eos = row.example, len(row.prompt_ids.ids), row.stop_id is not None
     cut = max(len(labels) - max_length, 0)
     is_by_hand = row.hand_mask is not None
@@ -273,7 +274,7 @@ def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: 
 
 
 def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExample:
-    """A masked example with what a person needs to see of it."""
+    """Return a masked example with everything that is needed to show it."""
     labels = decide_labels(row)
     masked = _mask(row, labels, encoder, max_length)
     kinds = _prompt_kinds(row.prompt, row.prompt_ids, encoder) + ["completion"] * len(row.completion_ids.ids)
@@ -294,7 +295,8 @@ def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExampl
 
 
 def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder) -> list[str]:
-    """A token that holds the user's text is of that text's kind, also where it begins with the template's space."""
+    """Return the kind of each prompt token. A token with any of the user's text has the kind of that text, even if it
+    begins with a space of the template."""
     roles = [segment.role for segment in prompt.segments for _ in segment.text]
     return [
         "special"
@@ -305,9 +307,9 @@ def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder
 
 
 def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[int], trained: bool) -> HandMask:
-    """The mask of a row after some of its tokens (positions, from 0) were set to be trained or to be ignored.
+    """Return the mask of a row after setting some of its tokens (positions, from 0) to trained or masked.
 
-    `mask` is the one that the example carries; where the row does not use it, its usual mask is what is changed. The
+    `mask` is the hand-made mask of the example. If the row does not use it, the usual mask is changed instead. All
     tokens of one character are set together.
     """
     if mask is not None and "made_by_hand" in row.flags:

@@ -1,4 +1,4 @@
-"""How examples lie in what the trainer gets, laid out beforehand.
+"""Lay out examples as the rows of a batch, before training, to compare padding, shared prefixes and packing.
 
 padded   [S S a a pad]       shared          [S S a b b c]     packed   [S S b b b][S S a a S c c]
          [S S b b b]         position_ids     0 1 2 2 3 1                0 1 2 3 4  0 1 2 3 0 1 2
@@ -17,13 +17,13 @@ from typing import Any
 
 from .encoding import Span
 
-SEED_LENGTH = 128  # what the original recipe cuts or pads every example to, whatever the settings
+SEED_LENGTH = 128  # the original recipe cuts or pads every example to it, whatever the settings
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of an example inside a row: the example's index in the lengths that were given, the part's tokens (none
-    where all that is to be computed of it stands in earlier rows), and the first of them in the example."""
+    """A part of an example inside a row. `example` is its index in the given lengths. `length` is the number of tokens
+    in this part, 0 if earlier rows compute all of the example. `begin` is the position of its first token."""
 
     example: int
     length: int
@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to lay examples into rows.
+    """One way to arrange examples in rows.
 
     Args:
         name (`str`):
@@ -40,11 +40,11 @@ class Layout:
         rows (`tuple[tuple[Block, ...], ...]`):
             The examples of each row, in the order of their positions.
         widths (`tuple[int, ...]`, one a row):
-            Positions of each row, padding included.
+            The number of positions in each row, padding included.
         lost (`int`):
-            Tokens that truncation cuts off.
+            The number of tokens that truncation removes.
         saved (`int`):
-            Tokens that are kept and yet not computed, with `"shared"` only.
+            The number of tokens that are kept but not computed again; only with `"shared"`.
     """
 
     name: str
@@ -55,72 +55,72 @@ class Layout:
 
     @property
     def tokens(self) -> int:
-        """Tokens of examples that are computed in all rows: neither those that are cut off nor those saved."""
+        """Return the number of tokens computed in all rows, without those that are cut off or saved."""
         return sum(_sums(self.rows))
 
     @property
     def positions(self) -> int:
-        """What the model computes: the tokens and the padding."""
+        """Return the number of positions that the model computes: tokens and padding."""
         return sum(self.widths)
 
     @property
     def wasted(self) -> int:
-        """Positions of padding."""
+        """Return the number of positions that are padding."""
         return self.positions - self.tokens
 
     @property
     def fill(self) -> float:
-        """The share of the positions that are tokens, 0.0 where there is none. Without padding it is always 1.0, so
-        this does not say how full packed rows are: `filled` does."""
+        """Return the share of positions that are tokens, or 0.0 if there are no positions. Without padding it is always
+        1.0; use `filled` to see how full packed rows are."""
         return self.tokens / self.positions if self.positions else 0.0
 
     def filled(self, length: int) -> tuple[float, ...]:
-        """How much of `length` tokens each row holds, 1.0 where it is full; for packed rows `length` is `max_length`.
+        """Return how full each row is, as a share of `length` tokens; 1.0 is full. For packed rows, pass `max_length`.
 
-        What a packed row leaves free is not padded and costs no computing, but the rows become more and the optimizer
-        steps smaller."""
+        The free part of a packed row is not padded and costs no compute. But there are more rows, and fewer tokens in
+        each optimizer step."""
         return tuple(tokens / length for tokens in _sums(self.rows))
 
     def trained_parts(self, block: Block, spans: Sequence[Span]) -> list[Span]:
-        """The runs of trained tokens in a block, counted from its beginning. `spans` are those of the whole example, as
-        `labels.trained_spans` gives them. In a shared row a token stands for the one that it predicts."""
+        """Return the runs of trained tokens in a block, counted from its beginning. `spans` are those of the whole
+        example, from `labels.trained_spans`. In a shared row, each position stands for the token that it predicts."""
         begin = block.begin + (self.name == "shared")
         inside = ((max(first - begin, 0), min(last - begin, block.length)) for first, last in spans)
         return [(first, last) for first, last in inside if first < last]
 
     def to_dict(self) -> dict[str, Any]:
-        """The layout as JSON can hold it, with its figures; a row is a list of [example, length]."""
+        """Return the layout and its figures as JSON can hold them. A row is a list of [example, length]."""
         figures = {name: getattr(self, name) for name in ("tokens", "positions", "wasted", "fill", "saved")}
         rows = [[[block.example, block.length] for block in row] for row in self.rows]
         return {"name": self.name, "rows": rows, "widths": list(self.widths), "lost": self.lost} | figures
 
 
 def layouts(lengths: Sequence[int], fresh: Sequence[int], batch_size: int, max_length: int) -> tuple[Layout, ...]:
-    """The same examples laid out four ways, for comparison.
+    """Lay out the same examples in four ways, for comparison.
 
-    - `"padded"`: an example a row; each `batch_size` rows are padded to the longest of them.
-    - `"shared"`: each `batch_size` examples are one prefix tree, each common beginning in it once and no example's
-      last token, which predicts nothing. Without packing, this is what the trainer computes outside attention, which
-      goes row by row; where `can_share` forbids it, it pads.
-    - `"packed"`: TRL's `bfd`, by TRL itself: whole examples into rows of at most `max_length`, the longest first, a
-      thousand examples at a time. `batch_size` such rows are a batch, without padding; with packing, the trainer has
-      their examples share their beginnings as well.
-    - `"seed"`: the original recipe, an example a row, cut or padded to exactly 128.
+    - `"padded"`: one example per row. Every `batch_size` rows are padded to the longest of them.
+    - `"shared"`: every `batch_size` examples form one prefix tree. It has each common beginning once, and leaves out
+      the last token of each example, which predicts nothing. Without packing, this is what the trainer computes, except
+      in attention, which runs row by row. If `can_share` does not allow it, the trainer pads.
+    - `"packed"`: packed by TRL itself, with its strategy `bfd`. Whole examples go into rows of at most `max_length`
+      tokens, the longest first, a thousand examples at a time. `batch_size` such rows are a batch, without padding.
+      With packing, the trainer shares the beginnings of their examples as well.
+    - `"seed"`: the original recipe. One example per row, cut or padded to exactly 128 tokens.
 
-    Without packing the examples are batched as they are given; the trainer draws them in another order each epoch, so
-    its padding differs a little. The packed rows are the trainer's, in the order before it draws them.
+    Without packing, batches follow the order in which the examples are given. The trainer shuffles them each epoch, so
+    its padding differs a little. The packed rows are those of the trainer, before it shuffles them.
 
     Args:
         lengths (`Sequence[int]`):
-            Tokens of each example before any truncation; leave out the examples that have nothing to train, as
-            the trainer does. An example without a token is in no row.
+            The number of tokens of each example before truncation. Leave out examples with nothing to train, as the
+            trainer does. An example without tokens is in no row.
         fresh (`Sequence[int]`):
-            Of each example, cut to `max_length`, the tokens that no earlier row of its batch has computed, as
-            `Sharing` counts them; examples without a token take no part in its batches.
+            For each example, cut to `max_length`, the number of tokens that no earlier row of its batch has computed,
+            as counted by `Sharing`. Examples without tokens do not count towards its batches.
         batch_size (`int`):
-            Examples an optimizer step sees; with packing, packed rows.
+            Examples per optimizer step; with packing, packed rows per step.
         max_length (`int`):
-            Tokens an example keeps at most; with packing also those of a row. Not used by `"seed"`.
+            The most tokens that an example keeps; with packing, also the most in a row. Not used by `"seed"`.
     """
     blocks, seed = _cut(lengths, max_length), _cut(lengths, SEED_LENGTH)
     packed = tuple(_packed(blocks, max_length)) if blocks else ()
@@ -136,7 +136,7 @@ def layouts(lengths: Sequence[int], fresh: Sequence[int], batch_size: int, max_l
 
 
 def padded(lengths: Sequence[int], batch_size: int, max_length: int) -> Layout:
-    """The first of `layouts` by itself, without loading any library."""
+    """Return the first of `layouts` alone, without importing any library."""
     blocks = _cut(lengths, max_length)
     widths = [max(block.length for block in batch) for batch in _batches(blocks, batch_size) for _ in batch]
     return _one_a_row("padded", lengths, blocks, widths)
@@ -152,7 +152,7 @@ def _cut(lengths: Sequence[int], limit: int) -> list[Block]:
 
 
 def _fresh_part(block: Block, fresh: int) -> Block:
-    """What is computed of an example where its beginning is shared; its last token predicts nothing."""
+    """Return the part of an example that no earlier row computes. Its last token is left out: it predicts nothing."""
     return Block(block.example, fresh, block.length - 1 - fresh)
 
 
@@ -162,12 +162,12 @@ def _batches(blocks: Sequence[Block], size: int) -> Iterator[tuple[Block, ...]]:
 
 
 def load_packer() -> None:
-    """Imports what `layouts` needs, which takes 2 s beside torch and transformers, for nobody to wait for it."""
+    """Import what `layouts` needs ahead of time. It takes 2 s on top of torch and transformers."""
     import trl.data_utils  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 
 def _packed(blocks: Sequence[Block], max_length: int) -> Iterator[tuple[Block, ...]]:
-    """The rows that TRL makes: it is given, for each token, the index of its example, and these are read back."""
+    """Yield the rows that TRL packs. TRL gets the index of the example in place of each token id; read these back."""
     import numpy as np
     import pyarrow as pa
     from datasets import Dataset, disable_progress_bars
@@ -191,11 +191,11 @@ def _sums(rows: Iterable[Sequence[Block]]) -> tuple[int, ...]:
 
 
 class Sharing:
-    """Counts, row by row, how many nodes each adds to the tree of its batch, without building the tree.
+    """Count how many nodes each row adds to the prefix tree of its batch, without building the tree.
 
     Args:
         batch_size (`int`):
-            Rows that share one tree.
+            The number of rows that share one tree.
     """
 
     def __init__(self, batch_size: int):
@@ -203,18 +203,18 @@ class Sharing:
         self._sorted: list[tuple[int, ...]] = []
 
     def add(self, input_ids: Sequence[int]) -> int:
-        """Tokens of this row that no earlier row of its batch has computed, the row's last token not counted."""
+        """Return how many tokens of this row no earlier row of its batch has computed, not counting its last token."""
         if len(self._sorted) == self._batch_size:
             self._sorted = []
         row = tuple(input_ids[:-1])
-        at = bisect_left(self._sorted, row)  # the longest common beginning is with a neighbour in sorted order
+        at = bisect_left(self._sorted, row)  # a neighbour in sorted order has the longest common beginning
         shared = max((_common(row, other) for other in self._sorted[max(at - 1, 0) : at + 1]), default=0)
         insort(self._sorted, row)
         return len(row) - shared
 
 
 def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
-    """Length of the common beginning; slices are compared in C, which is quicker than token by token."""
+    """Return the length of the common beginning. Slices are compared in C, which is faster than token by token."""
     low, high = 0, min(len(first), len(second))
     while low < high:
         middle = (low + high + 1) // 2
@@ -226,6 +226,6 @@ def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
 
 
 def fresh_tokens(rows: Iterable[Sequence[int]], batch_size: int) -> list[int]:
-    """`Sharing.add` of every row."""
+    """Return the result of `Sharing.add` for every row."""
     sharing = Sharing(batch_size)
     return [sharing.add(row) for row in rows]

@@ -1,4 +1,4 @@
-"""A masked row as HTML that stands by itself, for a notebook, a report or a file."""
+"""Render a masked row as self-contained HTML for a notebook, a report or a file."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ _STYLE = f"{_variables(False)}\n@media (prefers-color-scheme: dark) {{ {_variabl
 
 
 def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Draw a masked example as the page does: what is trained stands on orange and is underlined.
+    """Draw a masked example as the page does: trained tokens are underlined on an orange background.
 
     Args:
         example (`TokenizedExample`):
             The row, as `Masker.tokenize` returns it.
         tokenizer (`PreTrainedTokenizerBase`):
-            The one it was tokenised with. It names the tokens that have no text of their own, such as EOS.
+            The tokenizer of the row. It names the tokens that have no text of their own, such as EOS.
 
     Returns:
-        `str`: One `<section>` with its own style sheet. It needs no other file and runs no script. All text is escaped,
-        and all of it is ASCII, so that no encoding can spoil it. Each token's `title` has its role, id and label.
+        `str`: One `<section>` with its own style sheet. It needs no other file and runs no script. All text is escaped.
+        The output is ASCII, so that no encoding can garble it. Each token's `title` has its role, id and label.
     """
     tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer)))
     head = f"row {example.row} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"

@@ -1,4 +1,4 @@
-"""Examples rendered and tokenised, prompt and completion apart: what the mask is made from.
+"""Render and tokenise examples, prompt and completion apart, as input for the mask.
 
 No label is decided here.
 """
@@ -25,16 +25,16 @@ class Row:
 
     Args:
         prompt_ids (`Encoded`):
-            The prompt tokenised alone, as generation will.
+            The prompt tokenised alone, as in generation.
         completion_ids (`Encoded`):
-            The completion's tokens, their characters counted in prompt + completion.
+            The completion's tokens. Their offsets count characters of prompt + completion.
         stop_id (`int`, *optional*):
             The token that ends the completion.
         joint_ids (`list[int]`, *optional*):
-            Where a token merges across the boundary, the ids of prompt + completion as one text.
+            The ids of prompt + completion as one text, if a token merges across the boundary; else None.
         turns (`tuple[tuple[int, int], ...]`):
-            Of each earlier assistant turn that is to be trained, the end of the prompt that asks for it and the end of
-            its words.
+            For each earlier assistant turn that is trained, where its own prompt ends and where its content ends, in
+            characters of the prompt's text.
     """
 
     example: Example
@@ -47,22 +47,23 @@ class Row:
 
     @property
     def text(self) -> str:
+        """Return prompt + completion."""
         return self.prompt.text + self.example.completion
 
     @property
     def hand_mask(self) -> HandMask | None:
-        """The example's own mask, if it was made for this very text."""
+        """Return the example's hand-made mask if it was made for exactly this text, else None."""
         mask = self.example.mask
         return mask if mask is not None and mask.text == self.text else None
 
     @property
     def input_ids(self) -> list[int]:
-        """All of the row's ids, EOS included."""
+        """Return all ids of the row, EOS included."""
         return [*self.prompt_ids.ids, *self.completion_ids.ids, *([] if self.stop_id is None else [self.stop_id])]
 
     @property
     def spans(self) -> list[Span]:
-        """The characters of each of `input_ids`, in order and without gaps; EOS has none."""
+        """Return the span of each of `input_ids`, in order and without gaps. The span of EOS is empty."""
         boundary, end = len(self.prompt.text), len(self.text)
         spans = partition(self.prompt_ids.offsets, 0, boundary) + partition(self.completion_ids.offsets, boundary, end)
         return spans + [(end, end)] * (self.stop_id is not None)
@@ -71,8 +72,8 @@ class Row:
 def encode_rows(
     examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, template: Template, offsets: bool = True
 ) -> list[Row | Problem]:
-    """Renders and tokenises; what cannot be rendered comes back as a problem, in its place. Without `offsets`, those
-    are worked out when they are asked for."""
+    """Render and tokenise examples. One that cannot be rendered is returned as a problem, in its place. If `offsets` is
+    False, offsets are computed when they are first read."""
     encoder = encoder_for(tokenizer)
     rows: dict[int, Row | Problem] = {}
     good: list[tuple[int, Example, RenderedPrompt]] = []
@@ -101,7 +102,7 @@ def _problem(example: Example, error: TemplateError) -> Problem:
 def _completions(
     examples: list[Example], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder, offsets: bool
 ) -> list[tuple[Encoded, list[int] | None]]:
-    """The tokens of each completion as they follow its prompt, and the joint ids in case of a merge."""
+    """Return each completion's tokens as they follow its prompt, and the joint ids if a token merges, else None."""
     separable = encode_separable(encoder, prompts, encoded, [example.completion for example in examples], offsets)
     rest = [
         RenderedPrompt((*prompt.segments, Segment(example.completion, "completion")), prompt.chat)
@@ -114,7 +115,7 @@ def _completions(
         joint_ids, boundary = None, len(prompt.text)
         if completion is None:
             joint, length = next(joints), len(ids.ids)
-            # the same ids may still hold more: an unknown-token fuses with its neighbours
+            # equal ids may still cover more text, as an unknown token fuses with its neighbours
             reaches_over = any(end > boundary for _, end in joint.offsets[:length])
             if joint.ids[:length] == ids.ids and not reaches_over:
                 result.append((joint.from_token(length), None))
@@ -125,10 +126,10 @@ def _completions(
 
 
 def _turns(prompt: RenderedPrompt, prompt_ids: Encoded, encoder: TextEncoder) -> tuple[Span, ...]:
-    """Where each earlier assistant turn is asked for, and where its words end.
+    """Return where the prompt of each earlier assistant turn ends, and where the content of the turn ends.
 
     Raises:
-        TemplateError: where the ids before a turn are not those that generation would see.
+        TemplateError: when the ids before a turn are not those that generation would see.
     """
     prefixes = encoder.encode_prompts([_cut(prompt, turn.asked) for turn in prompt.turns])
     for number, (turn, prefix) in enumerate(zip(prompt.turns, prefixes, strict=True), start=1):
@@ -151,7 +152,7 @@ def _cut(prompt: RenderedPrompt, end: int) -> RenderedPrompt:
 
 
 def stop_token_id(tokenizer: PreTrainedTokenizerBase, chat: bool) -> int | None:
-    """The token that ends an answer: EOS, or in a chat what the chat template puts after the assistant's words."""
+    """Return the token that ends an answer: EOS, or in a chat the one that the chat template puts after the content."""
     if not chat:
         return cast("int | None", tokenizer.eos_token_id)
     mark = "contentmark"

@@ -1,4 +1,4 @@
-"""A short cut: where prompt and completion plainly meet between two tokens, the prompt is not encoded a second time."""
+"""Avoid encoding the prompt a second time where prompt and completion clearly meet between two tokens."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def encode_separable(
     completions: Sequence[str],
     offsets: bool = True,
 ) -> list[Encoded | None]:
-    """The completions' own ids wherever prompt and completion together have the ids of each alone, one after the
-    other; None wherever that is not so, or is not plain to see.
+    """Return the completion's own ids wherever tokenising prompt and completion together gives the ids of each alone,
+    one after the other. Return None where it does not, or where this shortcut cannot tell.
 
-    Only a window of some words around the boundary is tokenised together. That suffices where the tokenizer first
-    cuts a text into words by a pattern and then cuts each word by itself, so that far words do not matter. It
+    Only a window of a few words around the boundary is tokenised together. That is enough for tokenizers that first
+    split a text into words by a pattern and then encode each word by itself, as distant words have no influence. It
     saves encoding every prompt twice.
     """
     result: list[Encoded | None] = [None] * len(prompts)
@@ -60,7 +60,7 @@ def encode_separable(
 
 
 def _window(prompt: RenderedPrompt, completion: str, encoder: TextEncoder) -> tuple[str, int] | None:
-    """Some text around the boundary, from the beginning of a word to the end of one, and where the boundary is."""
+    """Return the text around the boundary, from the beginning of a word to the end of one, and the boundary in it."""
     text = prompt.text
     tail = text[-_WINDOW:]
     begins = [match.start() for match in _LINE_BEGINS.finditer(tail)] or [0] * (len(text) <= _WINDOW)

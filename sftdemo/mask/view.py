@@ -1,4 +1,4 @@
-"""Tokens as a person sees them: one view of an example for the page, the terminal and JSON."""
+"""Turn masked examples into what a person sees, for the page, the terminal and JSON."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ LAYOUT_NAMES = {
 
 @dataclass(frozen=True)
 class ViewToken:
-    """A token to draw. `text` has its whitespace made visible; it is empty for the later tokens of a character that
-    falls into several. `kind` is a key of `SAYS`. `breaks` counts the newlines after it. A token that `max_length` cut
-    off (`cut`) is not trained; `trained` then says whether it would be."""
+    """A token to draw. `text` shows whitespace as visible signs. If several tokens make up one character, `text` is
+    empty for all but the first. `kind` is a key of `SAYS`. `breaks` is the number of newlines in the token, drawn after
+    it. A token that `max_length` cut off (`cut`) is not trained; `trained` then says whether it would have been."""
 
     text: str
     kind: str
@@ -52,8 +52,8 @@ class ViewToken:
 
 
 def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[ViewToken]:
-    """The tokens of an example with the user's own text, those that `max_length` cut off included; BOS and EOS, which
-    have none, by their names."""
+    """Return the tokens of an example with the user's own text, including those that `max_length` cut off. BOS and EOS,
+    which have no text, are shown by name."""
     kept = len(example.input_ids)
     ids, labels = (*example.input_ids, *example.cut_ids), (*example.labels, *example.cut_labels)
     tokens: list[ViewToken] = []
@@ -66,7 +66,7 @@ def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
 
 
 def visible(text: str) -> str:
-    """Whitespace and control characters as signs: ␣ for a space at either end, ↵ newline, ⇥ tab, ␀ NUL and so on.
+    """Replace whitespace and control characters by signs: ␣ space at either end, ↵ newline, ⇥ tab, ␀ NUL and so on.
 
     >>> visible(" two words\\n")
     '␣two words↵'
@@ -80,17 +80,17 @@ def visible(text: str) -> str:
 _SIGNS = str.maketrans(
     {chr(code): chr(0x2400 + code) for code in range(32)}
     | {"\n": "↵", "\t": "⇥", "\x7f": "␡"}
-    | {chr(code): f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # a terminal may obey these as well
+    | {chr(code): f"\\x{code:02x}" for code in range(0x80, 0xA0)}  # some terminals obey these as well
 )
 
 
 def harmless(text: str) -> str:
-    """Text that a terminal prints and does not obey: control characters, newline and tab apart, as their codes."""
+    """Replace control characters, except newline and tab, by their codes, so that a terminal does not obey them."""
     return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
 
 
 def to_json(example: TokenizedExample) -> dict[str, Any]:
-    """The example as `mask --json` prints it."""
+    """Return the example as `mask --json` prints it."""
     return {
         "row": example.row,
         "text": example.text,
@@ -106,20 +106,20 @@ def to_json(example: TokenizedExample) -> dict[str, Any]:
 
 
 def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
-    """The totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
+    """Return the totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
     share = f" ({trained / tokens:.0%})" if tokens else ""
     asked = f" · {held_out:,} held out" if held_out else ""
     return f"{examples:,} {plural(examples, 'example')} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
 
 
 def mask_sentence(mask_hash: str) -> str:
-    """The hash of a mask, in short: what is shown and what is trained have the same one."""
+    """Return the hash of a mask, shortened. The mask that is shown and the mask that is trained have the same hash."""
     return f"mask sha256 {mask_hash[:12]}…"
 
 
 def layout_figure(layout: Layout, max_length: int) -> str:
-    """What a layout costs, in a line: for packed rows how full they are, for shared ones how much is not computed
-    again, for the others how much is padding."""
+    """Return the cost of a layout in one line: how full packed rows are, how many tokens sharing saves, and for the
+    others how much is padding."""
     lost = f" · {layout.lost:,} {plural(layout.lost, 'token')} cut off" if layout.lost else ""
     if layout.name == "packed":
         shares = layout.filled(max_length)

@@ -1,1 +1,1 @@
-"""From a name to a loaded model, and what it makes of tokens: answers and log-probabilities."""
+"""From a name to a loaded model, and what it predicts: answers and log-probabilities."""

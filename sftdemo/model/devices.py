@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """CUDA, else MPS, else the CPU; or the one that is named.
+    """Return the named device; by default CUDA, else MPS, else the CPU.
 
     Raises:
         ModelError: when the named device is not there.
@@ -27,7 +27,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, such as "CPU (2 threads)"."""
+    """Describe the device in words, such as "CPU (2 threads)"."""
     import torch
 
     if device.type == "cuda":

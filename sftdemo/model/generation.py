@@ -1,4 +1,4 @@
-"""Greedy answers in batches, from the very prompt ids that training used."""
+"""Generate greedy answers in batches, from exactly the prompt ids that training used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def generate(
     max_new_tokens: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Answer]:
-    """The model's most likely continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
+    """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
 
     The prompts are answered in batches, shortest first so that little is padded (on the left, with a mask). The
     answers come back in the order of the prompts.

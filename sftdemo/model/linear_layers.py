@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN where that is quicker than MKL: with many rows on processors with AVX-512, with few on all.
+"""Run linear layers with oneDNN where it is faster than MKL: many rows with AVX-512, few rows on all processors.
 
 One step of an answer reads every weight for a handful of rows. At 6 rows MKL reads the default model's weights at 4 to
 11 GB/s, oneDNN at 15 to 25 GB/s once they are laid out for it (AMD EPYC with AVX-512, 2 cores).
@@ -29,7 +29,7 @@ def is_supported(linear: torch.nn.Linear) -> bool:
 
 
 def product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """states @ weight.T + bias. torch itself calls this operator in compiled models only."""
+    """Return states @ weight.T + bias. torch itself calls this operator in compiled models only."""
     import torch
 
     return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
@@ -46,10 +46,10 @@ def has_avx512() -> bool:
 
 @contextmanager
 def laid_out(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
-    """While this lasts, the model answers `rows` prompts at a time with copies of its weights that are laid out for
-    oneDNN, a LoRA adapter added into them. The weights themselves are not touched.
+    """Inside this block, answer `rows` prompts at a time with copies of the weights laid out for oneDNN. A LoRA adapter
+    is merged into the copies; the weights themselves are not changed.
 
-    Nothing is done where `is_supported` says no, or the memory has no room for the copies."""
+    Do nothing where `is_supported` is False, or if the copies do not fit into memory."""
     import psutil
     import torch
 
@@ -79,7 +79,7 @@ def _lora() -> type | None:
 
 
 def _linear_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The plain layers, and those with an adapter, which then stand for the layers inside them."""
+    """Return the plain layers, and those with an adapter in place of the layers inside them."""
     import torch
 
     lora = _lora()

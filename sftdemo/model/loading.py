@@ -1,4 +1,4 @@
-"""From a name or a folder to a tokenizer, a longest position and weights: safetensors only, no remote code."""
+"""Load the tokenizer, the longest position and the weights of a model: safetensors only, no remote code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OpenModel:
     tokenizer: PreTrainedTokenizerBase
 
     def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
-        """Loads the weights onto the device of `config` and tells of it; returns the model. One that `trains` may
+        """Load the weights onto the device of `config`, yield a `Model` and return the model. If it `trains`, it may
         compute in bf16.
 
         Raises:
@@ -49,10 +49,10 @@ class OpenModel:
 
 
 def open_model(config: RunConfig) -> Generator[Phase, None, OpenModel]:
-    """Finds the model of `config`, fetching what is missing, and loads its tokenizer; returns the `OpenModel`.
+    """Find the model of `config`, fetch what is missing, load the tokenizer and return the `OpenModel`.
 
     Raises:
-        ModelError: where it cannot be had.
+        ModelError: when the model cannot be found or fetched.
     """
     source = yield from resolve(config.model)
     yield Phase("load", "Loading the model")
@@ -61,7 +61,7 @@ def open_model(config: RunConfig) -> Generator[Phase, None, OpenModel]:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The source's tokenizer; padding falls back on EOS.
+    """Load the tokenizer of the source. Without a padding token, EOS is used.
 
     Raises:
         ModelError: when the folder has none that can be loaded.
@@ -96,7 +96,7 @@ def _tokenizer_class(folder: Path):
 
 
 def max_positions(source: ModelSource) -> int | None:
-    """The longest sequence the model has positions for, in tokens; None where its configuration names none."""
+    """Return the longest sequence the model has positions for, in tokens; None if its configuration names none."""
     folder = source.folder if source.base is None else source.base.folder
     try:
         written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -111,12 +111,12 @@ def max_positions(source: ModelSource) -> int | None:
 
 
 def effective_max_length(max_length: int, source: ModelSource) -> int:
-    """`max_length`, or the model's longest position where that is shorter. The view and the trainer both use it."""
+    """Return `max_length`, or the model's longest position if that is shorter. The view and the trainer both use it."""
     return min(max_length, max_positions(source) or max_length)
 
 
 def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
-    """The source's model on `device`, its weights in float32 (a saved adapter is put on top of its base).
+    """Load the model onto `device`, with weights in float32. A saved adapter is put on top of its base.
 
     Raises:
         ModelError: when the weights cannot be loaded, or the device has no room for them.
@@ -150,8 +150,8 @@ def _first_line(error: Exception) -> str:
 
 
 def weights_sha256(model: Module) -> str:
-    """The SHA-256 of a model's own weights, names and shapes included; of a model with an adapter, without the
-    adapter's. About 0.35 s for 135 million weights in float32 on a processor that computes SHA-256 in hardware."""
+    """Return the SHA-256 of a model's own weights, with names and shapes, but without those of an adapter.
+    About 0.35 s for 135 million weights in float32 on a processor that computes SHA-256 in hardware."""
     import torch
 
     named = ((_own_name(name), weight) for name, weight in model.named_parameters() if ".lora_" not in name)

@@ -18,13 +18,13 @@ from .prefix_tree import Rows, prefix_tree
 
 
 class Predictions(NamedTuple):
-    """Of each token that counts in the loss, row by row.
+    """The predictions for the tokens that count in the loss, row by row.
 
     Args:
         logits (`torch.Tensor`, of shape `(tokens, vocabulary)`):
-            What the position before it makes of it.
+            The logits at the position before each token.
         targets, weights (`torch.Tensor`, of shape `(tokens,)`):
-            The token, and how much it counts, by `labels.loss_weights`.
+            The token, and its weight in the loss from `labels.loss_weights`.
     """
 
     logits: torch.Tensor
@@ -33,14 +33,14 @@ class Predictions(NamedTuple):
 
 
 def predict_shared(model: Module, rows: Rows, device: torch.device, prompt_loss_weight: float = 0.0) -> Predictions:
-    """The predictions for rows of (input_ids, labels), each common beginning computed once. `model` is one that
+    """Return the predictions for rows of (input_ids, labels), each common beginning computed once. `model` is one that
     `prefix_sharing.can_share` allows, inside `prefix_sharing.accelerated`."""
     branches = Branches.of(prefix_tree(rows, prompt_loss_weight), device)
     return Predictions(branches.logits(model), branches.targets, branches.weights)
 
 
 def predict_batch(model: Module, batch: Mapping[str, Any], prompt_loss_weight: float = 0.0) -> Predictions:
-    """The predictions for a collated batch as it comes, padded or packed; for its form see `split_batch`."""
+    """Return the predictions for a collated batch as it comes, padded or packed; for its form see `split_batch`."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     labels = batch["labels"]
     weights = _weights_in_place(split_batch(batch), labels, prompt_loss_weight)
@@ -53,7 +53,7 @@ def predict_batch(model: Module, batch: Mapping[str, Any], prompt_loss_weight: f
 
 
 def _weights_in_place(rows: Rows, labels: torch.Tensor, prompt_loss_weight: float) -> torch.Tensor:
-    """The weight of each position of a batch, of the shape of its labels; padding has none."""
+    """Return the weight of each position of a batch, of the shape of its labels; padding has none."""
     weights = [torch.tensor(loss_weights(own, prompt_loss_weight), device=labels.device) for _, own in rows]
     if len(rows) == len(labels):  # one example a row
         padded = torch.nn.utils.rnn.pad_sequence(weights, batch_first=True)
@@ -62,7 +62,7 @@ def _weights_in_place(rows: Rows, labels: torch.Tensor, prompt_loss_weight: floa
 
 
 def split_batch(batch: Mapping[str, Any]) -> Rows:
-    """The (input_ids, labels) of every example in a collated batch, padding taken off.
+    """Return the (input_ids, labels) of every example in a collated batch, without padding.
 
     Args:
         batch (`Mapping[str, Any]`):

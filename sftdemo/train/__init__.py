@@ -1,1 +1,1 @@
-"""TRL's trainer on labels that are ready, an event a step."""
+"""Train with TRL's trainer on finished labels, with an event per step."""

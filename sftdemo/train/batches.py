@@ -1,4 +1,4 @@
-"""The trainer's own batches read back, and compared with what was shown."""
+"""Read the trainer's batches back and compare them with the mask that was shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model.prefix_tree import Rows
 
 
 def collate_packed(rows: Rows) -> dict[str, Any]:
-    """What TRL's own collator makes of examples that `bfd` has packed into one row, each attending to itself only."""
+    """Collate, with TRL's own collator, examples that `bfd` packed into one row. Each attends to itself only."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     input_ids, labels = ([index for example in column for index in example] for column in zip(*rows, strict=True))
@@ -21,7 +21,7 @@ def collate_packed(rows: Rows) -> dict[str, Any]:
 
 
 def verify_batch(batch: Mapping[str, Any], shown: Iterable[MaskedExample | StoredRow]) -> None:
-    """Refuses a batch that does not carry the labels that were shown.
+    """Refuse a batch whose labels are not those that were shown.
 
     Raises:
         TrainingError: naming the first token that differs.

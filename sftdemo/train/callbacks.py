@@ -1,4 +1,4 @@
-"""The trainer's callbacks as events, and a function that calls back turned into a generator.
+"""Report training as events, and turn a function that calls back into a generator.
 
 Importing this module imports transformers' trainer, so import it where it is used.
 """
@@ -26,9 +26,9 @@ EVALUATIONS = 12  # at most, of the held-out rows in a training, besides the one
 
 
 class Reporter(TrainerCallback):
-    """Emits the number of steps and then a `Step` after each, and asks the trainer to end when `stop()` says so.
+    """Emit the number of steps and then a `Step` after each; end the training when `stop()` returns True.
 
-    Where there are held-out rows, it emits a `HeldOut` before the first step, after the last, and between them."""
+    If there are held-out rows, also emit a `HeldOut` before the first step, after the last, and between them."""
 
     def __init__(self, emit: Callable[[int | Step | HeldOut], None], stop: Callable[[], bool], held_out, shares: bool):
         self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
@@ -66,12 +66,12 @@ class Reporter(TrainerCallback):
 
 
 def in_turns(work: Callable[[Callable[[Item], None]], Result]) -> Generator[Item, None, Result]:
-    """Calls `work(emit)` in a thread and yields what it emits; while the caller has an item, `work` stands still.
+    """Call `work(emit)` in a thread and yield what it emits. While the caller handles an item, `work` waits.
 
-    A generator that is closed before its end lets `work` go on to its end and discards what it emits; so `work` should
-    ask in between whether it is to stop.
+    If the generator is closed early, `work` runs to its end and what it emits is discarded. So `work` should check now
+    and then whether it should stop.
 
-    Who waits keeps no threads for computing. GNU OpenMP has a team of them for each thread that has computed, and once
+    The waiting side keeps no threads for computing. GNU OpenMP has a team of them for each thread that has computed. If
     all teams together outnumber the cores, they sleep between any two operations: a training step beside an idle team
     took 1.4 s, and 1.1 s without (LoRA, default model, 2 cores).
     """

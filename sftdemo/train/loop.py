@@ -1,4 +1,4 @@
-"""Trains on labels that are ready, with TRL's SFTTrainer, an event a step.
+"""Train on finished labels with TRL's SFTTrainer, and yield an event per step.
 
 Importing this module takes about 9 s on 2 cores, so import it where it is used.
 """
@@ -35,15 +35,15 @@ def train(
     scratch: str,
     held_out: Sequence[MaskedExample] = (),
 ) -> Generator[Prepared | Step | HeldOut, None, PreTrainedModel | PeftModel]:
-    """Trains `model` on the examples' own labels; a `Prepared`, then a `Step` after each optimizer step.
+    """Train `model` on the examples' own labels. Yield a `Prepared`, then a `Step` after each optimizer step.
 
-    Of `held_out` rows, which are not trained, a `HeldOut` tells now and then how the model does on them. Examples
-    without a trained token are left out; a `RowFile` holds none. The generator's return value is the trained model,
-    with LoRA a `PeftModel` around `model`. `stop` is asked after each step; closing the generator stops as well.
+    The `held_out` rows are not trained; now and then, a `HeldOut` reports the model's loss on them. Examples without a
+    trained token are left out; a `RowFile` holds none. The generator returns the trained model, with LoRA a `PeftModel`
+    around `model`. `stop` is called after each step; closing the generator stops the training as well.
 
     Raises:
         TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
-            or the memory does not suffice.
+            or memory runs out.
     """
     if not isinstance(examples, RowFile):
         examples = [example for example in examples if example.trained]
@@ -71,7 +71,7 @@ def train(
 
 
 def _whole(trainer: MaskedTrainer, spare: PreTrainedModel | PeftModel) -> PreTrainedModel | PeftModel:
-    """The trained model in one piece, where FSDP has split it; on the first process only, the others get no weights.
+    """Return the trained model in one piece if FSDP has split it. Only the first process gets the weights.
     Not tested: accelerate has no FSDP on CPUs."""
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if distributed.is_first():
@@ -95,7 +95,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
 
 
 def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
-    """TRL's settings for a run."""
+    """Return TRL's settings for a run."""
     settings = SFTConfig(
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size // distributed.count(),
@@ -121,7 +121,7 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
 
 
 def adapter(config: RunConfig) -> LoraConfig | None:
-    """The adapter to train; None with full fine-tuning."""
+    """Return the adapter to train; None with full fine-tuning."""
     if config.full:
         return None
     return LoraConfig(
@@ -134,7 +134,7 @@ def adapter(config: RunConfig) -> LoraConfig | None:
 
 
 def dataset(examples: Rows) -> Dataset:
-    """What the trainer takes: columns of `input_ids` and `labels`."""
+    """Return the trainer's data set, with the columns `input_ids` and `labels`."""
     if isinstance(examples, RowFile):
         return examples.dataset()
     return Dataset.from_dict(
@@ -158,7 +158,7 @@ def _prepared(trainer: MaskedTrainer, examples: Rows, steps: int) -> Prepared:
 
 
 def _explained(error: BaseException, config: RunConfig) -> BaseException:
-    """Out of memory in words; any other error as it is."""
+    """Return a clear error if memory ran out; return any other error unchanged."""
     out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
     if not out_of_memory:
         return error

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with a loss that computes what it needs and nothing else. Used by `loop` and by the bench.
+"""TRL's SFTTrainer with a loss that computes only what it needs. Used by `loop` and by the bench.
 
 Importing this module takes about 9 s on 2 cores, so import it where it is used.
 """
@@ -25,14 +25,14 @@ from ..model.prefix_sharing import accelerated, can_share
 from .batches import verify_batch
 
 Rows = Sequence[MaskedExample] | RowFile
-TINY = 1e-9  # instead of a batch's sum of weights that is 0
+TINY = 1e-9  # in place of a sum of weights that is 0
 
 
 class MaskedTrainer(SFTTrainer):
-    """SFTTrainer that computes what its loss needs and nothing else, and that checks its batches.
+    """An SFTTrainer that computes only what its loss needs, and checks its first batch.
 
     TRL's own loss computes logits, entropy and top-1 at every position, masked or not, on a CPU. Here the head sees
-    only the positions that predict a token which counts, and the model the batch's `PrefixTree`, where it can. The loss
+    only the positions that predict a token with a weight, and the model the batch's `PrefixTree` if it can. The loss
     is the same: the sum of weight * -log p over the tokens, divided by the sum of the weights (`loss_weights`) in the
     whole accumulated batch of all processes. While it trains, rows of up to `longest` tokens may be scored as well.
     """
@@ -82,15 +82,15 @@ class MaskedTrainer(SFTTrainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples, device):
-        """The sum of the weights in the accumulated batch, by which transformers has the loss divided."""
+        """Return the sum of the weights in the accumulated batch, by which the loss is divided."""
         rows = (row for batch in batch_samples for row in split_batch(batch))
         total = sum(sum(loss_weights(labels, self._prompt_loss_weight)) for _, labels in rows)
         return cast("torch.Tensor", self.accelerator.gather(torch.tensor(total, device=device))).sum()
 
 
 class _EvenSampler(Sampler):
-    """The order in which one process draws the rows, and then the blank row, as often as the last batch of all
-    processes lacks rows. accelerate would fill it with rows from the beginning, which would be trained twice."""
+    """Draw the rows in the order of a single process, then fill the last batch of all processes with the blank row.
+    accelerate would fill it with rows from the beginning, which would then be trained twice."""
 
     def __init__(self, rows: int, batch_size: int):
         self._drawn, self._missing = SeedableRandomSampler(range(rows)), -rows % batch_size
@@ -107,19 +107,22 @@ class _EvenSampler(Sampler):
 
 
 def _blank(dataset: Dataset) -> Dataset:
-    """One row with nothing to train: the beginning of the first row."""
+    """Return one row with nothing to train, made from the first two tokens of the first row."""
     tokens = dataset[0]["input_ids"][:2]
     row = {"input_ids": tokens, "labels": [IGNORE_INDEX] * len(tokens), "seq_lengths": [len(tokens)]}
     return Dataset.from_list([{name: row[name] for name in dataset.column_names}], features=dataset.features)
 
 
 class Totals(NamedTuple):
+    """The numbers of tokens and of trained tokens, and the length of the longest example."""
+
     tokens: int
     trained: int
     longest: int
 
 
 def totals(examples: Rows) -> Totals:
+    """Return the totals of the examples."""
     if isinstance(examples, RowFile):
         return Totals(examples.tokens, examples.trained, examples.longest)
     lengths = [len(example.input_ids) for example in examples]
