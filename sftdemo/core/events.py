@@ -1,7 +1,7 @@
-"""What a job tells while it goes on. The core yields these; the terminal prints them, the page draws them.
+"""The events that a job yields while it runs. The terminal prints them and the page draws them.
 
-`to_dict` gives the JSON form: the fields beside `"event"`, the class's name in lower case. `event_stream` gives a job
-its last event: `Finished`, or `Failed` with a sentence for the user.
+`to_dict` returns the JSON form: the fields, plus `"event"` with the class name in lower case. `event_stream` adds the
+last event of a job: `Finished`, or `Failed` with a sentence for the user.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Event:
     """Base class of all events."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as JSON can hold it."""
+        """Return the event as a JSON-serializable dict."""
         return {"event": type(self).__name__.lower()} | asdict(self)
 
 
 @dataclass(frozen=True)
 class Phase(Event):
-    """A part of the work has started or advanced. `fraction` is in [0, 1], or None if it is not known."""
+    """A part of the work has started or advanced. `fraction` is in [0, 1], or None if unknown."""
 
     name: str
     message: str
@@ -40,7 +40,7 @@ class Phase(Event):
 
 @dataclass(frozen=True)
 class Model(Event):
-    """The model is loaded. `name` is the one asked for, `copy` says which copy was found."""
+    """The model is loaded. `name` is the requested name; `copy` says which copy was found."""
 
     name: str
     copy: str
@@ -51,8 +51,8 @@ class Model(Event):
 
 @dataclass(frozen=True)
 class Prepared(Event):
-    """The data is masked and the model is ready to train. `left_out` names the rows that are not trained, and why;
-    `mask_hash` is that of the mask as it is shown, `labels.MaskHash`."""
+    """The data is masked and the model is ready to train. `left_out` lists the rows that are not trained and why.
+    `mask_hash` is the hash of the displayed mask (`labels.MaskHash`)."""
 
     examples: int
     tokens: int
@@ -66,7 +66,7 @@ class Prepared(Event):
 @dataclass(frozen=True)
 class Step(Event):
     """An optimizer step is done. `loss` is the mean over its trained tokens, in nats. `seconds` is the time since
-    training started, `remaining` the expected time to the last step."""
+    training started, and `remaining` the expected time until the last step is done, in seconds."""
 
     step: int
     total: int
@@ -77,8 +77,11 @@ class Step(Event):
 
 @dataclass(frozen=True)
 class HeldOut(Event):
-    """The model's losses on the held-out rows after `step` steps: mean -log p in nats, over all tokens of their
-    completions and of their prompts, whichever of the two it is trained on."""
+    """The model's losses on the held-out rows after `step` steps.
+
+    Each loss is the mean -log p in nats, one over all completion tokens and one over all prompt tokens, regardless of
+    which tokens are trained.
+    """
 
     step: int
     completion_loss: float
@@ -89,21 +92,21 @@ class HeldOut(Event):
 
 @dataclass(frozen=True)
 class Arm(Event):
-    """An arm of an ablation starts from the base's weights. The events that follow belong to it, until the next `Arm`.
-    `weights` are the prompt-loss weights of all arms, in order."""
+    """An arm of an ablation starts from the base's weights. The events up to the next `Arm` belong to it. `weights` are
+    the prompt-loss weights of all arms, in order."""
 
     index: int
     weights: list[float]
 
     @property
     def prompt_loss_weight(self) -> float:
-        """The prompt-loss weight of this arm."""
+        """Return the prompt-loss weight of this arm."""
         return self.weights[self.index]
 
 
 @dataclass(frozen=True)
 class Before(Event):
-    """The untrained model's answer to a prompt, as soon as it is known. `Comparison` repeats it."""
+    """The untrained model's answer to a prompt, sent as soon as it is available. `Comparison` repeats it."""
 
     prompt: str
     answer: str
@@ -113,8 +116,8 @@ class Before(Event):
 
 @dataclass(frozen=True)
 class Comparison(Event):
-    """A prompt's answers before and after training. `source` is "held out", "typed", or "training" if the prompt is
-    trained as well. A stop is "EOS", "length" or "stopped"."""
+    """The answers to a prompt before and after training. `source` is "held out", "typed", or "training" if the prompt
+    is also trained. A stop is "EOS", "length" or "stopped"."""
 
     prompt: str
     before: str
@@ -126,7 +129,7 @@ class Comparison(Event):
 
 @dataclass(frozen=True)
 class Columns(Event):
-    """A prompt's answers from the base and from each arm of an ablation, in this order. `source` and `stops` as in
+    """The answers to a prompt from the base and then from each arm of an ablation. `source` and the `stops` are as in
     `Comparison`."""
 
     prompt: str
@@ -139,9 +142,9 @@ class Columns(Event):
 class Figures(Event):
     """The results of one column of an ablation: an arm, or the base, whose `prompt_loss_weight` is None.
 
-    Losses as in `HeldOut`. Of `answers` answers, `ended` stopped with EOS and `ran_on` continued with a prompt of their
-    own, recognised by the template's line before the user's text (None if no prompt has one). `mean_tokens` is their
-    mean length.
+    The losses are as in `HeldOut`. Of the `answers` answers, `ended` stopped with EOS and `ran_on` went on to write a
+    new prompt. The latter are recognised by the template's line before the user's text; `ran_on` is None if no prompt
+    has such a line. `mean_tokens` is the mean length of an answer.
     """
 
     prompt_loss_weight: float | None
@@ -157,10 +160,11 @@ class Figures(Event):
 
 @dataclass(frozen=True)
 class StudyCell(Event):
-    """One cell of a study is measured: `steps` steps on `rows` rows, drawn with `seed`. `figures` has the fields of
-    `Figures`, the prompt-loss weight included. For the base, `rows` and `steps` are 0 and `seed` is None.
+    """A cell of a study is measured: a model trained for `steps` steps on `rows` rows drawn with `seed`. For the base,
+    `rows` and `steps` are 0 and `seed` is None.
 
-    `answers` has the "prompt", "source", "answer" and "stop" of each question. `seconds` is the time of the whole cell.
+    `figures` has the fields of `Figures`, including the prompt-loss weight. `answers` has the "prompt", "source",
+    "answer" and "stop" of each question. `seconds` is the time for the whole cell.
     """
 
     rows: int
@@ -173,7 +177,7 @@ class StudyCell(Event):
 
 @dataclass(frozen=True)
 class Weights(Event):
-    """The SHA-256 of the base's weights before and after training. A LoRA adapter leaves them unchanged. Full
+    """The SHA-256 of the base's weights before and after training. A LoRA adapter leaves the weights unchanged; full
     fine-tuning (`full`) changes a copy of them."""
 
     before: str
@@ -195,10 +199,10 @@ class Answer(Event):
 class TokenLosses(Event):
     """The loss of every token of a row by several models. `source` is "held out" or "training".
 
-    A token is [text to show, kind, id, trained, newlines after it]. `weights` are the models' prompt-loss weights; None
-    is the base. For each model there is a list in `losses` (-log p in nats), `ranks` (1 if no token was likelier) and
-    `likeliest` (the likeliest tokens, as [text, probability]). These lists start at the second token: nothing predicts
-    the first.
+    A token is [text to show, kind, id, trained, newlines after it]. `weights` are the models' prompt-loss weights, with
+    None for the base. `losses` (-log p in nats), `ranks` (1 if no token was likelier) and `likeliest` (the likeliest
+    tokens, as [text, probability]) each have one list per model. These lists start at the second token, because the
+    model does not predict the first.
     """
 
     row: int
@@ -213,9 +217,12 @@ class TokenLosses(Event):
 
 @dataclass(frozen=True)
 class Isolation(Event):
-    """How much a packed example affects the others. All tokens of example `row` were replaced; `change` is the largest
-    change, in nats, in the log-probability of any of the `tokens` tokens of the `examples` others. `packing` is "bfd",
-    where each example attends to itself only, or the control "wrapped", where all examples are one text."""
+    """How much one packed example affects the others.
+
+    All tokens of example `row` were replaced. `change` is the largest resulting change, in nats, in the log-probability
+    of any of the `tokens` tokens in the `examples` other examples. `packing` is "bfd", where each example attends only
+    to itself, or the control "wrapped", where all examples form one text.
+    """
 
     packing: str
     change: float
@@ -226,8 +233,8 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """The folder `path` is written. `kind` is "adapter", "merged", "full", "ablation" (one folder for each arm) or
-    "study" (a report)."""
+    """The folder `path` is written. `kind` is "adapter", "merged", "full", "ablation" (one folder per arm) or "study"
+    (a report)."""
 
     path: str
     kind: str
@@ -235,7 +242,7 @@ class Saved(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The run is over. `stopped` says whether it was asked to end before its last step."""
+    """The run is over. `stopped` is true if it was asked to end before its last step."""
 
     steps: int
     total: int
@@ -251,10 +258,10 @@ class Failed(Event):
 
 
 def from_dict(record: dict[str, Any]) -> Event:
-    """Return the event that `to_dict` made the record from.
+    """Return the event that `to_dict` turned into this record.
 
     Raises:
-        KeyError, TypeError: when the record is not an event's.
+        KeyError, TypeError: if the record is not an event.
     """
     kinds = {kind.__name__.lower(): kind for kind in Event.__subclasses__()}
     return kinds[record["event"]](**{name: value for name, value in record.items() if name != "event"})
@@ -262,8 +269,8 @@ def from_dict(record: dict[str, Any]) -> Event:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended, which `Finished` tells: the optimizer steps it did of so many, or none where it trains nothing;
-    and whether it was asked to end before."""
+    """How a job ended, as reported by `Finished`: `steps` of `total` optimizer steps were done (0 if the job does not
+    train), and `stopped` is true if it was asked to end early."""
 
     steps: int = 0
     total: int = 0
@@ -271,20 +278,23 @@ class Outcome:
 
     @classmethod
     def of(cls, steps: int, total: int) -> Outcome:
-        """That of a training."""
+        """Return the outcome of a training run. It counts as stopped if steps are missing or none was done."""
         return cls(steps, total, stopped=not steps or steps < total)
 
     def finished(self, begin: float) -> Finished:
-        """The last event of a job that began at `begin`, by `time.perf_counter()`."""
+        """Return the last event of a job that began at `begin`, a value of `time.perf_counter()`."""
         return Finished(self.steps, self.total, time.perf_counter() - begin, self.stopped)
 
 
 def event_stream(
     work: Callable[Parameters, Generator[Event, None, Outcome | None]],
 ) -> Callable[Parameters, Iterator[Event]]:
-    """Decorates a generator function that yields events and returns an `Outcome`, or None where it has told `Finished`
-    itself. As an event stream it ends in a `Finished` with the seconds that passed; or, where it raises an error meant
-    for the user, in a `Failed` with its message, told by the first of several processes that fails."""
+    """Decorate a generator function of events so that its last event is `Finished` or `Failed`.
+
+    The function returns an `Outcome`, from which `Finished` is made with the elapsed seconds, or None if it has already
+    yielded `Finished`. If it raises a `SftdemoError`, the stream ends in `Failed` with the error's message. With
+    several processes, only the first one that fails reports it.
+    """
 
     @wraps(work)
     def stream(*arguments: Parameters.args, **settings: Parameters.kwargs) -> Iterator[Event]:
@@ -301,7 +311,7 @@ def event_stream(
 
 
 class Relay(Generic[Item, Result]):
-    """A generator to loop over that keeps what it returns in `result`, for a caller that looks at the items."""
+    """Iterate over a generator and keep its return value in `result`, for callers that need both."""
 
     result: Result
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and where the program keeps what it makes once."""
+"""Write files and folders atomically, and locate the cache folder."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
-    """`$SFTDEMO_CACHE`, else this system's cache folder for `sftdemo`: on Linux `~/.cache/sftdemo`, or below
-    `$XDG_CACHE_HOME`."""
+    """Return `$SFTDEMO_CACHE` if set, else the platform's cache folder for `sftdemo`. On Linux that is
+    `$XDG_CACHE_HOME/sftdemo`, by default `~/.cache/sftdemo`."""
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])
     return user_cache_path("sftdemo", appauthor=False)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes `text` to a file beside `path`, which takes its place when it is on the disk.
+    """Write `text` to a temporary file next to `path`, flush it to disk, and move it to `path`.
 
-    Who reads `path` finds the old text or the new one, never a part, whatever ends the program or the machine.
+    Readers of `path` see the old text or the new one, never a part, even if the program or the machine dies.
 
     Raises:
-        OSError: where it cannot be written; `path` is then as it was, and nothing is left beside it.
+        OSError: if the file cannot be written. `path` is then unchanged and the temporary file is removed.
     """
     beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
@@ -43,13 +43,13 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def written_whole(folder: Path) -> Generator[Path]:
-    """Yield an empty folder next to `folder`, and move it into its place when the block succeeds.
+    """Yield an empty folder next to `folder`, and move it to `folder` when the block succeeds.
 
-    Until then, and if the block fails, `folder` stays as it was.
+    Until then, and if the block fails, `folder` stays unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    beside.chmod(0o755)  # mkdtemp makes it private to its owner
+    beside.chmod(0o755)  # mkdtemp makes it accessible to its owner only
     try:
         yield beside
         if folder.exists():

@@ -1,4 +1,4 @@
-"""Small pieces of text that are written the same everywhere."""
+"""Formatting helpers shared by the terminal, the page and the reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """The noun that goes with a count; `many` defaults to `one` with an s.
+    """Return the form of a noun that goes with a count. `many` defaults to `one` followed by "s".
 
     >>> plural(1, "row"), plural(2, "row"), plural(0, "row merges", "rows merge")
     ('row', 'rows', 'rows merge')
@@ -15,7 +15,7 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """About how long something takes, in the unit that suits it.
+    """Return a rounded duration in seconds, minutes or hours, whichever fits.
 
     >>> duration(89), duration(90), duration(7200)
     ('89 s', '2 min', '2.0 h')
@@ -26,6 +26,6 @@ def duration(seconds: float) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown, with a cell for each of `head` in every row."""
+    """Return a Markdown table. Every row has as many cells as `head`."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])

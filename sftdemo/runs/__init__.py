@@ -1,1 +1,1 @@
-"""Whole jobs as generators of events, and the folders that they leave."""
+"""Complete jobs as generators of events, and the folders they write."""

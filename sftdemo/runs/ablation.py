@@ -1,4 +1,4 @@
-"""The same training with several prompt-loss weights, measured on the same held-out rows: what does the mask buy?"""
+"""Train with several prompt-loss weights and compare on the same held-out rows, to see what masking gains."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .folder import RunFolder, record_of, save_run
 from .run import Stop, answers_after, answers_before, scratch_folder, train_model
 from .setup import Setup, set_up
 
-MOST_ARMS = 4  # columns that can be read side by side
+MOST_ARMS = 4  # more columns cannot be read side by side
 
 
 @dataclass(frozen=True)
 class _Column:
-    """The base, or a trained arm: its answers, and what they and its losses come to."""
+    """The answers and figures of the base or of a trained arm."""
 
     figures: Figures
     answers: list[Answer]
@@ -40,19 +40,19 @@ def ablate(
     shown: str | None = None,
     overwrite: bool = False,
 ) -> Iterator[Event]:
-    """Trains one arm for each prompt-loss weight, from the same initial weights, with the same seed, rows in the same
-    order and as many steps, and compares them and the base; the last event is `Finished` or `Failed`.
+    """Train one arm per prompt-loss weight and compare all with the base. The last event is `Finished` or `Failed`.
 
-    While an arm trains, `HeldOut` tells how it does on the rows that no arm is trained on. `Columns` and `Figures` come
-    at the end, for the base and then for each arm in the order of `weights`; `output` gets a folder for each arm. One
-    that is stopped keeps what it has learned, and those after it are not begun. `shown` and `overwrite` as in `run`.
+    All arms have the same initial weights, seed, order of rows and number of steps. While an arm trains, `HeldOut`
+    events report its losses on the held-out rows. `Columns` and `Figures` come at the end, for the base and then for
+    each arm in the order of `weights`. `output` gets one folder per arm. If the ablation is stopped, the current arm
+    keeps what it has learned and the remaining arms are not started. `shown` and `overwrite` are as in `run`.
     """
     folder = RunFolder(output, overwrite)
     return folder.relay(_ablate(config, data, folder, tuple(weights), stop, shown))
 
 
 def arm_folder(weight: float) -> str:
-    """The name of an arm's folder in the output."""
+    """Return the name of an arm's folder in the output folder."""
     return f"weight-{weight:g}"
 
 
@@ -85,7 +85,7 @@ def _ablate(
             if not last.step:
                 break
             steps.append(last)
-            after = weights_sha256(model) if after == fingerprint else after  # no later arm hides a change
+            after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
             answers = yield from answers_after(arm, model)
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
@@ -103,10 +103,10 @@ def _ablate(
 
 
 def check_weights(weights: Sequence[float], most: int) -> None:
-    """Refuses weights that cannot be compared.
+    """Refuse weights that cannot be compared.
 
     Raises:
-        ConfigError: for fewer than two, for more than `most`, for one outside its limits or there twice.
+        ConfigError: if there are fewer than two or more than `most`, or if one is outside its limits or repeated.
     """
     for weight in weights:
         check_limit("prompt_loss_weight", weight)
@@ -117,11 +117,11 @@ def check_weights(weights: Sequence[float], most: int) -> None:
 
 
 def check_rows(data: ParsedExamples, what: str) -> None:
-    """Refuses rows on which nothing can be compared; `what` is "an ablation", say.
+    """Refuse rows on which no comparison is possible. `what` names the job in messages, for example "an ablation".
 
     Raises:
-        DataError: where there is one row to train on, none held out, or all ask the same.
-        ConfigError: in one of several processes.
+        DataError: if there is only one row to train on, if no row is held out, or if all rows ask the same question.
+        ConfigError: if there are several processes.
     """
     if distributed.count() > 1:
         raise ConfigError(f"{what} runs in one process; start it without torchrun.")
@@ -149,10 +149,10 @@ def _distinct(data: ParsedExamples) -> Iterator[str]:
 
 
 def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
-    """The held-out rows under the mask that they would be trained with.
+    """Return the held-out rows with the mask that they would be trained with.
 
     Raises:
-        DataError: where none of them has an answer.
+        DataError: if none of them has an answer.
     """
     masker = Masker(setup.tokenizer, get_template(setup.config.template, setup.config.turns), setup.config.max_length)
     answered = [example for example in data.held_out if example.completion]
@@ -165,7 +165,7 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
 def figures_of(
     setup: Setup, model, held_out: Sequence[MaskedExample], answers: Sequence[Answer], weight: float | None
 ) -> Figures:
-    """What one model comes to: its losses on the held-out rows, and how its answers end."""
+    """Return the figures of one model: its losses on the held-out rows, and how its answers end."""
     from ..model.scoring import mean_losses, score
 
     losses = mean_losses(list(score(model, held_out)), held_out)
@@ -185,8 +185,10 @@ def figures_of(
 
 
 def _opening(prompt: RenderedPrompt) -> str:
-    """The template's last line before what the user wrote, such as "### Instruction:"; empty where there is none, or in
-    a chat, where special tokens open a turn."""
+    """Return the template's last line before the user's text, such as "### Instruction:".
+
+    The result is empty if there is no such line, and in a chat, where special tokens open a turn.
+    """
     first = prompt.segments[0]
     lines = [line.strip() for line in first.text.splitlines() if line.strip()]
     return lines[-1] if lines and first.role == TEMPLATE and not prompt.chat else ""

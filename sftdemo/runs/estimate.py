@@ -1,4 +1,4 @@
-"""How long a run will take: from the last run on this machine, or at first from a measurement on a 2-core CPU."""
+"""Estimate how long a run takes, from the last run on this machine or, before there is one, from a 2-core CPU."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ RATES = "rates.json"
 Kind = TypeVar("Kind", bound=Event)
 _LOG = logging.getLogger(__name__)
 
-# SmolLM2-135M, float32, on 2 cores of an AMD EPYC: seconds of a step a token, and of all that is not training
-# (loading, answering 6 prompts twice, saving).
+# Measured with SmolLM2-135M in float32 on 2 cores of an AMD EPYC: seconds per token of a training step, and seconds of
+# everything else (loading, answering 6 prompts twice, saving).
 _FIRST_GUESS = {"lora": (0.0075, 13.0), "full": (0.011, 14.0)}
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds an optimizer step takes for each token in it, and seconds a run takes beside its steps."""
+    """The speed of a run: seconds per token of an optimizer step (`per_token`), and seconds of everything but the steps
+    (`overhead`). `measured` is false for the first guess."""
 
     per_token: float
     overhead: float
@@ -32,7 +33,10 @@ class Rate:
 
 
 def rate_for(config: RunConfig, device: str) -> Rate | None:
-    """The rate of the last such run here, else a first guess for a CPU and the default model; else None."""
+    """Return the rate of the last comparable run on this machine.
+
+    Without one, return a first guess for the default model on a CPU, and None in all other cases.
+    """
     rates = _read()
     key = _key(config, device)
     if key in rates:
@@ -43,13 +47,13 @@ def rate_for(config: RunConfig, device: str) -> Rate | None:
 
 
 def estimate_seconds(config: RunConfig, examples: int, tokens: int, rate: Rate) -> float:
-    """Seconds from the click to the saved model, as `rate` has it, for so many examples and tokens in all."""
+    """Return the seconds from the click to the saved model. `examples` and `tokens` are the totals of the data."""
     a_step = _tokens_a_step(config, examples, tokens)
     return planned_steps(config, examples, tokens) * a_step * rate.per_token + rate.overhead
 
 
 def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
-    """Optimizer steps the settings ask for. With packing, rows are taken as full, so there may be a few more."""
+    """Return the number of optimizer steps. With packing, rows are assumed to be full, so there may be a few more."""
     if config.steps is not None:
         return config.steps
     rows = ceil(tokens / config.max_length) if config.packing else examples
@@ -57,14 +61,14 @@ def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
 
 
 def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
-    """Tokens an optimizer step sees on average, without padding."""
+    """Return the mean number of tokens per optimizer step, without padding."""
     if config.packing:
         return min(tokens, config.batch_size * config.max_length)
     return tokens * min(1, config.batch_size / max(1, examples))
 
 
 def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
-    """Remembers the rate of a finished run. Where it cannot be kept, a warning says so: the run itself is good."""
+    """Save the rate of a finished run for later estimates. A failure to save is only logged: the run itself is good."""
     prepared, step, finished = _last(events, Prepared), _last(events, Step), _last(events, Finished)
     if prepared is None or step is None or finished is None or finished.stopped:
         return
@@ -87,7 +91,7 @@ def _key(config: RunConfig, device: str) -> str:
 
 
 def _read() -> dict[str, list[float]]:
-    """What was remembered; a file that is absent or spoilt is as good as none."""
+    """Return the saved rates by key; empty if the file is missing or unreadable. Invalid entries are dropped."""
     try:
         found = json.loads((cache_folder() / RATES).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The folders that runs leave: model, tokenizer, examples, settings, events and answers; written whole, read back."""
+"""Write and read run folders: model, tokenizer, examples, settings, events and answers. A folder is written whole."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from ..core.files import written_whole
 from ..data.examples import ParsedExamples, to_record
 from ..model.sources import ModelSource
 
-RECORD = "run.json"  # marks a folder as one of ours
+RECORD = "run.json"  # its presence marks a run folder
 EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:
-    """Refuses a folder that cannot be written, that holds something other than an earlier run, or such a run where it
-    is not to be overwritten.
+    """Check, before any work is done, that a run can be saved to `output`.
 
     Raises:
-        TrainingError: before any work is done.
+        TrainingError: if the folder cannot be written, if it holds files other than an earlier run's, or if it holds an
+            earlier run and `overwrite` is false.
     """
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file; name a folder to save to.")
@@ -51,7 +51,7 @@ def check_output(output: Path, overwrite: bool = False) -> None:
 
 
 def _what(folder: Path) -> str:
-    """The model of a run and when it was finished, as far as its record can be read."""
+    """Return a run's model and when it finished, for a message; empty if its record cannot be read."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         when = datetime.fromisoformat(record["finished"]).astimezone(UTC)
@@ -61,7 +61,11 @@ def _what(folder: Path) -> str:
 
 
 def way_of_asking(folder: Path) -> tuple[str, str]:
-    """The template and the shape of the examples that a run was trained with; the defaults for any other model."""
+    """Return the template and the shape of the examples that a run was trained with, or the defaults for other models.
+
+    Raises:
+        ModelError: if the run's record cannot be read.
+    """
     if not (folder / RECORD).is_file():
         return DEFAULT_TEMPLATE, "instruction"
     try:
@@ -72,10 +76,10 @@ def way_of_asking(folder: Path) -> tuple[str, str]:
 
 
 def load_events(folder: Path) -> list[Event]:
-    """The events of a saved run, in order; none where `folder` holds no run.
+    """Return the events of a saved run in order; empty if `folder` holds no events.
 
     Raises:
-        ModelError: where they cannot be read, or are another version's.
+        ModelError: if they cannot be read, or were written by an incompatible version.
     """
     path = folder / EVENTS
     if not path.is_file():
@@ -87,7 +91,7 @@ def load_events(folder: Path) -> list[Event]:
 
 
 def record_of(config: RunConfig, source: ModelSource, shape: str, **results: object) -> dict:
-    """What a run's `RECORD` says, as JSON can hold it."""
+    """Return the contents of a run's `RECORD` as a JSON-serializable dict."""
     return {
         "sftdemo": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,13 +103,13 @@ def record_of(config: RunConfig, source: ModelSource, shape: str, **results: obj
 
 
 class RunFolder:
-    """The folder that a run leaves, and the events that it has told so far.
+    """The output folder of a run, and the run's events so far.
 
     Args:
         path (`str` or `Path`):
-            Where the run is saved once it is done.
+            Where to save the run when it is done.
         overwrite (`bool`, *optional*, defaults to `False`):
-            Whether it may take the place of an earlier run.
+            Whether to replace an earlier run.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False):
@@ -117,21 +121,21 @@ class RunFolder:
         return str(self.path)
 
     def check(self) -> None:
-        """As `check_output`."""
+        """Check that the run can be saved here, as `check_output` does."""
         check_output(self.path, self.overwrite)
 
     def relay(self, work: Iterator[Event]) -> Iterator[Event]:
-        """Passes on the events of a run, those of the first process and whatever fails, and keeps them for `save`."""
+        """Yield the events of a run and keep them for `save`. Other processes than the first pass on `Failed` only."""
         for event in work:
             if distributed.is_first() or isinstance(event, Failed):
                 self._events.append(event)
                 yield event
 
     def save(self, record: dict, data: ParsedExamples, model, tokenizer, outcome: Outcome) -> Iterator[Event]:
-        """Writes a model, what belongs to it and the run's events, whole; then tells `Saved` and the run's end.
+        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`.
 
         Raises:
-            TrainingError: where it cannot be written.
+            TrainingError: if the folder cannot be written.
         """
 
         def write(folder: Path) -> None:
@@ -140,7 +144,7 @@ class RunFolder:
         yield from self._save(write, record["kind"], outcome)
 
     def save_arms(self, record: dict, data: ParsedExamples, arms: dict[str, Path], outcome: Outcome) -> Iterator[Event]:
-        """The same for an ablation: each arm, which was saved elsewhere, gets a folder of its own."""
+        """Save an ablation in the same way. Each arm is moved from where it was saved into a folder of its own."""
 
         def write(folder: Path) -> None:
             for name, place in arms.items():
@@ -159,10 +163,10 @@ class RunFolder:
 
 
 def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
-    """Writes a model and what belongs to it to `output`, whole, without events: an arm of an ablation.
+    """Write a model and its files to `output` as one whole folder, without events. Used for an arm of an ablation.
 
     Raises:
-        TrainingError: where it cannot be written.
+        TrainingError: if the folder cannot be written.
     """
     with _written(output) as folder:
         _write_model(folder, record, data, model, tokenizer)

@@ -1,4 +1,4 @@
-"""The runs that lie in a folder: what each was, how it went, and any two side by side."""
+"""List the saved runs in a folder, summarize each, and compare any two side by side."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, He
 from .folder import RECORD, load_events
 from .revisit import SavedRun, read_run
 
-POINTS = 60  # of a small curve
+POINTS = 60  # of a small curve, at most
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A saved run, in short.
+    """A summary of a saved run.
 
     Args:
         name (`str`):
-            Its folder's name.
+            The name of its folder.
         finished (`str`):
-            When, in UTC, as ISO 8601.
+            When it finished, in UTC, as ISO 8601.
         weights (`tuple[float, ...]`):
             The prompt-loss weight of each trained model.
         settings (`dict[str, object]`):
-            Those that are not the defaults, by their names in `RunConfig`.
+            The settings that differ from the defaults, by their names in `RunConfig`.
         curves (`tuple[tuple[float, ...], ...]`):
-            For each trained model the losses of its steps, or in an ablation those of its held-out completions.
+            One curve per trained model: the loss of each step or, in an ablation, the losses on held-out completions.
         comparisons, figures (`tuple`):
-            What came of it; `figures` is of an ablation.
+            The answers and, for an ablation, the figures.
         steps (`int`), seconds (`float`):
-            Of all trained models together.
+            Totals over all trained models.
     """
 
     name: str
@@ -51,8 +51,8 @@ class PastRun:
 
 
 def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[PastRun], list[str]]:
-    """The runs in `folder`, of these names if any are given, the latest first; and a sentence for each that cannot be
-    read."""
+    """Return the runs in `folder`, the latest first, and a sentence for each run that cannot be read. With `names`,
+    only runs with these names are read."""
     found, unreadable = [], []
     for place in folder.glob("*"):
         if not (place / RECORD).is_file() or (names is not None and place.name not in names):
@@ -65,10 +65,10 @@ def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Pa
 
 
 def find_run(runs: Sequence[PastRun], name: str) -> PastRun:
-    """The one of these runs with this name.
+    """Return the run with this name.
 
     Raises:
-        DataError: where there is none (any more).
+        DataError: if there is none, or none any more.
     """
     for run in runs:
         if run.name == name:
@@ -77,11 +77,13 @@ def find_run(runs: Sequence[PastRun], name: str) -> PastRun:
 
 
 def side_by_side(first: PastRun, second: PastRun) -> list[tuple[str, list[tuple[PastRun, float | None, str, str]]]]:
-    """The questions that both runs answered, each with the columns (run, weight, answer, stop): the base's answer, the
-    first run's answers and the second's. The base stands once where both runs had the same answers from it.
+    """Return the questions that both runs answered, each with its columns (run, weight, answer, stop).
+
+    The columns of a run are the base's answer and then the answer of each trained model. The base is listed only once
+    if it gave the same answers in both runs.
 
     Raises:
-        DataError: where they have no question in common.
+        DataError: if the runs have no question in common.
     """
     others = {each.prompt: each for each in second.comparisons}
     common = [(each, others[each.prompt]) for each in first.comparisons if each.prompt in others]

@@ -1,8 +1,10 @@
-"""Proves, with the user's own model on the user's own device, that packed examples do not see each other.
+"""Prove that packed examples do not see each other, with the user's own model on the user's own device.
 
-row       [A A A A][B B B][C C C C C]    A's tokens are exchanged; how far do the probabilities of B's and C's move?
-bfd        0 1 2 3  0 1 2  0 1 2 3 4     not at all: each example attends to itself only
-wrapped    0 1 2 3  4 5 6  7 8 9 …       they do: one long text. This control shows that a leak would be seen.
+The tokens of A are replaced. How much do the log-probabilities of the tokens of B and C change?
+
+row       [A A A A][B B B][C C C C C]
+bfd        0 1 2 3  0 1 2  0 1 2 3 4     not at all: each example attends only to itself
+wrapped    0 1 2 3  4 5 6  7 8 9 …       they change: this is one long text, a control that shows what a leak looks like
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
     from ..model.predictions import Predictions
 
-ROUNDING = 1e-5  # nats; a change up to this is float32's rounding, not a neighbour
-ROW_TOKENS = 512  # the row's length at most: attention costs the square of it
+ROUNDING = 1e-5  # nats; a change up to this is float32 rounding, not the effect of a neighbour
+ROW_TOKENS = 512  # maximum length of the row, because the cost of attention grows with its square
 ROW_EXAMPLES = 8
 
 PACKINGS = ("bfd", "wrapped")
@@ -40,11 +42,11 @@ PACKINGS = ("bfd", "wrapped")
 def prove(
     config: RunConfig, data: ParsedExamples, stop: Callable[[], bool] = lambda: False
 ) -> Generator[Event, None, Outcome]:
-    """Packs a few examples, exchanges the first one's tokens, and tells how far that reaches into the others.
+    """Pack a few examples, replace the tokens of the first, and measure how much that changes the others.
 
-    An `Isolation` for each of `PACKINGS`; the last event is `Finished` or `Failed`. The model is called as the trainer
-    calls it on a packed row, but in float32 and without dropout, so that nothing else moves. `stop` is asked before
-    each of `PACKINGS`, which takes two forward passes.
+    Yields an `Isolation` for each of `PACKINGS`. The last event is `Finished` or `Failed`. The model is called as the
+    trainer calls it on a packed row, but in float32 and without dropout, so that nothing else can change the result.
+    `stop` is checked before each of `PACKINGS`, which takes two forward passes.
     """
     opened = yield from open_model(config)
     row = _packed_row(opened, data)
@@ -62,8 +64,11 @@ def prove(
 def reach(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, row: Sequence[MaskedExample], packing: str
 ) -> tuple[float, int]:
-    """Exchanges the tokens of the first example of a packed row. How far that moves any log-probability of the others
-    at most, in nats, and how many of these there are."""
+    """Replace the tokens of the first example in a packed row.
+
+    Returns the largest change, in nats, in any log-probability of the other examples, and the number of these
+    log-probabilities.
+    """
     examples = [example.input_ids for example in row]
     exchanged = [_exchanged(examples[0], model, tokenizer), *examples[1:]]
     before = _log_probabilities(model, examples, packing)
@@ -72,9 +77,12 @@ def reach(
 
 
 def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
-    """The first examples that fit into a row together, two of them at least.
+    """Return the first examples that fit into a row together, at least two.
 
-    None takes more than half of the row: what is longer loses its end, which no earlier token depends on.
+    No example takes more than half of the row. Longer ones lose their end, on which no earlier token depends.
+
+    Raises:
+        DataError: if there are fewer than two.
     """
     config = opened.config
     masker = Masker(opened.tokenizer, get_template(config.template, config.turns), config.max_length)
@@ -96,7 +104,7 @@ def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
 
 
 def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Another ordinary token for every one: half the vocabulary further on, and then the next that is not special."""
+    """Return a different token for each id: half the vocabulary further on, then the next one that is not special."""
     special = encoder_for(tokenizer).special_ids
     embeddings = cast("torch.Tensor", model.get_input_embeddings().weight)
     size = min(len(tokenizer), len(embeddings))  # either may be the larger one
@@ -109,9 +117,12 @@ def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrained
 
 
 def _log_probabilities(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], packing: str) -> torch.Tensor:
-    """What each token of all examples but the first gets from those before it, in nats; a vector.
+    """Return the log-probability, in nats, of each token of every example except the first, as a vector.
 
-    An example's first token is left out, since nothing in its own example predicts it.
+    The first token of an example is left out, because no token of its own example precedes it.
+
+    Raises:
+        ModelError: if the device runs out of memory.
     """
     import torch
 
@@ -125,7 +136,7 @@ def _log_probabilities(model: PreTrainedModel, examples: Sequence[tuple[int, ...
 
 
 def _predictions(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], packing: str) -> Predictions:
-    """What the trainer computes of the row; with `"wrapped"`, of the same tokens as one text."""
+    """Return what the trainer predicts for the row or, with `"wrapped"`, for the same tokens as one text."""
     from ..model.predictions import predict_batch, predict_shared
     from ..model.prefix_sharing import accelerated, can_share
 

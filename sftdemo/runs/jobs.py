@@ -1,7 +1,7 @@
-"""A generator of events run in a child process and relayed: it can be stopped, killed and watched again.
+"""Run a generator of events in a child process and relay the events. The job can be stopped, killed and watched again.
 
-The child is forked from a server that has the heavy imports done: about 0.03 s from the call to running code, against
-10 s for a cold start. Where the platform has no fork server, it is spawned.
+The child is forked from a server that has already done the heavy imports, so it starts in about 0.03 s instead of 10 s.
+On platforms without a fork server, the child is spawned.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Work = Callable[..., Iterator[Event]]
 
 
 class BusyError(SftdemoError):
-    """Another job holds the machine."""
+    """Another job is already running on this machine."""
 
 
 class Job:
-    """A child process that runs `work(*arguments, stop=...)`; its events are kept, for as many watchers as come.
+    """A child process that runs `work(*arguments, stop=...)`. Its events are kept for any number of watchers.
 
     Args:
         work (`Callable`):
-            A module-level generator function; `stop` is a function that turns true once the job is asked to end.
+            A module-level generator function. `stop` is a function that returns true once the job is asked to end.
     """
 
     def __init__(self, work: Work, *arguments: object):
@@ -44,11 +44,11 @@ class Job:
         self._asked_to_stop = False
         self._changed = threading.Condition()
         receiver, sender = _CONTEXT.Pipe(duplex=False)
-        # typeshed knows it of each method's context only
+        # typeshed declares `Process` only for the contexts of specific start methods
         process = _CONTEXT.Process  # pyright: ignore[reportAttributeAccessIssue]
         self._process = process(target=_child, args=(sender, work, arguments), daemon=True)
         self._process.start()
-        sender.close()  # the child's end is then the only one, and its death closes the pipe
+        sender.close()  # only the child holds this end now, so the pipe closes when the child dies
         threading.Thread(target=self._receive, args=(receiver,), daemon=True).start()
 
     def _receive(self, receiver: Connection) -> None:
@@ -65,17 +65,18 @@ class Job:
         self._process.join()
 
     def _ending(self) -> Event:
-        """What to say of a process that died without saying it itself."""
-        if self._asked_to_stop and self._process.exitcode == -signal.SIGTERM:  # before it could listen
+        """Return the last event of a process that died without sending one."""
+        if self._asked_to_stop and self._process.exitcode == -signal.SIGTERM:  # before its handler was installed
             return Finished(0, 0, 0.0, stopped=True)
         return Failed(_obituary(self._process.exitcode))
 
     @property
     def done(self) -> bool:
+        """Return whether the last event has arrived."""
         return bool(self.events) and isinstance(self.events[-1], Finished | Failed)
 
     def watch(self, interval: float = 0.3) -> Iterator[list[Event]]:
-        """Yields the events so far, and again after each `interval` seconds in which new ones came, until the end."""
+        """Yield all events so far, again every `interval` seconds if there are new ones, until the job ends."""
         seen = -1
         while True:
             with self._changed:
@@ -93,28 +94,28 @@ class Job:
                 threading.Event().wait(interval)
 
     def stop(self) -> None:
-        """Asks the job to end after the step it is in, and to keep what it has."""
+        """Ask the job to end after the current step and keep its result."""
         self._asked_to_stop = True
         if self._process.is_alive():
             self._process.terminate()
 
     def kill(self) -> None:
-        """Ends the job at once; what it has is lost."""
+        """End the job at once. Its result is lost."""
         self._process.kill()
 
 
 class Jobs:
-    """One running job at a time, and the last few that ran."""
+    """Run one job at a time, and keep the last few jobs so that they can be watched again."""
 
     def __init__(self):
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
     def start(self, job_id: str, work: Work, *arguments: object) -> Job:
-        """Starts a job that can be found by `job_id`.
+        """Start a job and register it as `job_id`.
 
         Raises:
-            BusyError: while another is running.
+            BusyError: if another job is running.
         """
         with self._lock:
             if any(not job.done for job in self._jobs.values()):
@@ -126,11 +127,12 @@ class Jobs:
             return job
 
     def get(self, job_id: str | None) -> Job | None:
+        """Return the job with this id, or None if it is unknown."""
         return self._jobs.get(job_id or "")
 
 
 def warm() -> None:
-    """Starts the fork server, so that the imports are done before the first job asks for them."""
+    """Start the fork server early, so that the imports are done before the first job needs them."""
     if _METHOD == "forkserver":
         from multiprocessing import forkserver
 
@@ -138,10 +140,10 @@ def warm() -> None:
 
 
 def _child(sender: Connection, work: Work, arguments: tuple) -> None:
-    prepare()  # a spawned child has not; a forked one has it from its server
+    prepare()  # for a spawned child; a forked one inherits this from its server
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     last = None
     try:
@@ -159,7 +161,7 @@ def _child(sender: Connection, work: Work, arguments: tuple) -> None:
 
 def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a child
+    assert parent is not None  # this runs in a child process
     parent.join()
     os._exit(1)
 

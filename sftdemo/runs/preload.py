@@ -1,4 +1,4 @@
-"""What the fork server imports before the first job: the settings, and then the libraries that read them."""
+"""Imported by the fork server before the first job: set the environment, then import the libraries that read it."""
 
 from ..core.environment import prepare
 

@@ -1,4 +1,4 @@
-"""Looks again at a run that was saved: what it learned at another strength, and what each model makes of each token."""
+"""Revisit a saved run: answer prompts with its adapter at another strength, and compute the loss of every token."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ from ..model.sources import ModelSource, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
 
-ROWS, TOKENS = 24, 4_000  # of a run that are looked at, at most
-MOST_STRENGTH = 1.5  # times what was learned
+ROWS, TOKENS = 24, 4_000  # of a run that are scored, at most
+MOST_STRENGTH = 1.5  # the largest factor on the adapter
 Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run's folder, read back.
+    """A saved run, as read from its folder.
 
     Args:
         arms (`tuple[tuple[float, Path], ...]`):
-            The prompt-loss weight and the folder of each trained model: one, or those of an ablation in order.
+            The prompt-loss weight and the folder of each trained model: one for a training run, one per arm, in order,
+            for an ablation.
         kind (`str`):
-            Of the trained models: `"adapter"`, `"merged"` or `"full"`.
+            The kind of the trained models: `"adapter"`, `"merged"` or `"full"`.
         finished (`str`):
             When it was saved, in UTC, as ISO 8601.
     """
@@ -47,18 +48,18 @@ class SavedRun:
     finished: str
 
     def examples(self) -> ParsedExamples:
-        """What it was trained on and asked.
+        """Read the examples that the run was trained on and asked.
 
         Raises:
-            DataError: where that is gone.
+            DataError: if they cannot be read.
         """
         return read_examples(self.folder / EXAMPLES)
 
     def arm(self, weight: float | None) -> Path:
-        """The folder of the model that was trained with this prompt-loss weight; by default of the first.
+        """Return the folder of the model trained with this prompt-loss weight; for None, that of the first model.
 
         Raises:
-            ConfigError: where there is none.
+            ConfigError: if there is no such model.
         """
         folders = dict(self.arms)
         if weight is None:
@@ -72,10 +73,10 @@ class SavedRun:
 
 
 def read_run(folder: Path) -> SavedRun:
-    """Reads what a run has left.
+    """Read the record of a saved run.
 
     Raises:
-        ModelError: where there is no such run, or it cannot be read.
+        ModelError: if there is no run in `folder`, or if it cannot be read.
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -99,11 +100,13 @@ def answers_at(
     device: str = "auto",
     stop: Stop = lambda: False,
 ) -> Generator[Event, None, Outcome]:
-    """Answers `prompts` and then a run's own questions, with its adapter at `strength`: 0 is off (the base), 1 as it
-    was trained. An `Answer` each; the last event is `Finished` or `Failed`. `weight` says which arm of an ablation.
+    """Answer `prompts` and then the run's own questions, with its adapter at `strength`: 0 is off (the base), 1 is as
+    trained.
 
-    The adapter's scaling is multiplied (`peft.helpers.rescale_adapter_scale`), which for LoRA interpolates, and above 1
-    extrapolates, between the base's weights and the trained ones (WiSE-FT, arXiv 2109.01903).
+    Yields an `Answer` for each prompt. The last event is `Finished` or `Failed`. `weight` selects an arm of an
+    ablation. The adapter's scaling is multiplied by `strength` (`peft.helpers.rescale_adapter_scale`). For LoRA this
+    interpolates between the base's weights and the trained weights, and above 1 extrapolates (WiSE-FT, arXiv
+    2109.01903).
     """
     from peft.helpers import rescale_adapter_scale
 
@@ -131,8 +134,11 @@ def answers_at(
 
 @event_stream
 def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Generator[Event, None, Outcome]:
-    """What the base and each trained model of a run make of every token of its rows, held-out rows with an answer
-    first, up to `ROWS` rows or `TOKENS` tokens: a `TokenLosses` a row; the last event is `Finished` or `Failed`."""
+    """Compute the loss of every token of a run's rows, by the base and by each trained model.
+
+    Yields a `TokenLosses` for each row, at most `ROWS` rows and `TOKENS` tokens in all. Held-out rows with an answer
+    come first. The last event is `Finished` or `Failed`.
+    """
     saved = read_run(folder)
     chosen = choose_device(device)
     base = yield from open_model(saved.config)
@@ -149,7 +155,7 @@ def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False)
 
 
 def _rows(saved: SavedRun, tokenizer) -> list[tuple[TokenizedExample, str, str]]:
-    """The rows that are looked at, where they come from, and their questions."""
+    """Return the rows to score, each as (row, source, question)."""
     data, template = saved.examples(), get_template(saved.config.template, saved.config.turns)
     masker = Masker(tokenizer, template, saved.config.max_length)
     asked = [(example, "held out") for example in data.held_out if example.completion]

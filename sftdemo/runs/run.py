@@ -1,4 +1,4 @@
-"""A run from its settings to its results: load, answer, train, answer again, compare, save. A generator of events."""
+"""Run a complete training as a generator of events: load, answer, train, answer again, compare, save."""
 
 from __future__ import annotations
 
@@ -48,16 +48,17 @@ def run(
     shown: str | None = None,
     overwrite: bool = False,
 ) -> Iterator[Event]:
-    """Does the whole job and saves it to `output`; the last event is `Finished` or `Failed`.
+    """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
-    "Before" is answered before anything is trained or attached, with the weights as they were loaded. A run that is
-    stopped keeps what it has learned up to then. `output` is replaced only when all is done, and only if it is empty
-    or, with `overwrite`, an earlier run's. Of several processes, the first one answers, tells and saves, and the others
-    only train; whichever fails first tells of it.
+    The answers before training are given with the weights as loaded, before an adapter is attached. A run that is
+    stopped keeps what it has learned so far. `output` is replaced only at the end, and only if it is empty or, with
+    `overwrite`, holds an earlier run. With several processes, the first one answers, yields the events and saves, and
+    the others only train; the first process that fails reports it.
 
     Args:
         shown (`str`, *optional*):
-            The hash of the mask that a person saw, `labels.MaskHash`; a run whose own differs does not begin.
+            The hash of the mask that was shown to the user (`labels.MaskHash`). If the hash of the mask to be trained
+            differs, the run does not start.
     """
     folder = RunFolder(output, overwrite)
     return folder.relay(_run(config, data, folder, stop, shown))
@@ -91,12 +92,12 @@ def _run(
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Windows does not delete a file that is mapped into memory: such a folder may stay."""
+    """Create a temporary folder. On Windows it may remain, because files mapped into memory cannot be deleted there."""
     return tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True)
 
 
 def answers_before(setup: Setup, model: PreTrainedModel, stop: Stop) -> Generator[Event, None, list[Answer]]:
-    """Asks the questions of the untrained model, with an event for each answer; returns the `Answer`s."""
+    """Answer the questions with the untrained model. Yields a `Before` for each answer and returns the `Answer`s."""
     from ..model.generation import generate
 
     yield Phase("before", f"Answering {len(setup.prompts)} prompts before training")
@@ -107,7 +108,7 @@ def answers_before(setup: Setup, model: PreTrainedModel, stop: Stop) -> Generato
 
 
 def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator[Event, None, list[Answer]]:
-    """Asks the same questions of the trained model; returns the `Answer`s."""
+    """Answer the same questions with the trained model and return the `Answer`s."""
     from ..model.generation import generate
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
@@ -117,7 +118,7 @@ def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator
 def train_model(
     setup: Setup, model: PreTrainedModel, stop: Stop, scratch: str, held_out: Sequence[MaskedExample] = ()
 ) -> Generator[Event, None, tuple[PreTrainedModel | PeftModel, Step]]:
-    """Relays the training's events; returns the trained model and the last step."""
+    """Train the model, yield the events, and return the trained model and the last `Step`."""
     from ..train.loop import train
 
     step = Step(0, 0, 0.0, 0.0, 0.0)
@@ -136,17 +137,17 @@ def train_model(
 
 @event_stream
 def fetch(name: str, stop: Stop = lambda: False) -> Generator[Event, None, Outcome]:
-    """Brings a model onto this disk; the last event is `Finished` or `Failed`. It cannot be stopped half-way."""
+    """Download a model if it is not on this disk. The last event is `Finished` or `Failed`. `stop` has no effect."""
     yield from resolve(name)
     return Outcome()
 
 
 @event_stream
 def answer(config: RunConfig, prompts: Sequence[str], template: str | None = None) -> Generator[Event, None, Outcome]:
-    """Answers prompts with a model or a saved run; the last event is `Finished` or `Failed`.
+    """Answer prompts with a model or a saved run. The last event is `Finished` or `Failed`.
 
-    A saved run is asked in the way it was trained, unless a `template` is given: with its own template, verbatim, or
-    as a chat.
+    Unless a `template` is given, a saved run is prompted in the way it was trained: with its own template, with
+    verbatim prompts, or as a chat.
     """
     from ..model.generation import generate
 

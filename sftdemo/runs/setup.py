@@ -1,4 +1,4 @@
-"""From the settings and the examples to what is trained, and to what is asked before and after."""
+"""Turn the settings and the examples into the rows to train on and the questions to ask before and after."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """What is trained of some data: the `examples`, a sentence for each row that is `left_out`, and the hash of the
-    whole mask, `labels.MaskHash`."""
+    """The rows to train on (`examples`), a sentence for each row that is not trained (`left_out`), and the hash of the
+    whole mask (`labels.MaskHash`)."""
 
     examples: list[MaskedExample] | RowFile
     left_out: list[str]
@@ -38,13 +38,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Setup(OpenModel):
-    """What a training needs apart from the model's weights.
+    """Everything a training run needs except the model's weights.
 
     Args:
         rows (`Rows`):
-            What is trained.
+            The rows to train on.
         questions (`list[Question]`), prompts (`list[RenderedPrompt]`):
-            What is asked before and after, and what the model reads of it.
+            The questions asked before and after, and the prompts that the model reads for them.
         shape (`str`):
             How the rows are written: `"instruction"`, `"prompt"` or `"messages"`.
     """
@@ -58,21 +58,21 @@ class Setup(OpenModel):
 def set_up(
     config: RunConfig, data: ParsedExamples, folder: RunFolder, scratch: str, shown: str | None = None
 ) -> Generator[Event, None, Setup]:
-    """Checks everything before the first weight is loaded; phases, and as return value the `Setup`.
+    """Check everything that can be checked before the model's weights are loaded. Yields phases and returns a `Setup`.
 
     Args:
         scratch (`str`):
             A folder for rows that stay on the disk.
         shown (`str`, *optional*):
-            The hash of the mask that a person saw. Rows whose own differs are not trained.
+            The hash of the mask that was shown to the user. If the hash of the rows' mask differs, they are refused.
 
     Raises:
-        SftdemoError: for settings, examples, a model or an output that cannot be used.
+        SftdemoError: if the settings, the examples, the model or the output folder cannot be used.
     """
     _check_shares(config)
     if distributed.is_first():
         folder.check()
-    choose_device(config.device)  # one that is not there is told of before anything is fetched
+    choose_device(config.device)  # report a missing device before anything is downloaded
     with distributed.first_here_first():
         opened = yield from open_model(config)
     if opened.source.base is not None:
@@ -93,10 +93,10 @@ def set_up(
 def render_questions(
     questions: list[Question], template: str, tokenizer: PreTrainedTokenizerBase
 ) -> list[RenderedPrompt]:
-    """What the model reads of each question.
+    """Return the prompt that the model reads for each question.
 
     Raises:
-        TemplateError: for one that cannot be rendered.
+        TemplateError: if a question cannot be rendered.
     """
     chosen = get_template(template, "last")
     return [render_prompt(question.example, chosen, tokenizer) for question in questions]
@@ -111,11 +111,11 @@ def _check_shares(config: RunConfig) -> None:
 
 
 def rows_to_train(config: RunConfig, data: ParsedExamples, tokenizer: PreTrainedTokenizerBase, scratch: str) -> Rows:
-    """Masks and audits the rows. Of rows that were left on the disk the masks are as well.
+    """Mask and audit the rows. If the rows are streamed from the disk, their masks are kept on the disk as well.
 
     Raises:
-        DataError: where there is no row to train on.
-        TrainingError: where nothing is left, or the audit finds an error and `config.anyway` is not set.
+        DataError: if there is no row to train on.
+        TrainingError: if no row has a token to train, or if the audit finds an error and `config.anyway` is not set.
     """
     if not data.train:
         reason = f" The first refused: {data.problems[0]}" if data.problems else ""

@@ -1,4 +1,4 @@
-"""What a run's results are called and the sentences that tell of them, the same in the terminal and on the page."""
+"""Names and sentences for the results of a run, shared by the terminal and the page."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ..core.text import plural
 
 
 def column_name(prompt_loss_weight: float | None) -> str:
-    """What a column of answers, a curve or a row of figures is called: the base, or the arm with this weight."""
+    """Return the name of the base (None) or of the arm with this weight, for columns, curves and figures."""
     if prompt_loss_weight is None:
         return "base"
     return {0.0: "masked", 1.0: "unmasked"}.get(prompt_loss_weight, f"prompt weight {prompt_loss_weight:g}")
 
 
 def arm_name(arm: Arm) -> str:
-    """Which arm it is, and of how many."""
+    """Return the name of an arm, with its number and the number of arms."""
     return f"{column_name(arm.prompt_loss_weight)} ({arm.index + 1} of {len(arm.weights)})"
 
 
 def figure_rows(figures: Sequence[Figures]) -> list[tuple[str, str, list[str]]]:
-    """What the base and each arm come to, as (name, unit, a cell for each)."""
+    """Return the figures of the base and the arms as rows (name, unit, one cell for the base and for each arm)."""
     answers, prompts = (f"{count:,}" for count in (figures[0].completion_tokens, figures[0].prompt_tokens))
     asked = f"of {figures[0].answers} answers"
     return [
@@ -46,7 +46,7 @@ def figure_rows(figures: Sequence[Figures]) -> list[tuple[str, str, list[str]]]:
 
 
 def weights_sentence(event: Weights) -> str:
-    """Whether the base's weights are what they were, with both hashes."""
+    """Return a sentence that says whether the base's weights have changed, with both hashes."""
     before, after = event.before[:12], event.after[:12]
     if event.full:
         return f"all weights were trained, in a copy: its sha256 was {before}… before and is {after}… now"
@@ -55,7 +55,7 @@ def weights_sentence(event: Weights) -> str:
 
 
 def isolation_sentence(event: Isolation) -> str:
-    """How far one packed example reaches into the others, and which packing that was."""
+    """Return a sentence that says how much one packed example affects the others, and with which packing."""
     how = "packed (bfd), each example by itself" if event.packing == "bfd" else "the control, wrapped into one text"
     others = f"{event.examples} other {plural(event.examples, 'example')}"
     return (

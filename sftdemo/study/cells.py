@@ -1,6 +1,6 @@
-"""Every prompt-loss weight with every seed and number of rows: a training of its own each, measured on the same rows.
+"""Train once per prompt-loss weight, seed and number of rows, and measure every model on the same held-out rows.
 
-A study may be stopped, killed and begun anew: a cell is on the disk as soon as it is measured, and not measured again.
+A study may be stopped, killed and resumed: a cell is written to disk once it is measured, and not measured again.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CELLS = "cells.jsonl"
-SETTINGS = "study.json"  # marks a folder as a study's
+SETTINGS = "study.json"  # its presence marks a study folder
 MOST_WEIGHTS = 8
 _VARIED = ("prompt_loss_weight", "seed", "device", "anyway")  # the device that was found is recorded beside them
 
 
 class Cell(NamedTuple):
-    """What tells one cell from another; the base has no seed and no weight."""
+    """The key of a cell. The base has no seed and no weight."""
 
     rows: int
     seed: int | None
@@ -50,6 +50,7 @@ class Cell(NamedTuple):
 
     @classmethod
     def of(cls, event: StudyCell) -> Cell:
+        """Return the key of a measured cell."""
         return cls(event.rows, event.seed, event.figures["prompt_loss_weight"])
 
     def __str__(self) -> str:
@@ -69,12 +70,12 @@ def study(
     sizes: Sequence[int] | None = None,
     stop: Stop = lambda: False,
 ) -> Iterator[Event]:
-    """Trains the model anew for each weight, seed and size; the last event is `Finished`, which counts trained cells in
-    place of steps, or `Failed`.
+    """Train the model from the start for each weight, seed and size. The last event is `Finished`, which counts trained
+    cells instead of steps, or `Failed`.
 
-    A `StudyCell` follows each measurement: first the base's, then all sizes and weights of one seed before the next
-    seed's, so that a study that is stopped has compared what it has. `output` keeps the cells; those that it has are
-    not measured again, and a later study in the same folder may add weights, seeds and sizes, but change nothing else.
+    Yields a `StudyCell` after each measurement: first the base, then all sizes and weights of one seed before the next
+    seed, so that a stopped study can still be compared. `output` keeps the cells, and cells found there are not
+    measured again. A later study in the same folder may add weights, seeds and sizes, but change nothing else.
 
     Args:
         config (`RunConfig`):
@@ -82,9 +83,9 @@ def study(
         weights (`Sequence[float]`, *optional*, defaults to 0, 0.01, 0.1, 0.5 and 1):
             Two to `MOST_WEIGHTS` of them.
         seeds (`Sequence[int]`, *optional*, defaults to 0, 1 and 2):
-            At least two: of one, nobody could tell whether it was a lucky one.
+            At least two: a single seed may be a lucky one.
         sizes (`Sequence[int]`, *optional*):
-            How many rows are trained, as `drawn`; defaults to all.
+            How many rows to train on, chosen by `drawn`; defaults to all.
     """
     return _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), stop)
 
@@ -98,7 +99,7 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
         raise DataError(f"there are {len(data.train):,} rows, which stay on the disk; study a file of fewer.")
     _check_folder(output)
     with scratch_folder() as scratch:
-        # what a cell has learned is thrown away: no run is ever saved to this folder
+        # cells' models are discarded: no run is ever saved to this folder
         setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch)
         held_out = held_out_rows(setup, data)
         sizes = _checked_sizes(sizes, len(setup.rows.examples))
@@ -112,12 +113,12 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
             started, steps = time.perf_counter(), 0
             loading = Relay(setup.load(trains=True))
             for event in loading:
-                if cell is missing[0]:  # told once of all cells
+                if cell is missing[0]:  # report the model once, not for every cell
                     yield event
             model = loading.result
             if cell != BASE:
                 model, last = yield from _trained(setup, cell, model, stop, scratch, wanted, found)
-                if last.step < max(last.total, 1):  # stopped on its way
+                if last.step < max(last.total, 1):  # stopped before its end
                     break
                 steps = last.step
             figures, answers = _measured(setup, model, held_out, cell.weight)
@@ -156,8 +157,11 @@ def _checked_sizes(sizes: tuple[int, ...] | None, rows: int) -> tuple[int, ...]:
 
 
 def drawn(examples: Sequence[MaskedExample], rows: int, seed: int) -> list[MaskedExample]:
-    """The rows that a seed draws, in their own order: the first of its shuffle, so that what a smaller number draws is
-    among what a larger one does, and all of them are what `ablate` trains."""
+    """Return the rows that a seed draws, in their original order.
+
+    They are the first `rows` of a shuffle, so a smaller number draws a subset of a larger one. Drawing all rows gives
+    what `ablate` trains.
+    """
     order = list(range(len(examples)))
     random.Random(seed).shuffle(order)
     return [examples[index] for index in sorted(order[:rows])]
@@ -172,7 +176,7 @@ def _trained(
     wanted: Sequence[Cell],
     found: dict[Cell, StudyCell],
 ) -> Generator[Event, None, tuple[PreTrainedModel | PeftModel, Step]]:
-    """Trains one cell; phases in place of the training's own events. Returns the trained model and the last step."""
+    """Train one cell and return the trained model and the last step. Yields phases instead of the training events."""
     config = replace(setup.config, prompt_loss_weight=cell.weight, seed=cell.seed)
     rows = replace(
         setup.rows, examples=drawn(cast("list[MaskedExample]", setup.rows.examples), cell.rows, cast("int", cell.seed))
@@ -186,7 +190,7 @@ def _trained(
 
 
 def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], share: float = 0.0) -> Phase:
-    """How far the study is, with `share` of a cell trained. The time that is left is told once a cell is known."""
+    """Return the progress of the study, with `share` of `cell` trained, and the time left once a cell is measured."""
     done = sum(each in found for each in wanted)
     left = [each for each in wanted if each not in found]
     seconds = sum(_expected(each, found) * (1 - share if each == cell else 1) for each in left)
@@ -196,7 +200,7 @@ def _phase(cell: Cell, wanted: Sequence[Cell], found: dict[Cell, StudyCell], sha
 
 
 def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
-    """The mean seconds of the cells with as many rows, or else of all; 0 where none is measured."""
+    """Return the mean seconds of the trained cells with as many rows, else of all trained cells; 0 if there is none."""
     trainings = [each for each in found.values() if each.rows]
     alike = [each.seconds for each in trainings if each.rows == cell.rows] or [each.seconds for each in trainings]
     return sum(alike) / len(alike) if alike else 0.0
@@ -222,7 +226,7 @@ def _check_folder(output: Path) -> None:
 
 
 def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, StudyCell]:
-    """Makes the folder a study's, or goes on with the one that it holds; the cells that are there."""
+    """Create the study folder, or resume the study that it holds, and return the measured cells."""
     settings = _settings(setup, data)
     try:
         if (output / SETTINGS).is_file():
@@ -255,10 +259,10 @@ def _settings(setup: Setup, data: ParsedExamples) -> dict:
 
 
 def _check_same(output: Path, before: dict, now: dict) -> None:
-    """Compares what decides a cell's result, the program's version left out.
+    """Check that everything that affects a result is unchanged, except the program's version.
 
     Raises:
-        ConfigError: naming each difference.
+        ConfigError: if anything differs, naming each difference.
     """
     pairs = [("the copy of the model", before["model"]["copy"], now["model"]["copy"])]
     pairs += [("device", before["device"], now["device"])]
@@ -277,7 +281,7 @@ def _shown(value: object) -> str:
 
 
 def _drop_unfinished(path: Path) -> None:
-    """Cuts off a last line that a kill has left unfinished, or the next cell would be written behind it."""
+    """Remove an unfinished last line, left by a kill, so that the next cell is not appended to it."""
     if path.is_file():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
@@ -287,16 +291,16 @@ def _append(path: Path, cell: StudyCell) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(cell.to_dict(), ensure_ascii=False) + "\n")
             file.flush()
-            os.fsync(file.fileno())  # it took minutes
+            os.fsync(file.fileno())  # a cell takes minutes: do not lose it
     except OSError as error:
         raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def read_settings(folder: Path) -> dict:
-    """What the study in `folder` was begun with.
+    """Return the settings that the study in `folder` was started with.
 
     Raises:
-        TrainingError: where it cannot be read.
+        TrainingError: if they cannot be read.
     """
     try:
         return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -305,10 +309,10 @@ def read_settings(folder: Path) -> dict:
 
 
 def read_cells(folder: Path) -> list[StudyCell]:
-    """The measured cells of the study in `folder`, each once; without a last line that a kill has left unfinished.
+    """Return the measured cells of the study in `folder`, each once. An unfinished last line is ignored.
 
     Raises:
-        TrainingError: for a line that is no cell.
+        TrainingError: if a line is not a cell.
     """
     path = folder / CELLS
     if not path.is_file():

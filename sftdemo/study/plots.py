@@ -20,23 +20,23 @@ _ENDINGS = (("ended", "Ended with EOS"), ("ran_on", "Ran on"), ("styled", "In th
 
 
 def losses_svg(frame: pd.DataFrame) -> str:
-    """The losses on the held-out rows against the weight."""
+    """Plot the losses on the held-out rows against the prompt-loss weight."""
     return _drawn(frame, _LOSSES)
 
 
 def endings_svg(frame: pd.DataFrame) -> str:
-    """How many of the answers ended, ran on and took the style, against the weight."""
+    """Plot the share of answers that ended, ran on and are in the style, against the prompt-loss weight."""
     shares = {name: 100 * frame[name] / frame["answers"] for name, _ in _ENDINGS}
     return _drawn(frame.assign(**shares), _ENDINGS)
 
 
 def _drawn(frame: pd.DataFrame, panels: Sequence[tuple[str, str]]) -> str:
-    """An SVG with a panel for each column that is known."""
+    """Return an SVG with a panel for each column that has values."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels = [(name, title) for name, title in panels if frame[name].notna().any()]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sftdemo"}):  # letters as text, ids that stay the same
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sftdemo"}):  # text as text, reproducible ids
         figure = Figure(figsize=(4.6 * len(panels), 3.6), layout="constrained")
         for place, (name, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _draw(place, frame, name)
@@ -50,13 +50,13 @@ def _drawn(frame: pd.DataFrame, panels: Sequence[tuple[str, str]]) -> str:
 
 
 def _draw(place: Axes, frame: pd.DataFrame, name: str) -> None:
-    """A line for each number of rows over the weights, which stand at even distances: they may be 0, 0.01 and 1."""
+    """Draw a line per number of rows. Weights are evenly spaced on the axis, since they may be 0, 0.01 and 1."""
     trained, base = frame[frame["rows"] > 0], frame[frame["rows"] == 0]
     weights, sizes = sorted(trained["weight"].unique()), sorted(trained["rows"].unique())
     place.set_xticks(range(len(weights)), [f"{weight:g}" for weight in weights])
     for index, rows in enumerate(sizes):
         own = trained[trained["rows"] == rows]
-        aside = 0.1 * (index - (len(sizes) - 1) / 2)  # or their bars would lie on each other
+        aside = 0.1 * (index - (len(sizes) - 1) / 2)  # so that the error bars do not overlap
         over = own.groupby("weight")[name].agg(["mean", "min", "max"])
         at = [weights.index(weight) + aside for weight in over.index]
         colour, marker = LINES[index % len(LINES)], _MARKERS[index % len(_MARKERS)]

@@ -1,4 +1,4 @@
-"""What a study has found, over its seeds: as tables, plots, Markdown and JSON."""
+"""Report the results of a study over its seeds as tables, plots, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ from .cells import BASE, Cell, read_cells, read_settings
 from .plots import endings_svg, losses_svg
 
 REPORT, RECORD, LOSSES, ENDINGS = "report.md", "report.json", "losses.svg", "endings.svg"
-MOST_PROMPTS = 2  # whose answers are shown
+MOST_PROMPTS = 2  # number of prompts whose answers are shown
 
-Judge = Callable[[str, str], bool]  # whether an answer, which ended so, is in the style that was trained
+Judge = Callable[[str, str], bool]  # (answer, stop) to whether it is in the trained style
 
 
 def judge_of(data: str | Path) -> Judge | None:
-    """The judge of the answers to the rows in the file `data`, where it is one of the samples'."""
+    """Return the judge of style for the file `data` if it is one of the samples, else None."""
     names = [sample.name for sample in SAMPLES if sample.path.resolve() == Path(data).resolve()]
     return partial(has_style, names[0]) if names else None
 
 
 def reported(work: Iterator[Event], output: Path, command: str, judge: Judge | None = None) -> Iterator[Event]:
-    """Passes on a study's events, and before the last writes the report of all cells that `output` then holds: also of
-    a study that was stopped, or that failed after it had measured some."""
+    """Relay the events of a study and, before the last one, write the report of all cells in `output`.
+
+    A report is also written if the study was stopped, or if it failed after measuring a cell.
+    """
     measured = False
     for event in work:
         measured |= isinstance(event, StudyCell)
@@ -48,7 +50,7 @@ def reported(work: Iterator[Event], output: Path, command: str, judge: Judge | N
 
 
 def frame_of(cells: Sequence[StudyCell], judge: Judge | None = None) -> pd.DataFrame:
-    """One row a cell, the base's without a weight and a seed; `styled` counts the answers that the judge accepts."""
+    """Return one row per cell; the base has no weight and no seed. `styled` counts the answers the judge accepts."""
     names = ["rows", "seed", "weight", "completion_loss", "prompt_loss", "answers", "ended", "ran_on", "styled"]
     names += ["mean_tokens", "steps", "seconds"]
     records = []
@@ -62,8 +64,8 @@ def frame_of(cells: Sequence[StudyCell], judge: Judge | None = None) -> pd.DataF
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of each number of rows and weight: mean and sample standard deviation of the losses over the seeds, and sums of
-    the answers; NaN where there is nothing to be known."""
+    """Return, for each number of rows and weight, the mean and sample standard deviation of the losses over the seeds,
+    and the sums of the answers; NaN where a value is unknown."""
     return (
         frame[frame["rows"] > 0]
         .groupby(["rows", "weight"], as_index=False)
@@ -83,9 +85,12 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(frame: pd.DataFrame) -> pd.DataFrame:
-    """The difference that each other weight makes to weight 0, within one seed and number of rows and so on the same
-    rows and from the same beginning: mean, sample standard deviation, and with how many of `seeds` it was better. A
-    lower loss is better, and more answers that end."""
+    """Return the difference between each other weight and weight 0, paired by seed and number of rows, so that both
+    have the same rows and the same initial weights.
+
+    The columns are the mean, the sample standard deviation, and in how many of the `seeds` the weight was better.
+    Better means a lower loss, or more answers that end.
+    """
     trained = frame[frame["rows"] > 0]
     masked, others = trained[trained["weight"] == 0], trained[trained["weight"] != 0]
     pairs = others.merge(masked, on=["rows", "seed"], suffixes=("", "_masked"))
@@ -104,7 +109,7 @@ Rows = tuple[list[str], list[list[str]]]  # head and cells
 
 
 def summary_table(frame: pd.DataFrame) -> Rows:
-    """Head and cells: the base, and then each number of rows and weight."""
+    """Return the head and the cells of the summary: the base, then each number of rows and weight."""
     judged, known = bool(frame["styled"].notna().any()), bool(frame["ran_on"].notna().any())
     head = ["rows", "weight", "seeds", "completion loss", "prompt loss", "ended", *["ran on"] * known, "tokens"]
     head += ["in the style"] * judged
@@ -121,7 +126,7 @@ def summary_table(frame: pd.DataFrame) -> Rows:
 
 
 def paired_table(frame: pd.DataFrame) -> Rows:
-    """Head and cells of `paired`."""
+    """Return the head and the cells of a table of `paired`."""
     names = {"completion_loss": "lower", "prompt_loss": "lower", "ended": "more"}
     head = ["rows", "weight", "seeds"]
     for name, word in names.items():
@@ -136,21 +141,21 @@ def paired_table(frame: pd.DataFrame) -> Rows:
 
 
 def _spread(figures: dict, name: str, sign: str = "") -> str:
-    deviation = figures.get(f"{name}_sd")  # not known of the base, and NaN of one seed
+    deviation = figures.get(f"{name}_sd")  # missing for the base, and NaN for one seed
     return f"{figures[name]:{sign}.3f}" + ("" if pd.isna(deviation) else f" ± {deviation:.3f}")
 
 
 def write_report(folder: Path, command: str, judge: Judge | None = None) -> None:
-    """Writes `REPORT`, `RECORD` and the plots of the study in `folder`, each whole.
+    """Write `REPORT`, `RECORD` and the plots of the study in `folder`, each file whole.
 
     Args:
         command (`str`):
-            What the report says it was made by.
+            The command that the report names as its origin.
         judge (`Judge`, *optional*):
-            Says of an answer whether it is in the style that was trained; without one the report has no such column.
+            Whether an answer is in the trained style. Without a judge, the report has no such column.
 
     Raises:
-        TrainingError: where the cells cannot be read or the report cannot be written.
+        TrainingError: if the cells cannot be read or the report cannot be written.
     """
     from ..core.machine import machine
 
@@ -177,7 +182,7 @@ def _record(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, fou
 
 
 def markdown(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, found: dict, command: str) -> str:
-    """The whole report."""
+    """Return the whole report as Markdown."""
     sections = [
         "# What prompt tokens weigh in the loss",
         "Made by",
@@ -245,7 +250,7 @@ def _differences(frame: pd.DataFrame) -> list[str]:
 
 
 def _answers(cells: Sequence[StudyCell]) -> list[str]:
-    """What the base and each weight answered, at the most rows, with the first seed."""
+    """Return the answers of the base and of each weight, for the largest number of rows and the lowest seed."""
     trained = [cell for cell in cells if cell.rows]
     rows = max(cell.rows for cell in trained)
     seed = min(cell.seed for cell in trained if cell.rows == rows and cell.seed is not None)
@@ -266,7 +271,7 @@ def _answers(cells: Sequence[StudyCell]) -> list[str]:
 
 
 def _fenced(text: str, language: str = "text") -> str:
-    """A code block that its text cannot end: the fence is longer than any row of backticks in it."""
+    """Return a code block that its text cannot close: the fence is longer than any run of backticks in the text."""
     text = harmless(text)
     fence = "`" * max([3, *(len(ticks) + 1 for ticks in re.findall("`+", text))])
     return f"{fence}{language}\n{text}\n{fence}"

@@ -1,1 +1,1 @@
-"""The command line: what it takes, what it does, what it prints."""
+"""The command line: its options, its commands and its output."""

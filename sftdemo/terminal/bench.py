@@ -1,4 +1,4 @@
-"""Prints a bench in the terminal, with rich."""
+"""Print a bench in the terminal, with rich."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def print_bench(
     command: str,
     stop: Callable[[], bool],
 ) -> int:
-    """Measures what the `options` ask for, and prints and writes each part as soon as it is done; 1 where something
-    that must be equal is not."""
+    """Run the bench that the `options` ask for, and print and write each part as soon as it is done. Returns 1 if
+    results that must be equal differ, else 0."""
     effort = QUICK if options.quick else THOROUGH if options.thorough else USUAL
     repeats = effort.repeats if options.repeats is None else options.repeats
     effort = replace(effort, parts=tuple(options.only or effort.parts), repeats=repeats)
@@ -80,11 +80,11 @@ class BenchPrinter:
             self._print(ending(self._last.result))
 
     def show(self, phase: Phase) -> None:
-        """Where the bench is."""
+        """Show the progress of the bench."""
         self._bar.update(self._task, description=harmless(phase.message), completed=phase.fraction)
 
     def print(self, measured: Measured) -> None:
-        """What a part has found."""
+        """Print the result of a part."""
         self._bar.stop()  # or its line and the tables would be mixed up
         if not self._as_json:
             if self._last is None:

@@ -1,4 +1,4 @@
-"""What each command of the command line does. Prints results on stdout, and what is said of them on stderr."""
+"""The commands of the command line. Results are printed on stdout, remarks about them on stderr."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _remark(data: ParsedExamples) -> None:
 
 
 def mask(options: argparse.Namespace) -> int:
-    """Shows the tokens with their labels, or one of the views on them."""
+    """Show the tokens with their labels, or the audit, boundary, packing or proof."""
     from ..core.environment import settle
     from ..data.templates import get_template
     from ..mask.labels import Masker
@@ -99,7 +99,7 @@ def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespa
 
 
 def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> int:
-    """The audit, or how the rows are packed, or both; 1 where the audit finds an error."""
+    """Print the audit, the packing of the rows, or both. Returns 1 if the audit finds an error, else 0."""
     from ..mask.audit import Audit
     from ..mask.checks import errors
     from ..mask.layouts import layouts
@@ -159,7 +159,7 @@ def _refuse(problems: Iterable[Problem]) -> None:
 
 
 def _follow(steps: Generator[Event, None, Result]) -> Result:
-    """Shows phases on stderr; returns what the generator returns."""
+    """Show phases on stderr and return the generator's result."""
     from .mask import Status
 
     events = Relay(steps)
@@ -170,6 +170,7 @@ def _follow(steps: Generator[Event, None, Result]) -> Result:
 
 
 def train(options: argparse.Namespace) -> int:
+    """Train on the completions, compare the answers before and after, and save."""
     from ..runs.run import run
 
     with distributed.together():
@@ -182,13 +183,14 @@ def train(options: argparse.Namespace) -> int:
 
 
 def _run_config(options: argparse.Namespace) -> RunConfig:
-    """The settings among a command's options; what it has no option for stays at its default."""
+    """Return the settings among a command's options. A setting without an option keeps its default."""
     given = {name: value for name, value in vars(options).items() if name in SETTINGS}
     given["prompts"] = tuple(given.get("prompts", ()))
     return RunConfig(**given)
 
 
 def ablate(options: argparse.Namespace) -> int:
+    """Train with several prompt-loss weights and compare on held-out rows."""
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
@@ -198,6 +200,7 @@ def ablate(options: argparse.Namespace) -> int:
 
 
 def study(options: argparse.Namespace) -> int:
+    """Run a study over weights, seeds and numbers of rows, and write its report."""
     from ..study.cells import study
     from ..study.report import judge_of, reported
     from .study import StudyPrinter, print_study
@@ -213,6 +216,7 @@ def study(options: argparse.Namespace) -> int:
 
 
 def generate(options: argparse.Namespace) -> int:
+    """Answer prompts with a model or a saved run."""
     from ..runs.revisit import answers_at
     from ..runs.run import answer
 
@@ -228,14 +232,15 @@ def generate(options: argparse.Namespace) -> int:
 
 
 def losses(options: argparse.Namespace) -> int:
+    """Print the loss of every token by the base and by the trained models."""
     from ..runs.revisit import token_losses
 
     return _print_events(token_losses(Path(options.run), options.device), options.json)
 
 
 def _print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
-    """Prints events as JSON lines or for a person, then with an `EventPrinter` or what `printer_of` makes; 1 when the
-    last one is `Failed`."""
+    """Print events as JSON lines, or in readable form with an `EventPrinter` or what `printer_of` makes. Returns 1 if
+    an event is `Failed`, else 0."""
     failed = False
     if as_json:
         for event in events:
@@ -252,6 +257,7 @@ def _print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[
 
 
 def samples(options: argparse.Namespace) -> int:
+    """Measure what the sample data sets teach the default model."""
     from ..bench.samples import SampleResult, measure
     from ..data.samples import SAMPLES, get_sample
     from .mask import Status, print_samples
@@ -272,8 +278,8 @@ def samples(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """What the program costs, beside TRL, plain generation, an empty page, and the tokenizer alone; 1 where something
-    that must be equal is not."""
+    """Measure the program next to TRL, plain generation, an empty page and the tokenizer alone. Returns 1 if results
+    that must be equal differ, else 0."""
     from ..bench.report import check_file
     from ..core.environment import settle
     from ..model.loading import load_tokenizer
@@ -291,6 +297,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def app(options: argparse.Namespace) -> int:
+    """Open the page in the browser."""
     from ..ui import launch
 
     launch(host=options.host, port=options.port, open_browser=not options.no_browser)

@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a job of the command line."""
+"""Handle Ctrl-C while a job runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..core import distributed
 
 
 def stop_on_interrupt(after: str = "this step") -> Callable[[], bool]:
-    """Tells whether the job is asked to end, which the first Ctrl-C does: it goes on to the end of what `after` names,
-    and keeps what it has. A second one ends the program."""
+    """Return a function that is true once Ctrl-C was pressed. The job then finishes what `after` names and keeps its
+    result. A second Ctrl-C ends the program."""
     interrupted: list[int] = []
 
     def handle(number, frame) -> None:

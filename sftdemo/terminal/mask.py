@@ -1,4 +1,4 @@
-"""Draws masks, what is found in them, and how far a command is, in the terminal, with rich."""
+"""Draw masks, findings and progress in the terminal, with rich."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TRAINED = tuple(f"black on {tone}" for tone in TERMINAL_TRAINED)
-# Two tones by turns show where one token ends and the next begins.
+# Alternating tones show where one token ends and the next begins.
 _STYLES = {
     "template": ("dim", "dim"),
     "special": ("cyan italic", "cyan italic"),
@@ -59,7 +59,7 @@ def render_ansi(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, w
 def print_rows(
     examples: Sequence[TokenizedExample], tokenizer: PreTrainedTokenizerBase, console: Console | None = None
 ) -> None:
-    """Every example's tokens: trained ones on orange, or in brackets where there is no colour."""
+    """Print the tokens of each example: trained ones on orange, or in brackets if there is no colour."""
     console = console or _console()
     for example in examples:
         untrained = len(example.input_ids) - example.trained
@@ -72,7 +72,7 @@ def print_rows(
 
 
 def print_totals(audit: Audit, held_out: int) -> None:
-    """The last lines below the rows."""
+    """Print the totals and the legend below the rows."""
     console = _console()
     console.rule(style="dim")
     _print_summary(console, audit, held_out)
@@ -88,7 +88,7 @@ def _console() -> Console:
 
 
 def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> None:
-    """What is wrong, where, why it matters and what to do, the worst first."""
+    """Print each finding: what is wrong, where, why it matters and what to do, the worst first."""
     console = _console()
     for finding in findings:
         sign, style = _SEVERITIES[finding.severity]
@@ -106,7 +106,7 @@ def _print_summary(console: Console, audit: Audit, held_out: int) -> None:
 
 
 def print_boundary(boundary: Boundary) -> None:
-    """Three rows of tokens under each other, aligned by their characters."""
+    """Print three rows of tokens below each other, aligned by their characters."""
     console = _console()
     console.rule(f"row {boundary.row}{' · a token merges' if boundary.merged else ''}", align="left")
     rows = {"prompt alone": boundary.alone, "together": boundary.together, "used": boundary.used}
@@ -126,14 +126,14 @@ def print_boundary(boundary: Boundary) -> None:
 
 
 def print_remedy(remedy: Remedy) -> None:
-    """What to end the template in."""
+    """Print how the template should end."""
     template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
     rows = plural(merging, "row merges", "rows merge")
     _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
 def print_layouts(layouts: Sequence[Layout], audit: Audit) -> None:
-    """How the examples lie in the rows, and how much of the positions is padding."""
+    """Print how the examples lie in the rows, and what share of the positions is padding."""
     console = _console()
     for layout in layouts:
         name = LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length)
@@ -147,8 +147,8 @@ def print_layouts(layouts: Sequence[Layout], audit: Audit) -> None:
 
 
 def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit: Audit) -> Text:
-    """A row as blocks, each example in a colour of its own, what is trained of it solid, the rest shaded; padding as
-    dots. `widest` positions take `BAR_WIDTH` characters."""
+    """Return a row as blocks. Each example has its own colour, with trained tokens solid and the rest shaded; padding
+    is drawn as dots. `widest` positions take `BAR_WIDTH` characters."""
     bar, position = Text(), 0
     for block in blocks:
         tone = TERMINAL_TONES[block.example % len(TERMINAL_TONES)]
@@ -187,7 +187,7 @@ BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
 
 
 class Status:
-    """One line on stderr that says what is going on and how far it is."""
+    """A line on stderr that shows the current work and its progress."""
 
     def __init__(self):
         self._progress = Progress(
@@ -206,6 +206,7 @@ class Status:
         self._progress.stop()
 
     def show(self, event: Event) -> None:
+        """Show a phase or a step."""
         if isinstance(event, Phase):
             share = "" if event.fraction is None else f" ({event.fraction:.0%})"
             self._progress.update(self._task, description=harmless(event.message) + share)
@@ -214,7 +215,7 @@ class Status:
 
 
 def print_samples(results: Sequence) -> None:
-    """The Markdown table that the README shows."""
+    """Print the results as the Markdown table of the README."""
     head = ["sample", "seed", "held-out answers in the style, before", "after", "seconds"]
     rows = []
     for result in results:

@@ -1,4 +1,4 @@
-"""Prints what a run tells in the terminal, with rich: a training or an ablation, answers, a proof."""
+"""Print the events of a run in the terminal, with rich: a training, an ablation, answers or a proof."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number
 
 
 class EventPrinter:
-    """Prints a run: a bar with loss and ETA on stderr while it trains, the comparison as a table at its end."""
+    """Print a run: a bar with loss and ETA on stderr while it trains, the comparison as a table at its end."""
 
     def __init__(self):
         self._out = Console(highlight=False)
@@ -73,6 +73,7 @@ class EventPrinter:
         self._bar.stop()
 
     def print(self, event: Event) -> None:
+        """Print an event, or keep it for the tables at the end."""
         if not isinstance(event, HeldOut):
             self._print_step()
         match event:
@@ -140,7 +141,7 @@ class EventPrinter:
         self._out.print(harmless(text), style=style, markup=False, soft_wrap=True)
 
     def _named(self, words: str) -> str:
-        """What the bar says, with the arm that it is of."""
+        """Return the text of the bar, with the name of the current arm."""
         if self._arm is None:
             return words
         return f"{arm_name(self._arm)}: {words}"
@@ -160,7 +161,7 @@ class EventPrinter:
         self._line(mask_sentence(event.mask_hash), "dim")
 
     def _print_results(self) -> None:
-        """The answers side by side, then what they and the losses come to, then what became of the base's weights."""
+        """Print the answers side by side, then the figures, then whether the base's weights have changed."""
         names = [column_name(each.prompt_loss_weight) for each in self._figures]
         if self._columns:
             rows = [(each.prompt, each.source, each.answers, each.stops) for each in self._columns]
@@ -181,7 +182,7 @@ class EventPrinter:
 def _answers(
     title: str, names: Sequence[str], rows: Sequence[tuple[str, str, list[str], list[str]]], last: str = ""
 ) -> Table:
-    """A row for each (prompt, source, answers, stops), a column for each name; `last` is the last column's style."""
+    """Return a table of (prompt, source, answers, stops) rows with a column per name; `last` styles the last column."""
     table = Table(title=title, title_justify="left", show_lines=True, expand=True)
     for name, ratio in (("Prompt", 2), *((name, 4) for name in names)):
         table.add_column(name, ratio=ratio, overflow="fold")
@@ -196,7 +197,7 @@ def _answers(
 
 
 def _figures_table(names: Sequence[str], figures: Sequence[Figures]) -> Table:
-    """What the base and each arm come to, a column each."""
+    """Return a table of figures, with a column for the base and for each arm."""
     table = Table(title="On held-out rows, which no arm is trained on", title_justify="left")
     table.add_column("", overflow="fold")
     for name in names:
@@ -210,8 +211,8 @@ TOP = 8.0  # nats that have the full colour
 
 
 def token_losses(event: TokenLosses, in_colour: bool) -> Text:
-    """A row's tokens, once for each model; without colours each token has its loss in nats behind it. What is trained
-    is underlined, or in brackets."""
+    """Return a row's tokens, once for each model. Without colours, each token is followed by its loss in nats. Trained
+    tokens are underlined, or in brackets without colours."""
     trained = [is_trained for _, _, _, is_trained, _ in event.tokens]
     where = "held out" if event.source == "held out" else "training row"
     text = Text(f"row {event.row} · {where} · {sum(trained)} of {len(trained)} tokens trained\n", "bold")

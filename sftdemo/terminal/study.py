@@ -1,4 +1,4 @@
-"""Prints a study in the terminal, with rich."""
+"""Print a study in the terminal, with rich."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .run import EventPrinter
 
 
 class StudyPrinter(EventPrinter):
-    """Prints a study: a bar with the time left on stderr, and a line for each cell that is measured."""
+    """Print a study: a bar with the time left on stderr, and a line for each cell that is measured."""
 
     def print(self, event: Event) -> None:
+        """Print an event of a study."""
         match event:
             case StudyCell():
                 figures, cell = event.figures, Cell.of(event)
@@ -37,7 +38,7 @@ class StudyPrinter(EventPrinter):
 
 
 def print_study(output: Path, judge: Judge | None = None) -> None:
-    """The tables of the report, of all cells that `output` holds; nothing where none is trained."""
+    """Print the tables of the report on all cells in `output`, or nothing if no cell is trained."""
     frame = frame_of(read_cells(output), judge)
     if not (frame["rows"] > 0).any():
         return
