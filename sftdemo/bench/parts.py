@@ -113,7 +113,7 @@ def bench(
         for item in _part(part, subject, data, effort, rows, asked):
             if isinstance(item, Phase):
                 where = f"{part}, part {number + 1} of {len(parts)}: {item.message}"
-                yield replace(item, message=where, fraction=(number + item.fraction) / len(parts))
+                yield replace(item, message=where, fraction=(number + (item.fraction or 0.0)) / len(parts))
             else:
                 _add(result, part, item)
         if not asked.was_told:

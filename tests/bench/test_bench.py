@@ -263,6 +263,14 @@ class TestPartByPart:
             "mask, part 3 of 3",
         }
 
+    def test_a_phase_that_knows_no_share(self, subject, monkeypatch):
+        """As when the model is looked for, before the page is started."""
+        phases = [Phase("model", "Looking for it"), Phase("bench", "half", 0.5), {}]
+        monkeypatch.setattr("sftdemo.bench.parts._part", lambda *_: iter(phases))
+        events = bench(*subject, effort_of("answers", "start"))
+        fractions = [event.fraction for event in events if isinstance(event, Phase)]
+        assert fractions == [0.0, 0.25, 0.5, 0.75]
+
     def test_a_part_that_is_asked_for_twice_is_measured_once(self, subject):
         events = bench(*subject, effort_of("answers", "answers"))
         assert len([event for event in events if isinstance(event, Measured)]) == 1
