@@ -337,6 +337,12 @@ class TestGrowth:
         assert measured.count((Point(), 2)) == 1
         assert len(rows) == len(measured) + 3  # the point that four axes have in common
 
+    def test_a_point_of_each_kind(self, subject):
+        axes = {"rows": (2,), "packed length": (128,), "model": ("30M",)}
+        *_, rows = bench_growth(Subject(*subject), 1, axes)
+        assert [(row["value"], row["tokens"]) for row in rows] == [(2, 128), (128, 2048), ("30M", 512)]
+        assert all(len(row["seconds"]["all"]) == 1 and row["memory_mb"] >= 0 for row in rows)
+
     def test_stopped_after_a_point(self, subject, measured):
         *_, rows = bench_growth(Subject(*subject), stop=lambda: len(measured) == 3)
         assert [(row["axis"], row["value"]) for row in rows if row["axis"] == "tokens a row"] == [
