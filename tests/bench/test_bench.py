@@ -266,6 +266,14 @@ class TestPartByPart:
             f"{part}, part {number} of 3" for number, part in enumerate(PARTS, 1)
         }
 
+    def test_a_phase_that_knows_no_share(self, subject, monkeypatch):
+        """As when the model is looked for, before the page is started."""
+        phases = [Phase("model", "Looking for it"), Phase("bench", "half", 0.5), {}]
+        monkeypatch.setattr("sftdemo.bench.parts._part", lambda *_: iter(phases))
+        events = bench(*subject, effort_of("answers", "start"))
+        fractions = [event.fraction for event in events if isinstance(event, Phase)]
+        assert fractions == [0.0, 0.25, 0.5, 0.75]
+
     def test_a_part_that_is_asked_for_twice_is_measured_once(self, subject):
         events = bench(*subject, effort_of("answers", "answers"))
         assert len([event for event in events if isinstance(event, Measured)]) == 1
@@ -332,6 +340,12 @@ class TestGrowth:
         assert len(measured) == len(set(measured)) == len(phases)
         assert measured.count((Point(), 2)) == 1
         assert len(rows) == len(measured) + 3  # the point that four axes have in common
+
+    def test_a_point_of_each_kind(self, subject):
+        axes = {"rows": (2,), "packed length": (128,), "model": ("30M",)}
+        *_, rows = bench_growth(Subject(*subject), 1, axes)
+        assert [(row["value"], row["tokens"]) for row in rows] == [(2, 128), (128, 2048), ("30M", 512)]
+        assert all(len(row["seconds"]["all"]) == 1 and row["memory_mb"] >= 0 for row in rows)
 
     def test_stopped_after_a_point(self, subject, measured):
         *_, rows = bench_growth(Subject(*subject), stop=lambda: len(measured) == 3)
