@@ -45,7 +45,13 @@ def ablate(
     All arms have the same initial weights, seed, order of rows and number of steps. While an arm trains, `HeldOut`
     events report its losses on the held-out rows. `Columns` and `Figures` come at the end, for the base and then for
     each arm in the order of `weights`. `output` gets one folder per arm. If the ablation is stopped, the current arm
-    keeps what it has learned and the remaining arms are not started. `shown` and `overwrite` are as in `run`.
+    keeps what it has learned and the remaining arms are not started.
+
+    Args:
+        config, data, output, stop, shown, overwrite:
+            As in [`run`]. The prompt-loss weight of `config` is not used.
+        weights (`Sequence[float]`, *optional*, defaults to 0 and 1):
+            Two to `MOST_ARMS` different prompt-loss weights, each in [0, 1].
     """
     folder = RunFolder(output, overwrite)
     return folder.relay(_ablate(config, data, folder, tuple(weights), stop, shown))

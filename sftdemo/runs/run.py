@@ -56,9 +56,19 @@ def run(
     the others only train; the first process that fails reports it.
 
     Args:
+        config (`RunConfig`):
+            The settings.
+        data (`ParsedExamples`):
+            The rows to train on, and the held-out rows, which are answered before and after.
+        output (`str` or `Path`):
+            The folder to save to.
+        stop (`Callable[[], bool]`, *optional*):
+            Called after each step. The training ends once it returns true.
         shown (`str`, *optional*):
             The hash of the mask that was shown to the user (`labels.MaskHash`). If the hash of the mask to be trained
             differs, the run does not start.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether `output` may hold an earlier run.
     """
     folder = RunFolder(output, overwrite)
     return folder.relay(_run(config, data, folder, stop, shown))
@@ -146,8 +156,14 @@ def fetch(name: str, stop: Stop = lambda: False) -> Generator[Event, None, Outco
 def answer(config: RunConfig, prompts: Sequence[str], template: str | None = None) -> Generator[Event, None, Outcome]:
     """Answer prompts with a model or a saved run. The last event is `Finished` or `Failed`.
 
-    Unless a `template` is given, a saved run is prompted in the way it was trained: with its own template, with
-    verbatim prompts, or as a chat.
+    Args:
+        config (`RunConfig`):
+            Only `model`, `device` and `max_new_tokens` are used. `model` may be the folder of a saved run.
+        prompts (`Sequence[str]`):
+            Each gets an `Answer` event, in this order.
+        template (`str`, *optional*):
+            As in [`get_template`]. By default a saved run is prompted in the way it was trained: with its own template,
+            with verbatim prompts, or as a chat.
     """
     from ..model.generation import generate
 
