@@ -262,7 +262,7 @@ FAULTS = [
     (
         "the short cut overlooks a merge",
         [
-            (SHORT_CUT, "and window.token_to_chars(first)[0] == boundary", ""),
+            (SHORT_CUT, "and characters and characters[0] == boundary", ""),
             (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
             (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
         ],

@@ -36,7 +36,7 @@ def said(*words):
             code = error.code
     return code, out.getvalue()
 
-def run(config, data, output, stop):
+def run(config, data, output, stop, overwrite):
     started.append(config)
     yield Finished(0, 0, 0.0, False)
 

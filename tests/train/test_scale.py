@@ -77,13 +77,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch.distributed
+from torch.distributed.rendezvous import rendezvous
 
 from sftdemo.runs import run as runs
 from sftdemo.terminal.cli import main
 from sftdemo.train.trainer import MaskedTrainer
 
 folder, rank, asked = Path(sys.argv[1]), os.environ["RANK"], []
-run, compute_loss, rendezvous = runs.run, MaskedTrainer.compute_loss, torch.distributed.rendezvous
+run, compute_loss = runs.run, MaskedTrainer.compute_loss
 
 def apart(*words, **settings):
     "A board of its own for each command, or the processes would find where they were during the one before."
@@ -98,7 +99,7 @@ def out_of_memory_in_the_second(self, *words, **settings):
         raise MemoryError
     return compute_loss(self, *words, **settings)
 
-torch.distributed.rendezvous = apart
+sys.modules["torch.distributed.rendezvous"].rendezvous = apart
 for name, words in json.loads((folder / "commands.json").read_text()).items():
     runs.run = stopped_by_the_second if name == "stopped" else run
     MaskedTrainer.compute_loss = out_of_memory_in_the_second if name == "out of memory" else compute_loss
