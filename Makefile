@@ -17,7 +17,7 @@ types: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-# more cases for each property, the slow tests, and the browser's, which may not be skipped
+# 300 cases for each property, and the browser's tests may not be skipped
 thorough: lint types
 	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
 
