@@ -229,8 +229,10 @@ class MaskHash:
 
     def add(self, masked: MaskedExample) -> None:
         """Add one more example to the hash."""
-        numbers = array("q", (masked.row, len(masked.labels), *masked.input_ids, *masked.labels))
-        self._digest = hashlib.sha256(self._digest + numbers.tobytes()).digest()
+        digest = hashlib.sha256(self._digest)
+        for numbers in ((masked.row, len(masked.labels)), masked.input_ids, masked.labels):
+            digest.update(array("q", numbers))
+        self._digest = digest.digest()
 
     def __str__(self) -> str:
         return self._digest.hex()
