@@ -42,7 +42,7 @@ def test_the_shading_of_the_prompt_follows_the_weight(visit):
 
 def test_both_ways_then_a_closer_look(visit):
     page = visit()
-    set_steps(page, 3)
+    set_steps(page, 4)
     page.click("#both")
     expect(page.locator("#run-status .title")).to_contain_text("masked (1 of 2)", timeout=RUN)
     expect(page.locator("#contest")).to_be_visible(timeout=RUN)

@@ -390,8 +390,8 @@ class TestCommand:
         assert raised.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
 
-    def test_a_process_that_is_killed_then_one_that_is_interrupted(self, capsys, words, whole, tmp_path, monkeypatch):
-        """Killed, it leaves its cells; interrupted once, its report as well. Begun anew, it measures the others."""
+    def ended_by(self, number: int, words: list[str]) -> int:
+        """The exit code of a process that gets a signal after three cells."""
         process = subprocess.Popen(
             [sys.executable, "-m", "sftdemo", *words, "--json"],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -404,11 +404,20 @@ class TestCommand:
                 seen = 0
                 while seen < 3:
                     seen += json.loads(process.stdout.readline())["event"] == "studycell"
-                process.send_signal(signal.SIGKILL)
+                process.send_signal(number)
                 process.communicate(timeout=60)
             finally:
                 process.kill()
-        assert process.returncode == -signal.SIGKILL
+        return process.returncode
+
+    def test_a_process_that_is_interrupted(self, words, tmp_path):
+        assert self.ended_by(signal.SIGINT, words) == 0
+        assert 3 <= len(read_cells(tmp_path / "study")) < 9
+        assert (tmp_path / "study" / "report.md").exists()
+
+    def test_a_process_that_is_killed_then_one_that_is_interrupted(self, capsys, words, whole, tmp_path, monkeypatch):
+        """Killed, it leaves its cells; interrupted once, its report as well. Begun anew, it measures the others."""
+        assert self.ended_by(signal.SIGKILL, words) == -signal.SIGKILL
         kept = len(read_cells(tmp_path / "study"))
         assert 3 <= kept < 9
         assert not (tmp_path / "study" / "report.md").exists()

@@ -158,6 +158,17 @@ def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
     return Launch(folder, data, done.returncode, done.stderr)
 
 
+def test_the_program_itself_in_two_processes(gpt2_folder, tmp_path):
+    """As `docs/scale.md` starts it: one of the processes tells what is wrong, in one line."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "sftdemo"]
+    words = ["train", str(tmp_path / "none.jsonl"), f"--model={gpt2_folder}", "--device=cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if "none.jsonl cannot be read" in line]
+    assert [line[:8] for line in told] == ["sftdemo:"]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_two_processes_learn_what_one_learns(llama_folder, launch, tmp_path, way):
     config = RunConfig(str(llama_folder), **SETTINGS | WAYS[way])
