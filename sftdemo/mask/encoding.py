@@ -28,24 +28,29 @@ class Encoded:
     """
 
     ids: list[int]
-    read_offsets: Callable[[], list[Span]]
+    read_offsets: Callable[[], list[Span]]  # of the whole text that was encoded
+    first: int = 0  # the token of that text with which `ids` begin
+    distance: int = 0  # characters by which the offsets are moved
 
     @property
     def offsets(self) -> list[Span]:
         """Return the (begin, end) of the characters of each token, as the tokenizer reports them. Tokens of the same
         multi-byte character share its offsets, and there may be gaps. `partition` turns offsets into spans."""
-        return self.read_offsets()
+        distance = self.distance
+        return [(begin + distance, end + distance) for begin, end in self.read_offsets()[self.first :]]
 
     def shifted(self, distance: int) -> Encoded:
         """Return the same tokens with offsets moved by `distance` characters."""
-        return Encoded(self.ids, lambda: [(begin + distance, end + distance) for begin, end in self.offsets])
+        return Encoded(self.ids, self.read_offsets, self.first, self.distance + distance)
 
     def from_token(self, index: int) -> Encoded:
         """Return the tokens from `index` on."""
-        return Encoded(self.ids[index:], lambda: self.offsets[index:])
+        return Encoded(self.ids[index:], self.read_offsets, self.first + index, self.distance)
 
     def after(self, prefix: list[int]) -> Encoded:
         """Return the same tokens with `prefix` before them, ids that stand for no character."""
+        if not prefix:
+            return self
         return Encoded([*prefix, *self.ids], lambda: [(0, 0)] * len(prefix) + self.offsets)
 
 
