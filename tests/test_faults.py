@@ -86,13 +86,15 @@ def conversations_that_cannot_be_followed_are_refused() -> None:
 def hand_masks_are_honoured() -> None:
     """Of "a", a newline, a parrot and "b" by GPT-2's bytes: the parrot, and nothing else."""
     text = "a\n🦜b"
-    example = Example(0, "🦜b", prompt="a\n", mask=HandMask(text, ((2, 3),), False))
+    example = Example(0, "🦜b", prompt="a\n", masks=(HandMask(text, ((2, 3),), False),))
     row = tokenize("gpt2", example, "instruction")
     assert tokenizer_named("gpt2").decode([label for label in row.labels if label != -100]) == "🦜"
-    usual = tokenize("gpt2", replace(example, mask=None), "instruction")
-    other = tokenize("gpt2", replace(example, mask=replace(example.mask, text="another")), "instruction")
+    usual = tokenize("gpt2", replace(example, masks=()), "instruction")
+    other = tokenize("gpt2", replace(example, masks=(replace(example.masks[0], text="another"),)), "instruction")
     assert other.labels == usual.labels
-    assert tokenize("gpt2", replace(example, mask=replace(example.mask, eos=True)), "instruction").labels[-1] == 0
+    assert (
+        tokenize("gpt2", replace(example, masks=(replace(example.masks[0], eos=True),)), "instruction").labels[-1] == 0
+    )
 
 
 def spans_are_the_tokens_texts() -> None:
@@ -107,7 +109,7 @@ def streaming_gives_the_same() -> None:
     examples = [Example(i, case[3], instruction=case[1]) for i, case in enumerate(ROWS)]
     template = get_template("instruction")
     rows, _ = Masker(tokenizer_named("gpt2"), template, 20).tokenize(examples)
-    streamed = list(Masker(tokenizer_named("gpt2"), template, 20).mask(examples))
+    streamed = [row for (row,) in Masker(tokenizer_named("gpt2"), template, 20).mask(examples)]
     assert [(row.row, row.labels) for row in streamed] == [(row.row, row.labels) for row in rows]
 
 

@@ -72,7 +72,7 @@ def test_rows_or_settings_that_changed_since_are_refused(config, tmp_path):
     data = parse_examples(TEXT)
     seen = shown(data)
     fewer = replace(data, train=data.train[:1])
-    by_hand = replace(data.train[0], mask=HandMask("other", ((0, 1),), True))
+    by_hand = replace(data.train[0], masks=(HandMask("other", ((0, 1),), True),))
     other = replace(data.train[0], completion="Hello world?")
     for changed in (fewer, replace(data, train=(other, data.train[1]))):
         assert refused(list(run(config, changed, tmp_path / "out", shown=seen)))

@@ -11,7 +11,8 @@ from transformers import GenerationConfig
 
 from ..core.config import RunConfig
 from ..core.events import Phase
-from ..data.templates import get_template, render_prompt
+from ..data.chat import render_prompt
+from ..data.templates import get_template
 from ..mask.encoding import encoder_for
 from ..model.generation import generate
 from .figures import Stop, repetitions, spread

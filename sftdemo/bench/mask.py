@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.events import Phase
+from ..data.chat import render_prompt
 from ..data.examples import Example, read_examples
 from ..data.samples import SAMPLES
-from ..data.templates import Template, get_template, render_prompt
+from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import CHUNK, Masker
 from .figures import Stop, repetitions, spread
@@ -48,7 +49,7 @@ def bench_mask(
     """Phases, and at the end the seconds of two ways and their ratio: the `tokenizers` library alone (`encode_batch` of
     the same texts, prompt and completion as one), and rendering, tokenising, masking and auditing them. And the MB that
     the process grows by, the examples themselves and the libraries not counted."""
-    template = get_template(config.template, config.turns)
+    template = template_of(config)
     texts = [render_prompt(example, template, tokenizer).text + example.completion for example in examples]
 
     def look_over(count: int) -> Audit:

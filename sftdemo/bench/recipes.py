@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from ..core.config import RunConfig
 from ..data.examples import ParsedExamples, Problem
-from ..data.templates import get_template
+from ..data.templates import template_of
 from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..mask.layouts import SEED_LENGTH
 from ..model.loading import load_model
@@ -40,8 +40,9 @@ class Subject:
 
     def examples(self, config: RunConfig) -> list[MaskedExample]:
         """The rows under the settings' template."""
-        masker = Masker(self.tokenizer, get_template(config.template, config.turns), config.max_length)
-        return [row for row in masker.mask(self.data.train) if not isinstance(row, Problem) and row.trained]
+        masker = Masker(self.tokenizer, template_of(config), config.max_length)
+        rows = [row for row in masker.mask(self.data.train) if not isinstance(row, Problem)]
+        return [sequence for row in rows for sequence in row if sequence.trained]
 
 
 @contextmanager

@@ -3,13 +3,14 @@ the command line, the page, and the command that repeats a run are read from the
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import inf, isfinite
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 
@@ -73,6 +74,12 @@ class RunConfig:
         "which assistant turns of a conversation are trained",
         title="In conversations (messages), train",
         choices={"all": "every assistant turn", "last": "only the last"},
+    )
+    chat_template_kwargs: str = setting(
+        "",
+        "arguments of the model's own chat template, as a JSON object such as '{\"enable_thinking\": false}'",
+        title="Arguments of the chat template, as JSON",
+        metavar="JSON",
     )
     max_length: int = setting(
         512,
@@ -173,6 +180,8 @@ class RunConfig:
                 raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, each.choices))}.")
             if each.kind in (int, float):
                 check_limit(name, value)
+        if self.chat_template_kwargs.strip():
+            check_template_arguments(self.chat_template_kwargs)
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)
         if self.learning_rate is None:
@@ -225,6 +234,35 @@ def check_limit(name: str, value: float | None) -> None:
     low, high, unit = SETTINGS[name].limits
     if value is not None and not (isfinite(value) and low <= value <= high):
         raise ConfigError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}{' ' + unit if unit else ''}.")
+
+
+# What a chat template gets from the row, and what transformers' `apply_chat_template` keeps for itself.
+_RESERVED = frozenset(
+    (
+        *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"),
+        *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
+        *("return_dict", "return_assistant_tokens_mask", "sanitize_control_tokens", "tokenizer_kwargs"),
+    )
+)
+
+
+def check_template_arguments(text: str) -> None:
+    """Refuse arguments of a chat template that are not a JSON object, or that it gets in another way.
+
+    Raises:
+        ConfigError: naming the value and what to write.
+    """
+    try:
+        arguments = json.loads(text)
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ConfigError(
+            f'chat_template_kwargs is {text!r}; write a JSON object, such as {{"enable_thinking": false}}.'
+        )
+    reserved = sorted(_RESERVED.intersection(cast("dict[str, object]", arguments)))
+    if reserved:
+        raise ConfigError(f"chat_template_kwargs names {reserved[0]!r}, which is set in another way; leave it out.")
 
 
 def escape(template: str) -> str:

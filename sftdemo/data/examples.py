@@ -9,6 +9,7 @@ is never trained, its prompt is answered before and after the training. It may a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..core.errors import DataError
-from .fields import HandMask, Message, read_answer, read_conversation, read_held_out, read_mask, read_text
+from .fields import HandMask, read_answer, read_held_out, read_masks, read_text
+from .messages import ASSISTANT, CONTEXT, Message, read_context, read_conversation, read_prompt_completion
 from .records import MAX_BYTES, Refused, file_lines, kind_of, short, split_lines, split_records
 
 
@@ -26,17 +28,35 @@ class Example:
 
     `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's line in JSON Lines,
     counted from 1. A held-out row may have an empty `completion`.
+
+    A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
+    the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON: the row's tools, documents and
+    arguments of the chat template. `masks` are made by hand, one for each sequence at most.
     """
 
     row: int
-    completion: str
+    completion: str = ""
     instruction: str = ""
     input: str = ""
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
+    answer: Message | None = None
+    context: str = ""
+    left_out: int = 0
     held_out: bool = False
     line: int | None = None
-    mask: HandMask | None = None
+    masks: tuple[HandMask, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.answer is not None:
+            object.__setattr__(self, "completion", self.answer.text)
+        elif self.messages and self.completion:
+            object.__setattr__(self, "answer", Message(ASSISTANT, self.completion))
+
+    @property
+    def is_answered(self) -> bool:
+        """Return whether the row has an answer, which a held-out row may lack."""
+        return bool(self.completion or self.answer)
 
 
 @dataclass(frozen=True)
@@ -47,8 +67,8 @@ class Shape:
         columns (`tuple[str, ...]`):
             The columns it uses. A row that has the first one has this shape.
         read (`Callable[[dict[str, Any], bool], dict[str, Any]]`):
-            From a record, and whether it is held out, to fields of [`Example`]. May add `"left_out"`, the number of
-            turns that are not used, and raise `Refused`.
+            From a record, and whether it is held out, to fields of [`Example`]. May add `"unused"`, the names of
+            `columns` that this row does not use, and raise `Refused`.
         write (`Callable[[Example], dict[str, Any] | None]`, *optional*):
             From an example back to a record; None where the example is kept in another shape. Without it, rows of this
             shape are exported in the shape whose fields `read` fills.
@@ -69,25 +89,24 @@ class Shape:
 
 
 def _read_messages(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
-    messages, completion, left_out = read_conversation(record["messages"], held_out)
-    return {"messages": messages, "completion": completion, "left_out": left_out}
+    return read_conversation(record["messages"], held_out) | {"context": read_context(record)}
 
 
 def _write_messages(example: Example) -> dict[str, Any] | None:
     if not example.messages:
         return None
-    turns = [{"role": turn.role, "content": turn.content} for turn in example.messages]
-    answered = bool(example.completion) or not example.held_out
-    return {"messages": [*turns, {"role": "assistant", "content": example.completion}] if answered else turns}
+    turns = [*example.messages, *([example.answer] if example.answer else [])]
+    context = json.loads(example.context) if example.context else {}
+    return {"messages": [turn.to_record() for turn in turns]} | context
 
 
 def _read_prompt(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
     if not isinstance(record["prompt"], list):
-        return {"prompt": read_text(record, "prompt"), "completion": read_answer(record, "completion", held_out)}
-    completion = record.get("completion", [])  # TRL's conversational form
-    if not isinstance(completion, list):
-        raise Refused('"prompt" is a list of messages, so "completion" must be one too.')
-    return _read_messages({"messages": record["prompt"] + completion}, held_out)
+        unused = [name for name in CONTEXT if record.get(name) is not None]
+        text, completion = read_text(record, "prompt"), read_answer(record, "completion", held_out)
+        return {"prompt": text, "completion": completion, "unused": unused}
+    conversation = read_prompt_completion(record["prompt"], record.get("completion", []), held_out)
+    return conversation | {"context": read_context(record)}
 
 
 def _write_prompt(example: Example) -> dict[str, Any] | None:
@@ -109,8 +128,8 @@ def _write_instruction(example: Example) -> dict[str, Any] | None:
 
 # Of a row with the first columns of several shapes, the first in this table counts.
 SHAPES = (
-    Shape(("messages",), _read_messages, _write_messages, json=True),
-    Shape(("prompt", "completion"), _read_prompt, _write_prompt),
+    Shape(("messages", *CONTEXT), _read_messages, _write_messages, optional=CONTEXT, json=True),
+    Shape(("prompt", "completion", *CONTEXT), _read_prompt, _write_prompt, optional=CONTEXT),
     Shape(("instruction", "input", "output"), _read_instruction, _write_instruction, optional=("input",)),
 )
 COLUMNS = frozenset(column for shape in SHAPES for column in shape.columns)
@@ -233,7 +252,6 @@ class _Reading:
         self._held_out: list[Example] = []
         self._problems: list[Problem] = []
         self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
-        self._notes: list[str] = []
 
     def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
         """Yield the examples to train on."""
@@ -241,14 +259,12 @@ class _Reading:
             try:
                 if isinstance(record, Refused):
                     raise record
-                example, unused, left_out = _example(row, line, record)
+                example, unused = _example(row, line, record)
             except Refused as reason:
                 self._problems.append(Problem(row, line, str(reason)))
                 continue
             for column in unused:
                 self._ignored[column] = self._ignored.get(column, 0) + 1
-            if left_out:
-                self._notes.append(f"row {row}: {left_out} turn(s) after the last assistant turn are left out.")
             if example.held_out:
                 self._held_out.append(example)
             else:
@@ -256,12 +272,12 @@ class _Reading:
 
     def result(self, train: Sequence[Example]) -> ParsedExamples:
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
-        notes = [f"columns not used: {columns}."] * bool(columns) + self._notes
-        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), tuple(notes))
+        notes = (f"columns not used: {columns}.",) if columns else ()
+        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
 
 
-def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str], int]:
-    """Return the example in a record, the names of its unused columns, and the number of turns left out."""
+def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:
+    """Return the example in a record, and the names of its unused columns."""
     if not isinstance(record, dict):
         raise Refused(f"is {kind_of(record)}, not an object. Write {expected_columns()}.")
     held_out = read_held_out(record)
@@ -270,10 +286,9 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
         found = ", ".join(map(short, record)) or "no column"
         raise Refused(f"has {found}; expected {expected_columns()}.")
     fields = shape.read(record, held_out)
-    left_out = fields.pop("left_out", 0)
-    unused = [name for name in record if name not in (*shape.columns, "held_out", "mask")]
-    example = Example(row=row, line=line, held_out=held_out, mask=read_mask(record.get("mask")), **fields)
-    return example, unused, left_out
+    unused = fields.pop("unused", [])
+    unused += [name for name in record if name not in (*shape.columns, "held_out", "mask")]
+    return Example(row=row, line=line, held_out=held_out, masks=read_masks(record.get("mask")), **fields), unused
 
 
 def to_record(example: Example) -> dict[str, Any]:
@@ -281,4 +296,5 @@ def to_record(example: Example) -> dict[str, Any]:
     written = (shape.write(example) for shape in SHAPES if shape.write is not None)
     record = next(record for record in written if record is not None)
     held_out = {"held_out": True} if example.held_out else {}
-    return record | held_out | ({"mask": example.mask.to_record()} if example.mask else {})
+    masks = [mask.to_record() for mask in example.masks]
+    return record | held_out | ({"mask": masks if len(masks) > 1 else masks[0]} if masks else {})

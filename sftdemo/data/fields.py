@@ -1,4 +1,4 @@
-"""Read the fields of a record: texts, answers, conversations, masks. A refusal names the field and the remedy."""
+"""Read the fields of a record: texts, answers, masks. A refusal names the field and the remedy."""
 
 # what a record holds is not known until it is looked at
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -9,16 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .records import Refused, kind_of, short
-
-ROLES = ("system", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True)
-class Message:
-    """A turn of a conversation. `role` is one of `ROLES`."""
-
-    role: str
-    content: str
 
 
 @dataclass(frozen=True)
@@ -58,11 +48,15 @@ def read_text(record: dict[str, Any], name: str) -> str:
     value = record[name]
     if not isinstance(value, str):
         raise Refused(f'"{name}" is {kind_of(value)}; write a string: "{name}": "…".')
-    return _whole(value, name)
+    return whole_text(value, name)
 
 
-def _whole(value: str, name: str) -> str:
-    """The same string, refused where it holds half of a character."""
+def whole_text(value: str, name: str) -> str:
+    """The same string.
+
+    Raises:
+        Refused: if it holds half of a character.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -87,43 +81,17 @@ def read_answer(record: dict[str, Any], name: str, held_out: bool) -> str:
     for index, part in enumerate(value):
         if not isinstance(part, str):
             raise Refused(f'"{name}"[{index}] is {kind_of(part)}; write a string.')
-    return _whole("\n\n".join(value), name)
+    return whole_text("\n\n".join(value), name)
 
 
-def read_conversation(turns: object, held_out: bool) -> tuple[tuple[Message, ...], str, int]:
-    """Split a conversation at its last assistant turn, which is the completion.
-
-    Returns the messages before it, its words, and how many turns after it are left out. A held-out conversation may end
-    before the answer: then the completion is empty.
-    """
-    messages = _read_messages(turns)
-    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    if held_out and messages[-1].role != "assistant":
-        return tuple(messages), "", 0
-    if not answers:
-        raise Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
-    if answers[-1] == 0:
-        raise Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
-    return tuple(messages[: answers[-1]]), messages[answers[-1]].content, len(messages) - answers[-1] - 1
-
-
-def _read_messages(turns: object) -> list[Message]:
-    if not isinstance(turns, list) or not turns:
-        raise Refused(f'"messages" is {kind_of(turns)}; write a list of {{"role": …, "content": …}}.')
-    messages = []
-    for index, turn in enumerate(turns):
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            raise Refused(f'"messages"[{index}] has no text; write {{"role": "user", "content": "…"}}.')
-        if turn.get("role") not in ROLES:
-            raise Refused(f'"messages"[{index}] has the role {short(turn.get("role"))}; use {", ".join(ROLES)}.')
-        messages.append(Message(turn["role"], _whole(turn["content"], f"messages[{index}].content")))
-    return messages
-
-
-def read_mask(value: object) -> HandMask | None:
-    """The mask made by hand, if the row has one."""
+def read_masks(value: object) -> tuple[HandMask, ...]:
+    """The masks made by hand: none, one, or a list with one for each sequence of a conversation."""
     if value is None or value == "":  # an empty cell in CSV
-        return None
+        return ()
+    return tuple(map(_read_mask, value)) if isinstance(value, list) else (_read_mask(value),)
+
+
+def _read_mask(value: object) -> HandMask:
     wanted = '{"text": …, "trained": [[begin, end], …], "eos": true}'
     if not isinstance(value, dict) or not isinstance(value.get("text"), str) or "trained" not in value:
         raise Refused(f'"mask" is {kind_of(value)}; write {wanted}, or leave it out.')
@@ -139,7 +107,7 @@ def read_mask(value: object) -> HandMask | None:
     eos = value.get("eos", True)
     if not isinstance(eos, bool):
         raise Refused(f'"mask" has "eos" {short(eos)}; write true or false.')
-    return HandMask.of(_whole(value["text"], "mask.text"), characters, eos)
+    return HandMask.of(whole_text(value["text"], "mask.text"), characters, eos)
 
 
 def read_held_out(record: dict[str, Any]) -> bool:

@@ -22,14 +22,15 @@ class Audit:
     """Collect masked rows one by one and derive the findings. Only a few numbers per row are kept, no text, and the
     input_ids of the current batch.
 
-    `tokens`, `trained` and `mask_hash` cover all rows. The lists cover only the rows with a trained token, because no
-    other row is trained. `rows` are their row numbers and `lengths` their numbers of tokens before `max_length` cuts
-    them. `spans` are the runs of trained tokens within those lengths. `fresh` counts the tokens that no earlier row of
-    the same batch has computed; see `Sharing`.
+    `examples`, `tokens`, `trained` and `mask_hash` cover all rows. The lists have an item for each sequence with a
+    trained token, because no other is trained. `rows` are their row numbers and `lengths` their numbers of tokens
+    before `max_length` cuts them. `spans` are the runs of trained tokens within those lengths. `fresh` counts the
+    tokens that no earlier sequence of the same batch has computed; see `Sharing`. `ends` are all ids that are trained
+    as the end of an answer.
 
     Args:
         batch_size, max_length (`int`):
-            Examples per step, and the most tokens that an example keeps. They set the share of padding and `fresh`.
+            Sequences per step, and the most tokens that a sequence keeps. They set the share of padding and `fresh`.
         held_out (`Iterable[Example]`, *optional*):
             Examples whose prompts are answered before and after training, and which must not be trained.
     """
@@ -43,22 +44,27 @@ class Audit:
         self.spans: list[tuple[Span, ...]] = []
         self.fresh: list[int] = []
         self._sharing = Sharing(batch_size)
+        self.ends: set[int] = set()
         self._found: dict[str, tuple[int, list[int]]] = {}
+        self._details: dict[str, str] = {}  # of the first row with details
+        self._last: dict[str, int] = {}  # the last row of each check
         self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
         self._answers: dict[int, list[tuple[int, int]]] = {}  # hash of a prompt -> (row, hash of its answer)
 
-    def review(self, examples: Sequence[Example], masker: Masker) -> Iterator[tuple[Example, MaskedExample | Problem]]:
-        """Mask and check the examples. Yield each with its mask, or with the reason why it has none."""
+    def review(
+        self, examples: Sequence[Example], masker: Masker
+    ) -> Iterator[tuple[Example, tuple[MaskedExample, ...] | Problem]]:
+        """Mask and check the examples. Yield each with its sequences, or with the reason why it has none."""
         for example, masked in zip(examples, masker.mask(examples), strict=True):
-            if not isinstance(masked, Problem):
-                self.add(example, masked)
+            for sequence in () if isinstance(masked, Problem) else masked:
+                self.add(example, sequence)
             yield example, masked
 
     def add(self, example: Example, masked: MaskedExample) -> None:
-        """Check one more row."""
+        """Check one more sequence. Those of a row must come in order."""
         trained = masked.trained
-        self.examples += 1
+        self.ends.update(masked.ends)
         self.tokens += len(masked.input_ids)
         self.trained += trained
         self.mask_hash.add(masked)
@@ -74,23 +80,30 @@ class Audit:
             checks.discard("eos_cut")
             self._most_cut = max(self._most_cut, masked.cut - ("no_eos" not in checks))
             self._eos |= "no_eos" not in checks
-        if "eos_typed" in checks:
+        if checks & {"eos_typed", "role_marker"}:
             checks.discard("special_text")
-        prompt, answer = hash(_prompt_key(example)), hash(example.completion)
-        if prompt in self._asked:
-            checks.add("held_out_trained")
-        self._answers.setdefault(prompt, []).append((example.row, answer))
+        if masked.part == 0:
+            self.examples += 1
+            prompt, answer = hash(_prompt_key(example)), hash((example.completion, example.answer))
+            if prompt in self._asked:
+                checks.add("held_out_trained")
+            self._answers.setdefault(prompt, []).append((example.row, answer))
+        for check, details in masked.notes:
+            self._details.setdefault(check, details)
         for check in checks:
             self._note(check, example.row)
 
     def _note(self, check: str, row: int) -> None:
         count, rows = self._found.setdefault(check, (0, []))
+        if row == self._last.get(check):
+            return  # another sequence of the same row
+        self._last[check] = row
         if len(rows) < ROWS_NAMED:
             rows.append(row)
         self._found[check] = (count + 1, rows)
 
     def findings(self) -> list[Finding]:
-        """Return the findings so far, the most severe first."""
+        """Return the findings so far: first whether the trained model will stop, then the most severe."""
         found = [self._finding(check, count, rows) for check, (count, rows) in self._found.items()]
         for check, rows in self._repeated().items():
             if rows:
@@ -103,7 +116,10 @@ class Audit:
             share = f"padded, {1 - padding.fill:.0%} of all positions would be padding"
             found.append(self._finding("padding", 0, [], share))
         order = list(CHECKS)
-        return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), order.index(finding.check)))
+        return sorted(
+            found,
+            key=lambda each: (each.check != "stop_differs", SEVERITIES.index(each.severity), order.index(each.check)),
+        )
 
     def _repeated(self) -> dict[str, list[int]]:
         """Return the rows that occur more than once, and the rows whose prompt has a different answer elsewhere."""
@@ -124,13 +140,16 @@ class Audit:
         if check == "answer_cut":
             tokens = f"{self._most_cut:,} {plural(self._most_cut, 'token')}"
             what = f"{known.what}, by up to {tokens}{' and EOS' if self._eos else ''}"
+        if check in self._details:
+            what = f"{known.what}: {self._details[check]}"
         return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows))
 
 
 def _prompt_key(example: Example) -> str:
     """Return a key that is equal for prompts that a reader would call the same. Only case, whitespace and punctuation
     at the end are ignored, since "2+2" and "2-2" differ in one character."""
-    parts = [message.content for message in example.messages]
+    parts = [message.text + message.extra for message in example.messages]
+    parts += [example.context] if example.context else []
     parts = parts or [example.prompt or "", example.instruction, example.input]
     return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
 

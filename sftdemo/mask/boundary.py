@@ -8,10 +8,12 @@ from typing import Any
 
 from ..core.errors import DataError
 from ..data.examples import Example, Problem
-from ..data.templates import RenderedPrompt, Segment
+from ..data.templates import Template
+from .checks import CHECKS
 from .encoding import Encoded, encoder_for, partition
 from .labels import Masker
-from .rows import Row, encode_rows
+from .row import Row
+from .rows import encode_rows
 
 NEARBY = 4  # tokens shown on either side
 
@@ -80,19 +82,22 @@ class Boundary:
 
 
 def inspect_boundary(example: Example, masker: Masker) -> Boundary:
-    """Return the boundary of one example.
+    """Return the boundary before the last answer of an example.
 
     Raises:
-        DataError: when the prompt cannot be rendered.
+        DataError: when it cannot be rendered, or its chat template does not continue the prompt.
     """
-    (row,) = encode_rows([example], masker.tokenizer, masker.template)
-    if isinstance(row, Problem):
-        raise DataError(str(row))
-    whole = RenderedPrompt((*row.prompt.segments, Segment(example.completion, "completion")), row.prompt.chat)
-    (joint,) = encoder_for(masker.tokenizer).encode_prompts([whole])
+    (rows,) = encode_rows([example], masker.tokenizer, masker.template, masker.stop_ids)
+    if isinstance(rows, Problem):
+        raise DataError(str(rows))
+    row = rows[-1]
+    prompt, joint = encoder_for(masker.tokenizer).encode_prompts([row.prompt, row.whole])
+    if not row.whole.text.startswith(row.prompt.text):
+        raise DataError(f"row {example.row}: {CHECKS['prompt_not_continued']}")
     at, end = len(row.prompt.text), len(row.text)
-    alone, together = _pieces(row.prompt_ids, 0, at), _pieces(joint, 0, end)
-    used = alone + _pieces(row.completion_ids, at, end)
+    alone = _pieces(prompt, 0, at)
+    together = [piece for piece in _pieces(joint, 0, len(row.whole.text)) if piece.end <= end]
+    used = together if row.joint_ids is None else alone + _pieces(row.pieces[-1].encoded, at, end)
     # All three lanes must show whole tokens, so the excerpt begins and ends where no lane has a token across.
     shared_begins = {0} | {piece.begin for piece in alone} & {piece.begin for piece in together}
     shared_ends = {end} | {piece.end for piece in used} & {piece.end for piece in together}
@@ -101,7 +106,8 @@ def inspect_boundary(example: Example, masker: Masker) -> Boundary:
     begin = max(place for place in shared_begins if place <= (before[0] if before else 0))
     stop = min(place for place in shared_ends if place >= (after[-1] if after else end))
     near = [tuple(p for p in pieces if begin <= p.begin and p.end <= stop) for pieces in (alone, together, used)]
-    return Boundary(example.row, row.text, at, *near, merged=row.joint_ids is not None, lost=_lost(row, together))
+    lost = _lost(row, len(prompt.ids), together)
+    return Boundary(example.row, row.text, at, *near, merged=row.joint_ids is not None, lost=lost)
 
 
 def _pieces(encoded: Encoded, begin: int, end: int) -> list[Piece]:
@@ -109,9 +115,9 @@ def _pieces(encoded: Encoded, begin: int, end: int) -> list[Piece]:
     return [Piece(index, *span) for index, span in zip(encoded.ids, spans, strict=True)]
 
 
-def _lost(row: Row, together: list[Piece]) -> str:
+def _lost(row: Row, count: int, together: list[Piece]) -> str:
     at = len(row.prompt.text)
-    masked = max((piece.end for piece in together[: len(row.prompt_ids.ids)]), default=at)
+    masked = max((piece.end for piece in together[:count]), default=at)
     return row.text[at:masked] if row.joint_ids is not None else ""
 
 
@@ -132,8 +138,11 @@ def newline_remedy(examples: Sequence[Example], masker: Masker) -> Remedy | None
         return None
     text = template.text.rstrip() + "\n"
     mended = replace(template, text=text, text_with_input=text)
-    merging, remaining = (
-        sum(isinstance(row, Row) and row.joint_ids is not None for row in encode_rows(examples, masker.tokenizer, way))
-        for way in (template, mended)
-    )
+    merging, remaining = (_merging(examples, masker, way) for way in (template, mended))
     return Remedy(text, merging, remaining) if remaining < merging else None
+
+
+def _merging(examples: Sequence[Example], masker: Masker, template: Template) -> int:
+    """Return how many rows have a token that merges across the end of the prompt."""
+    rows = [row for row in encode_rows(examples, masker.tokenizer, template) if not isinstance(row, Problem)]
+    return sum(any(sequence.joint_ids is not None for sequence in row) for row in rows)

@@ -25,7 +25,11 @@ class Check:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.why} {self.remedy}"
+        return self.told("")
+
+    def told(self, details: str) -> str:
+        """Return the check as sentences, with the details of the row that it is about, if there are any."""
+        return f"{self.what}{f': {details}' if details else ''}. {self.why} {self.remedy}"
 
 
 # In the order in which findings of one severity are told.
@@ -42,6 +46,13 @@ CHECKS = {
         "Nothing of the answer is left, so the row is left out.",
         "Raise max length, or shorten the prompt.",
     ),
+    "prompt_not_continued": Check(
+        "error",
+        "the chat template writes an answer after another text than generation sees",
+        "There is nothing exact to train: it is shown as trained from where the two texts part.",
+        "Give the template arguments, such as --chat-template-kwargs '{\"enable_thinking\": false}', write the answer's"
+        " reasoning as reasoning_content, or choose a model with another chat template.",
+    ),
     "no_eos": Check(
         "error",
         "the tokenizer has no EOS",
@@ -53,6 +64,12 @@ CHECKS = {
         "a hand-made mask belongs to another text",
         "The row or the template has changed since, so the usual mask is used instead of yours.",
         "Mark the row anew, or go back to the text it was made for.",
+    ),
+    "stop_differs": Check(
+        "warning",
+        "the model does not stop at the token that is trained as the end",
+        "With its own settings it would go on after it. So the saved generation config stops there as well.",
+        "Nothing here. Where the model is served with other settings, add the id to its eos_token_id.",
     ),
     "answer_cut": Check(
         "warning",
@@ -78,18 +95,42 @@ CHECKS = {
         "Typed text stays text, and the real EOS is added by itself: the model learns to write these letters out.",
         "Delete them from the answer.",
     ),
-    "turn_without_stop": Check(
+    "role_marker": Check(
         "warning",
-        "an earlier assistant turn has no end token",
-        "The chat template puts none there, so only the last turn teaches the model to stop.",
-        "Choose a model whose chat template ends every turn.",
+        "an answer contains what marks another turn",
+        "It is trained as text: the model learns to write the next turn itself.",
+        "Cut the answer before it, or make it a turn of its own.",
+    ),
+    "text_not_shown": Check(
+        "warning",
+        "the chat template does not show a part of the conversation",
+        "The model neither reads nor learns it.",
+        "Write it into the content, or choose a model whose chat template shows it.",
+    ),
+    "eos_added": Check(
+        "warning",
+        "the chat template puts no token at the end of an answer, so EOS is added",
+        "The model learns to stop there, with a token that its template never writes.",
+        "Choose a model whose chat template ends every turn, if that is not meant.",
+    ),
+    "no_generation_prompt": Check(
+        "warning",
+        "the chat template ignores add_generation_prompt",
+        "Generation does not see the header of an answer, so the header is trained as its beginning.",
+        "Choose a model whose chat template asks for an answer.",
+    ),
+    "two_user_turns": Check(
+        "warning",
+        "two user turns follow each other",
+        "In between an answer may be missing.",
+        "Join them, or add the answer.",
     ),
     "merged_boundary": Check(
         "warning",
         "a token merges across the end of the prompt",
         "Prompt and answer are tokenised apart, so that training sees what generation sees; other tools do not,"
         " and lose the answer's first token.",
-        "End the template in a single newline.",
+        "End the template in a single newline, and begin answers with neither a space nor a newline.",
     ),
     "conflicting_answers": Check(
         "warning",
@@ -126,6 +167,25 @@ CHECKS = {
         "the same example stands there more than once",
         "It weighs as often as it stands there.",
         "Delete the copies, unless that is meant.",
+    ),
+    "history_rewritten": Check(
+        "note",
+        "a conversation needs several sequences",
+        "Once another turn follows, the chat template writes an earlier one differently, so each sequence has exactly"
+        " what generation sees before the answers that are trained in it.",
+        "Nothing. To train the last turn alone, choose --turns last.",
+    ),
+    "turns_left_out": Check(
+        "note",
+        "turns after the last answer are left out",
+        "Nothing is learned from them.",
+        "Add the answer to them, or delete them.",
+    ),
+    "field_not_shown": Check(
+        "note",
+        "the chat template does not show a key of a message",
+        "The model does not read it.",
+        "Nothing, if it is not meant for the model.",
     ),
     "special_text": Check(
         "note",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import ModelError
+from ..data.chat import special_texts
 from ..data.templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
+SHORT = 64  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,8 @@ class Encoded:
     def offsets(self) -> list[Span]:
         """Return the (begin, end) of the characters of each token, as the tokenizer reports them. Tokens of the same
         multi-byte character share its offsets, and there may be gaps. `partition` turns offsets into spans."""
-        distance = self.distance
-        return [(begin + distance, end + distance) for begin, end in self.read_offsets()[self.first :]]
+        distance, last = self.distance, self.first + len(self.ids)
+        return [(begin + distance, end + distance) for begin, end in self.read_offsets()[self.first : last]]
 
     def shifted(self, distance: int) -> Encoded:
         """Return the same tokens with offsets moved by `distance` characters."""
@@ -46,6 +48,14 @@ class Encoded:
     def from_token(self, index: int) -> Encoded:
         """Return the tokens from `index` on."""
         return Encoded(self.ids[index:], self.read_offsets, self.first + index, self.distance)
+
+    def until(self, index: int) -> Encoded:
+        """Return the tokens before `index`."""
+        return Encoded(self.ids[:index], self.read_offsets, self.first, self.distance)
+
+    def then(self, following: Encoded) -> Encoded:
+        """Return these tokens and the following ones."""
+        return Encoded([*self.ids, *following.ids], lambda: self.offsets + following.offsets)
 
     def after(self, prefix: list[int]) -> Encoded:
         """Return the same tokens with `prefix` before them, ids that stand for no character."""
@@ -60,12 +70,14 @@ class TextEncoder:
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
             It must be backed by the `tokenizers` library, as no other tokenizer reports character offsets.
+        special (`Sequence[str]`):
+            The tokens that typed text never becomes, from `chat.special_texts`.
 
     Raises:
         ModelError: for a tokenizer without offsets.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, special: Sequence[str]):
         from tokenizers import Tokenizer
 
         if not tokenizer.is_fast:
@@ -77,10 +89,12 @@ class TextEncoder:
         self.with_special = Tokenizer.from_str(cast("Tokenizer", tokenizer.backend_tokenizer).to_str())
         self.with_special.no_padding()
         self.with_special.no_truncation()
-        self.plain = Tokenizer.from_str(_without_special_pieces(self.with_special))
+        self.plain = Tokenizer.from_str(_without_special_pieces(self.with_special, special))
         self.plain.encode_special_tokens = True
         added = self.with_special.get_added_tokens_decoder()
-        self.special_ids = {index for index, token in added.items() if token.special}
+        self.added = {token.content: index for index, token in added.items() if token.content.strip()}
+        self.added_pattern = _any_of(self.added)
+        self.special_ids = {index for index, token in added.items() if token.content in special}
         self._id_of = {added[index].content: index for index in self.special_ids}
         self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
         # Longest first, as the tokenizer's own matcher prefers. A token may include the whitespace next to it.
@@ -91,6 +105,11 @@ class TextEncoder:
         ]
         self._special_text = re.compile("|".join(patterns) or r"(?!)")
         self.prefix_ids = self._prefix()
+        # A text may be cut before one of these: what follows is encoded as it is in the whole text.
+        cutting = {index: token for index, token in added.items() if not (token.normalized or token.single_word)}
+        self.cut_ids = {token.content: index for index, token in cutting.items() if not (token.lstrip or token.rstrip)}
+        self.cut_pattern = _any_of(token.content for token in cutting.values())
+        self._encode_short = lru_cache(maxsize=4096)(self._encode_chat_text)
         after_special = [self.with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
         self._space_after_special = any(ids[1:] == self._plain_ids("x") for ids in after_special)
         self._adds_space = self._plain_ids("x") != self._plain_ids("\nx")[len(self._plain_ids("\n")) :]
@@ -126,6 +145,23 @@ class TextEncoder:
             for segments, encoded in zip(texts, _encode(self.with_special, whole, offsets), strict=True)
         ]
 
+    def encode_chat_stretch(self, text: str) -> Encoded:
+        """Encode a chat text in which nothing was typed that looks special. Short texts, such as a turn's header, are
+        kept, as they recur in every row."""
+        return self._encode_short(text) if len(text) <= SHORT else self._encode_chat_text(text)
+
+    def _encode_chat_text(self, text: str) -> Encoded:
+        return _encode(self.with_special, [text], offsets=True)[0]
+
+    def reaches_over(self, joint: Encoded, count: int, boundary: int) -> bool:
+        """Return whether one of the first tokens stands for text after `boundary`. Equal ids may do so, as an unknown
+        token fuses with its neighbours."""
+        return not self.is_local and any(end > boundary for _, end in joint.until(count).offsets)
+
+    def encode_chat_continuation(self, segments: Sequence[Segment]) -> Encoded:
+        """Encode chat segments as the continuation of another text, as `encode_continuation` does."""
+        return self._encode_in_stretches(segments, continues=True)
+
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
         """Whether the user's own text contains the text of a special token."""
         texts = [segment.text for segment in segments if segment.from_user]
@@ -137,12 +173,22 @@ class TextEncoder:
         """Whether the text ends with the text of a special token, such as an EOS that the user typed."""
         return text.rstrip().endswith(tuple(self._id_of))
 
-    def _encode_in_stretches(self, segments: Sequence[Segment]) -> Encoded:
+    def has_marker(self, text: str, markers: Sequence[str]) -> bool:
+        """Return whether a text contains a special token's text, other than at its end, or a line that begins with one
+        of the markers."""
+        end = next((token for token in self._id_of if text.rstrip().endswith(token)), "")
+        inside = text.rstrip().removesuffix(end)
+        if any(sign in inside for sign in self._special_signs) and any(token in inside for token in self._id_of):
+            return True
+        present = [marker for marker in markers if marker in inside]
+        return any(line.lstrip().startswith(tuple(present)) for line in inside.splitlines()) if present else False
+
+    def _encode_in_stretches(self, segments: Sequence[Segment], continues: bool = False) -> Encoded:
         """Split the text at the template's special tokens, as the tokenizer itself would, and encode the stretches
         between them as plain text.
 
         A tokenizer that adds a space at the beginning of a text (SentencePiece) adds one to each stretch here, if it
-        adds one after a special token.
+        adds one after a special token. If the segments continue another text, the first stretch gets none.
         """
         ids: list[int] = []
         offsets: list[Span] = []
@@ -150,7 +196,7 @@ class TextEncoder:
 
         def flush() -> None:
             nonlocal stretch, begin
-            bare = begin > 0 and not self._space_after_special
+            bare = not self._space_after_special if begin else continues
             plain = self.encode_continuation(stretch) if bare else self.encode_plain([stretch])[0]
             ids.extend(plain.ids)
             offsets.extend(plain.shifted(begin).offsets)
@@ -180,6 +226,11 @@ class TextEncoder:
         return self.encode_plain([text])[0]
 
 
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that matches any of these texts, the longest first."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+
 def _encode(tokenizer: Tokenizer, texts: list[str], offsets: bool) -> list[Encoded]:
     if offsets:
         encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -205,10 +256,12 @@ def _cuts_words_by_a_pattern(content: dict[str, Any]) -> bool:
     return bpe and known and any(patterns) and not looks_back
 
 
-def _without_special_pieces(tokenizer: Tokenizer) -> str:
+def _without_special_pieces(tokenizer: Tokenizer, special_texts: Sequence[str]) -> str:
     """Return the tokenizer's JSON, changed so that no text is encoded as a special token. In a Unigram model the
     vocabulary includes the special tokens themselves, so they are renamed to something that nobody types."""
     content = json.loads(tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["special"] |= token["content"] in special_texts
     if content["model"]["type"] == "Unigram":
         special = {token["id"] for token in content["added_tokens"] if token["special"]} - {content["model"]["unk_id"]}
         for index in special & set(range(len(content["model"]["vocab"]))):
@@ -217,10 +270,12 @@ def _without_special_pieces(tokenizer: Tokenizer) -> str:
     return json.dumps(content)
 
 
-@lru_cache(maxsize=8)
 def encoder_for(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
     """Return the encoder of `tokenizer`. It is cached, as copying a vocabulary of 49,152 tokens takes about 0.1 s."""
-    return TextEncoder(tokenizer)
+    return _encoder(tokenizer, special_texts(tokenizer))
+
+
+_encoder = lru_cache(maxsize=8)(TextEncoder)
 
 
 def partition(offsets: Sequence[Span], begin: int, end: int) -> list[Span]:

@@ -13,8 +13,11 @@ The rules:
 2. Exactly one EOS ends a completion and is trained. If `max_length` cuts it off, the row is flagged.
 3. Text that the user typed never becomes a special token.
 4. Position 0 is never trained, because no token before it could predict it.
-5. In a conversation, every assistant turn is trained, with the token that ends it (or only the last turn, if the user
-   chooses that). The ids before a turn must be those that generation would see; otherwise the row is refused.
+5. In a conversation, every assistant turn is trained (or only the last, if the user chooses that), but for those that
+   say otherwise. What is trained is whatever the chat template puts after the prompt that generation would see, through
+   the token at which generation stops: `conversations.py` finds it. If the template rewrites earlier turns, the
+   conversation becomes several sequences. If it does not continue the prompt, nothing exact exists: the row is flagged
+   with an error.
 6. A hand-made mask overrides rules 1, 2 and 5 on which tokens are trained, never on the ids themselves.
 """
 
@@ -26,31 +29,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..data.examples import Example, HandMask, Problem
-from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template
-from .encoding import Encoded, Span, TextEncoder, encoder_for, partition
-from .rows import Row, encode_rows
+from ..data.templates import Template
+from .checks import CHECKS
+from .encoding import Span, TextEncoder, encoder_for
+from .flags import flags_of
+from .kinds import kinds_of
+from .row import IGNORE_INDEX, Row
+from .rows import encode_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORE_INDEX = -100
 
 
 def decide_labels(row: Row) -> list[int]:
     """Return the label of each token of a row, before `max_length` cuts any: its id if it is trained, else
     `IGNORE_INDEX`. Labels are decided nowhere else."""
-    input_ids, prompt_length = row.input_ids, len(row.prompt_ids.ids)
+    input_ids = row.input_ids
+    labels = [IGNORE_INDEX] * len(input_ids)
     if row.hand_mask is not None:
         trained = _trained_by_hand(row.hand_mask, row)
         labels = [index if is_trained else IGNORE_INDEX for index, is_trained in zip(input_ids, trained, strict=True)]
     else:
-        labels = [IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]
-        for turn in row.turns:
-            for position in turn_tokens(turn, row).positions:
-                labels[position] = input_ids[position]
+        for begin, end in row.answers:
+            labels[begin:end] = input_ids[begin:end]
     labels[:1] = [IGNORE_INDEX]
     return labels
 
@@ -64,33 +68,6 @@ def _trained_by_hand(mask: HandMask, row: Row) -> list[bool]:
     if row.stop_id is not None:
         trained[-1] = mask.eos
     return trained
-
-
-class TurnTokens(NamedTuple):
-    """The positions to train in an earlier assistant turn, and whether the last of them is the token that ends it."""
-
-    positions: list[int]
-    has_stop: bool
-
-
-def turn_tokens(turn: Span, row: Row) -> TurnTokens:
-    """Return the positions from the end of the turn's own prompt to the token that ends the turn, including the
-    template's whitespace around its content. If the template ends the turn with no such token, only the content."""
-    begin, end = turn
-    spans = partition(row.prompt_ids.offsets, 0, len(row.prompt.text))
-    words = [position for position, (first, last) in enumerate(spans) if first < end and last > begin]
-    after = words[-1] + 1 if words else sum(first < end for first, _ in spans)
-    stop = after
-    while stop < len(spans) and spans[stop][0] == spans[stop][1]:  # the rest of a multi-byte character
-        stop += 1
-    if words:
-        words += range(after, stop)
-    after = stop
-    while stop < len(spans) and row.prompt.text[slice(*spans[stop])].isspace():
-        stop += 1
-    if stop == len(spans) or row.prompt_ids.ids[stop] != row.stop_id:
-        return TurnTokens(words, has_stop=False)
-    return TurnTokens([*words, *range(after, stop + 1)], has_stop=True)
 
 
 def trained_spans(labels: Sequence[int]) -> tuple[Span, ...]:
@@ -117,26 +94,39 @@ def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[floa
     return 0.0, *weights[1:]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedExample:
     """An example as it is trained.
 
     Args:
-        row (`int`):
-            The example's row in its source, from 0.
+        row, part (`int`):
+            The example's row in its source, and the number of this sequence among those of the row, both from 0.
         input_ids, labels (`tuple[int, ...]`, of one length, at most `max_length`):
             A label is `IGNORE_INDEX` or the token's own id.
         cut_labels (`tuple[int, ...]`):
             The labels that the tokens cut off by `max_length` would have.
         flags (`tuple[str, ...]`):
             Keys of `checks.CHECKS`.
+        notes (`tuple[tuple[str, str], ...]`):
+            Details of some of the flags, as in `("text_not_shown", "reasoning_content of turn 2")`.
+        ends (`tuple[int, ...]`):
+            The ids that are trained as the end of an answer.
     """
 
     row: int
+    part: int = 0
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     cut_labels: tuple[int, ...]
     flags: tuple[str, ...]
+    notes: tuple[tuple[str, str], ...] = ()
+    ends: tuple[int, ...] = ()
+
+    @property
+    def sentences(self) -> dict[str, str]:
+        """Return what each flag says."""
+        details = {check: "; ".join(words for each, words in self.notes if each == check) for check, _ in self.notes}
+        return {flag: CHECKS[flag].told(details.get(flag, "")) for flag in self.flags}
 
     @property
     def cut(self) -> int:
@@ -149,7 +139,7 @@ class MaskedExample:
         return len(self.labels) - self.labels.count(IGNORE_INDEX)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizedExample(MaskedExample):
     """An example as it is trained, with what is needed to show it.
 
@@ -159,7 +149,8 @@ class TokenizedExample(MaskedExample):
         spans, kinds (`tuple`, one for each of `input_ids` and then of `cut_ids`):
             A span is a (begin, end) in `text`. Spans are in order and without gaps; those of BOS, EOS and the later
             tokens of a multi-byte character are empty. A kind is `"special"`, `"template"`, `"instruction"`, `"input"`,
-            `"prompt"`, a message's role, `"completion"`, or `"eos"`.
+            `"prompt"`, a message's role, `"completion"`, `"written"` for what a chat template itself writes in an
+            answer, or `"eos"`.
         cut_ids (`tuple[int, ...]`):
             The tokens that `max_length` cut off.
         joint_ids (`tuple[int, ...]`):
@@ -188,40 +179,50 @@ class Masker:
         template (`Template`):
             How a row becomes a prompt.
         max_length (`int`):
-            The most tokens that an example keeps.
+            The most tokens that a sequence keeps.
+        stop_ids (`frozenset[int]`, *optional*):
+            The ids at which generation stops by the model's generation config. The tokenizer's EOS is always one.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: Template
     max_length: int
+    stop_ids: frozenset[int] = frozenset()
 
     def tokenize(self, examples: Iterable[Example]) -> tuple[list[TokenizedExample], list[Problem]]:
-        """Tokenise and mask examples to show them. Rows whose prompt cannot be rendered are returned as problems. Meant
-        for a page of rows; for thousands, `mask` is faster and uses less memory."""
-        encoder, rows = encoder_for(self.tokenizer), encode_rows(examples, self.tokenizer, self.template)
-        tokenized = [_explain(row, encoder, self.max_length) for row in rows if isinstance(row, Row)]
+        """Tokenise and mask examples to show them. Rows that cannot be rendered are returned as problems. Meant for a
+        page of rows; for thousands, `mask` is faster and uses less memory."""
+        encoder = encoder_for(self.tokenizer)
+        rows = encode_rows(examples, self.tokenizer, self.template, self.stop_ids)
+        sequences = [sequence for row in rows if not isinstance(row, Problem) for sequence in row]
+        tokenized = [_explain(sequence, encoder, self.max_length) for sequence in sequences]
         return tokenized, [row for row in rows if isinstance(row, Problem)]
 
-    def mask(self, examples: Iterable[Example]) -> Iterator[MaskedExample | Problem]:
-        """Tokenise and mask examples to train or count them. Memory does not grow with the number of rows."""
+    def mask(self, examples: Iterable[Example]) -> Iterator[tuple[MaskedExample, ...] | Problem]:
+        """Tokenise and mask examples to train or count them. Yield one item for each: its sequences, of which a
+        conversation may have several, or a problem. Memory does not grow with the number of rows."""
         encoder, remaining = encoder_for(self.tokenizer), iter(examples)
 
-        def encode() -> list[Row | Problem]:
-            return encode_rows(islice(remaining, CHUNK), self.tokenizer, self.template, offsets=False)
+        def encode() -> list[list[Row] | Problem]:
+            chunk = islice(remaining, CHUNK)
+            return encode_rows(chunk, self.tokenizer, self.template, self.stop_ids, offsets=False)
 
         with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
             coming = ahead.submit(encode)
             while rows := coming.result():
                 coming = ahead.submit(encode)
                 for row in rows:
-                    yield row if isinstance(row, Problem) else _mask(row, decide_labels(row), encoder, self.max_length)
+                    if isinstance(row, Problem):
+                        yield row
+                    else:
+                        yield tuple(_mask(each, decide_labels(each), encoder, self.max_length) for each in row)
 
 
-CHUNK = 1000  # rows held at once as the tokenizer's own objects, which take about 100 bytes per token
+CHUNK = 1000  # examples held at once as the tokenizer's own objects, which take about 100 bytes per token
 
 
 class MaskHash:
-    """A SHA-256 over the row number, `input_ids` and `labels` of masked examples, in order. Equal hashes mean equal
+    """A SHA-256 over the row and part, `input_ids` and `labels` of masked examples, in order. Equal hashes mean equal
     masks."""
 
     def __init__(self) -> None:
@@ -230,7 +231,7 @@ class MaskHash:
     def add(self, masked: MaskedExample) -> None:
         """Add one more example to the hash."""
         digest = hashlib.sha256(self._digest)
-        for numbers in ((masked.row, len(masked.labels)), masked.input_ids, masked.labels):
+        for numbers in ((masked.row, masked.part, len(masked.labels)), masked.input_ids, masked.labels):
             digest.update(array("q", numbers))
         self._digest = digest.digest()
 
@@ -243,78 +244,44 @@ def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) ->
     input_ids = row.input_ids
     return MaskedExample(
         row=row.example.row,
+        part=row.part,
         input_ids=tuple(input_ids[:max_length]),
         labels=tuple(labels[:max_length]),
         cut_labels=tuple(labels[max_length:]),
         flags=flags_of(row, labels, encoder, max_length),
+        notes=row.notes,
+        ends=_ends(row, labels[:max_length]),
     )
 
 
-def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: int) -> tuple[str, ...]:
-    """Return the flags of a row with these labels, as keys of `checks.CHECKS`."""
-    example, prompt_length, has_eos = row.example, len(row.prompt_ids.ids), row.stop_id is not None
-    cut = max(len(labels) - max_length, 0)
-    is_by_hand = row.hand_mask is not None
-    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
-    happened = {
-        "merged_boundary": row.joint_ids is not None,
-        "prompt_too_long": nothing and prompt_length >= max_length,
-        "answer_cut": cut > has_eos,
-        "eos_cut": cut > 0 and has_eos,
-        "nothing_trained": nothing,
-        "no_eos": not has_eos,
-        "eos_untrained": has_eos and row.hand_mask is not None and not row.hand_mask.eos,
-        "eos_typed": encoder.ends_in_special_text(example.completion),
-        "turn_without_stop": not is_by_hand and not all(turn_tokens(turn, row).has_stop for turn in row.turns),
-        "mask_not_used": example.mask is not None and not is_by_hand,
-        "made_by_hand": is_by_hand,
-        "empty_completion": not example.completion or example.completion.isspace(),
-        "empty_prompt": prompt_length == 0,
-        "special_text": encoder.has_special_text((*row.prompt.segments, Segment(example.completion, "completion"))),
-    }
-    return tuple([flag for flag, is_so in happened.items() if is_so])
+def _ends(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
+    """Return the trained ids that end an answer."""
+    if row.stop_id is None:
+        return ()
+    ends = {labels[end - 1] for _, end in row.answers if end <= len(labels)}
+    return tuple(sorted(ends - {IGNORE_INDEX}))
 
 
 def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExample:
     """Return a masked example with everything that is needed to show it."""
-    labels = decide_labels(row)
-    masked = _mask(row, labels, encoder, max_length)
-    kinds = _prompt_kinds(row.prompt, row.prompt_ids, encoder) + ["completion"] * len(row.completion_ids.ids)
-    for turn in row.turns:
-        positions, has_stop = turn_tokens(turn, row)
-        for position in positions:
-            kinds[position] = "completion"
-        if has_stop:
-            kinds[positions[-1]] = "eos"
+    masked = _mask(row, decide_labels(row), encoder, max_length)
     return TokenizedExample(
         **{field.name: getattr(masked, field.name) for field in fields(masked)},
         text=row.text,
         spans=tuple(row.spans),
-        kinds=tuple(kinds + ["eos"] * (row.stop_id is not None)),
+        kinds=kinds_of(row, encoder),
         cut_ids=tuple(row.input_ids[max_length:]),
         joint_ids=tuple(row.joint_ids or ()),
     )
 
 
-def _prompt_kinds(prompt: RenderedPrompt, encoded: Encoded, encoder: TextEncoder) -> list[str]:
-    """Return the kind of each prompt token. A token with any of the user's text has the kind of that text, even if it
-    begins with a space of the template."""
-    roles = [segment.role for segment in prompt.segments for _ in segment.text]
-    return [
-        "special"
-        if token in encoder.special_ids
-        else next((role for role in roles[begin : max(end, begin + 1)] if role != TEMPLATE), TEMPLATE)
-        for token, (begin, end) in zip(encoded.ids, encoded.offsets, strict=True)
-    ]
-
-
 def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[int], trained: bool) -> HandMask:
     """Return the mask of a row after setting some of its tokens (positions, from 0) to trained or masked.
 
-    `mask` is the hand-made mask of the example. If the row does not use it, the usual mask is changed instead. All
-    tokens of one character are set together.
+    `mask` is the hand-made mask of this text, if it has one; otherwise the usual mask is changed. All tokens of one
+    character are set together.
     """
-    if mask is not None and "made_by_hand" in row.flags:
+    if mask is not None:
         characters, eos = {place for span in mask.trained for place in range(*span)}, mask.eos
     else:
         usual = zip(row.spans, (*row.labels, *row.cut_labels), strict=True)

@@ -208,12 +208,12 @@ class Sharing:
             self._sorted = []
         row = tuple(input_ids[:-1])
         at = bisect_left(self._sorted, row)  # a neighbour in sorted order has the longest common beginning
-        shared = max((_common(row, other) for other in self._sorted[max(at - 1, 0) : at + 1]), default=0)
+        shared = max((common_length(row, other) for other in self._sorted[max(at - 1, 0) : at + 1]), default=0)
         insort(self._sorted, row)
         return len(row) - shared
 
 
-def _common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
+def common_length(first: Sequence[object], second: Sequence[object]) -> int:
     """Return the length of the common beginning. Slices are compared in C, which is faster than token by token."""
     low, high = 0, min(len(first), len(second))
     while low < high:

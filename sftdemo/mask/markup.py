@@ -6,9 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from ..core.palette import PAGE
-from .checks import CHECKS
 from .labels import IGNORE_INDEX, TokenizedExample
-from .view import SAYS, ViewToken, view_tokens
+from .view import SAYS, ViewToken, row_name, view_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,9 +60,9 @@ def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
         The output is ASCII, so that no encoding can garble it. Each token's `title` has its role, id and label.
     """
     tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer)))
-    head = f"row {example.row} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"
+    head = f"{row_name(example)} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"
     notes = [f"✂ {example.cut} tokens cut off by max_length"] if example.cut else []
-    notes += [f"⚠ {CHECKS[flag]}" for flag in example.flags]
+    notes += [f"⚠ {sentence}" for sentence in example.sentences.values()]
     below = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
     html = (
         f'<section class="sftdemo-row"><style>{_STYLE}</style><header>{escape(head)}</header>'

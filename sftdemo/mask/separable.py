@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from ..data.templates import RenderedPrompt, Segment
+from ..data.templates import RenderedPrompt
 from .encoding import Encoded, TextEncoder
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 _WINDOW = 64  # characters
 _LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
@@ -37,19 +33,15 @@ def encode_separable(
     windows = {
         index: window
         for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-        if (window := _window(prompt, completion, encoder)) is not None
+        if (window := _window(prompt, completion)) is not None
     }
     if not windows:
         return result
     own = encoder.encode_plain([completions[index] for index in windows], offsets)
-    texts = {(prompts[index].chat, text) for index, (text, _) in windows.items()}
-    together: dict[tuple[bool, str], Encoding] = {}
-    for chat, tokenizer in ((True, encoder.with_special), (False, encoder.plain)):
-        distinct = [text for is_chat, text in texts if is_chat == chat]
-        encodings = tokenizer.encode_batch(distinct, add_special_tokens=False)
-        together |= {(chat, text): encoding for text, encoding in zip(distinct, encodings, strict=True)}
+    texts = list({text for text, _ in windows.values()})
+    together = dict(zip(texts, encoder.plain.encode_batch(texts, add_special_tokens=False), strict=True))
     for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
-        window = together[prompts[index].chat, text]
+        window = together[text]
         first = window.char_to_token(boundary)
         characters = window.token_to_chars(first) if first else None
         if first and characters and characters[0] == boundary:
@@ -59,7 +51,7 @@ def encode_separable(
     return result
 
 
-def _window(prompt: RenderedPrompt, completion: str, encoder: TextEncoder) -> tuple[str, int] | None:
+def _window(prompt: RenderedPrompt, completion: str) -> tuple[str, int] | None:
     """Return the text around the boundary, from the beginning of a word to the end of one, and the boundary in it."""
     text = prompt.text
     tail = text[-_WINDOW:]
@@ -67,8 +59,6 @@ def _window(prompt: RenderedPrompt, completion: str, encoder: TextEncoder) -> tu
     word = _WORD_ENDS.search(completion, 8, _WINDOW)
     head = completion[: word.end()] if word else completion
     if not begins or not head or len(head) > 4 * _WINDOW:
-        return None
-    if prompt.chat and encoder.has_special_text((*prompt.segments, Segment(completion, "completion"))):
         return None
     tail = tail[begins[-1] :]
     return tail + head, len(tail)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.text import plural
-from .labels import IGNORE_INDEX, TokenizedExample
+from .labels import IGNORE_INDEX, MaskedExample, TokenizedExample
 from .layouts import Layout
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SAYS = {
     "assistant": "earlier assistant turn",
     "tool": "tool turn",
     "completion": "completion",
+    "written": "the chat template's own, inside the answer",
     "eos": "EOS, the end of the answer",
 }
 
@@ -89,10 +90,17 @@ def harmless(text: str) -> str:
     return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else f"\\x{ord(c):02x}" for c in text)
 
 
+def row_name(example: MaskedExample) -> str:
+    """Return "row 3", or "row 3, part 1" if its conversation needs several sequences."""
+    has_parts = example.part > 0 or "history_rewritten" in example.flags
+    return f"row {example.row}, part {example.part}" if has_parts else f"row {example.row}"
+
+
 def to_json(example: TokenizedExample) -> dict[str, Any]:
     """Return the example as `mask --json` prints it."""
     return {
         "row": example.row,
+        "part": example.part,
         "text": example.text,
         "input_ids": list(example.input_ids),
         "labels": list(example.labels),
@@ -102,6 +110,7 @@ def to_json(example: TokenizedExample) -> dict[str, Any]:
         "trained": example.trained,
         "cut": example.cut,
         "flags": list(example.flags),
+        "notes": [f"{check}: {details}" for check, details in example.notes],
     }
 
 

@@ -9,7 +9,7 @@ from ..core.errors import ModelError
 from ..core.events import Answer
 from ..data.templates import RenderedPrompt
 from ..mask.encoding import encoder_for
-from ..mask.rows import stop_token_id
+from ..mask.turn_ends import end_ids
 from .linear_layers import laid_out
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def generate(
     encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):
         _check_length(model, prompt, ids, max_new_tokens)
-    stop_ids = {stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
+    known = model.generation_config.eos_token_id
+    stop_ids = {*(known if isinstance(known, list) else [known]), *end_ids(tokenizer, any(p.chat for p in prompts))}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: dict[int, Answer] = {}
     with laid_out(model, min(len(order), BATCH_SIZE)):
@@ -82,8 +83,6 @@ def _generate_batch(
     pad = tokenizer.pad_token_id or 0  # masked, so any id will do
     input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in encoded])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
-    known = model.generation_config.eos_token_id
-    stop_ids = stop_ids | set(known if isinstance(known, list) else [known]) - {None}
     model.eval()
     with torch.inference_mode():
         output = model.generate(  # pyright: ignore[reportCallIssue] - both have it, by ways that pyright does not see

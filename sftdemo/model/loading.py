@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, cast
 from ..core.config import RunConfig
 from ..core.errors import ModelError
 from ..core.events import Model, Phase
+from ..data.templates import template_of
+from ..mask.labels import Masker
 from .devices import choose_device, describe_device, uses_bf16
 from .sources import ModelSource, resolve
 
@@ -33,6 +35,15 @@ class OpenModel:
     config: RunConfig
     source: ModelSource
     tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def masker(self) -> Masker:
+        """Return what masks rows for this model under these settings.
+
+        Raises:
+            TemplateError: when the template is malformed.
+        """
+        return Masker(self.tokenizer, template_of(self.config), self.config.max_length, stop_ids(self.source))
 
     def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
         """Load the weights onto the device of `config`, yield a `Model` and return the model. If it `trains`, it may
@@ -108,6 +119,22 @@ def max_positions(source: ModelSource) -> int | None:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"the configuration of {source.name} cannot be read: {_first_line(error)}") from error
     return getattr(config, "max_position_embeddings", None)
+
+
+def stop_ids(source: ModelSource) -> frozenset[int]:
+    """Return the ids at which the model's own `generate` stops: `eos_token_id` of its generation config, or of its
+    configuration if it has none. Empty if neither names one."""
+    folder = source.folder if source.base is None else source.base.folder
+    found: object = None
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        if path.is_file():
+            try:
+                written = json.loads(path.read_text(encoding="utf-8"))
+                found = written.get("eos_token_id", found)
+            except (OSError, ValueError, AttributeError) as error:
+                raise ModelError(f"{name} of {source.name} cannot be read: {_first_line(error)}") from error
+    return frozenset(index for index in (found if isinstance(found, list) else [found]) if isinstance(index, int))
 
 
 def effective_max_length(max_length: int, source: ModelSource) -> int:

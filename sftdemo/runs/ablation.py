@@ -13,8 +13,8 @@ from ..core.errors import ConfigError, DataError
 from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Step, Weights, event_stream
 from ..data.examples import ParsedExamples, Problem
 from ..data.questions import question_text
-from ..data.templates import TEMPLATE, RenderedPrompt, get_template
-from ..mask.labels import MaskedExample, Masker
+from ..data.templates import TEMPLATE, RenderedPrompt
+from ..mask.labels import MaskedExample
 from ..model.loading import load_model, weights_sha256
 from .folder import RunFolder, record_of, save_run
 from .run import Stop, answers_after, answers_before, scratch_folder, train_model
@@ -160,9 +160,9 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
     Raises:
         DataError: if none of them has an answer.
     """
-    masker = Masker(setup.tokenizer, get_template(setup.config.template, setup.config.turns), setup.config.max_length)
-    answered = [example for example in data.held_out if example.completion]
-    rows = [row for row in masker.mask(answered) if not isinstance(row, Problem) and row.trained]
+    answered = [example for example in data.held_out if example.is_answered]
+    masked = [row for row in setup.masker.mask(answered) if not isinstance(row, Problem)]
+    rows = [row for row in chain.from_iterable(masked) if row.trained]
     if not rows:
         raise DataError("no held-out row has an answer, so there is no loss to measure; give those rows answers.")
     return rows

@@ -19,6 +19,7 @@ from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Outcome, Saved, from_dict
 from ..core.files import written_whole
 from ..data.examples import ParsedExamples, to_record
+from ..data.templates import Template, get_template
 from ..model.sources import ModelSource
 
 RECORD = "run.json"  # its presence marks a run folder
@@ -60,17 +61,19 @@ def _what(folder: Path) -> str:
         return ""
 
 
-def way_of_asking(folder: Path) -> tuple[str, str]:
+def way_of_asking(folder: Path) -> tuple[Template, str]:
     """Return the template and the shape of the examples that a run was trained with, or the defaults for other models.
 
     Raises:
         ModelError: if the run's record cannot be read.
     """
     if not (folder / RECORD).is_file():
-        return DEFAULT_TEMPLATE, "instruction"
+        return get_template(DEFAULT_TEMPLATE), "instruction"
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return record["config"]["template"], record["shape"]
+        config = record["config"]
+        # a run of an earlier version has no arguments of the chat template
+        return get_template(config["template"], arguments=config.get("chat_template_kwargs", "")), record["shape"]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
 

@@ -9,7 +9,7 @@ wrapped    0 1 2 3  4 5 6  7 8 9 …       they change: this is one long text, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -18,9 +18,8 @@ from ..core.config import RunConfig
 from ..core.errors import DataError, ModelError
 from ..core.events import Event, Isolation, Outcome, Phase, event_stream
 from ..data.examples import ParsedExamples, Problem
-from ..data.templates import get_template
 from ..mask.encoding import encoder_for
-from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
+from ..mask.labels import IGNORE_INDEX, MaskedExample
 from ..model.loading import OpenModel, open_model
 from ..model.prefix_tree import Rows
 from ..train.batches import collate_packed
@@ -85,10 +84,9 @@ def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
         DataError: if there are fewer than two.
     """
     config = opened.config
-    masker = Masker(opened.tokenizer, get_template(config.template, config.turns), config.max_length)
     room = min(config.max_length, ROW_TOKENS)
     half, row, refused = room // 2, [], list(data.problems)
-    for example in masker.mask(data.train):
+    for example in _sequences(opened.masker.mask(data.train)):
         if isinstance(example, Problem):
             refused.append(example)
         elif example.trained:
@@ -101,6 +99,11 @@ def _packed_row(opened: OpenModel, data: ParsedExamples) -> list[MaskedExample]:
         reason = f" The first refused: {refused[0]}" if refused else ""
         raise DataError(f"two examples to train on are needed to see whether one sees another, not {len(row)}.{reason}")
     return row
+
+
+def _sequences(masked: Iterable[tuple[MaskedExample, ...] | Problem]) -> Iterator[MaskedExample | Problem]:
+    for row in masked:
+        yield from [row] if isinstance(row, Problem) else row
 
 
 def _exchanged(ids: Sequence[int], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -13,7 +13,6 @@ from ..core.errors import ConfigError, ModelError, TrainingError
 from ..core.events import Event, Outcome, Phase, TokenLosses, event_stream
 from ..data.examples import ParsedExamples, read_examples
 from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
-from ..data.templates import get_template
 from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
@@ -142,7 +141,7 @@ def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False)
     saved = read_run(folder)
     chosen = choose_device(device)
     base = yield from open_model(saved.config)
-    rows = _rows(saved, base.tokenizer)
+    rows = _rows(saved, base.masker)
     columns = []
     for number, (weight, place) in enumerate([(None, None), *saved.arms]):
         source = base.source if place is None else (yield from resolve(str(place)))
@@ -154,11 +153,10 @@ def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False)
     return Outcome(stopped=stop())
 
 
-def _rows(saved: SavedRun, tokenizer) -> list[tuple[TokenizedExample, str, str]]:
+def _rows(saved: SavedRun, masker: Masker) -> list[tuple[TokenizedExample, str, str]]:
     """Return the rows to score, each as (row, source, question)."""
-    data, template = saved.examples(), get_template(saved.config.template, saved.config.turns)
-    masker = Masker(tokenizer, template, saved.config.max_length)
-    asked = [(example, "held out") for example in data.held_out if example.completion]
+    data = saved.examples()
+    asked = [(example, "held out") for example in data.held_out if example.is_answered]
     asked += [(example, "training") for example in data.train]
     chosen, tokens = [], 0
     for example, kind in islice(asked, ROWS):

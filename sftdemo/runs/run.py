@@ -24,9 +24,10 @@ from ..core.events import (
     Weights,
     event_stream,
 )
+from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
 from ..data.questions import typed_prompt
-from ..data.templates import get_template, render_prompt
+from ..data.templates import get_template
 from ..mask.labels import MaskedExample
 from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve
@@ -170,7 +171,7 @@ def answer(config: RunConfig, prompts: Sequence[str], template: str | None = Non
     opened = yield from open_model(config)
     known, shape = way_of_asking(Path(config.model))
     asked = [typed_prompt(text, shape if template is None else "instruction") for text in prompts]
-    chosen = get_template(template or known, "last")
+    chosen = known if template is None else get_template(template, arguments=known.arguments)
     rendered = [render_prompt(example, chosen, opened.tokenizer) for example in asked]
     model = yield from opened.load()
     yield Phase("answer", f"Answering {len(prompts)} prompts")

@@ -11,13 +11,14 @@ from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError, TrainingError
 from ..core.events import Event
+from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
 from ..data.questions import Question, questions_of, shape_of
 from ..data.row_file import RowFile
-from ..data.templates import RenderedPrompt, get_template, render_prompt
+from ..data.templates import RenderedPrompt, Template, template_of
 from ..mask.audit import Audit
 from ..mask.checks import CHECKS, errors
-from ..mask.labels import MaskedExample, Masker
+from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, open_model
 from .folder import RunFolder
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows to train on (`examples`), a sentence for each row that is not trained (`left_out`), and the hash of the
-    whole mask (`labels.MaskHash`)."""
+    """The sequences to train on (`examples`), a sentence for each row that is not trained (`left_out`), the hash of the
+    whole mask (`labels.MaskHash`), and the ids that are trained as the end of an answer (`ends`)."""
 
     examples: list[MaskedExample] | RowFile
     left_out: list[str]
     mask_hash: str
+    ends: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -77,29 +79,28 @@ def set_up(
         opened = yield from open_model(config)
     if opened.source.base is not None:
         raise TrainingError(f"{opened.source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
-    rows = rows_to_train(opened.config, data, opened.tokenizer, scratch)
+    rows = rows_to_train(opened, data, scratch)
     if shown is not None and shown != rows.mask_hash:
         raise TrainingError(
             f"the mask to be trained (sha256 {rows.mask_hash[:12]}…) is not the one that was shown ({shown[:12]}…), so "
             "nothing was trained; wait until the mask is drawn anew, and press again."
         )
     questions = questions_of(opened.config, data)
-    prompts = render_questions(questions, opened.config.template, opened.tokenizer)
+    prompts = render_questions(questions, template_of(opened.config), opened.tokenizer)
     return Setup(
         opened.config, opened.source, opened.tokenizer, rows, questions, prompts, shape=shape_of(data.train[0])
     )
 
 
 def render_questions(
-    questions: list[Question], template: str, tokenizer: PreTrainedTokenizerBase
+    questions: list[Question], template: Template, tokenizer: PreTrainedTokenizerBase
 ) -> list[RenderedPrompt]:
     """Return the prompt that the model reads for each question.
 
     Raises:
         TemplateError: if a question cannot be rendered.
     """
-    chosen = get_template(template, "last")
-    return [render_prompt(question.example, chosen, tokenizer) for question in questions]
+    return [render_prompt(question.example, template, tokenizer) for question in questions]
 
 
 def _check_shares(config: RunConfig) -> None:
@@ -110,7 +111,7 @@ def _check_shares(config: RunConfig) -> None:
         )
 
 
-def rows_to_train(config: RunConfig, data: ParsedExamples, tokenizer: PreTrainedTokenizerBase, scratch: str) -> Rows:
+def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows:
     """Mask and audit the rows. If the rows are streamed from the disk, their masks are kept on the disk as well.
 
     Raises:
@@ -120,24 +121,26 @@ def rows_to_train(config: RunConfig, data: ParsedExamples, tokenizer: PreTrained
     if not data.train:
         reason = f" The first refused: {data.problems[0]}" if data.problems else ""
         raise DataError(f"there is no example to train on ({len(data.held_out)} held out).{reason}")
+    config = opened.config
     audit = Audit(config.batch_size, config.max_length, data.held_out)
     examples: list[MaskedExample] | RowFile = []
     if isinstance(data.train, StreamedExamples):
         examples = RowFile(Path(scratch) / "rows.arrow")
     left_out = [str(problem) for problem in data.problems]
-    masker = Masker(tokenizer, get_template(config.template, config.turns), config.max_length)
-    for example, masked in audit.review(data.train, masker):
-        if isinstance(masked, Problem):
-            left_out.append(str(masked))
-        elif not masked.trained:
-            left_out.append(f"row {example.row}: {CHECKS['nothing_trained']}")
-        elif isinstance(examples, RowFile):
-            examples.add(masked.input_ids, masked.labels, masked.trained)
-        else:
-            examples.append(masked)
+    for example, sequences in audit.review(data.train, opened.masker):
+        if isinstance(sequences, Problem):
+            left_out.append(str(sequences))
+            continue
+        for masked in sequences:
+            if not masked.trained:
+                left_out.append(f"row {example.row}: {CHECKS['nothing_trained']}")
+            elif isinstance(examples, RowFile):
+                examples.add(masked.input_ids, masked.labels, masked.trained)
+            else:
+                examples.append(masked)
     if not examples:
         raise TrainingError(f"no row has a token to train. {left_out[0]}")
     found = errors(audit.findings())
     if found and not config.anyway:
         raise TrainingError(f"the audit found an error: {found[0]} Or train anyway (--anyway).")
-    return Rows(examples, left_out, str(audit.mask_hash))
+    return Rows(examples, left_out, str(audit.mask_hash), frozenset(audit.ends))

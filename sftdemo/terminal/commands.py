@@ -41,16 +41,15 @@ def _remark(data: ParsedExamples) -> None:
 def mask(options: argparse.Namespace) -> int:
     """Show the tokens with their labels, or the audit, boundary, packing or proof."""
     from ..core.environment import settle
-    from ..data.templates import get_template
-    from ..mask.labels import Masker
+    from ..data.templates import template_of
     from ..model.loading import open_model
 
     config = replace(_run_config(options), packing=False)  # here --packing asks for a view
-    template = get_template(config.template, config.turns)
+    template_of(config)  # a malformed one is reported before anything is downloaded
     data = _chosen(_read(options.data), options.rows)
     opened = _follow(open_model(config))
     settle()
-    masker = Masker(opened.tokenizer, template, opened.config.max_length)
+    masker = opened.masker
     failed = 0
     if options.audit or options.packing:
         failed = _look_over(data, masker, options)

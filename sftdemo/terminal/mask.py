@@ -15,10 +15,20 @@ from ..core.palette import TERMINAL_EOS, TERMINAL_TONES, TERMINAL_TRAINED
 from ..core.text import markdown_table, plural
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import CHECKS, Finding
+from ..mask.checks import Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, ViewToken, harmless, layout_figure, mask_sentence, summary, view_tokens, visible
+from ..mask.view import (
+    LAYOUT_NAMES,
+    ViewToken,
+    harmless,
+    layout_figure,
+    mask_sentence,
+    row_name,
+    summary,
+    view_tokens,
+    visible,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,11 +74,12 @@ def print_rows(
     for example in examples:
         untrained = len(example.input_ids) - example.trained
         console.rule(
-            f"row {example.row} · {untrained} tokens of prompt (not trained) · {example.trained} trained", align="left"
+            f"{row_name(example)} · {untrained} tokens of prompt (not trained) · {example.trained} trained",
+            align="left",
         )
         console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
-        for flag in example.flags:
-            console.print(f"⚠ {CHECKS[flag]}", style="yellow")
+        for words in example.sentences.values():
+            console.print(f"⚠ {words}", style="yellow", markup=False)
 
 
 def print_totals(audit: Audit, held_out: int) -> None:

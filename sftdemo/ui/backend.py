@@ -21,7 +21,7 @@ from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..mask.layouts import load_packer
 from ..model.devices import choose_device, describe_device
-from ..model.loading import effective_max_length, load_tokenizer
+from ..model.loading import effective_max_length, load_tokenizer, stop_ids
 from ..model.sources import ModelSource, find_local, resolve_tokenizer
 from ..runs.ablation import ablate
 from ..runs.folder import load_events
@@ -108,6 +108,10 @@ class Backend:
         with _IMPORTS:
             _import_libraries()
         return (yield from resolve_tokenizer(name))
+
+    def stop_ids(self, name: str) -> frozenset[int]:
+        """The ids at which a model that is prepared stops by its own settings."""
+        return stop_ids(self._prepared(name))
 
     def max_length(self, name: str, max_length: int) -> int:
         """What the trainer will use as `max_length`: no more than the model has positions."""

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..core.config import RunConfig
 from ..data.examples import Example, HandMask, ParsedExamples, parse_examples, read_examples
-from ..data.templates import Template, get_template
+from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
@@ -26,7 +26,7 @@ EDITABLE = 500_000  # bytes of a file that still goes into the text box; the bro
 TICK = 0.4  # seconds between two reports while many rows are looked over
 PAGE_ROWS, PAGE_CHARACTERS = 50, 40_000  # of a page of rows: about 10,000 tokens
 
-Masks = dict[Example, HandMask | None]
+Masks = dict[Example, tuple[HandMask, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,14 @@ class View:
     config: RunConfig
     template: Template
     tokenizer: PreTrainedTokenizerBase
+    stop_ids: frozenset[int]
     data: ParsedExamples
     pages: tuple[int, ...]
 
     @property
     def masker(self) -> Masker:
         """What masks these examples."""
-        return Masker(self.tokenizer, self.template, self.config.max_length)
+        return Masker(self.tokenizer, self.template, self.config.max_length, self.stop_ids)
 
     def page(self, number: int) -> tuple[int, Sequence[Example]]:
         """A page's number, brought into range, and its examples."""
@@ -88,12 +89,12 @@ class Desk:
             SftdemoError: for settings or examples that cannot be used.
         """
         config = self.controls.config(values)
-        template = get_template(config.template, config.turns)
+        template = template_of(config)
         if self.backend.source(config.model) is None:
             return None
-        tokenizer = self.backend.tokenizer(config.model)
+        tokenizer, stop_ids = self.backend.tokenizer(config.model), self.backend.stop_ids(config.model)
         config = replace(config, max_length=self.backend.max_length(config.model, config.max_length))
-        return View(config, template, tokenizer, *self._data(values))
+        return View(config, template, tokenizer, stop_ids, *self._data(values))
 
 
 def audit_of(view: View) -> Iterator[tuple[Audit, float | None]]:
@@ -115,14 +116,14 @@ def examples_of(text: str, opened: str | None, masks: Masks) -> tuple[ParsedExam
     """
     data, pages = _parsed(text) if opened is None else _opened(opened, Path(opened).stat().st_mtime)
     if masks:
-        train = tuple(replace(each, mask=masks.get(content_of(each), each.mask)) for each in data.train)
+        train = tuple(replace(each, masks=masks.get(content_of(each), each.masks)) for each in data.train)
         data = replace(data, train=train)
     return data, pages
 
 
 def content_of(example: Example) -> Example:
     """What an example is apart from its place and its mask: a mask made by hand stays with it when rows move."""
-    return replace(example, row=0, line=None, mask=None)
+    return replace(example, row=0, line=None, masks=())
 
 
 @lru_cache(maxsize=8)
@@ -141,7 +142,7 @@ def _paginate(examples: Sequence[Example]) -> tuple[int, ...]:
     pages, rows, characters = [], PAGE_ROWS, 0
     for index, example in enumerate(examples):
         length = len(example.completion) + len(example.instruction) + len(example.input) + len(example.prompt or "")
-        length += sum(len(message.content) for message in example.messages)
+        length += sum(len(message.text) + len(message.extra) for message in example.messages) + len(example.context)
         if rows == PAGE_ROWS or characters + length > PAGE_CHARACTERS:
             pages.append(index)
             rows = characters = 0

@@ -6,6 +6,7 @@ Made by functions: a subclass of `gr.HTML` would have Gradio write a `.pyi` file
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..data.examples import ParsedExamples, Problem
 from ..data.questions import Question
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import CHECKS, Finding
+from ..mask.checks import Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summary, view_tokens, visible
@@ -102,10 +103,11 @@ def mask_rows(
 ) -> str:
     """A page of examples as tokens, what was refused, and the row to bring into view, if any. `pages` are the indices
     of the pages' first examples. What is not trained is shaded by how much it counts all the same."""
+    parts = Counter(example.row for example in examples)
     return to_json(
         _no_rows
         | {
-            "rows": [_card(example, tokenizer) for example in examples],
+            "rows": [_card(example, parts[example.row], tokenizer) for example in examples],
             "first": pages[page] if pages else 0,
             "total": len(data.train),
             "page": page,
@@ -119,16 +121,19 @@ def mask_rows(
     )
 
 
-def _card(example: TokenizedExample, tokenizer) -> dict:
+def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
     drawn = len(example.input_ids) + CUT_TOKENS_DRAWN
     return {
         "row": example.row,
+        "part": example.part,
+        "parts": parts,
         "prompt": len(example.input_ids) - example.trained,
         "trained": example.trained,
         "cut": example.cut,
         "more": max(0, example.cut - CUT_TOKENS_DRAWN),
         "hand": "made_by_hand" in example.flags,
-        "flags": [str(CHECKS[flag]) for flag in example.flags if flag != "made_by_hand"],  # the card says that itself
+        # the card itself says that a mask was made by hand
+        "flags": [words for flag, words in example.sentences.items() if flag != "made_by_hand"],
         "tokens": _tokens(example, tokenizer)[:drawn],
     }
 

@@ -5,8 +5,9 @@ from oracle import prompt_of
 from tiny import CHATML, MAKERS, tokenizer_named
 
 from sftdemo.core.errors import TemplateError
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message
-from sftdemo.data.templates import Segment, get_template, render_prompt
+from sftdemo.data.templates import Segment, get_template
 
 
 def render(example: Example, template: str = "instruction", name: str = "chatml"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import byte_level, tokenizer_named
 
-from sftdemo.data.examples import parse_examples
+from sftdemo.data.examples import Problem, parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import LOW_SHARE, ROWS_NAMED, Audit
 from sftdemo.mask.checks import CHECKS, SEVERITIES, Finding, errors
@@ -43,7 +43,8 @@ def audited(*rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, 
     assert not data.problems
     audit = Audit(batch_size, max_length, data.held_out)
     masked = Masker(tokenizer_of(name), get_template(spec, turns), max_length).mask(data.train)
-    for example, row in zip(data.train, masked, strict=True):
+    for example, rows in zip(data.train, masked, strict=True):
+        (row,) = (rows,) if isinstance(rows, Problem) else rows
         audit.add(example, row)
     return audit
 
@@ -372,7 +373,7 @@ class TestNumbers:
         rows = [row(*pair) if pair[1] != "-" else VERBATIM | marked("a\nbc", eos=False) for pair in drawn]
         data, tokenizer = parse_examples(json.dumps(rows)), tokenizer_named("characters")
         masked = Masker(tokenizer, get_template(PLAIN), max_length).mask(data.train)
-        trained = [row.input_ids for row in masked if row.trained]
+        trained = [row.input_ids for (row,) in masked if row.trained]
         audit = audited(*rows, batch_size=batch_size, max_length=max_length)
         assert audit.fresh == fresh_tokens(trained, batch_size)
         assert len(audit.fresh) == len(audit.rows)
@@ -381,7 +382,7 @@ class TestNumbers:
         data = parse_examples(json.dumps([row("a", ""), row("a", ""), row("b", "")]))
         masked = Masker(tokenizer_named("characters"), get_template(PLAIN), 100).mask(data.train)
         audit, counts = Audit(8, 100), []
-        for example, masked_row in zip(data.train, masked, strict=True):
+        for example, (masked_row,) in zip(data.train, masked, strict=True):
             audit.add(example, masked_row)
             assert audit.findings() == audit.findings()
             counts.append({finding.check: finding.count for finding in audit.findings()})

@@ -8,8 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import PIECES
 
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message, Problem
-from sftdemo.data.templates import get_template, render_prompt
+from sftdemo.data.templates import get_template
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker
 

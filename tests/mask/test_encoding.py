@@ -9,11 +9,11 @@ from tiny import MAKERS, tokenizer_named
 
 from sftdemo.core.errors import ModelError
 from sftdemo.data.templates import Segment
-from sftdemo.mask.encoding import TextEncoder, partition
+from sftdemo.mask.encoding import TextEncoder, encoder_for, partition
 
 
 def encoder(name: str) -> TextEncoder:
-    return TextEncoder(tokenizer_named(name))
+    return encoder_for(tokenizer_named(name))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_special_token_may_swallow_the_space_beside_it():
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|go|>", rstrip=True, special=True)]})
     go = tokenizer.convert_tokens_to_ids("<|go|>")
     segments = [Segment("<|go|>  a", "template"), Segment("<|im_end|>", "prompt")]
-    (encoded,) = TextEncoder(tokenizer).encode_chat([segments])
+    (encoded,) = encoder_for(tokenizer).encode_chat([segments])
     assert encoded.ids[0] == go
     assert encoded.offsets[0] == (0, 8)
 
@@ -86,7 +86,7 @@ def test_a_slow_tokenizer_is_refused():
         is_fast = False
 
     with pytest.raises(ModelError, match=r"Slow does not say which characters.*tokenizer\.json"):
-        TextEncoder(Slow())
+        TextEncoder(Slow(), ())
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1), st.integers(0, 5), st.integers(0, 15))

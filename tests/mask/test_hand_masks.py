@@ -22,7 +22,7 @@ TEXT = "Go\nHi"
 
 
 def by_hand(*trained: tuple[int, int], eos: bool = True, text: str = TEXT) -> Example:
-    return replace(ROW, mask=HandMask(text, trained, eos))
+    return replace(ROW, masks=(HandMask(text, trained, eos),))
 
 
 def labels(example: Example, max_length: int = 64) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ class TestByEye:
         assert labels(example, max_length) == (-100, 71, -100, -100, -100, 105, 129)[:max_length]
 
     def test_position_zero_is_never_trained(self):
-        example = Example(0, "Hi", prompt="Go", mask=HandMask("GoHi", ((0, 4),), True))
+        example = Example(0, "Hi", prompt="Go", masks=(HandMask("GoHi", ((0, 4),), True),))
         row = tokenize("gpt2", example, "instruction")
         assert row.labels == (-100, *row.input_ids[1:])
 
@@ -94,7 +94,7 @@ class TestByEye:
     @pytest.mark.parametrize("character", ["🦜", "日", "é"])
     def test_the_tokens_of_one_character_go_together(self, name, character):
         text = f"a\n{character}{character}b"
-        example = Example(0, text[2:], prompt="a\n", mask=HandMask(text, ((3, 4),), False))
+        example = Example(0, text[2:], prompt="a\n", masks=(HandMask(text, ((3, 4),), False),))
         tokenizer, row = tokenizer_named(name), tokenize(name, example, "instruction")
         chosen = [label for label in row.labels if label != -100]
         assert len(chosen) > 1
@@ -116,7 +116,7 @@ class TestByEye:
             "<|im_start|>assistant\nfg"
         )
         chosen = {text.index("bcd") + 1, *range(text.index("e<|im_end"), text.index("e<|im_end") + 5)}
-        example = Example(0, "fg", messages=turns, mask=HandMask.of(text, chosen, False))
+        example = Example(0, "fg", messages=turns, masks=(HandMask.of(text, chosen, False),))
         ((row,), _) = Masker(tokenizer, get_template("chat"), 200).tokenize([example])
         trained = [text for text, label in zip(row.tokens, row.labels, strict=True) if label != -100]
         assert trained == ["c", "e", "<|im_end|>"]  # a special token may be trained, and with some of its characters
@@ -144,17 +144,17 @@ class TestInARow:
     def test_is_written_and_read(self):
         row = f'{{"instruction": "Go", "output": "Hi", "mask": {self.WRITTEN}}}'
         parsed = parse_examples(row)
-        assert parsed.train == (replace(ROW, line=1, mask=self.MASK),)
+        assert parsed.train == (replace(ROW, line=1, masks=(self.MASK,)),)
         assert parsed.notes == ()
         assert json.loads(row) == to_record(parsed.train[0])
 
     @pytest.mark.parametrize(
         "example",
         [
-            replace(ROW, mask=MASK),
-            Example(0, " b", prompt="a ", mask=MASK),
-            Example(0, "b", messages=(Message("user", "a"),), mask=MASK),
-            Example(0, "", instruction="a", held_out=True, mask=MASK),
+            replace(ROW, masks=(MASK,)),
+            Example(0, " b", prompt="a ", masks=(MASK,)),
+            Example(0, "b", messages=(Message("user", "a"),), masks=(MASK,)),
+            Example(0, "", instruction="a", held_out=True, masks=(MASK,)),
         ],
     )
     def test_of_every_shape(self, example):
@@ -231,7 +231,7 @@ class TestEveryMask:
         chosen = data.draw(st.sets(st.integers(0, count - 1))) if count else set()
         eos = data.draw(st.booleans())
         characters = {i for token in chosen for i in range(*row.spans[token])}
-        example = replace(example, mask=HandMask.of(row.text, characters, eos))
+        example = replace(example, masks=(HandMask.of(row.text, characters, eos),))
 
         wanted: list[bool] = []
         for token, (begin, end) in enumerate(row.spans[:count]):
@@ -247,7 +247,7 @@ class TestEveryMask:
         assert again == example
         cut = tokenize(name, again, spec, max_length)
         assert cut.labels == masked.labels[:max_length]
-        (streamed,) = Masker(tokenizer_named(name), get_template(spec), max_length).mask([again])
+        ((streamed,),) = Masker(tokenizer_named(name), get_template(spec), max_length).mask([again])
         assert (streamed.input_ids, streamed.labels, streamed.cut, streamed.flags) == (
             (cut.input_ids, cut.labels, cut.cut, cut.flags)
         )
@@ -257,6 +257,6 @@ class TestEveryMask:
         example, spec, max_length = in_words(data.draw(cases(name)))
         usual = tokenize(name, example, spec, max_length)
         mask = HandMask.of(usual.text + other, set(range(len(usual.text))), False)
-        row = tokenize(name, replace(example, mask=mask), spec, max_length)
+        row = tokenize(name, replace(example, masks=(mask,)), spec, max_length)
         assert (row.input_ids, row.labels) == (usual.input_ids, usual.labels)
         assert set(row.flags) ^ set(usual.flags) == {"mask_not_used"}

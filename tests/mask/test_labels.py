@@ -7,8 +7,9 @@ from oracle import expected
 from strategies import SENTENCEPIECE, SPECIAL_TEXT, cases, in_words, templates, texts, tokenize
 from tiny import MAKERS, tokenizer_named
 
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message
-from sftdemo.data.templates import get_template, render_prompt
+from sftdemo.data.templates import get_template
 from sftdemo.mask.checks import CHECKS
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker

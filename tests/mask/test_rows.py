@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from strategies import PIECES, SENTENCES, prose, templates, texts
 from tiny import CHATML, MAKERS, byte_level, tokenizer_named
 
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message, Problem
-from sftdemo.data.templates import get_template, render_prompt
+from sftdemo.data.templates import get_template
 from sftdemo.mask import labels, rows
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker

@@ -5,8 +5,9 @@ import torch
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo.core.errors import ModelError
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example
-from sftdemo.data.templates import RenderedPrompt, Segment, get_template, render_prompt
+from sftdemo.data.templates import RenderedPrompt, Segment, get_template
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.model import generation
 from sftdemo.model.generation import generate

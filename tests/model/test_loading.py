@@ -35,7 +35,7 @@ def made(request):
 
 def trained(model, tokenizer, folder, **settings):
     examples = [Example(0, "Hello world!", instruction="Say hello"), Example(1, "1 2 3", instruction="Count to 3")]
-    rows = list(Masker(tokenizer, get_template("instruction"), 96).mask(examples))
+    rows = [row for (row,) in Masker(tokenizer, get_template("instruction"), 96).mask(examples)]
     config = RunConfig(**{"steps": 3, "batch_size": 2, "learning_rate": 1e-2, "lora_r": 4, **settings})
     work = train(model, tokenizer, rows, config, lambda: False, str(folder))
     while True:

@@ -22,8 +22,9 @@ from sftdemo.core.events import (
     Step,
     Weights,
 )
+from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import parse_examples, read_examples, to_record
-from sftdemo.data.templates import get_template, render_prompt
+from sftdemo.data.templates import get_template
 from sftdemo.model.generation import generate
 from sftdemo.runs.folder import load_events
 from sftdemo.runs.run import answer, run

@@ -11,10 +11,10 @@ from ...core.config import DEFAULT_MODEL
 from ...core.errors import SftdemoError, sentence
 from ...core.events import Failed, Finished, Isolation, Model, Phase, Relay
 from ...data.examples import Example
-from ...data.templates import CHAT, NAMED_TEMPLATES, get_template
+from ...data.templates import CHAT, NAMED_TEMPLATES, template_of
 from ...mask.boundary import inspect_boundary, newline_remedy
 from ...mask.layouts import layouts
-from ...model.loading import load_tokenizer
+from ...model.loading import load_tokenizer, stop_ids
 from ...runs.jobs import BusyError
 from ...runs.wording import isolation_sentence
 from ..controls import CUSTOM, MODELS, check_public, is_public
@@ -187,8 +187,9 @@ class LaboratoryHandlers:
             fetching = Relay(self.desk.backend.prepare_tokenizer(config.model))
             for phase in fetching:
                 yield versus([], f"{phase.message}…")
-            template = get_template(template, config.turns)
-            other = replace(view, config=config, template=template, tokenizer=load_tokenizer(fetching.result))
+            source = fetching.result
+            tokenizer, stops = load_tokenizer(source), stop_ids(source)
+            other = replace(view, config=config, template=template_of(config), tokenizer=tokenizer, stop_ids=stops)
             columns = [_column(each, example) for each in (view, other)]
             yield versus(
                 columns, f"Row {example.row}, both ways. On the left the settings above, on the right the other."

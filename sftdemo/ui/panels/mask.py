@@ -226,13 +226,18 @@ class MaskHandlers:
         if view is None or example is None:
             return gr.skip()
         rows, _ = view.masker.tokenize([example])
-        masks = [mark_by_hand(row, example.mask, map(int, event.tokens), bool(event.trained)) for row in rows]
-        return values[self.desk.session.masks] | {content_of(example): mask for mask in masks}
+        row = next((row for row in rows if row.part == int(event.part)), None)
+        if row is None:
+            return gr.skip()
+        made = next((mask for mask in example.masks if mask.text == row.text), None)
+        others = tuple(mask for mask in example.masks if mask.text != row.text)
+        mask = mark_by_hand(row, made, map(int, event.tokens), bool(event.trained))
+        return values[self.desk.session.masks] | {content_of(example): (*others, mask)}
 
     def reset(self, values: dict, event: gr.EventData) -> dict:
         """Gives a row its usual mask back."""
         _, example = self._marked(values, event)
-        return gr.skip() if example is None else values[self.desk.session.masks] | {content_of(example): None}
+        return gr.skip() if example is None else values[self.desk.session.masks] | {content_of(example): ()}
 
     def _marked(self, values: dict, event: gr.EventData) -> tuple[View | None, Example | None]:
         """The row that was clicked; no example where the text has changed since, or cannot be read any more."""
@@ -248,7 +253,7 @@ class MaskHandlers:
             data = self.desk.data(values)
         except DataError:  # the mask's place says what is wrong
             return gr.update(visible=False)
-        marked = sum(example.mask is not None for example in data.train)
+        marked = sum(len(example.masks) for example in data.train)
         folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
         rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
         (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")

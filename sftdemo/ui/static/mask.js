@@ -73,9 +73,10 @@ const inspect = (card, index, focus) => {
 };
 
 const makeCard = (row) => {
-  const node = h("section", "row" + (row.hand ? " by-hand" : ""));
+  const node = h("section", "row" + (row.hand ? " by-hand" : "") + (row.part ? " continued" : ""));
   const head = h("header");
-  head.append(h("span", "number", `row ${row.row}`), h("span", "count", `${row.prompt} not trained`),
+  const name = row.parts > 1 ? `row ${row.row}, part ${row.part + 1} of ${row.parts}` : `row ${row.row}`;
+  head.append(h("span", "number", name), h("span", "count", `${row.prompt} not trained`),
     h("span", "count trained-count", `${row.trained} trained`));
   if (row.hand) {
     const usual = h("button", "usual", "back to the usual mask");
@@ -86,7 +87,7 @@ const makeCard = (row) => {
   const body = h("div", "tokens");
   body.setAttribute("role", "listbox");
   body.setAttribute("aria-multiselectable", "true");
-  body.setAttribute("aria-label", `row ${row.row}: ${row.prompt} tokens not trained, ${row.trained} trained. Arrow keys go from token to token.`);
+  body.setAttribute("aria-label", `${name}: ${row.prompt} tokens not trained, ${row.trained} trained. Arrow keys go from token to token.`);
   const nodes = tokenNodes(row.tokens);
   for (const token of nodes) if (token.dataset.index) {
     token.setAttribute("role", "option");
@@ -125,7 +126,7 @@ const toggle = (card, among, to) => {
   if (!indices.length) return;
   for (const index of indices) setTrained(card, index, to);
   card.key = "";  // what comes back is drawn anew
-  trigger("toggle", { row: card.row.row, tokens: indices, trained: to });
+  trigger("toggle", { row: card.row.row, part: card.row.part, tokens: indices, trained: to });
 };
 
 const onKey = (event) => {
@@ -218,7 +219,7 @@ const drawPager = (pager) => {
     button.onclick = () => trigger("turn", { page });
     return button;
   };
-  const end = Math.min(data.total, data.first + data.rows.length);
+  const end = Math.min(data.total, data.first + new Set(data.rows.map((each) => each.row)).size);
   pager.append(step("«", "first page", data.page ? 0 : -1), step("‹", "page before", data.page - 1),
     h("span", "", `${(data.first + 1).toLocaleString("en")}–${end.toLocaleString("en")} of ${data.total.toLocaleString("en")}`),
     step("›", "next page", data.page + 1), step("»", "last page", data.page + 1 < data.pages ? data.pages - 1 : -1));
@@ -251,7 +252,8 @@ const draw = () => {
     rows.replaceChildren(...cards.map((card) => card.node));
   }
   if (pinned && !cards.includes(pinned.card)) {
-    const again = cards.find((card) => card.row.row === pinned.card.row.row);
+    const { row, part } = pinned.card.row;
+    const again = cards.find((card) => card.row.row === row && card.row.part === part);
     pinned = again ? { card: again, index: Math.min(pinned.index, again.row.tokens.length - 1) } : null;
     if (again && again.at(pinned.index)) inspect(again, pinned.index, false);
   }

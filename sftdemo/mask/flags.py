@@ -1,0 +1,61 @@
+"""Detect what is unusual about one masked row. The words for each flag are in `checks.CHECKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ..data.examples import Example
+from ..data.templates import TYPED
+from .checks import CHECKS
+from .encoding import TextEncoder
+from .row import IGNORE_INDEX, Row
+
+
+def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: int) -> tuple[str, ...]:
+    """Return the flags of a row, as keys of `checks.CHECKS` in their order there. `labels` are those before
+    `max_length` cuts any."""
+    has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else len(labels)
+    cut = max(len(labels) - max_length, 0)
+    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
+    mask = row.hand_mask
+    happened = {
+        "prompt_too_long": nothing and prompt_length >= max_length and bool(row.answers),
+        "answer_cut": cut > has_eos,
+        "eos_cut": cut > 0 and has_eos,
+        "nothing_trained": nothing,
+        "eos_untrained": has_eos and mask is not None and not mask.eos,
+        "mask_not_used": bool(row.example.masks) and mask is None and row.part == 0,
+        "made_by_hand": mask is not None,
+        "empty_prompt": prompt_length == 0,
+        "special_text": _has_special_text(row, encoder),
+        **_of_answers(row, encoder),
+        **(_of_conversation(row.example) if row.part == 0 else {}),
+    }
+    told = row.told.union(check for check, _ in row.notes)
+    return tuple([flag for flag in CHECKS if happened.get(flag) or flag in told])
+
+
+def _of_answers(row: Row, encoder: TextEncoder) -> dict[str, bool]:
+    turns = [(turn.text, turn.is_empty) for turn in row.turns]
+    if not row.whole.chat:
+        turns = [(row.example.completion, not row.example.completion.strip())]
+    return {
+        "eos_typed": any(encoder.ends_in_special_text(text) for text, _ in turns),
+        "role_marker": any(encoder.has_marker(text, row.markers) for text, _ in turns),
+        "empty_completion": any(is_empty for _, is_empty in turns),
+    }
+
+
+def _of_conversation(example: Example) -> dict[str, bool]:
+    roles = [message.role for message in example.messages]
+    return {
+        "two_user_turns": any(first == second == "user" for first, second in pairwise(roles)),
+        "turns_left_out": example.left_out > 0,
+    }
+
+
+def _has_special_text(row: Row, encoder: TextEncoder) -> bool:
+    if row.whole.chat:
+        return any(segment.role == TYPED for segment in row.whole.segments)
+    return encoder.has_special_text(row.whole.segments)

@@ -1,0 +1,80 @@
+"""Say what each token of a row stands for: whose text it is, or what the template or the tokenizer has added."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..data.messages import Message
+from ..data.templates import TEMPLATE
+from .encoding import Span, TextEncoder
+from .row import Row
+
+COMPLETION, WRITTEN, EOS, SPECIAL = "completion", "written", "eos", "special"
+
+
+def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
+    """Return the kind of each token of a row, as in `labels.TokenizedExample`. A token with any of the user's text has
+    the kind of that text, even if it begins with a space of the template."""
+    spans, ids = row.spans, row.input_ids
+    roles = _roles_in_chat(row, spans) if row.whole.chat else _roles(row)
+    kinds = [
+        next((role for role in roles[begin : max(end, begin + 1)] if role != TEMPLATE), TEMPLATE)
+        for begin, end in spans
+    ]
+    kinds = [SPECIAL if index in encoder.special_ids else kind for index, kind in zip(ids, kinds, strict=True)]
+    for begin, end in row.answers:
+        for position in range(begin, end):
+            kinds[position] = WRITTEN if kinds[position] in (TEMPLATE, SPECIAL) else COMPLETION
+        if row.stop_id is not None:
+            kinds[end - 1] = EOS
+    if row.stop_id is not None:
+        kinds[-1] = EOS
+    return tuple(kinds)
+
+
+def _roles(row: Row) -> list[str]:
+    """Return the role of each character of a row in a text template."""
+    return [segment.role for segment in row.whole.segments for _ in segment.text]
+
+
+def _roles_in_chat(row: Row, spans: list[Span]) -> list[str]:
+    """Return the role of each character of a row in a chat template, found by searching the contents one after the
+    other. A content that the template rewrites stays the template's."""
+    text, position = row.text, 0
+    begins = iter([spans[begin][0] for begin, _ in row.answers])
+    roles = [TEMPLATE] * len(text)
+    for content, role in _contents(row):
+        if role == COMPLETION:
+            position = max(position, next(begins, position))
+        place = _find(content.strip(), text, position)
+        if place is not None:
+            begin, position = place
+            roles[begin:position] = [role] * (position - begin)
+    return roles
+
+
+def _contents(row: Row) -> Iterator[tuple[str, str]]:
+    example = row.example
+    if not example.messages:
+        yield from ((example.instruction, "instruction"), (example.input, "input"), (example.completion, COMPLETION))
+        return
+    trained = iter(row.turns)
+    coming: Message | None = next(trained, None)
+    for message in (*example.messages, *([example.answer] if example.answer else [])):
+        if message is coming:
+            yield message.text, COMPLETION
+            coming = next(trained, None)
+        else:
+            yield message.text, message.role
+
+
+def _find(content: str, text: str, begin: int) -> tuple[int, int] | None:
+    """Return where a content stands in the text, preferably as words of their own: "a" is not in "<|im_start|>"."""
+    if not content:
+        return None
+    words = re.compile(rf"(?<!\w){re.escape(content)}(?!\w)").search(text, begin)
+    if words:
+        return words.span()
+    place = text.find(content, begin)
+    return (place, place + len(content)) if place >= 0 else None
