@@ -48,24 +48,24 @@ class Verdict(NamedTuple):
 
 
 @cache
-def _added(tokenizer) -> re.Pattern:
+def marks_of(tokenizer) -> re.Pattern:
     """The added tokens, as the tokenizer finds them in a text: from the left, the longest first."""
     names = sorted((token.content for token in tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, names)) or "(?!)")
 
 
 @cache
-def _special(tokenizer) -> dict[str, str]:
-    """The special tokens, and the private character that stands for each in `_disguised`."""
+def special_names(tokenizer) -> dict[str, str]:
+    """The special tokens, and the private character that stands for each in `disguised`."""
     tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
     return {token: chr(MARK + number) for number, token in enumerate(tokens)}
 
 
 @cache
-def _disguised(tokenizer, dummy_space: bool) -> Tokenizer:
+def disguised(tokenizer, dummy_space: bool) -> Tokenizer:
     """The same tokenizer, except that its special tokens are known by private characters, so that the texts that look
     like them are texts; without `dummy_space` it puts no space of its own before a text."""
-    content, names = json.loads(tokenizer.backend_tokenizer.to_str()), _special(tokenizer)
+    content, names = json.loads(tokenizer.backend_tokenizer.to_str()), special_names(tokenizer)
     for token in content["added_tokens"]:
         token["content"] = names.get(token["content"], token["content"])
     model = content["model"]
@@ -85,14 +85,14 @@ def encoded(tokenizer, text: str, dummy_space: bool = True) -> list[int]:
     """The ids of a rendering: special tokens where the template wrote them, plain text where a user typed them."""
     if TYPED not in text and dummy_space:
         return tokenizer(text, add_special_tokens=False)["input_ids"]
-    names = _special(tokenizer)
-    text = _added(tokenizer).sub(lambda match: names.get(match.group(), match.group()), text)
-    return _disguised(tokenizer, dummy_space).encode(text.replace(TYPED, ""), add_special_tokens=False).ids
+    names = special_names(tokenizer)
+    text = marks_of(tokenizer).sub(lambda match: names.get(match.group(), match.group()), text)
+    return disguised(tokenizer, dummy_space).encode(text.replace(TYPED, ""), add_special_tokens=False).ids
 
 
 def continuation(tokenizer, rest: str) -> list[int]:
     """The ids of a text that goes on from another, encoded by itself: nothing stands before its first word."""
-    mark = _added(tokenizer).search(rest)
+    mark = marks_of(tokenizer).search(rest)
     head = rest[: mark.start()] if mark else rest
     tail = rest[len(head) :]
     return (encoded(tokenizer, head, False) if head else []) + (encoded(tokenizer, tail) if tail else [])
@@ -120,14 +120,15 @@ def _each_string(value, change: Callable[[str], str]):
 
 def _typed(tokenizer, value):
     """The same data with TYPED inside each text that looks like a special token."""
-    pattern = re.compile("|".join(map(re.escape, sorted(_special(tokenizer), key=len, reverse=True))) or "(?!)")
+    pattern = re.compile("|".join(map(re.escape, sorted(special_names(tokenizer), key=len, reverse=True))) or "(?!)")
     return _each_string(value, lambda text: pattern.sub(lambda match: match[0][0] + TYPED + match[0][1:], text))
 
 
 def rendered(tokenizer, messages: list[dict], ask: bool, **arguments) -> str:
     """What the template makes of the messages, with TYPED in what was typed; `ask` adds the generation prompt."""
-    given = {key: _typed(tokenizer, value) if key in ("tools", "documents") else value
-             for key, value in arguments.items()}
+    given = {
+        key: _typed(tokenizer, value) if key in ("tools", "documents") else value for key, value in arguments.items()
+    }
     roles = [message["role"] for message in messages]
     marked = [message | {"role": role} for message, role in zip(_typed(tokenizer, messages), roles, strict=True)]
     try:
@@ -178,7 +179,7 @@ def _call(call: dict, as_object: bool) -> dict:
     return call | {"function": function} if "function" in call else function
 
 
-def _forms(tokenizer, messages: list[dict]) -> Iterator[list[dict]]:
+def forms(tokenizer, messages: list[dict]) -> Iterator[list[dict]]:
     """The messages in the forms that templates want, the usual one first."""
     seen = []
     for as_object in (True, False):
@@ -241,7 +242,7 @@ def _content_end(tokenizer, messages: list[dict], after: str, **arguments) -> in
 def _through_end(tokenizer, ids: list[int], text: str, begin: int, stops: frozenset[int]) -> list[int] | None:
     """The ids of a text through the token that ends its last turn, which is among the marks from `begin` on: the first
     that stops generation, else the last of the first that stand side by side. None when there is no mark."""
-    marks, added = list(_added(tokenizer).finditer(text)), set(tokenizer.added_tokens_decoder)
+    marks, added = list(marks_of(tokenizer).finditer(text)), set(tokenizer.added_tokens_decoder)
     places = [place for place, token in enumerate(ids) if token in added]
     assert len(marks) == len(places), "every mark of the text is one token"
     after = [(mark, place) for mark, place in zip(marks, places, strict=True) if mark.start() >= begin]
@@ -319,7 +320,12 @@ def _conversation(tokenizer, messages: list[dict], wanted: list[int], stops: fro
 
 
 def law(
-    tokenizer, messages: list[dict], turns: str = "all", stops: frozenset[int] = frozenset(), first: int = 0, **arguments
+    tokenizer,
+    messages: list[dict],
+    turns: str = "all",
+    stops: frozenset[int] = frozenset(),
+    first: int = 0,
+    **arguments,
 ) -> Verdict:
     """The sequences of a conversation. `stops` are the generation config's EOS ids, `arguments` what the template is
     given: `tools`, `documents` and the row's own. The turns before message `first` are a prompt.
@@ -331,7 +337,7 @@ def law(
     if not wanted:
         return Verdict([], set())
     messages = messages[: wanted[-1] + 1]
-    for form in _forms(tokenizer, messages):
+    for form in forms(tokenizer, messages):
         try:
             if _prints_python(form, rendered(tokenizer, form, False, **arguments)):
                 continue

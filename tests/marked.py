@@ -6,6 +6,8 @@ There are two ways to cut a text into words: Llama 3's, which Qwen, gpt-oss and 
 keeps newlines together, and GPT-2's, SmolLM2's as well, where the newlines before an answer merge with it or not
 depending on the answer."""
 
+# ruff: noqa: RUF001 (DeepSeek's marks are written with wide bars)
+
 from __future__ import annotations
 
 import re

@@ -89,7 +89,9 @@ def talks(mark: str) -> dict[str, dict]:
             ]
         },
         "a last turn that is not trained": {"messages": [*more[:-1], says("No.", weight=0)]},
-        "typed": {"messages": [user(f"What is {mark}?"), says(f"A mark: {mark}"), user(mark), says(f"{mark} ends it.")]},
+        "typed": {
+            "messages": [user(f"What is {mark}?"), says(f"A mark: {mark}"), user(mark), says(f"{mark} ends it.")]
+        },
         "typed in reasoning": {"messages": [user("Eh?"), says("So.", reasoning_content=f"What is {mark} then?")]},
         "typed in a call": {
             "messages": weather("", {"city": f"Oslo{mark}", mark: "x"}),

@@ -3,22 +3,37 @@ TRL's stored chat templates and llama-like vocabularies."""
 
 from __future__ import annotations
 
-import json
 from functools import cache
+from itertools import pairwise
 
 import pytest
 from chats import STYLES
 from hypothesis import given
 from hypothesis import strategies as st
-from law import IGNORED, Refused, Sequence, _added, _disguised, _special, continuation, encoded, law, rendered
-from law import trained_turns, trimmed
+from law import (
+    IGNORED,
+    Refused,
+    Sequence,
+    continuation,
+    disguised,
+    encoded,
+    forms,
+    law,
+    marks_of,
+    rendered,
+    special_names,
+    trained_turns,
+    trimmed,
+)
 from marked import BEGIN, ends_of, marked_tokenizer, names, stops_of
+from masked import made_of, runs
 from talks import TOOLS, call, says, system, talks, user
 from tiny import INST, sentencepiece
 
 VICUNA = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'ASSISTANT: ' + m.content + eos_token }}"
-    "{% else %}{{ 'USER: ' + m.content + ' ' }}{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    "{% else %}{{ 'USER: ' + m.content + ' ' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 LLAMA_TEMPLATES = {"inst": INST, "vicuna": VICUNA} | {name: STYLES[name][0] for name in ("llama2", "mistral", "zephyr")}
 SCHEMES = ("first", "always", "legacy")
@@ -46,36 +61,16 @@ def row_law(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
 
 def program(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
     """What the program makes of a row, in the oracle's terms."""
-    from sftdemo.data.examples import parse_examples
-    from sftdemo.data.templates import get_template
-    from sftdemo.mask.labels import Masker
-
-    examples = parse_examples(json.dumps(row)).train
-    masker = Masker(tokenizer, get_template("instruction", turns=turns), 100_000, stop_ids=stops)
-    made = [item for item in masker.mask(examples) if isinstance(item, tuple)]
-    if not made:
-        return None
-    sequences = trimmed(Sequence(each.input_ids, each.labels) for each in made[0])
-    return (sequences, {flag for each in made[0] for flag in each.flags} & FLAGS) if sequences else None
+    made = made_of(tokenizer, row, stops, turns)
+    sequences = trimmed(Sequence(each.input_ids, each.labels) for each in made.sequences)
+    return (sequences, made.flags & FLAGS) if sequences else None
 
 
 def described(tokenizer, result) -> str:
     """A result as one reads it: the trained stretches of each sequence."""
     if result is None:
         return "refused"
-    return f"{[[tokenizer.decode(each) for each in stretches(one)] for one in result[0]]} {sorted(result[1])}"
-
-
-def stretches(sequence: Sequence) -> list[list[int]]:
-    """The runs of trained tokens."""
-    runs, before = [], IGNORED
-    for label in sequence.labels:
-        if label != IGNORED:
-            if before == IGNORED:
-                runs.append([])
-            runs[-1].append(label)
-        before = label
-    return runs
+    return f"{[[tokenizer.decode(each) for each in runs(one.labels)] for one in result[0]]} {sorted(result[1])}"
 
 
 def assert_equal(tokenizer, rows: dict[str, dict], stops: frozenset[int], turns: str = "all"):
@@ -95,19 +90,19 @@ class TestOracle:
         tokenizer = marked_tokenizer(name)
         for row in (talks(BEGIN)["three turns"], talks(BEGIN)["spaces"], talks(BEGIN)["whole thought in content"]):
             text = tokenizer.apply_chat_template(row["messages"], tokenize=False) if _renders(tokenizer, row) else "é"
-            disguised = _added(tokenizer).sub(lambda mark: _special(tokenizer).get(mark[0], mark[0]), text)
+            hidden = marks_of(tokenizer).sub(lambda mark: special_names(tokenizer).get(mark[0], mark[0]), text)
             right = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert encoded(tokenizer, text) == right
-            assert _disguised(tokenizer, True).encode(disguised, add_special_tokens=False).ids == right
+            assert disguised(tokenizer, True).encode(hidden, add_special_tokens=False).ids == right
 
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_a_llama_like_tokenizer_in_disguise_is_the_same(self, scheme):
         tokenizer = llama_like("inst", scheme)
         text = "<s>[INST] Hello  world [/INST] A 🙂 word </s><s>[INST]x[/INST]"
-        names = _special(tokenizer)
-        disguised = _added(tokenizer).sub(lambda mark: names[mark[0]], text)
+        names = special_names(tokenizer)
+        hidden = marks_of(tokenizer).sub(lambda mark: names[mark[0]], text)
         right = tokenizer(text, add_special_tokens=False)["input_ids"]
-        assert _disguised(tokenizer, True).encode(disguised, add_special_tokens=False).ids == right
+        assert disguised(tokenizer, True).encode(hidden, add_special_tokens=False).ids == right
         word = tokenizer.convert_ids_to_tokens(continuation(tokenizer, "hello</s>"))
         assert not word[0].startswith("▁")
         assert word[-1] == "</s>"
@@ -119,7 +114,7 @@ class TestOracle:
             messages = talks(BEGIN)[title]["messages"]
             verdict = law(tokenizer, messages, stops=stops)
             wanted = trained_turns(messages)
-            assert sum(len(stretches(each)) for each in verdict.sequences) == len(wanted)
+            assert sum(len(runs(each.labels)) for each in verdict.sequences) == len(wanted)
             if "prompt_not_continued" in verdict.told or not _renders(tokenizer, {"messages": messages[:1]}):
                 continue
             answers = {(each.input_ids, start) for each in verdict.sequences for start in _starts(each)}
@@ -137,7 +132,7 @@ class TestOracle:
         tokenizer, stops = marked_tokenizer(name), stops_of(name)
         messages = talks(BEGIN)["three turns"]["messages"]
         verdict = law(tokenizer, messages, stops=stops)
-        said = [stretch for each in verdict.sequences for stretch in stretches(each)]
+        said = [stretch for each in verdict.sequences for stretch in runs(each.labels)]
         for message, stretch in zip(messages[1::2], said, strict=True):
             assert message["content"] in tokenizer.decode(stretch)
             assert stretch[-1] in stops
@@ -154,9 +149,9 @@ class TestOracle:
                 if typed:
                     assert _special_ids(tokenizer, typed) == _special_ids(tokenizer, harmless)
             if typed and title == "typed":
-                text = "".join(tokenizer.decode(ids) for each in typed[0] for ids in stretches(each))
+                text = "".join(tokenizer.decode(ids) for each in typed[0] for ids in runs(each.labels))
                 assert text.count(mark) == 2 + sum(
-                    stretch.count(tokenizer.eos_token_id) for each in typed[0] for stretch in stretches(each)
+                    stretch.count(tokenizer.eos_token_id) for each in typed[0] for stretch in runs(each.labels)
                 )
 
     @pytest.mark.parametrize("name", names())
@@ -167,7 +162,7 @@ class TestOracle:
             sequences = made[0] if made else []
             assert all(each.labels[0] == IGNORED for each in sequences)
             assert all(label in (IGNORED, token) for each in sequences for token, label in zip(*each, strict=True))
-            for earlier, later in zip(sequences, sequences[1:], strict=False):
+            for earlier, later in pairwise(sequences):
                 begin = _starts(later)[0]
                 assert later.input_ids[: len(earlier.input_ids)] != earlier.input_ids or begin < len(earlier.input_ids)
 
@@ -180,9 +175,7 @@ def _renders(tokenizer, row: dict) -> bool:
 
 
 def _form(tokenizer, messages: list[dict]) -> list[dict]:
-    from law import _forms
-
-    return next(_forms(tokenizer, messages))
+    return next(forms(tokenizer, messages))
 
 
 def _starts(sequence: Sequence) -> list[int]:
