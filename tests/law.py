@@ -98,8 +98,8 @@ def continuation(tokenizer, rest: str) -> list[int]:
     return (encoded(tokenizer, head, False) if head else []) + (encoded(tokenizer, tail) if tail else [])
 
 
-def common(left, right) -> int:
-    """How many ids, or letters, two sequences begin with together."""
+def common(left: list[int], right: list[int]) -> int:
+    """How many ids two sequences begin with together."""
     pairs = zip(left, right, strict=False)
     return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
 
@@ -239,13 +239,15 @@ def _content_end(tokenizer, messages: list[dict], after: str, **arguments) -> in
     return len(twin[: twin.rfind(EDGE) + 1].replace(EDGE, ""))
 
 
-def _through_end(tokenizer, ids: list[int], text: str, begin: int, stops: frozenset[int]) -> list[int] | None:
-    """The ids of a text through the token that ends its last turn, which is among the marks from `begin` on: the first
-    that stops generation, else the last of the first that stand side by side. None when there is no mark."""
+def _through_end(tokenizer, ids: list[int], text: str, begin: int, end: int, stops: frozenset[int]) -> list[int] | None:
+    """The ids of a text through the token that ends its last turn, which is among the marks after the first `begin` ids
+    and the first `end` letters: the first that stops generation, else the last of the first that stand side by side.
+    None when there is no mark."""
     marks, added = list(marks_of(tokenizer).finditer(text)), set(tokenizer.added_tokens_decoder)
     places = [place for place, token in enumerate(ids) if token in added]
     assert len(marks) == len(places), "every mark of the text is one token"
-    after = [(mark, place) for mark, place in zip(marks, places, strict=True) if mark.start() >= begin]
+    both = zip(marks, places, strict=True)
+    after = [(mark, place) for mark, place in both if mark.start() >= end and place >= begin]
     if not after:
         return None
     stopping = [place for _, place in after if ids[place] in stops]
@@ -266,19 +268,19 @@ def _turn(tokenizer, messages: list[dict], stops: frozenset[int], told: set[str]
     after = rendered(tokenizer, messages, False, **arguments)
     asked, ids = encoded(tokenizer, before), encoded(tokenizer, after)
     end = _content_end(tokenizer, messages, after, **arguments)
-    end, begin = max(end, common(before, after)), common(asked, ids)
+    begin = common(asked, ids)
     if begin == len(asked):
-        whole = _through_end(tokenizer, ids, after, end, stops)
+        whole = _through_end(tokenizer, ids, after, begin, end, stops)
     elif after.startswith(before):
         told.add("merged_boundary")
         begin, rest = len(asked), after[len(before) :]
         ids = continuation(tokenizer, rest)
-        answer = _through_end(tokenizer, ids, rest, end - len(before), stops)
+        answer = _through_end(tokenizer, ids, rest, 0, end - len(before), stops)
         ids = [*asked, *ids]
         whole = None if answer is None else [*asked, *answer]
     else:
         told.add("prompt_not_continued")
-        whole = _through_end(tokenizer, ids, after, end, stops)
+        whole = _through_end(tokenizer, ids, after, begin, end, stops)
     if whole is None:
         told.add("eos_added")
         whole = [*ids, tokenizer.eos_token_id]
