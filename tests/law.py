@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from os.path import commonprefix
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
@@ -100,8 +102,7 @@ def continuation(tokenizer, rest: str) -> list[int]:
 
 def common(left: list[int], right: list[int]) -> int:
     """How many ids two sequences begin with together."""
-    pairs = zip(left, right, strict=False)
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
+    return len(commonprefix([left, right]))
 
 
 # --- Messages to texts -----------------------------------------------------------------------------------------------
@@ -126,11 +127,8 @@ def _typed(tokenizer, value):
 
 def rendered(tokenizer, messages: list[dict], ask: bool, **arguments) -> str:
     """What the template makes of the messages, with TYPED in what was typed; `ask` adds the generation prompt."""
-    given = {
-        key: _typed(tokenizer, value) if key in ("tools", "documents") else value for key, value in arguments.items()
-    }
-    roles = [message["role"] for message in messages]
-    marked = [message | {"role": role} for message, role in zip(_typed(tokenizer, messages), roles, strict=True)]
+    marked = [_typed(tokenizer, message) | {"role": message["role"]} for message in messages]
+    given = arguments | {key: _typed(tokenizer, arguments[key]) for key in ("tools", "documents") if key in arguments}
     try:
         return tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=ask, **given)
     except Exception as error:  # a template may fail in any way that Python code can
@@ -139,7 +137,7 @@ def rendered(tokenizer, messages: list[dict], ask: bool, **arguments) -> str:
 
 @cache
 def _wants(tokenizer, template: str) -> tuple[bool, bool]:
-    """Whether a template shows content that is text, and whether it shows content that is a list of parts."""
+    """Whether a tokenizer's template shows content that is text, and content that is a list of parts."""
 
     def shown(content) -> str:
         try:
@@ -167,11 +165,9 @@ def _call(call: dict, as_object: bool) -> dict:
     function = call.get("function", call)
     given = function.get("arguments")
     if as_object and isinstance(given, str):
-        try:
+        with suppress(ValueError):
             value = json.loads(given)
-        except ValueError:
-            value = given
-        given = value if isinstance(value, dict) else given
+            given = value if isinstance(value, dict) else given
     elif not as_object and isinstance(given, dict):
         given = json.dumps(given, ensure_ascii=False)
     if "arguments" in function:
@@ -253,13 +249,12 @@ def _through_end(tokenizer, ids: list[int], text: str, begin: int, end: int, sto
     stopping = [place for _, place in after if ids[place] in stops]
     if stopping:
         return ids[: stopping[0] + 1]
-    run = after[:1]
-    for mark, place in after[1:]:
-        if mark.start() == run[-1][0].end():
-            run.append((mark, place))
-        else:
+    mark, place = after[0]
+    for following, next_place in after[1:]:
+        if following.start() != mark.end():
             break
-    return ids[: run[-1][1] + 1]
+        mark, place = following, next_place
+    return ids[: place + 1]
 
 
 def _turn(tokenizer, messages: list[dict], stops: frozenset[int], told: set[str], **arguments) -> tuple[list[int], int]:
@@ -321,14 +316,7 @@ def _conversation(tokenizer, messages: list[dict], wanted: list[int], stops: fro
     return Verdict(sequences, told)
 
 
-def law(
-    tokenizer,
-    messages: list[dict],
-    turns: str = "all",
-    stops: frozenset[int] = frozenset(),
-    first: int = 0,
-    **arguments,
-) -> Verdict:
+def law(tokenizer, messages: list[dict], turns="all", stops=frozenset(), first: int = 0, **arguments) -> Verdict:
     """The sequences of a conversation. `stops` are the generation config's EOS ids, `arguments` what the template is
     given: `tools`, `documents` and the row's own. The turns before message `first` are a prompt.
 
@@ -349,11 +337,10 @@ def law(
     raise refusal or Refused("the template prints an object as Python does")
 
 
-def trimmed(sequences) -> list[Sequence]:
+def trimmed(sequences: list) -> list[Sequence]:
     """Sequences as they are compared: without what follows the last trained token, and those that train anything."""
-    cut = []
-    for each in sequences:
-        last = max((place for place, label in enumerate(each.labels) if label != IGNORED), default=-1)
-        if last >= 0:
-            cut.append(Sequence(tuple(each.input_ids[: last + 1]), tuple(each.labels[: last + 1])))
-    return cut
+    lasts = [
+        max((place for place, label in enumerate(each.labels) if label != IGNORED), default=-1) for each in sequences
+    ]
+    cut = [(each, last + 1) for each, last in zip(sequences, lasts, strict=True) if last >= 0]
+    return [Sequence(tuple(each.input_ids[:length]), tuple(each.labels[:length])) for each, length in cut]

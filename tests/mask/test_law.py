@@ -62,7 +62,7 @@ def row_law(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
 def program(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
     """What the program makes of a row, in the oracle's terms."""
     made = made_of(tokenizer, row, stops, turns)
-    sequences = trimmed(Sequence(each.input_ids, each.labels) for each in made.sequences)
+    sequences = trimmed(list(made.sequences))
     return (sequences, made.flags & FLAGS) if sequences else None
 
 
