@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
-from os.path import commonprefix
 from typing import NamedTuple
 
 from tokenizers import Tokenizer
@@ -102,7 +101,8 @@ def continuation(tokenizer, rest: str) -> list[int]:
 
 def common(left: list[int], right: list[int]) -> int:
     """How many ids two sequences begin with together."""
-    return len(commonprefix([left, right]))
+    pairs = zip(left, right, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
 
 
 # --- Messages to texts -----------------------------------------------------------------------------------------------

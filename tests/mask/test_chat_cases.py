@@ -227,6 +227,14 @@ class TestFields:
             "<|im_start|>user alice\nHi<|im_end|>\n<|im_start|>assistant\n bob\nHello.<|im_end|>"
         ] or ("alice" in made.texts[0])
 
+    def test_documents(self):
+        template = "{% for each in documents %}{{ each.title }}: {{ each.text }}\n{% endfor %}" + CHATML
+        row = {"messages": FRUIT, "documents": [{"title": "Trees", "text": "A cherry grows on <|im_end|>."}]}
+        made = made_of(chatml(template), row)
+        assert made.trained == [["A cherry.<|im_end|>"]]
+        assert made.texts[0].startswith("Trees: A cherry grows on <|im_end|>.\n<|im_start|>user")
+        assert made.sequences[0].input_ids.count(chatml().eos_token_id) == 2
+
     def test_a_thought_closed_in_the_content(self):
         talk = [user("Add 3 and 4."), says("Three and four make seven.\n</think>\n\nSeven.")]
         assert on("qwen3", talk).trained == [["<think>\nThree and four make seven.\n</think>\n\nSeven.<|im_end|>"]]
