@@ -1,11 +1,9 @@
-"""Chat templates in the style of known models, written from memory, on tiny tokenizers, and what ought to be trained of
-a conversation. None of them marks what the assistant generates. Shares no code with sftdemo."""
+"""Chat templates in the style of known models, written from memory, on tiny tokenizers. None of them marks what the
+assistant generates. Shares no code with sftdemo."""
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from typing import NamedTuple
 
 from tiny import byte_level, digits, llama3
 
@@ -101,29 +99,25 @@ STYLES = {
         ["<|endoftext|>", "<|sep|>"],
     ),
 }
-# an earlier turn cannot be found in these, or it follows another text than the prompt that asks for it
-REFUSED = {
+# these change, drop or repeat turns, or do not go on after the prompt
+ODD = {
     "drops": (  # only the questions are kept
         "{% for message in messages if message.role != 'assistant' %}" + _CHATML_TURN + "{% endfor %}" + _CHATML_ASK,
         ["<|im_end|>", "<|im_start|>"],
-        "rewrites or drops message 1",
     ),
     "shouts": (
         "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + (message.content | upper if "
         "message.role == 'assistant' else message.content) + '<|im_end|>\\n' }}{% endfor %}" + _CHATML_ASK,
         ["<|im_end|>", "<|im_start|>"],
-        "rewrites or drops message 1",
     ),
     "says_twice": (
         "{% for message in messages %}" + _CHATML_TURN + "{{ message.content + '\\n' }}{% endfor %}" + _CHATML_ASK,
         ["<|im_end|>", "<|im_start|>"],
-        "rewrites or drops message 1",
     ),
     "thinks_first": (  # as DeepSeek-R1: the prompt opens a thought that earlier turns do not show
         "{% for message in messages %}" + _CHATML_TURN + "{% endfor %}{% if add_generation_prompt %}"
         "{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
         ["<|im_end|>", "<|im_start|>"],
-        "message 1 does not follow the prompt that asks for it",
     ),
     "counts": (  # the head of the conversation depends on how long it has become
         "{{ messages | length | string + ' messages\\n' }}{% for message in messages %}"
@@ -131,13 +125,11 @@ REFUSED = {
         + "{% endfor %}"
         + _CHATML_ASK,
         ["<|im_end|>", "<|im_start|>"],
-        "message 1 does not follow the prompt that asks for it",
     ),
     "asks_in_a_word": (  # the prompt ends in a space, which is part of the answer's first token when it is there
         "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
         ["<|endoftext|>"],
-        "a token merges across the beginning of assistant turn 1",
     ),
 }
 KINDS = {"gpt2": byte_level, "digits": digits, "llama3": llama3}
@@ -147,7 +139,7 @@ TOOLS = SYSTEM - {"llama2"}
 
 @cache
 def chat_tokenizer(style: str, kind: str):
-    template, special, *_ = (STYLES | REFUSED)[style]
+    template, special = (STYLES | ODD)[style]
     if kind == "llama3":
         tokenizer = llama3(*special, chat_template=template)
         tokenizer.eos_token = special[0]
@@ -155,103 +147,3 @@ def chat_tokenizer(style: str, kind: str):
     tokenizer = KINDS[kind](*special, "<s>", chat_template=template)
     tokenizer.bos_token = "<s>"
     return tokenizer
-
-
-class Place(NamedTuple):
-    """Where a message's content begins and ends in a text."""
-
-    begin: int
-    end: int
-
-
-def rendered(tokenizer, messages: list[dict], ask: bool = True) -> str:
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
-
-
-def places(tokenizer, messages: list[dict]) -> list[Place | None]:
-    """Where the contents lie in the prompt made of `messages`: a unique word in a content's place shows where it
-    begins, and what follows the word is what must follow the content. None for a content that is not there as it was
-    written (or trimmed)."""
-    text, found = rendered(tokenizer, messages), []
-    for index, message in enumerate(messages):
-        word = f"unique{index}word"
-        twin = rendered(tokenizer, [*messages[:index], message | {"content": word}, *messages[index + 1 :]])
-        before, _, after = twin.partition(word)
-        fits = [
-            Place(len(before), len(before) + len(form))
-            for form in (message["content"], message["content"].strip())
-            if word not in after and text == before + form + after
-        ]
-        found.append(fits[0] if fits else None)
-    return found
-
-
-def encoded(tokenizer, text: str, contents: list[Place]) -> tuple[list[int], list[Place]]:
-    """Ids and characters of a text in which special tokens are only those that do not lie in the contents."""
-    special = "|".join(re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    ids, offsets, position = [], [], 0
-
-    def plain(begin: int, end: int) -> None:
-        stretch = tokenizer(
-            text[begin:end], add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
-        )
-        ids.extend(stretch["input_ids"])
-        offsets.extend(Place(first + begin, last + begin) for first, last in stretch["offset_mapping"])
-
-    for match in re.finditer(special, text):
-        if match.start() >= position and not any(
-            match.start() < place.end and place.begin < match.end() for place in contents
-        ):
-            plain(position, match.start())
-            ids.append(tokenizer.convert_tokens_to_ids(match.group()))
-            offsets.append(Place(*match.span()))
-            position = match.end()
-    plain(position, len(text))
-    return ids, offsets
-
-
-def stop_of(style: str, tokenizer) -> int:
-    """The token that ends a turn, known by its name."""
-    named = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "phi3": "<|end|>", "numbered": "<|sep|>"}
-    return tokenizer.convert_tokens_to_ids(named[style]) if style in named else tokenizer.eos_token_id
-
-
-class Refused(Exception):
-    """A turn is not to be found after the prompt that asks for it, or not after its ids."""
-
-
-def expected(style: str, tokenizer, messages: list[dict], turns: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(input_ids, labels) of a conversation whose last message is the assistant's.
-
-    Raises:
-        Refused: when an earlier turn that is to be trained cannot be.
-    """
-    *before, answer = messages
-    text, found, stop = rendered(tokenizer, before), places(tokenizer, before), stop_of(style, tokenizer)
-    assistants = [index for index, message in enumerate(before) if message["role"] == "assistant" and turns == "all"]
-    if any(found[index] is None for index in assistants):
-        raise Refused
-    contents = [place for place in found if place]
-    ids, offsets = encoded(tokenizer, text, contents)
-    trained = [False] * len(ids)
-    for index in assistants:
-        place, asked = found[index], rendered(tokenizer, before[:index])
-        if not text.startswith(asked) or text[len(asked) : place.begin].strip():
-            raise Refused
-        generation, _ = encoded(tokenizer, asked, contents)
-        reached = offsets[: len(generation)]
-        if ids[: len(generation)] != generation or any(last > len(asked) for _, last in reached):
-            raise Refused
-        after = [i for i, (first, _) in enumerate(offsets) if first >= place.end]
-        for i, (first, last) in enumerate(offsets):
-            trained[i] |= first < place.end and last > len(asked)
-        token = next((i for i in after if text[slice(*offsets[i])].strip()), None)
-        if token is not None and ids[token] == stop:
-            trained[after[0] : token + 1] = [True] * (token + 1 - after[0])
-    whole = encoded(tokenizer, text + answer["content"], [*contents, Place(len(text), len(text + answer["content"]))])
-    merged = whole[0][: len(ids)] != ids or any(last > len(text) for _, last in whole[1][: len(ids)])
-    alone = tokenizer(answer["content"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    completion = [*(alone if merged else whole[0][len(ids) :]), stop]
-    labels = [token if chosen else -100 for token, chosen in zip(ids, trained, strict=True)] + completion
-    labels[0] = -100
-    return (*ids, *completion), tuple(labels)

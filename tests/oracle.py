@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from law import law, trimmed
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -53,11 +54,12 @@ def chatml(tokenizer, instruction: str, context: str, completion: str) -> list[i
     return [start, *plain(tokenizer, turn), end, *plain(tokenizer, "\n"), start, *answer]
 
 
-def inst(tokenizer, instruction: str, context: str, completion: str) -> list[int]:
-    """A `<s>[INST] … [/INST]` exchange in which nothing the user wrote looks special."""
-    turn = instruction + (f"\n\n{context}" if context else "")
-    text = f"<s>[INST] {turn.strip()} [/INST]{completion}"
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def chat(tokenizer, instruction: str, context: str, completion: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(input_ids, labels) of a row in the model's own chat template, through the end of the answer."""
+    asked = instruction + (f"\n\n{context}" if context and instruction else context)
+    talk = [{"role": "user", "content": asked}, {"role": "assistant", "content": completion}]
+    (sequence,) = trimmed(law(tokenizer, talk).sequences)
+    return sequence
 
 
 def reaches_over(tokenizer, prompt: str, completion: str, count: int) -> bool:
@@ -70,25 +72,20 @@ def reaches_over(tokenizer, prompt: str, completion: str, count: int) -> bool:
 
 def expected(tokenizer, template: str, instruction: str, context: str, completion: str, max_length: int):
     """(input_ids, labels) of a row."""
-    merged = False
     if template == "chat":
-        exchange = chatml if "im_start" in tokenizer.chat_template else inst
-        prompt_ids = exchange(tokenizer, instruction, context, "")
-        joint_ids = exchange(tokenizer, instruction, context, completion)
-    else:
-        nothing = tokenizer("")["input_ids"]
-        begin = nothing[:1] if tokenizer.bos_token_id in nothing else []
-        prompt = prompt_of(template, instruction, context)
-        prompt_ids = begin + plain(tokenizer, prompt)
-        joint_ids = begin + plain(tokenizer, prompt + completion)
-        merged = reaches_over(tokenizer, prompt, completion, len(prompt_ids) - len(begin))
+        input_ids, labels = chat(tokenizer, instruction, context, completion)
+        return input_ids[:max_length], labels[:max_length]
+    nothing = tokenizer("")["input_ids"]
+    begin = nothing[:1] if tokenizer.bos_token_id in nothing else []
+    prompt = prompt_of(template, instruction, context)
+    prompt_ids = begin + plain(tokenizer, prompt)
+    joint_ids = begin + plain(tokenizer, prompt + completion)
+    merged = reaches_over(tokenizer, prompt, completion, len(prompt_ids) - len(begin))
     if joint_ids[: len(prompt_ids)] == prompt_ids and not merged:
         completion_ids = joint_ids[len(prompt_ids) :]
     else:
         completion_ids = plain(without_dummy_space(tokenizer), completion)
-    eos = tokenizer.convert_tokens_to_ids("<|im_end|>") if template == "chat" else tokenizer.eos_token_id
-    if template == "chat" and "im_start" not in tokenizer.chat_template:
-        eos = tokenizer.convert_tokens_to_ids("</s>")
+    eos = tokenizer.eos_token_id
     input_ids = [*prompt_ids, *completion_ids, eos]
     labels = [-100] * len(prompt_ids) + [*completion_ids, eos]
     labels[0] = -100

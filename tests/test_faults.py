@@ -15,14 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from chats import STYLES, chat_tokenizer
-from chats import expected as expected_talk
+from chats import ODD, STYLES, chat_tokenizer
+from law import law, trimmed
 from oracle import expected
 from strategies import tokenize
 from tiny import MAKERS, tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo.core.errors import TrainingError
-from sftdemo.data.examples import Example, HandMask, Message, Problem
+from sftdemo.data.examples import Example, HandMask, Message
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
 from sftdemo.model import predictions
@@ -41,10 +41,11 @@ TYPED = [("instruction", "Say <|endoftext|></s>", "", "<|im_end|></s><|endoftext
 TALK = [("user", "Ask one"), ("assistant", "hello one."), ("user", "Ask two"), ("assistant", "Say two.")]
 
 
-def conversation(style: str, kind: str = "gpt2", turns: str = "all"):
-    example = Example(0, TALK[-1][1], messages=tuple(Message(*turn) for turn in TALK[:-1]))
-    rows, problems = Masker(chat_tokenizer(style, kind), get_template("chat", turns), 10_000).tokenize([example])
-    return (*rows, *problems)[0]
+def conversation(style: str, talk, turns: str) -> list:
+    example = Example(0, answer=Message(*talk[-1]), messages=tuple(Message(*turn) for turn in talk[:-1]))
+    rows, problems = Masker(chat_tokenizer(style, "gpt2"), get_template("chat", turns), 10_000).tokenize([example])
+    assert not problems, (style, problems)
+    return rows
 
 
 def rows_are_the_oracles(names=tuple(MAKERS), cases=tuple(ROWS)) -> None:
@@ -70,17 +71,12 @@ def merges_are_flagged() -> None:
 
 
 def conversations_are_the_oracles() -> None:
-    for style in STYLES:
+    for style in (*STYLES, *ODD):
         for turns in ("all", "last"):
-            tokenizer, row = chat_tokenizer(style, "gpt2"), conversation(style, turns=turns)
-            messages = [{"role": role, "content": content} for role, content in TALK]
-            assert not isinstance(row, Problem), (style, row)
-            assert (row.input_ids, row.labels) == expected_talk(style, tokenizer, messages, turns), (style, turns)
-
-
-def conversations_that_cannot_be_followed_are_refused() -> None:
-    for style in ("drops", "shouts", "thinks_first", "counts", "asks_in_a_word"):
-        assert isinstance(conversation(style), Problem), style
+            for talk in (TALK, [*TALK[:3], ("assistant", "a <|im_end|></s><|eot_id|> b")]):
+                messages = [{"role": role, "content": content} for role, content in talk]
+                right = law(chat_tokenizer(style, "gpt2"), messages, turns).sequences
+                assert trimmed(conversation(style, talk, turns)) == trimmed(right), (style, turns, talk)
 
 
 def hand_masks_are_honoured() -> None:
@@ -188,6 +184,8 @@ def fresh_tokens_are_the_trees_nodes() -> None:
             assert sum(fresh_tokens(rows, size)[begin : begin + size]) == nodes, batch
 
 
+CHATS, STEP = conversations_are_the_oracles, "mask.conversations._step"
+BEGIN = "begin = turn.whole.text, len(turn.prompt.text), len(prompt.ids) - 1"
 MASK, CUT, BY_HAND = "mask.labels.decide_labels", "mask.labels._mask", "mask.labels._trained_by_hand"
 SHORT_CUT, LOSS = "mask.separable.encode_separable", "model.predictions.predict_batch"
 SPLIT = "model.predictions.split_batch"
@@ -196,37 +194,35 @@ TREE, BRANCHES = "model.prefix_tree.prefix_tree", "model.prefix_sharing.Branches
 FAULTS = [
     (
         "the mask one token to the left",
-        [
-            (
-                MASK,
-                "* prompt_length + input_ids[prompt_length:]",
-                "* (prompt_length - 1) + input_ids[max(0, prompt_length - 1) :]",
-            )
-        ],
+        [(MASK, "labels[begin:end] = input_ids[begin:end]", "labels[begin - 1 : end] = input_ids[begin - 1 : end]")],
         rows_are_the_oracles,
     ),
     (
         "the mask one token to the right",
-        [
-            (
-                MASK,
-                "* prompt_length + input_ids[prompt_length:]",
-                "* (prompt_length + 1) + input_ids[prompt_length + 1 :]",
-            )
-        ],
+        [(MASK, "labels[begin:end] = input_ids[begin:end]", "labels[begin + 1 : end] = input_ids[begin + 1 : end]")],
         rows_are_the_oracles,
     ),
     (
         "the prompt is trained",
-        [(MASK, "[IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]", "list(input_ids)")],
+        [(MASK, "labels[begin:end] = input_ids[begin:end]", "labels[:end] = input_ids[:end]")],
         rows_are_the_oracles,
     ),
     ("position 0 is trained", [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")], rows_are_the_oracles),
     ("EOS is not trained", [(MASK, "labels[:1] =", "labels[:1] = labels[-1:] =")], rows_are_the_oracles),
-    ("EOS is dropped", [("mask.rows.Row.input_ids", "else [self.stop_id]", "else []")], rows_are_the_oracles),
+    (
+        "EOS is dropped",
+        [
+            ("mask.row.Row.input_ids", "return ids if self.stop_id is None else [*ids, self.stop_id]", "return ids"),
+            ("mask.row.Row.spans", "* (self.stop_id is not None)", "* 0"),
+        ],
+        rows_are_the_oracles,
+    ),
     (
         "EOS comes twice",
-        [("mask.rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
+        [
+            ("mask.row.Row.input_ids", "else [*ids, self.stop_id]", "else [*ids, self.stop_id, self.stop_id]"),
+            ("mask.row.Row.spans", "* (self.stop_id is not None)", "* 2"),
+        ],
         rows_are_the_oracles,
     ),
     (
@@ -239,12 +235,12 @@ FAULTS = [
     ),
     (
         "the joint ids are cut at the prompt's length in spite of a merge",
-        [("mask.rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:")],
+        [("mask.rows._completions", "if joint.ids[:length] == ids.ids and not encoder", "if True or encoder")],
         rows_are_the_oracles,
     ),
     (
         "an unknown token that reaches over the boundary is overlooked",
-        [("mask.rows._completions", "and not reaches_over", "")],
+        [("mask.encoding.TextEncoder.reaches_over", "not self.is_local and", "False and")],
         rows_are_the_oracles,
     ),
     (
@@ -282,45 +278,49 @@ FAULTS = [
     ),
     (
         "a chat's answer ends in EOS, whatever its template puts there",
-        [("mask.rows.stop_token_id", "if not chat:", "if True:")],
+        [("mask.turn_ends.TurnEnds.find", "if not marks:", "if True:")],
         conversations_are_the_oracles,
     ),
-    ("an earlier assistant turn is not trained", [(MASK, "in row.turns", "in ()")], conversations_are_the_oracles),
+    (
+        "the first of several marks ends a turn, whether generation stops there or not",
+        [("mask.turn_ends.TurnEnds.find", "if mark.id in stops), None)", "), 0)")],
+        conversations_are_the_oracles,
+    ),
+    ("an earlier assistant turn is not trained", [(MASK, "in row.answers", "in row.answers[-1:]")], CHATS),
     (
         "what the user said before an assistant turn is trained",
-        [("mask.labels.turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
-        conversations_are_the_oracles,
-    ),
-    (
-        "the token that ends an earlier turn is not trained",
-        [("mask.labels.turn_tokens", "[*words, *range(after, stop + 1)]", "[*words, *range(after, stop)]")],
-        conversations_are_the_oracles,
+        [(STEP, "begin = turn.whole.text, len(turn.prompt.text), len(prompt.ids)", BEGIN)],
+        CHATS,
     ),
     (
         "every turn is trained where the last was asked for",
-        [("data.templates.render_prompt", 'template.turns == "all"', "True")],
-        conversations_are_the_oracles,
+        [("mask.conversations._render", 'if template.turns == "all"', "if True")],
+        CHATS,
     ),
     (
-        "an earlier turn is trained after another text than generation's prompt",
-        [
-            (
-                "data.templates._turn",
-                "if not text.startswith(asked) or text[len(asked) : place[0]].strip():",
-                "if False:",
-            )
-        ],
-        conversations_that_cannot_be_followed_are_refused,
+        "a turn is trained after another text than generation's prompt",
+        [("mask.conversations._sequences", "ids[: min(len(before), step.begin)] != before", "False")],
+        CHATS,
     ),
     (
-        "an earlier turn is trained after other ids than generation's prompt has",
-        [("mask.rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
-        conversations_that_cannot_be_followed_are_refused,
+        "an answer is trained after other ids than generation's prompt has",
+        [(STEP, "elif whole.ids[:begin] != prompt.ids or", "elif False and")],
+        CHATS,
+    ),
+    (
+        "an answer that does not continue the prompt is trained as if it did",
+        [(STEP, "if not text.startswith(turn.prompt.text):", "if False:")],
+        CHATS,
+    ),
+    (
+        "the template sees what was typed as its own marks",
+        [("data.chat.Conversation._rendered", "if not _any_text(", "if True or not _any_text(")],
+        CHATS,
     ),
     ("a mask made by hand is ignored", [(MASK, "if row.hand_mask is not None:", "if False:")], hand_masks_are_honoured),
     (
         "a mask made by hand is used on another text",
-        [("mask.rows.Row.hand_mask", "and mask.text == self.text", "")],
+        [("mask.row.Row.hand_mask", "if mask.text == self.text", "")],
         hand_masks_are_honoured,
     ),
     (

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import TemplateError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARK = "contentmark"
-_SIGNS = range(0xF0000, 0x10FFFE, 0x1000)  # in Unicode's private planes 15 and 16: where a row's own signs may begin
+_SIGNS = range(0xF0000, 0xFFFFE)  # Unicode's private plane 15, of which a row may use some
 _REMEDY = "Write the conversation as the template wants it, or choose a model with another chat template."
 
 
@@ -93,7 +94,7 @@ def _chat_style(tokenizer: PreTrainedTokenizerBase, chat_template: str, argument
 
     parts = [{"type": "text", "text": MARK}]
     takes_text = MARK in rendered(MARK) and MARK in rendered("x", MARK)
-    takes_parts = any(MARK in text and "'type'" not in text for text in [rendered(parts)])
+    takes_parts = all(text.count(MARK) == 2 and "'type'" not in text for text in [rendered(parts, parts)])
     form = (lambda text: text) if takes_text or not takes_parts else (lambda text: [{"type": "text", "text": text}])
     whole, asked = rendered(form("x"), form(MARK)), rendered(form("x"), asks=True)
     header = ""
@@ -149,22 +150,24 @@ class Conversation:
         self._own = own
         self._tokenizer, self.style = tokenizer, chat_style(tokenizer, template.arguments)
         self._special = special_texts(tokenizer)
-        self._records = self._to_records(strings=False, empty=False)
+        self._records = self._to_records()
 
     def render(self, asked: Sequence[tuple[int, bool]]) -> list[RenderedPrompt]:
         """Return renderings of the first messages: each of `asked` is how many, and whether to ask for an answer.
 
-        A template may want a tool call's arguments as a string instead of an object, or a text where there is null. The
-        first way that it takes is used for the whole conversation.
+        A template may want a tool call's arguments as a string instead of an object, a text where there is null, or
+        one text instead of parts. The first way that it takes is used for the whole conversation.
 
         Raises:
             TemplateError: when the template refuses the conversation.
         """
         refused: TemplateError | None = None
-        for strings, empty in ((False, False), (False, True), (True, False), (True, True)):
-            records = self._to_records(strings, empty)
-            if refused is not None and records == self._records:
+        tried: list[list[dict[str, Any]]] = []
+        for joined, strings, empty in product((False, True), repeat=3):
+            records = self._to_records(joined, strings, empty)
+            if records in tried:
                 continue
+            tried.append(records)
             self._records = records
             try:
                 renderings = [self._rendered(records[:count], self.context, asks) for count, asks in asked]
@@ -215,12 +218,12 @@ class Conversation:
         except TemplateError:
             return None
 
-    def _to_records(self, strings: bool, empty: bool) -> list[dict[str, Any]]:
-        """Return the messages as a chat template takes them."""
+    def _to_records(self, joined: bool = False, strings: bool = False, empty: bool = False) -> list[dict[str, Any]]:
+        """Return the messages as a chat template takes them: with parts joined, arguments as strings, "" for null."""
         records: list[dict[str, Any]] = []
         for message in self.messages:
             content: Any = "" if message.content is None and empty else message.content
-            if self.style.takes_text and not (isinstance(content, tuple) and self.style.takes_parts):
+            if self.style.takes_text and not (isinstance(content, tuple) and self.style.takes_parts and not joined):
                 content = content if content is None else message.text
             elif content is not None:
                 texts = content if isinstance(content, tuple) else (content,)
@@ -234,20 +237,28 @@ class Conversation:
         if not _any_text(everything, lambda text: any(special in text for special in self._special)):
             text = _apply(self._tokenizer, records, context, self._settings, asks)
             return RenderedPrompt((Segment(text, TEMPLATE),), chat=True)
-        # A sign in place of each special text: it goes through the template as a letter does, and is found afterwards.
-        size = len(self._special)
+        # A sign inside each special text: to the template it is a letter, and it shows afterwards what was typed.
         used = set(json.dumps(everything, ensure_ascii=False))
-        start = next(start for start in _SIGNS if used.isdisjoint(map(chr, range(start, start + size))))
-        signs = {special: chr(start + index) for index, special in enumerate(self._special)}
+        sign = next(sign for sign in map(chr, _SIGNS) if sign not in used)
         pattern = re.compile("|".join(map(re.escape, self._special)))
-        hidden = _map_texts(everything, lambda text: pattern.sub(lambda match: signs[match[0]], text))
-        text = _apply(self._tokenizer, *hidden, asks)
-        pieces = re.split(f"([{chr(start)}-{chr(start + size - 1)}])", text)
-        segments = [
-            Segment(self._special[ord(piece) - start], TYPED) if index % 2 else Segment(piece, TEMPLATE)
-            for index, piece in enumerate(pieces)
-        ]
-        return RenderedPrompt(tuple(segment for segment in segments if segment.text), chat=True)
+        hidden = _map_texts(everything, lambda text: pattern.sub(lambda match: match[0][0] + sign + match[0][1:], text))
+        return RenderedPrompt(tuple(_segments(_apply(self._tokenizer, *hidden, asks), sign, pattern)), chat=True)
+
+
+def _segments(text: str, sign: str, pattern: re.Pattern[str]) -> Iterator[Segment]:
+    """Yield the template's text and, apart from it, the special texts that were typed, both without the sign."""
+    first, *rest = text.split(sign)
+    before = first
+    for piece in rest:
+        begins = before[-1:]
+        typed = pattern.match(begins + piece)
+        if typed:
+            yield Segment(before[:-1], TEMPLATE)
+            yield Segment(typed[0], TYPED)
+            before = (begins + piece)[typed.end() :]
+        else:  # the template has taken the text apart
+            before += piece
+    yield Segment(before, TEMPLATE)
 
 
 def _with_arguments(fields: dict[str, Any], strings: bool) -> dict[str, Any]:

@@ -30,8 +30,9 @@ class Example:
     counted from 1. A held-out row may have an empty `completion`.
 
     A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
-    the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON: the row's tools, documents and
-    arguments of the chat template. `masks` are made by hand, one for each sequence at most.
+    the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON:
+    the row's tools, documents and arguments of the chat template. `masks` are made by hand, one for each sequence at
+    most.
     """
 
     row: int

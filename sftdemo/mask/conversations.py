@@ -85,6 +85,8 @@ def _render(example: Example, template: Template, tokenizer: PreTrainedTokenizer
     conversation = Conversation(example, template, tokenizer)
     messages = conversation.messages
     turns = [index for index, message in enumerate(messages) if message.role == ASSISTANT and index]
+    if not turns:
+        raise TemplateError("the conversation has no answer; add the assistant's turn.")
     last, chosen = turns[-1], turns if template.turns == "all" else turns[-1:]
     trained = {index for index in chosen if messages[index].trained}
     needed = [index for index in chosen if index in trained or index == last]
@@ -158,12 +160,11 @@ def _step(turn: _Turn, prompt: Encoded, whole: Encoded, writing: _Writing) -> _S
         head, joint_ids = (Piece(prompt, length),), whole.ids
         rest = encoder.encode_chat_continuation(segments_from(turn.whole, length)).shifted(length)
         told.add("merged_boundary")
-    end = ends.find(text, rest.ids)
-    if end is None:
+    end, before = ends.find(text, rest.ids), begin - sum(len(piece.encoded.ids) for piece in head)
+    if end is None or end.position < before:
         told.add("no_eos" if ends.eos_id is None else "eos_added")
         return _Step(turn, text, (*head, Piece(rest, len(text))), begin, ends.eos_id, joint_ids, frozenset(told), notes)
     pieces = (*head, Piece(rest.until(end.position), end.character))
-    begin = min(begin, sum(len(piece.encoded.ids) for piece in pieces))
     stop_id = rest.ids[end.position]
     return _Step(turn, text[: end.character], pieces, begin, stop_id, joint_ids, frozenset(told), notes)
 

@@ -18,11 +18,14 @@ def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
     the kind of that text, even if it begins with a space of the template."""
     spans, ids = row.spans, row.input_ids
     roles = _roles_in_chat(row, spans) if row.whole.chat else _roles(row)
-    kinds = [
-        next((role for role in roles[begin : max(end, begin + 1)] if role != TEMPLATE), TEMPLATE)
-        for begin, end in spans
-    ]
-    kinds = [SPECIAL if index in encoder.special_ids else kind for index, kind in zip(ids, kinds, strict=True)]
+    kinds: list[str] = []
+    for index, (begin, end) in zip(ids, spans, strict=True):
+        if index in encoder.special_ids:
+            kinds.append(SPECIAL)
+        elif begin == end and kinds:  # a later token of a character
+            kinds.append(kinds[-1])
+        else:
+            kinds.append(next((role for role in roles[begin:end] if role != TEMPLATE), TEMPLATE))
     for begin, end in row.answers:
         for position in range(begin, end):
             kinds[position] = WRITTEN if kinds[position] in (TEMPLATE, SPECIAL) else COMPLETION

@@ -13,6 +13,7 @@ from sftdemo.data import examples
 from sftdemo.data.examples import Example, Message, parse_examples, read_examples, to_record
 
 ROW = {"instruction": "Say hello", "output": "Hello"}
+USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
 EXAMPLE = Example(0, "Hello", instruction="Say hello")
 
 
@@ -80,23 +81,23 @@ class TestShapes:
     def test_the_last_assistant_turn_is_the_completion(self):
         turns = [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"), ("user", "e")]
         parsed = parse({"messages": [{"role": role, "content": content} for role, content in turns]})
-        assert parsed.train == (Example(0, "d", messages=tuple(Message(*turn) for turn in turns[:4])),)
-        assert parsed.notes == ("row 0: 1 turn(s) after the last assistant turn are left out.",)
+        messages = tuple(Message(*turn) for turn in turns)
+        assert parsed.train == (Example(0, "d", messages=messages[:4], answer=messages[4], left_out=1),)
 
     def test_trl_conversational_prompt_and_completion(self):
         parsed = parse(
             {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
         )
-        assert parsed.train == (Example(0, "b", messages=(Message("user", "a"),)),)
+        assert parsed.train == (Example(0, "b", messages=(Message("user", "a", trained=False),)),)
 
-    def test_turns_after_the_last_answer_are_told_in_trls_form_as_well(self):
+    def test_turns_after_the_last_answer_are_counted_in_trls_form_as_well(self):
         parsed = parse(
             {
                 "prompt": [{"role": "user", "content": "a"}],
                 "completion": [{"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}],
             }
         )
-        assert parsed.notes == ("row 0: 1 turn(s) after the last assistant turn are left out.",)
+        assert parsed.train[0].left_out == 1
 
     def test_the_first_shape_of_the_table_counts(self):
         parsed = parse(ROW | {"prompt": "a", "completion": "b"})
@@ -162,10 +163,28 @@ REFUSED = [
     ({"messages": "hello"}, '"messages" is the text "hello"; write a list'),
     ({"messages": [{"role": "user"}]}, '"messages"[0] has no text; write'),
     ({"messages": [{"role": "user", "content": None}]}, '"messages"[0] has no text; write'),
-    ({"messages": [{"role": "robot", "content": "a"}]}, 'has the role "robot"; use system, user, assistant, tool'),
-    ({"messages": [{"role": "user", "content": "a"}]}, "there is nothing to learn; add the answer"),
-    ({"messages": [{"role": "assistant", "content": "a"}]}, "put the user's turn before it"),
-    ({"prompt": [{"role": "user", "content": "a"}], "completion": "b"}, '"completion" must be one too'),
+    ({"messages": [{"role": 5, "content": "a"}]}, 'has the role "5"; use system, user, assistant or tool'),
+    ({"messages": ["hello"]}, '"messages"[0] is the text "hello"; write'),
+    ({"messages": [USER, ANSWER | {"weight": 0.5}]}, '"messages"[1] has "weight" "0.5"; write 1 or 0.'),
+    ({"messages": [USER, ANSWER | {"train": "no"}]}, '"messages"[1] has "train" "no"; write true or false.'),
+    ({"messages": [USER, ANSWER | {"loss": 1}]}, '"messages"[1] has "loss" "1"; write true or false.'),
+    ({"messages": [USER, ANSWER | {"loss": True, "weight": 0}]}, "by one of weight, loss and not by another"),
+    ({"messages": [USER | {"weight": 1}, ANSWER]}, "only assistant turns are trained, so leave it out"),
+    ({"messages": [USER | {"content": [{"type": "image_url"}]}, ANSWER]}, 'a content part of the type "image_url"'),
+    ({"messages": [USER | {"content": 5}, ANSWER]}, '"messages"[0] has content that is the number 5'),
+    ({"messages": [USER, ANSWER], "tools": "[{"}, '"tools" is a string that is not JSON; write a list of objects'),
+    ({"messages": [USER, ANSWER], "tools": [1]}, '"tools" is a list; write a list of objects.'),
+    ({"messages": [USER, ANSWER], "chat_template_kwargs": []}, '"chat_template_kwargs" is an empty list; write an'),
+    ({"messages": [USER, ANSWER], "chat_template_kwargs": {"tokenize": 1}}, "names 'tokenize', which is set in"),
+    ({"prompt": [USER], "completion": []}, '"completion" is an empty list, so there is nothing to learn'),
+    ({"prompt": [USER, ANSWER], "completion": [USER]}, '"completion" has no turn with "role": "assistant"'),
+    ({"prompt": "plain", "completion": [ANSWER]}, '"completion"[0] is an object; write a string.'),
+    ({"messages": [USER]}, "there is nothing to learn; add the answer"),
+    ({"messages": [ANSWER]}, "put the user's turn before it"),
+    (
+        {"prompt": [{"role": "user", "content": "a"}], "completion": "b"},
+        '"completion" is the text "b"; write both as lists',
+    ),
 ]
 
 
@@ -281,6 +300,15 @@ class TestSources:
 
 
 @st.composite
+def messages(draw, role: str) -> Message:
+    """A message with a text, parts, or only other keys."""
+    content = draw(texts() | st.lists(texts(), min_size=1, max_size=2).map(tuple) | st.none())
+    extra = {"reasoning_content": draw(texts())} if content is None or draw(st.booleans()) else {}
+    trained = role != "assistant" or draw(st.booleans())
+    return Message(role, content, json.dumps(extra, ensure_ascii=False) if extra else "", trained)
+
+
+@st.composite
 def rows(draw) -> Example:
     """An example of any shape, with unusual text in it."""
     held_out, completion, row = draw(st.booleans()), draw(texts()), 0
@@ -289,10 +317,12 @@ def rows(draw) -> Example:
         return Example(row, completion, instruction=draw(texts()), input=draw(texts() | st.just("")), held_out=held_out)
     if shape == "prompt":
         return Example(row, completion, prompt=draw(texts()), held_out=held_out)
-    turns = [Message("user", draw(texts()))]
+    turns = [draw(messages("user"))]
     if draw(st.booleans()):
-        turns = [Message("system", draw(texts())), *turns, Message("assistant", draw(texts())), Message("tool", "1")]
-    return Example(row, completion, messages=tuple(turns), held_out=held_out)
+        turns = [draw(messages("system")), *turns, draw(messages("assistant")), Message("tool", "1")]
+    answer = None if held_out and draw(st.booleans()) else draw(messages("assistant"))
+    context = draw(st.sampled_from(["", '{"tools": [{"name": "é"}], "chat_template_kwargs": {"a": null}}']))
+    return Example(row, messages=tuple(turns), answer=answer, context=context, held_out=held_out)
 
 
 @given(st.lists(rows(), min_size=1, max_size=4), st.booleans())

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import byte_level, tokenizer_named
+from tiny import CHATML, byte_level, tokenizer_named
 
 from sftdemo.data.examples import Problem, parse_examples
 from sftdemo.data.templates import get_template
@@ -27,25 +27,30 @@ UNSTOPPED = (
 )
 
 
+ODD = {
+    "unstopped": UNSTOPPED,
+    "thoughtful": CHATML.replace("assistant\n{%", "assistant\n<think>\n{%"),
+    "unasked": CHATML.partition("{% if")[0],
+}
+
+
 @cache
 def tokenizer_of(name: str):
     if name == "without_eos":
         tokenizer = deepcopy(tokenizer_named("characters"))
         tokenizer.eos_token = None
         return tokenizer
-    if name == "unstopped":
-        return byte_level("<|im_end|>", chat_template=UNSTOPPED)
+    if name in ODD:
+        return byte_level("<|im_end|>", "<|im_start|>", chat_template=ODD[name])
     return tokenizer_named(name)
 
 
-def audited(*rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, turns="all") -> Audit:
+def audited(*rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, turns="all", stop_ids=()) -> Audit:
     data = parse_examples(json.dumps(rows))
     assert not data.problems
     audit = Audit(batch_size, max_length, data.held_out)
-    masked = Masker(tokenizer_of(name), get_template(spec, turns), max_length).mask(data.train)
-    for example, rows in zip(data.train, masked, strict=True):
-        (row,) = (rows,) if isinstance(rows, Problem) else rows
-        audit.add(example, row)
+    masker = Masker(tokenizer_of(name), get_template(spec, turns), max_length, frozenset(stop_ids))
+    assert not [masked for _, masked in audit.review(data.train, masker) if isinstance(masked, Problem)]
     return audit
 
 
@@ -63,6 +68,14 @@ def marked(text: str, *trained, eos: bool = True) -> dict:
     return {"mask": {"text": text, "trained": [list(span) for span in trained], "eos": eos}}
 
 
+def user(content: str, **more) -> dict:
+    return {"role": "user", "content": content} | more
+
+
+def assistant(content: str, **more) -> dict:
+    return {"role": "assistant", "content": content} | more
+
+
 def chat(*contents: str) -> dict:
     roles = ["user", "assistant"] * len(contents)
     turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
@@ -73,6 +86,7 @@ GOOD = row("a", "good answer")
 VERBATIM = {"prompt": "a\n", "completion": "bc"}
 EMPTY_PROMPT = {"prompt": "", "completion": "Hello world!"}
 TALK = chat("a", "b", "c", "d e")
+CHATML_NAMED = {"name": "chatml"}
 
 # (check, rows, the rows it names, rows like them on which it says nothing, settings, other settings for the latter)
 CASES = [
@@ -86,8 +100,21 @@ CASES = [
     ("eos_cut", [row("a", "x" * 27), GOOD, GOOD], [0], [row("a", "x" * 28), GOOD, GOOD], {"max_length": 30}, {}),
     ("eos_untrained", [GOOD, VERBATIM | marked("a\nbc", (2, 4), eos=False)], [1], [VERBATIM | marked("a\nbc")], {}, {}),
     ("eos_typed", [row("a", "x </s>"), row("b", "y</s> \n")], [0, 1], [row("a", "x </s> y"), row("b", "</s")], {}, {}),
-    ("turn_without_stop", [TALK, chat("a", "b")], [0], None, {"name": "unstopped"}, {"name": "chatml"}),
-    ("turn_without_stop", [TALK], [0], None, {"name": "unstopped"}, {"name": "unstopped", "turns": "last"}),
+    ("eos_added", [TALK, chat("a", "b")], [0, 1], None, {"name": "unstopped"}, {"name": "chatml"}),
+    ("history_rewritten", [TALK, chat("a", "b")], [0], None, {"name": "unstopped"}, {"name": "chatml"}),
+    ("history_rewritten", [TALK], [0], None, {"name": "unstopped"}, {"name": "unstopped", "turns": "last"}),
+    ("prompt_not_continued", [GOOD, TALK], [1], None, {"name": "thoughtful"}, {"name": "chatml"}),
+    ("no_generation_prompt", [GOOD, TALK], [1], None, {"name": "unasked"}, {"name": "chatml"}),
+    ("stop_differs", [GOOD, row("b", "c")], [0, 1], None, {"stop_ids": {7}}, {"stop_ids": {7, 129}}),
+    ("role_marker", [row("a", "b\n### Response:\nc"), row("b", "c <s> d")], [0, 1], [
+        row("a", "b ### Response: c"), row("b <s> c", "d</s>")
+    ], {"spec": "instruction", "max_length": 500}, {}),
+    ("text_not_shown", [TALK, {"messages": [user("a"), assistant("b", thinking="c")]}], [1], [
+        {"messages": [user("a"), assistant("b", thinking="")]}
+    ], {"name": "chatml"}, {}),
+    ("field_not_shown", [TALK, {"messages": [user("a", name="bob"), assistant("b")]}], [1], [TALK], CHATML_NAMED, {}),
+    ("two_user_turns", [TALK, {"messages": [user("a"), user("b"), assistant("c")]}], [1], [TALK], CHATML_NAMED, {}),
+    ("turns_left_out", [TALK, {"messages": [user("a"), assistant("b"), user("c")]}], [1], [TALK], CHATML_NAMED, {}),
     ("merged_boundary", [row("a", "hello"), row("b", "\n")], [0], None, {"name": "gpt2", "spec": "{instruction} "}, {
         "name": "gpt2", "spec": "{instruction}\n"
     }),
@@ -100,7 +127,7 @@ CASES = [
     ("empty_prompt", [EMPTY_PROMPT], [0], [EMPTY_PROMPT | {"prompt": " "}], {"name": "gpt2"}, {}),
     ("low_share", [row("x" * 89, "y" * 9)], [], [row("x" * 88, "y" * 9)], {"max_length": 200}, {}),
     ("duplicates", [GOOD, row("b", "c"), GOOD], [0, 2], [GOOD, row("a", "good answers")], {}, {}),
-    ("special_text", [row("a <s>", "b c"), row("b", "</s> c")], [0, 1], [row("a < s>", "b"), row("b", "</s")], {}, {}),
+    ("special_text", [row("a <s>", "b c"), row("</s>", "c")], [0, 1], [row("a < s>", "b"), row("b", "</s> c")], {}, {}),
     ("made_by_hand", [GOOD, VERBATIM | marked("a\nbc", (2, 3))], [1], [GOOD, VERBATIM], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], [row("a", "x" * 14), row("b", "x" * 30)], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], None, {}, {"batch_size": 1}),
@@ -133,10 +160,11 @@ class TestChecks:
     def test_severities(self):
         severities = {check: found(*rows, **settings)[check].severity for check, rows, _, _, settings, _ in CASES}
         assert [check for check, severity in severities.items() if severity == "error"] == [
-            *("nothing_trained", "prompt_too_long", "no_eos", "mask_not_used")
+            *("nothing_trained", "prompt_too_long", "no_eos", "mask_not_used", "prompt_not_continued")
         ]
         assert [check for check, severity in severities.items() if severity == "note"] == [
-            *("duplicates", "special_text", "made_by_hand", "padding")
+            *("history_rewritten", "field_not_shown", "turns_left_out"),
+            *("duplicates", "special_text", "made_by_hand", "padding"),
         ]
 
     @pytest.mark.parametrize(("check", "length"), [("answer_cut", 40), ("eos_cut", 27)])
@@ -291,7 +319,8 @@ def recounted(rows: list[dict], max_length: int) -> dict[str, int]:
         counts["mask_not_used"] += "mask" in row
         counts["empty_completion"] += not answer.strip()
         counts["eos_typed"] += answer.endswith("</s>")
-        counts["special_text"] += "<s>" in text + answer and not answer.endswith("</s>")
+        counts["role_marker"] += "<s>" in answer
+        counts["special_text"] += "<s>" in text and "s>" not in answer
         counts["held_out_trained"] += key in asked
         counts["duplicates"] += pairs.count((key, answer)) > 1
         counts["conflicting_answers"] += len({other for asked, other in pairs if asked == key}) > 1

@@ -98,7 +98,8 @@ class TestLanes:
     @given(asked=texts(special=False), answer=texts(special=False), name=st.sampled_from(["chatml", "digits"]))
     def test_of_a_chat(self, name, asked, answer):
         tokenizer = tokenizer_named(name)
-        boundary = boundary_of(answer, "chat", name, messages=(Message("user", asked),))
+        example = Example(5, messages=(Message("user", asked),), answer=Message("assistant", answer))
+        boundary = inspect_boundary(example, Masker(tokenizer_named(name), get_template("chat"), 10_000))
         check_lanes(boundary, f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n", answer)
         assert is_part(ids(boundary, "alone"), chatml(tokenizer, asked, "", ""))
         assert is_part(ids(boundary, "together"), chatml(tokenizer, asked, "", answer))

@@ -188,7 +188,7 @@ class TestFields:
         answers = [run for sequence in made.trained for run in sequence]
         assert answers[0] == right
         assert "It is 4 degrees." in answers[1]
-        assert "text_not_shown" not in made.flags
+        assert not any(words.startswith("tool_calls") for each in made.sequences for _, words in each.notes)
 
     @pytest.mark.parametrize("template", ["llama3", "phi3", "lfm2"])
     def test_a_tool_call_that_the_template_does_not_show_is_told(self, template):

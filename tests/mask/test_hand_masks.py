@@ -166,12 +166,12 @@ class TestInARow:
         writer.writeheader()
         writer.writerows([{"instruction": "Go", "output": "Hi", "mask": self.WRITTEN}, {"instruction": "a"}])
         parsed = parse_examples(file.getvalue())
-        assert [example.mask for example in parsed.train] == [self.MASK, None]
+        assert [example.masks for example in parsed.train] == [(self.MASK,), ()]
 
     @pytest.mark.parametrize("value", [None, ""])
     def test_none(self, value):
         (example,) = parse_examples(json.dumps([{"prompt": "a", "completion": "b", "mask": value}])).train
-        assert example.mask is None
+        assert example.masks == ()
         assert "mask" not in to_record(example)
 
     @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ class TestInARow:
     )
     def test_spans_are_put_in_order(self, trained, read):
         (example,) = parse_examples(json.dumps([to_record(ROW) | {"mask": {"text": TEXT, "trained": trained}}])).train
-        assert example.mask == HandMask(TEXT, read, True)
+        assert example.masks == (HandMask(TEXT, read, True),)
 
     @pytest.mark.parametrize(
         ("value", "says"),

@@ -14,8 +14,9 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask import labels, rows
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker
-from sftdemo.mask.rows import encode_rows, stop_token_id
+from sftdemo.mask.rows import encode_rows
 from sftdemo.mask.separable import encode_separable
+from sftdemo.mask.turn_ends import end_ids
 
 BYTE_LEVEL = ("gpt2", "chatml", "appends_eos", "llama3", "digits")
 NOT_LOCAL = sorted(MAKERS.keys() - set(BYTE_LEVEL))
@@ -84,8 +85,7 @@ class TestSeparable:
 
     @pytest.mark.parametrize(
         ("name", "spec"),
-        [(name, spec) for name in BYTE_LEVEL for spec in ("instruction", "alpaca", "Q: {instruction}\nA:")]
-        + [("chatml", "chat"), ("digits", "chat")],
+        [(name, spec) for name in BYTE_LEVEL for spec in ("instruction", "alpaca", "Q: {instruction}\nA:")],
     )
     def test_is_used_for_ordinary_rows(self, name, spec):
         """Or the test above would compare nothing."""
@@ -113,7 +113,9 @@ class TestSeparable:
 
 def texts_of(rows) -> list[tuple]:
     return [
-        (row.row, "problem") if isinstance(row, Problem) else (row.example.row, row.prompt.text, row.completion_ids.ids)
+        (row.row, "problem")
+        if isinstance(row, Problem)
+        else [(each.example.row, each.prompt.text, each.input_ids) for each in row]
         for row in rows
     ]
 
@@ -144,28 +146,30 @@ class TestRows:
     @pytest.mark.parametrize("name", MAKERS)
     def test_text_spans_and_ids_are_of_one_row(self, name):
         for row in encode_rows(self.EXAMPLES, tokenizer_named(name), get_template("instruction")):
-            if not isinstance(row, Problem):
-                assert row.text == row.prompt.text + row.example.completion
-                assert len(row.spans) == len(row.input_ids)
-                assert row.input_ids[-1] == row.stop_id
-                assert "".join(row.text[begin:end] for begin, end in row.spans) == row.text
+            for each in [] if isinstance(row, Problem) else row:
+                assert each.text.startswith(each.prompt.text)
+                assert each.text.removeprefix(each.prompt.text).strip() == each.example.completion
+                assert len(each.spans) == len(each.input_ids)
+                assert each.input_ids[-1] == each.stop_id
+                assert "".join(each.text[begin:end] for begin, end in each.spans) == each.text
 
 
 class TestStopToken:
     @pytest.mark.parametrize(("name", "token"), [("chatml", "<|im_end|>"), ("llama", "</s>"), ("digits", "<|im_end|>")])
     def test_of_a_chat_is_what_follows_the_assistants_words(self, name, token):
         tokenizer = tokenizer_named(name)
-        assert stop_token_id(tokenizer, chat=True) == tokenizer.convert_tokens_to_ids(token)
+        assert end_ids(tokenizer, chat=True) == {tokenizer.convert_tokens_to_ids(token)}
 
     def test_it_need_not_be_eos(self):
         tokenizer = byte_level("<|endoftext|>", "<|im_start|>", "<|im_end|>", chat_template=CHATML)
         assert tokenizer.eos_token == "<|endoftext|>"
-        assert stop_token_id(tokenizer, chat=True) == tokenizer.convert_tokens_to_ids("<|im_end|>")
-        assert stop_token_id(tokenizer, chat=False) == tokenizer.eos_token_id
+        ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        assert end_ids(tokenizer, chat=True) == ends
+        assert end_ids(tokenizer, chat=False) == {tokenizer.eos_token_id}
 
     def test_it_is_eos_where_the_template_puts_none(self):
         tokenizer = byte_level("<|endoftext|>", chat_template="{% for m in messages %}{{ m.content }}\n{% endfor %}")
-        assert stop_token_id(tokenizer, chat=True) == tokenizer.eos_token_id
+        assert end_ids(tokenizer, chat=True) == {tokenizer.eos_token_id}
 
 
 class TestStreaming:
@@ -176,7 +180,8 @@ class TestStreaming:
         monkeypatch.setattr(labels, "CHUNK", 3)
 
     def streamed(self, examples, name="gpt2", spec="instruction", max_length=40):
-        return list(Masker(tokenizer_named(name), get_template(spec), max_length).mask(examples))
+        masked = Masker(tokenizer_named(name), get_template(spec), max_length).mask(examples)
+        return [each for row in masked for each in ([row] if isinstance(row, Problem) else row)]
 
     @given(data=st.data())
     def test_gives_the_same_rows(self, data):
@@ -217,7 +222,7 @@ class TestStreaming:
 
         rows = Masker(tokenizer_named("gpt2"), get_template("instruction"), 40).mask(counted())
         assert read == []
-        assert next(rows).row == 0
+        assert next(rows)[0].row == 0
         for _ in range(3):
             next(rows)
         rows.close()
