@@ -212,8 +212,8 @@ FAULTS = [
     (
         "EOS is dropped",
         [
-            ("mask.row.Row.input_ids", "return ids if self.stop_id is None else [*ids, self.stop_id]", "return ids"),
-            ("mask.row.Row.spans", "* (self.stop_id is not None)", "* 0"),
+            ("mask.rows._encode_plain", "stop_id=eos", "stop_id=None"),
+            ("mask.rows._encode_plain", "+ (eos is not None)", "+ 0"),
         ],
         rows_are_the_oracles,
     ),
@@ -229,7 +229,7 @@ FAULTS = [
         "a row is cut from the left",
         [
             (CUT, "input_ids=tuple(input_ids[:max_length])", "input_ids=tuple(input_ids[-max_length:])"),
-            (CUT, "labels=tuple(labels[:max_length])", "labels=tuple(labels[-max_length:])"),
+            (CUT, "kept = row.input_ids, labels[:max_length]", "kept = row.input_ids, labels[-max_length:]"),
         ],
         rows_are_the_oracles,
     ),

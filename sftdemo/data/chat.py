@@ -95,7 +95,10 @@ def _chat_style(tokenizer: PreTrainedTokenizerBase, chat_template: str, argument
     parts = [{"type": "text", "text": MARK}]
     takes_text = MARK in rendered(MARK) and MARK in rendered("x", MARK)
     takes_parts = all(text.count(MARK) == 2 and "'type'" not in text for text in [rendered(parts, parts)])
-    form = (lambda text: text) if takes_text or not takes_parts else (lambda text: [{"type": "text", "text": text}])
+
+    def form(text: str) -> object:
+        return text if takes_text or not takes_parts else [{"type": "text", "text": text}]
+
     whole, asked = rendered(form("x"), form(MARK)), rendered(form("x"), asks=True)
     header = ""
     if asked and asked == rendered(form("x")) and whole.startswith(asked):
@@ -241,8 +244,12 @@ class Conversation:
         used = set(json.dumps(everything, ensure_ascii=False))
         sign = next(sign for sign in map(chr, _SIGNS) if sign not in used)
         pattern = re.compile("|".join(map(re.escape, self._special)))
-        hidden = _map_texts(everything, lambda text: pattern.sub(lambda match: match[0][0] + sign + match[0][1:], text))
-        return RenderedPrompt(tuple(_segments(_apply(self._tokenizer, *hidden, asks), sign, pattern)), chat=True)
+        hidden: Any = _map_texts(
+            everything, lambda text: pattern.sub(lambda match: match[0][0] + sign + match[0][1:], text)
+        )
+        messages, context, settings = hidden
+        text = _apply(self._tokenizer, messages, context, settings, asks)
+        return RenderedPrompt(tuple(_segments(text, sign, pattern)), chat=True)
 
 
 def _segments(text: str, sign: str, pattern: re.Pattern[str]) -> Iterator[Segment]:

@@ -37,7 +37,7 @@ def question_text(example: Example) -> str:
     if example.prompt is not None:
         return example.prompt
     if example.messages:
-        return example.messages[-1].content
+        return example.messages[-1].text
     return "\n\n".join(filter(None, [example.instruction, example.input]))
 
 

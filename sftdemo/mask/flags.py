@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from ..data.examples import Example
 from ..data.templates import TYPED
 from .checks import CHECKS
 from .encoding import TextEncoder
-from .row import IGNORE_INDEX, Row
+from .row import Row
 
 
-def flags_of(row: Row, labels: Sequence[int], encoder: TextEncoder, max_length: int) -> tuple[str, ...]:
-    """Return the flags of a row, as keys of `checks.CHECKS` in their order there. `labels` are those before
-    `max_length` cuts any."""
-    has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else len(labels)
-    cut = max(len(labels) - max_length, 0)
-    nothing = labels[:max_length].count(IGNORE_INDEX) == min(len(labels), max_length)
+def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: TextEncoder) -> tuple[str, ...]:
+    """Return the flags of a row, as keys of `checks.CHECKS` in their order there.
+
+    Args:
+        trained (`int`):
+            How many tokens are trained, of those that `max_length` keeps.
+        length (`int`):
+            How many tokens the row has before `max_length` cuts any.
+    """
+    has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else length
+    cut, nothing = max(length - max_length, 0), trained == 0
     mask = row.hand_mask
     happened = {
         "prompt_too_long": nothing and prompt_length >= max_length and bool(row.answers),

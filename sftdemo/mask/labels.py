@@ -37,11 +37,13 @@ from .checks import CHECKS
 from .encoding import Span, TextEncoder, encoder_for
 from .flags import flags_of
 from .kinds import kinds_of
-from .row import IGNORE_INDEX, Row
+from .row import Row
 from .rows import encode_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+IGNORE_INDEX = -100
 
 
 def decide_labels(row: Row) -> list[int]:
@@ -241,16 +243,16 @@ class MaskHash:
 
 def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) -> MaskedExample:
     """Return the example with its labels, cut to `max_length`."""
-    input_ids = row.input_ids
+    input_ids, kept = row.input_ids, labels[:max_length]
     return MaskedExample(
         row=row.example.row,
         part=row.part,
         input_ids=tuple(input_ids[:max_length]),
-        labels=tuple(labels[:max_length]),
+        labels=tuple(kept),
         cut_labels=tuple(labels[max_length:]),
-        flags=flags_of(row, labels, encoder, max_length),
+        flags=flags_of(row, len(kept) - kept.count(IGNORE_INDEX), len(labels), max_length, encoder),
         notes=row.notes,
-        ends=_ends(row, labels[:max_length]),
+        ends=_ends(row, kept),
     )
 
 

@@ -9,8 +9,6 @@ from ..data.messages import Message
 from ..data.templates import RenderedPrompt
 from .encoding import Encoded, Span, partition
 
-IGNORE_INDEX = -100  # the label of a token that is not trained, as in torch's cross_entropy
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:

@@ -38,11 +38,12 @@ def stop_notes(
         stop_ids (`frozenset[int]`):
             The end ids of the model's generation config. If it has none, transformers stops at the tokenizer's EOS.
     """
-    stops = stop_ids or {tokenizer.eos_token_id}
+    eos_id = cast("int | None", tokenizer.eos_token_id)
+    stops = stop_ids or frozenset([] if eos_id is None else [eos_id])
     differing = sorted({index for index in trained if index is not None} - stops)
     if not differing:
         return ()
-    known = ", ".join(_named(index, tokenizer) for index in sorted(stops - {None})) or "no token"
+    known = ", ".join(_named(index, tokenizer) for index in sorted(stops)) or "no token"
     found = ", ".join(_named(index, tokenizer) for index in differing)
     return (("stop_differs", f"{found} is trained, and generation stops at {known}"),)
 

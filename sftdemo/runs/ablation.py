@@ -95,7 +95,8 @@ def _ablate(
             answers = yield from answers_after(arm, model)
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
-            save_run(arms[arm_folder(weight)], _record(arm, last, columns[-1:]), data, model, setup.tokenizer)
+            record = _record(arm, last, columns[-1:])
+            save_run(arms[arm_folder(weight)], record, data, model, setup.tokenizer, setup.rows.ends)
         total = len(weights) * max((step.total for step in steps), default=0)
         outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:

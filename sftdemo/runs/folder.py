@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -21,6 +21,7 @@ from ..core.files import written_whole
 from ..data.examples import ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import ModelSource
+from ..model.stopping import mend_stopping
 
 RECORD = "run.json"  # its presence marks a run folder
 EVENTS = "events.jsonl"
@@ -134,15 +135,18 @@ class RunFolder:
                 self._events.append(event)
                 yield event
 
-    def save(self, record: dict, data: ParsedExamples, model, tokenizer, outcome: Outcome) -> Iterator[Event]:
-        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`.
+    def save(
+        self, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int], outcome: Outcome
+    ) -> Iterator[Event]:
+        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`. The
+        model will stop at `ends`, which were trained as the end of an answer.
 
         Raises:
             TrainingError: if the folder cannot be written.
         """
 
         def write(folder: Path) -> None:
-            _write_model(folder, record, data, model, tokenizer)
+            _write_model(folder, record, data, model, tokenizer, ends)
 
         yield from self._save(write, record["kind"], outcome)
 
@@ -165,14 +169,14 @@ class RunFolder:
         yield from last
 
 
-def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int]) -> None:
     """Write a model and its files to `output` as one whole folder, without events. Used for an arm of an ablation.
 
     Raises:
         TrainingError: if the folder cannot be written.
     """
     with _written(output) as folder:
-        _write_model(folder, record, data, model, tokenizer)
+        _write_model(folder, record, data, model, tokenizer, ends)
 
 
 @contextmanager
@@ -186,10 +190,12 @@ def _written(output: Path) -> Iterator[Path]:
         raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
 
 
-def _write_model(folder: Path, record: dict, data: ParsedExamples, model, tokenizer) -> None:
+def _write_model(folder: Path, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int]) -> None:
     if record["kind"] == "merged":
         model = model.merge_and_unload()
+    generation_config = mend_stopping(model, tokenizer, ends)
     model.save_pretrained(folder)
+    generation_config.save_pretrained(folder)  # peft saves none beside an adapter
     tokenizer.save_pretrained(folder)
     _write_about(folder, record, data)
 

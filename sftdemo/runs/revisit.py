@@ -13,6 +13,7 @@ from ..core.errors import ConfigError, ModelError, TrainingError
 from ..core.events import Event, Outcome, Phase, TokenLosses, event_stream
 from ..data.examples import ParsedExamples, read_examples
 from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
+from ..data.templates import template_of
 from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
@@ -122,7 +123,7 @@ def answers_at(
     shape = shape_of(data.train[0])
     typed = [Question(text, typed_prompt(text, shape), "typed") for text in prompts]
     asked = typed + questions_of(saved.config, data)
-    rendered = render_questions(asked, saved.config.template, opened.tokenizer)
+    rendered = render_questions(asked, template_of(saved.config), opened.tokenizer)
     yield Phase("answer", f"Answering {len(asked)} prompts with the adapter at {strength:g}")
     with rescale_adapter_scale(model, strength):
         found = generate(model, opened.tokenizer, rendered, saved.config.max_new_tokens, stop)

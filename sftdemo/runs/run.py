@@ -97,7 +97,8 @@ def _run(
             found = [comparison.to_dict() for comparison in comparisons]
             results = {"steps": step.step, "loss": step.loss, "comparisons": found}
             record = record_of(setup.config, setup.source, setup.shape, **results)
-            yield from folder.save(record, data, model, setup.tokenizer, Outcome.of(step.step, step.total))
+            outcome = Outcome.of(step.step, step.total)
+            yield from folder.save(record, data, model, setup.tokenizer, setup.rows.ends, outcome)
             return None
     return Outcome.of(step.step, step.total)
 

@@ -219,7 +219,7 @@ def _block(block: Block, layout: Layout, audit: Audit) -> list:
 
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
     """The same example in several columns: (title, example, tokenizer)."""
-    drawn = [{"title": title} | _card(example, tokenizer) for title, example, tokenizer in columns]
+    drawn = [{"title": title} | _card(example, 1, tokenizer) for title, example, tokenizer in columns]
     return to_json({"columns": drawn, "message": message, "failed": failed})
 
 
