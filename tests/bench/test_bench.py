@@ -269,7 +269,7 @@ class TestPartByPart:
     def test_a_phase_that_knows_no_share(self, subject, monkeypatch):
         """As when the model is looked for, before the page is started."""
         phases = [Phase("model", "Looking for it"), Phase("bench", "half", 0.5), {}]
-        monkeypatch.setattr("sftdemo.bench.parts._part", lambda *_: iter(phases))
+        monkeypatch.setattr("sftdemo.bench.parts._measure", lambda *_: iter(phases))
         events = bench(*subject, effort_of("answers", "start"))
         fractions = [event.fraction for event in events if isinstance(event, Phase)]
         assert fractions == [0.0, 0.25, 0.5, 0.75]
@@ -328,7 +328,7 @@ class TestGrowth:
             points.append((point, steps))
             return {"tokens": 1, "seconds": spread([1.0]), "memory_mb": 1.0}
 
-        monkeypatch.setattr("sftdemo.bench.growth._measured", measure)
+        monkeypatch.setattr("sftdemo.bench.growth._measure", measure)
         return points
 
     @pytest.mark.parametrize("axes", [FEW_POINTS, ALL_POINTS], ids=["few", "all"])
