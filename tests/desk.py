@@ -14,10 +14,10 @@ from sftdemo.mask.audit import Audit
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.panels.history import PastHandlers
+from sftdemo.ui.panels.history import HistoryHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
-from sftdemo.ui.panels.revisit import RevisitingHandlers
+from sftdemo.ui.panels.revisit import RevisitHandlers
 from sftdemo.ui.panels.train import RunHandlers
 from sftdemo.ui.state import Desk
 
@@ -45,7 +45,7 @@ class Busy(Backend):
     def start(self, config, data, weights=(), shown=None):
         raise BusyError("another run is under way.")
 
-    def _relayed(self, work, *arguments):
+    def _relay(self, work, *arguments):
         raise BusyError("another run is under way.")
         yield
 
@@ -62,15 +62,15 @@ class Wired:
     masking: MaskHandlers
     running: RunHandlers
     laboratory: LaboratoryHandlers
-    revisiting: RevisitingHandlers
-    past: PastHandlers
+    revisit: RevisitHandlers
+    history: HistoryHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
         `is_open`, the laboratory's door."""
-        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.lab.is_open}
+        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.panel.is_open}
         inputs |= {"own_runs": self.running.out.own_runs, "run_id": self.running.out.run_id}
-        inputs |= {name: getattr(self.revisiting.panels, name) for name in ("on", "strength", "arm", "prompt")}
+        inputs |= {name: getattr(self.revisit.panel, name) for name in ("on", "strength", "arm", "prompt")}
         values = {component: component.value for component in inputs.values()}
         return values | {inputs[name]: value for name, value in changed.items()}
 
@@ -80,7 +80,7 @@ def wired(backend: Backend) -> Wired:
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitingHandlers, PastHandlers))
+    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers))
     return Wired(blocks, masking.desk, masking, *others)
 
 
@@ -138,8 +138,8 @@ def scanned(page: Wired, values: dict) -> list[Scanned]:
 
 def named(page: Wired, updates: dict) -> dict:
     """What a handler changes, by the names of the components; the session's audit as `kept`."""
-    owners = [page.revisiting.panels, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
-    owners += [page.laboratory.lab, page.desk.session]
+    owners = [page.revisit.panel, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
+    owners += [page.laboratory.panel, page.desk.session]
     names = {component: name for owner in owners for name, component in vars(owner).items()}
     names[page.desk.session.audit] = "kept"
     return {names[component]: update for component, update in updates.items()}

@@ -38,7 +38,8 @@ def _run(data: ParsedExamples) -> dict[str, float]:
     """Run once and return the seconds of each part and of "all"."""
     marks: list[tuple[str, float]] = [("process", time.perf_counter())]
     with scratch_folder() as folder:
-        for event in _events(Job(run, RunConfig(device="cpu"), data, Path(folder) / "run")):
+        job = Job(run, RunConfig(device="cpu"), data, Path(folder) / "run")
+        for event in job.new_events(interval=0.01):
             if isinstance(event, Failed):
                 raise TrainingError(event.message)
             if name := _part_after(event):
@@ -52,10 +53,3 @@ def _part_after(event: Event) -> str | None:
     if isinstance(event, Phase):
         return _NAMES.get(event.name)
     return {Prepared: "steps", Saved: "end"}.get(type(event))
-
-
-def _events(job: Job) -> Iterator[Event]:
-    seen = 0
-    for events in job.watch(interval=0.01):
-        yield from events[seen:]
-        seen = len(events)

@@ -10,7 +10,7 @@ from ..core.events import Answer
 from ..data.templates import RenderedPrompt
 from ..mask.encoding import encoder_for
 from ..mask.rows import stop_token_id
-from .linear_layers import laid_out
+from .linear_layers import onednn_layout
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,7 +40,7 @@ def generate(
     stop_ids = {stop_token_id(tokenizer, chat) for chat in {prompt.chat for prompt in prompts}}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: dict[int, Answer] = {}
-    with laid_out(model, min(len(order), BATCH_SIZE)):
+    with onednn_layout(model, min(len(order), BATCH_SIZE)):
         for begin in range(0, len(order), BATCH_SIZE):
             batch = order[begin : begin + BATCH_SIZE]
             completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)

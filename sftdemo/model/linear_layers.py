@@ -45,7 +45,7 @@ def has_avx512() -> bool:
 
 
 @contextmanager
-def laid_out(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
+def onednn_layout(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
     """Inside this block, answer `rows` prompts at a time with copies of the weights laid out for oneDNN. A LoRA adapter
     is merged into the copies; the weights themselves are not changed.
 

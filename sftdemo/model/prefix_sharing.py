@@ -75,7 +75,7 @@ class Branches:
         )
 
     def logits(self, model: torch.nn.Module) -> torch.Tensor:
-        """Return the model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `accelerated`."""
+        """Return the model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `acceleration`."""
         # use_cache=False: nothing is generated, and a cache would be of no use to a tree
         logits = model(
             input_ids=self.input_ids,
@@ -107,7 +107,7 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
+def acceleration(model: PreTrainedModel | PeftModel) -> Generator[None]:
     """Inside this block, `Branches.logits` works on the model (only that: it cannot generate), and its linear layers
     are faster where that is known to help."""
     base = _base(model)
@@ -117,7 +117,7 @@ def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
     try:
         for module in model.modules():
             forward = _quicker(module)
-            if forward is not None and "forward" not in vars(module):  # an outer `accelerated` may have done it
+            if forward is not None and "forward" not in vars(module):  # an outer `acceleration` may have done it
                 module.forward = types.MethodType(forward, module)
                 replaced.append(module)
         yield
@@ -153,7 +153,7 @@ def _agrees(model: PreTrainedModel | PeftModel) -> bool:
             for ids, _ in rows
         ]
         try:
-            with accelerated(model):
+            with acceleration(model):
                 found = branches.logits(model).log_softmax(-1)
         except TypeError:  # a layer that keeps `branches` from its attention, such as Nemotron's
             return False

@@ -1,4 +1,4 @@
-"""The inputs: where examples come from, the model and its template, the training's settings."""
+"""Lay out the inputs: the source of the examples, the model and its template, and the training settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..widgets import progress, progress_widget
 
 @dataclass(frozen=True)
 class Sources:
-    """Where examples come from: the samples, an upload, and the card that stands for an opened long file."""
+    """The sources of examples: the samples, an upload, and the card that replaces the text while a long file is
+    open."""
 
     sample: gr.Dropdown
     upload: gr.UploadButton
@@ -27,7 +28,7 @@ class Sources:
 
 
 def example_inputs() -> tuple[Sources, gr.Textbox]:
-    """Where the examples come from, and their text."""
+    """Lay out the sources of the examples and the text box, and return both."""
     with gr.Row(equal_height=True):
         sample = gr.Dropdown(
             [(sample.title, sample.name) for sample in SAMPLES],
@@ -54,7 +55,7 @@ def example_inputs() -> tuple[Sources, gr.Textbox]:
 
 
 def mask_settings() -> dict[str, Component]:
-    """Model, template, max length and turns, in a closed accordion."""
+    """Lay out model, template, max length and turns in a closed accordion, and return them by name."""
     with gr.Accordion("Model, prompt template, max length", open=False):
         inputs = {
             "model": setting_input(
@@ -88,7 +89,7 @@ def mask_settings() -> dict[str, Component]:
 
 
 def training_settings(placed: Collection[str]) -> dict[str, Component]:
-    """How to train, in a closed accordion: every setting that is not `placed` already."""
+    """Lay out every setting that is not `placed` elsewhere in a closed accordion, and return them by name."""
     with gr.Accordion("Training settings", open=False):
         with gr.Row():
             inputs = {

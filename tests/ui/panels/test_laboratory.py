@@ -33,7 +33,7 @@ def this_machine(monkeypatch):
 
 class TestTheDoor:
     def test_closed_at_first(self, ui):
-        assert ui.laboratory.lab.is_open.value is False
+        assert ui.laboratory.panel.is_open.value is False
 
     def test_nothing_is_computed_behind_it(self, ui, values, monkeypatch):
         *_, scan = scanned(ui, values())
@@ -57,7 +57,7 @@ class TestTheDoor:
     def test_opening_it_looks(self, ui):
         for name in ("look_at_boundary", "look_at_packing"):
             fns = [fn for fn in ui.blocks.fns.values() if getattr(fn.fn, "__name__", "") == name]
-            assert ui.laboratory.lab.is_open._id in {target[0] for fn in fns for target in fn.targets}, name
+            assert ui.laboratory.panel.is_open._id in {target[0] for fn in fns for target in fn.targets}, name
 
 
 class TestBoundary:
@@ -220,7 +220,7 @@ class TestProof:
 
 class TestContrast:
     def shown(self, ui, values: dict, model, template: str) -> list[dict]:
-        asked = {ui.laboratory.lab.model: str(model), ui.laboratory.lab.template: template}
+        asked = {ui.laboratory.panel.model: str(model), ui.laboratory.panel.template: template}
         return [json.loads(each) for each in ui.laboratory.contrast(values | asked)]
 
     def test_two_tokenizers_and_templates_on_one_row(self, ui, values, llama_folder, gpt2_folder):

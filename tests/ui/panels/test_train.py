@@ -59,7 +59,7 @@ def test_a_run_from_the_click_to_the_download(ui, values):
         assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
     assert rate_for(ui.desk.controls.config(values()), "cpu").measured
 
-    after_a_reload = [named(ui, look) for look in ui.running.come_back(run_id)]
+    after_a_reload = [named(ui, look) for look in ui.running.resume(run_id)]
     assert len(after_a_reload) == 1
     for name in ("run_status", "compare", "train", "stop"):
         assert after_a_reload[0][name] == ended[name], name
@@ -79,7 +79,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
         assert sorted(set(frame["arm"])) == arms
         assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
         assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
-    assert ended["contest"]["visible"]
+    assert ended["arm_curves"]["visible"]
     assert not ended["curve"]["visible"]
     compared = json.loads(ended["compare"])
     assert compared["columns"] == ["base", *arms]
@@ -90,7 +90,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     with ZipFile(ended["download"]["value"]) as archive:
         names = set(archive.namelist())
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
-    again = merged(ui, ui.running.come_back(named(ui, looks[0])["run_id"]))
+    again = merged(ui, ui.running.resume(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):
         assert again[name] == ended[name], name
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, case):
     ended = merged(ui, ui.running.train_both(values(**changed)))
     assert json.loads(ended["run_status"])["state"] == "failed"
     assert says in json.loads(ended["run_status"])["title"].lower()
-    assert not ended["contest"]["visible"]
+    assert not ended["arm_curves"]["visible"]
     assert json.loads(ended["compare"])["rows"] == []
 
 
@@ -137,7 +137,7 @@ def test_in_a_process_of_its_own(gpt2_folder):
     looks, run_id = finish(ui, tiny(ui, gpt2_folder))
     ended = merged(ui, looks)
     assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
-    again = merged(ui, ui.running.come_back(run_id))
+    again = merged(ui, ui.running.resume(run_id))
     assert again["compare"] == ended["compare"]
     ui.running.stop(run_id)
 
@@ -184,14 +184,14 @@ def test_a_run_is_asked_to_stop(monkeypatch):
 
 @pytest.mark.parametrize("run_id", [None, "", "0b" * 8, "../../etc"])
 def test_a_browser_without_a_run_sees_none(ui, run_id):
-    assert list(ui.running.come_back(run_id)) == []
+    assert list(ui.running.resume(run_id)) == []
 
 
 def test_a_run_that_cannot_be_read_any_more(ui, values, tmp_path):
     _, run_id = finish(ui, values())
     events = tmp_path / "cache" / "runs" / run_id / "events.jsonl"
     events.write_text('{"event": "arm", "arms": 2}\n')
-    (look,) = ui.running.come_back(run_id)
+    (look,) = ui.running.resume(run_id)
     assert json.loads(named(ui, look)["run_status"])["state"] == "failed"
     assert "cannot be read" in json.loads(named(ui, look)["run_status"])["title"]
 
