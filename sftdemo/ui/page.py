@@ -14,11 +14,11 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
-from .panels.examples import example_inputs, mask_settings, training_settings
-from .panels.history import HistoryHandlers, history_panel
-from .panels.laboratory import LaboratoryHandlers, laboratory_panel
+from .panels.examples import Sources, mask_settings, training_settings
+from .panels.history import HistoryHandlers, HistoryPanel
+from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import MaskHandlers, MaskOutputs
-from .panels.revisit import RevisitHandlers, revisit_panel
+from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
@@ -48,8 +48,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
-                sources, examples = example_inputs()
-                inputs = {"examples": examples} | mask_settings()
+                sources = Sources()
+                inputs = {"examples": sources.examples} | mask_settings()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
@@ -58,7 +58,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
         audit = widget("audit", audit_findings([], ""))
-        laboratory = laboratory_panel()
+        laboratory = LaboratoryPanel()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
         inputs["prompts"] = setting_input(
             "prompts", placeholder="What is the capital of Japan?", lines=1, max_lines=6, elem_id="prompts"
@@ -71,7 +71,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
         figures = widget("figures", figures_table([]))
-        revisit = revisit_panel()
+        revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
         command = gr.Code(
@@ -83,7 +83,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_id="command",
             elem_classes="command",
         )
-        history = history_panel()
+        history = HistoryPanel()
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(
             model_status, mask, counts, audit, questions, export, buttons["train"], buttons["both"], anyway, command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -19,21 +18,14 @@ from .mask import PRIVATE, Updates
 from .train import RunHandlers
 
 
-@dataclass(frozen=True)
 class HistoryPanel:
-    """The components of the panel. The events of `runs` are `open`, `remove` (of a run) and `contrast` (of two)."""
+    """The components of the panel, closed at first. The events of `runs` are `open`, `remove` (of a run) and `contrast`
+    (of two)."""
 
-    accordion: gr.Accordion
-    runs: gr.HTML
-    contrast: gr.HTML
-
-
-def history_panel() -> HistoryPanel:
-    """Lay out the panel, closed."""
-    with gr.Accordion("Earlier runs", open=False, elem_id="past-door") as accordion:
-        runs = widget("history", history([], [], None, ""))
-        contrast = compare_widget("contrasted", "")
-    return HistoryPanel(accordion, runs, contrast)
+    def __init__(self):
+        with gr.Accordion("Earlier runs", open=False, elem_id="past-door") as self.accordion:
+            self.runs = widget("history", history([], [], None, ""))
+            self.contrast = compare_widget("contrasted", "")
 
 
 class HistoryHandlers:

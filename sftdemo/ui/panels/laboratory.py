@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import gradio as gr
 
@@ -34,47 +34,35 @@ from .mask import PRIVATE, Updates
 REMEDY_ROWS = 1000  # enough to tell whether a newline would help
 
 
-@dataclass(frozen=True)
 class LaboratoryPanel:
-    """The components of the panel. The event of `boundary` is `mend` (with a template)."""
+    """The components of the panel, closed at first. The event of `boundary` is `mend` (with a template)."""
 
-    accordion: gr.Accordion
-    is_open: gr.State
-    boundary: gr.HTML
-    packing: gr.HTML
-    prove: gr.Button
-    proof: gr.HTML
-    model: gr.Dropdown
-    template: gr.Radio
-    contrast: gr.Button
-    versus: gr.HTML
-
-
-def laboratory_panel() -> LaboratoryPanel:
-    """Lay out the panel, closed."""
-    is_open = gr.State(False)
-    with gr.Accordion("Laboratory: look closer", open=False, elem_id="laboratory") as accordion:
-        with gr.Tab("Boundary"):
-            boundary = widget("boundary", boundary_message("Pick a token: the boundary of its row is looked at here."))
-        with gr.Tab("Packing"):
-            packing = widget("packing", packing_message(""))
-            prove = gr.Button("Prove on this model that packed examples do not see each other", elem_id="prove")
-            proof = progress_widget("proof", progress("idle", ""))
-        with gr.Tab("Two ways"):
-            with gr.Row():
-                model = gr.Dropdown(
-                    list(MODELS),
-                    value=DEFAULT_MODEL,
-                    label="Tokenizer of",
-                    allow_custom_value=not is_public(),
-                    elem_id="other-model",
-                )
-                template = gr.Radio(
-                    [*NAMED_TEMPLATES, CHAT], value=CHAT, label="Template", elem_id="other-template", scale=2
-                )
-                contrast = gr.Button("Compare on the chosen row", elem_id="contrast")
-            other = widget("versus", versus([], "Choose another model or template, and see the same row both ways."))
-    return LaboratoryPanel(accordion, is_open, boundary, packing, prove, proof, model, template, contrast, other)
+    def __init__(self):
+        self.is_open = gr.State(False)
+        with gr.Accordion("Laboratory: look closer", open=False, elem_id="laboratory") as self.accordion:
+            with gr.Tab("Boundary"):
+                message = "Pick a token: the boundary of its row is looked at here."
+                self.boundary = widget("boundary", boundary_message(message))
+            with gr.Tab("Packing"):
+                self.packing = widget("packing", packing_message(""))
+                label = "Prove on this model that packed examples do not see each other"
+                self.prove = gr.Button(label, elem_id="prove")
+                self.proof = progress_widget("proof", progress("idle", ""))
+            with gr.Tab("Two ways"):
+                with gr.Row():
+                    self.model = gr.Dropdown(
+                        list(MODELS),
+                        value=DEFAULT_MODEL,
+                        label="Tokenizer of",
+                        allow_custom_value=not is_public(),
+                        elem_id="other-model",
+                    )
+                    self.template = gr.Radio(
+                        [*NAMED_TEMPLATES, CHAT], value=CHAT, label="Template", elem_id="other-template", scale=2
+                    )
+                    self.contrast = gr.Button("Compare on the chosen row", elem_id="contrast")
+                message = "Choose another model or template, and see the same row both ways."
+                self.versus = widget("versus", versus([], message))
 
 
 class LaboratoryHandlers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -17,53 +16,41 @@ from ..widgets import progress, progress_widget, widget
 from .mask import PRIVATE, Updates
 
 _NO_RUN = "No finished run is shown yet; train first, or show an earlier run."
-_LOSSES = "Every token of the rows in the colour of its loss, those of the prompt too."
 
 
-@dataclass(frozen=True)
 class RevisitPanel:
-    """The components of both accordions. If a run trained several models, `arm` is the prompt-loss weight of the one
-    that answers."""
+    """The components of both accordions, closed at first. If a run trained several models, `arm` is the prompt-loss
+    weight of the one that answers."""
 
-    on: gr.Checkbox
-    strength: gr.Slider
-    arm: gr.Radio
-    prompt: gr.Textbox
-    status: gr.HTML
-    answers: gr.HTML
-    look: gr.Button
-    losses: gr.HTML
-
-
-def revisit_panel() -> RevisitPanel:
-    """Lay out both accordions, closed."""
-    with gr.Accordion("Turn what it learned up and down", open=False, elem_id="strength-door"):
-        on = gr.Checkbox(True, label="Adapter on", elem_id="adapter-on")
-        with gr.Row():
-            strength = gr.Slider(
-                0,
-                MOST_STRENGTH,
-                value=1.0,
-                step=0.05,
-                label="Strength",
-                info="0 is the base, 1 as it was trained; above 1 exaggerates",
-                elem_id="strength",
-                scale=4,
+    def __init__(self):
+        with gr.Accordion("Turn what it learned up and down", open=False, elem_id="strength-door"):
+            self.on = gr.Checkbox(True, label="Adapter on", elem_id="adapter-on")
+            with gr.Row():
+                self.strength = gr.Slider(
+                    0,
+                    MOST_STRENGTH,
+                    value=1.0,
+                    step=0.05,
+                    label="Strength",
+                    info="0 is the base, 1 as it was trained; above 1 exaggerates",
+                    elem_id="strength",
+                    scale=4,
+                )
+                self.arm = gr.Radio([], label="Which model", visible=False, elem_id="arm", scale=2)
+            self.prompt = gr.Textbox(
+                label="Ask it something else, too",
+                placeholder="Write a prompt and press Enter",
+                lines=1,
+                max_lines=1,
+                elem_id="ask",
             )
-            arm = gr.Radio([], label="Which model", visible=False, elem_id="arm", scale=2)
-        prompt = gr.Textbox(
-            label="Ask it something else, too",
-            placeholder="Write a prompt and press Enter",
-            lines=1,
-            max_lines=1,
-            elem_id="ask",
-        )
-        status = progress_widget("strength-status", progress("idle", ""))
-        answers = compare_widget("strengths", "Move the slider: the prompts are answered again at that strength.")
-    with gr.Accordion("The loss of every token, before and after", open=False, elem_id="losses-door"):
-        look = gr.Button("Look at every token's loss", elem_id="look")
-        losses = widget("losses", losses_message(_LOSSES))
-    return RevisitPanel(on, strength, arm, prompt, status, answers, look, losses)
+            self.status = progress_widget("strength-status", progress("idle", ""))
+            message = "Move the slider: the prompts are answered again at that strength."
+            self.answers = compare_widget("strengths", message)
+        with gr.Accordion("The loss of every token, before and after", open=False, elem_id="losses-door"):
+            self.look = gr.Button("Look at every token's loss", elem_id="look")
+            message = "Every token of the rows in the colour of its loss, those of the prompt too."
+            self.losses = widget("losses", losses_message(message))
 
 
 class RevisitHandlers:
