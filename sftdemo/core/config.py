@@ -194,7 +194,7 @@ class RunConfig:
         the steps or epochs, and the settings that differ from the defaults."""
         words = ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
         switches: list[str] = []
-        named = {"steps": self.steps} | self.changed()
+        named: dict[str, Any] = {"steps": self.steps} | self.changed()
         unused = {"prompt_loss_weight": bool(weights), "lora_r": self.full}
         for name, each in sorted(SETTINGS.items(), key=lambda item: item[0] in _LAST):
             value = named.get(name)

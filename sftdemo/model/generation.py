@@ -32,7 +32,7 @@ def generate(
     answers come back in the order of the prompts.
 
     Raises:
-        ModelError: for a prompt that leaves no room below the model's longest position.
+        ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens.
     """
     encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):

@@ -1,4 +1,4 @@
-"""What a model predicts at the positions that count. Training, scores and the proof of packing all ask here.
+"""Predict the tokens that count in the loss. Training, scoring and the proof of packing all use this.
 
 Importing this module imports torch and transformers' models, so import it where it is used.
 """

@@ -56,7 +56,7 @@ def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], sha
 
     Args:
         shares (`bool`, *optional*):
-            Whether common beginnings are computed once; by default if `can_share` allows it.
+            Whether common beginnings are computed once. Defaults to what `can_share` returns.
     """
     if shares is None:
         shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
