@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from desk import ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
+from desk import ROWS, SKIP, TEXT, drawn, event, named, parts, scanned
 
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
@@ -16,11 +16,6 @@ from sftdemo.ui.state import PAGE_CHARACTERS, PAGE_ROWS, content_of, examples_of
 
 TRAINED = 1  # a token's bit, as in helpers.js
 MANY = json.dumps([{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(120)])
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 def trained(row: dict) -> set[int]:

@@ -7,7 +7,7 @@ import re
 
 import gradio as gr
 import pytest
-from desk import EVIL, only_a_cpu, shared_page
+from desk import EVIL, shared_page
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tokenizer_named
@@ -24,11 +24,6 @@ from sftdemo.ui import widgets
 from sftdemo.ui.widgets import STATIC
 
 SCRIPTS = sorted(STATIC.glob("*.js"))
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 def card(text: str, name: str = "gpt2", max_length: int = 512, template: str = "{instruction}\n") -> dict:

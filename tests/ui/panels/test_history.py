@@ -6,12 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import event, merged, named, only_a_cpu
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
+from desk import event, merged, named
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import ROWS, SKIP, Busy, OnLentGpu, drawn, event, only_a_cpu, parts, scanned, tiny, wired
+from desk import ROWS, SKIP, Busy, OnLentGpu, drawn, event, parts, scanned, tiny, wired
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase
@@ -24,11 +24,6 @@ HELD_OUT_ONLY = json.dumps(ROWS[2:])
 @pytest.fixture
 def values(ui, gpt2_folder):
     return lambda **changed: tiny(ui, gpt2_folder, **{"is_open": True} | changed)
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 class TestTheDoor:

@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
+from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, named, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
@@ -41,11 +41,6 @@ WRONG = [
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
     ({"device": "tpu"}, "Device is 'tpu'"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 def trained(row: dict) -> list[int]:

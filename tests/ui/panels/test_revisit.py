@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import Busy, merged, named, only_a_cpu, parts, tiny, wired
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
+from desk import Busy, merged, named, parts, tiny, wired
 
 
 @pytest.fixture

@@ -10,15 +10,10 @@ from zipfile import ZipFile
 
 import gradio as gr
 import pytest
-from desk import ROWS, Busy, event, merged, named, only_a_cpu, tiny, wired
+from desk import ROWS, Busy, event, merged, named, tiny, wired
 
 from sftdemo.runs.estimate import rate_for
 from sftdemo.ui.backend import Backend
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
