@@ -32,13 +32,12 @@ def test_what_is_there(ui, runs):
     assert "last 10 runs" in found["message"]
 
 
-def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch):
+def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch, warned):
     monkeypatch.setenv("SPACE_ID", "someone/space")
     assert shown(ui)["runs"] == []
     assert [run["id"] for run in shown(ui, None, [runs[0]])["runs"]] == [runs[0]]
     with pytest.raises(gr.Error, match="no run"):
         list(ui.history.open([runs[0]], event(run=runs[1])))
-    monkeypatch.setattr(gr, "Warning", lambda message: None)
     ui.history.remove(None, [runs[0]], event(run=runs[1]))
     monkeypatch.delenv("SPACE_ID")
     assert {run["id"] for run in shown(ui)["runs"]} == set(runs)
@@ -60,12 +59,10 @@ def test_remove_is_for_good(ui, runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["0c" * 8, "..", "../..", ""])
-def test_what_is_no_run_is_not_removed(ui, runs, name, monkeypatch):
-    said = []
-    monkeypatch.setattr(gr, "Warning", said.append)
+def test_what_is_no_run_is_not_removed(ui, runs, name, warned):
     left = json.loads(ui.history.remove(None, None, event(run=name)))
     assert len(left["runs"]) == 2
-    assert "There is no run" in said[0]
+    assert "There is no run" in warned[0]
 
 
 def test_two_side_by_side(ui, runs):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import gradio as gr
 import pytest
 from desk import ROWS, SKIP, Busy, OnLentGpu, drawn, event, parts, scanned, tiny, wired
 
@@ -194,13 +193,11 @@ class TestProof:
         assert button["interactive"]
         assert json.loads(status)["state"] == "failed"
 
-    def test_a_busy_machine(self, values, gpt2_folder, monkeypatch):
-        said = []
-        monkeypatch.setattr(gr, "Warning", said.append)
+    def test_a_busy_machine(self, gpt2_folder, warned):
         busy = wired(Busy())
         *_, last = busy.laboratory.prove(tiny(busy, gpt2_folder))
         button, status = parts(busy, last, "prove", "proof")
-        assert said == ["Another run is under way."]
+        assert warned == ["Another run is under way."]
         assert (button["interactive"], json.loads(status)["state"]) == (True, "idle")
 
     def test_on_a_real_model_in_a_process_of_its_own(self, ui, values):
@@ -238,10 +235,17 @@ class TestContrast:
         ]
 
     @pytest.mark.parametrize(
-        ("model", "says"), [("no/such/folder", "'no/such/folder' is no folder or file here"), ("", "Model is empty")]
+        ("changed", "model", "template", "says"),
+        [
+            ({}, "no/such/folder", "instruction", "'no/such/folder' is no folder or file here"),
+            ({}, "", "instruction", "Model is empty"),
+            ({}, None, "chat", "ow 0"),
+            ({"examples": "Dear diary"}, None, "instruction", ""),
+        ],
+        ids=["no model", "no name", "no chat template", "no rows"],
     )
-    def test_a_model_that_cannot_be_had(self, ui, values, model, says):
-        *_, last = self.shown(ui, values(), model, "instruction")
+    def test_what_cannot_be_shown_is_a_sentence(self, ui, values, gpt2_folder, changed, model, template, says):
+        *_, last = self.shown(ui, values(**changed), gpt2_folder if model is None else model, template)
         assert last["failed"]
         assert says in last["message"]
         assert last["columns"] == []
@@ -258,19 +262,10 @@ class TestContrast:
         assert [each["message"] for each in shown] == ["Fetching…", "The connection broke."]
         assert [each["failed"] for each in shown] == [False, True]
 
-    def test_a_template_that_the_other_cannot_have(self, ui, values, gpt2_folder):
-        *_, last = self.shown(ui, values(), gpt2_folder, "chat")
-        assert last["failed"]
-        assert "row 0" in last["message"].casefold()
-
     def test_without_a_row(self, ui, values, gpt2_folder):
         for examples in (HELD_OUT_ONLY, '[{"instruction": "a"}]'):
             (last,) = self.shown(ui, values(examples=examples), gpt2_folder, "instruction")
             assert last["message"] == "There is no row to compare yet."
-
-    def test_unreadable_text_is_a_sentence(self, ui, values, gpt2_folder):
-        (last,) = self.shown(ui, values(examples="Dear diary"), gpt2_folder, "instruction")
-        assert last["failed"]
 
     def test_a_public_page_offers_models_from_its_list_only(self, ui, values, gpt2_folder, llama_folder, monkeypatch):
         """The dropdown refuses others as well, as the one above does."""
