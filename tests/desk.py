@@ -28,6 +28,7 @@ ROWS = [
 ]
 TEXT = json.dumps(ROWS)
 SKIP = gr.skip()
+TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
 EVIL = ["<script>alert(1)</script>", "${1+1}", "{{value}}", "<img src=x onerror=alert(1)>", "</script>`'\"\\"]
 
 
@@ -134,6 +135,16 @@ def scanned(page: Wired, values: dict) -> list[Scanned]:
         )
         for updates in page.masking.scan(values)
     ]
+
+
+def trained(row: dict) -> set[int]:
+    """The positions of a drawn row that are trained."""
+    return {index for index, token in enumerate(row["tokens"]) if token[3] & TRAINED}
+
+
+def text_of(made: str) -> str:
+    """All that a widget's JSON holds, its strings as they will be drawn."""
+    return json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
 
 
 def named(page: Wired, updates: dict) -> dict:

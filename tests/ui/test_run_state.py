@@ -30,6 +30,7 @@ BEGUN = [
     Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: no answer"]),
 ]
 PAIR = Comparison("Why?", "no", "Arr", "length", "EOS", "typed")
+SAVED = Saved("runs/1", "adapter")
 
 
 def steps(count: int, total: int | None = None) -> list[Step]:
@@ -73,44 +74,35 @@ def test_notes_stay_to_the_end():
         assert "left out: row 3: no answer" in notes
 
 
-def test_done():
-    saved = Saved("runs/1", "adapter")
-    state = summarize([*BEGUN, *steps(4), PAIR, saved, Finished(4, 4, 9.4, False)])
-    shown = json.loads(state.status)
-    assert (shown["state"], shown["title"], shown["detail"]) == ("done", "Done", "4 steps, 9 s in all")
-    assert (state.done, state.saved, state.comparisons) == (True, "runs/1", [PAIR])
-
-
-def test_stopped():
-    state = summarize([*BEGUN, *steps(2, total=4), PAIR, Saved("runs/1", "adapter"), Finished(2, 4, 9.0, True)])
-    shown = json.loads(state.status)
-    assert (shown["state"], state.done) == ("done", True)
-    assert shown["title"] == "Stopped after step 2 of 4; what it learned is kept"
-
-
-def test_stopped_before_the_first_step():
-    shown = status(*BEGUN[:2], Finished(0, 0, 1.0, True))
-    assert (shown["state"], shown["title"]) == ("idle", "Stopped before the first step; nothing was trained.")
-
-
-def test_failed():
-    state = summarize([*BEGUN, *steps(2), Failed("The loss became nan.")])
-    shown = json.loads(state.status)
-    assert (shown["state"], shown["title"]) == ("failed", "The loss became nan.")
-    assert (state.done, state.saved) == (True, None)
+@pytest.mark.parametrize(
+    ("last", "shown", "saved"),
+    [
+        ([*steps(4), PAIR, SAVED, Finished(4, 4, 9.4, False)], ("done", "Done", "4 steps, 9 s in all"), True),
+        (
+            [*steps(2, total=4), PAIR, SAVED, Finished(2, 4, 9.0, True)],
+            ("done", "Stopped after step 2 of 4; what it learned is kept", "2 steps, 9 s in all"),
+            True,
+        ),
+        ([Finished(0, 0, 1.0, True)], ("idle", "Stopped before the first step; nothing was trained.", ""), False),
+        ([*steps(2), Failed("The loss became nan.")], ("failed", "The loss became nan.", ""), False),
+    ],
+    ids=["done", "stopped", "stopped before the first step", "failed"],
+)
+def test_the_end(last, shown, saved):
+    state = summarize([*BEGUN, *last])
+    status = json.loads(state.status)
+    assert (status["state"], status["title"], status["detail"]) == shown
+    assert (state.done, state.saved, state.comparisons) == (True, "runs/1" if saved else None, [PAIR] * saved)
 
 
 @pytest.mark.parametrize("count", [1, 2, 299, 300, 301, 599, 601, 10_000])
 def test_the_curve_is_thinned_but_keeps_both_ends(count):
     losses = summarize([*BEGUN, *steps(count)]).losses
+    assert POINTS == 300
     assert len(losses) <= POINTS + 1
     assert len(losses) >= min(count, POINTS // 2)
     assert (losses[0], losses[-1]) == ((1, 10.0), (count, 10 / count))
     assert losses == sorted(set(losses))
-
-
-def test_300_points_are_enough():
-    assert POINTS == 300
 
 
 class TestBothWays:
