@@ -190,228 +190,142 @@ MASK, CUT, BY_HAND = "mask.labels.decide_labels", "mask.labels._mask", "mask.lab
 SHORT_CUT, LOSS = "mask.separable.encode_separable", "model.predictions.predict_batch"
 SPLIT = "model.predictions.split_batch"
 TREE, BRANCHES = "model.prefix_tree.prefix_tree", "model.prefix_sharing.Branches.of"
-# (name, [(function, its text, what stands there instead)], the check that notices)
-FAULTS = [
-    (
-        "the mask one token to the left",
-        [
+# the check that notices -> what is wrong -> [(function, its text, what stands there instead)]
+FAULTS = {
+    rows_are_the_oracles: {
+        "the mask one token to the left": [
             (
                 MASK,
                 "* prompt_length + input_ids[prompt_length:]",
                 "* (prompt_length - 1) + input_ids[max(0, prompt_length - 1) :]",
-            )
+            ),
         ],
-        rows_are_the_oracles,
-    ),
-    (
-        "the mask one token to the right",
-        [
+        "the mask one token to the right": [
             (
                 MASK,
                 "* prompt_length + input_ids[prompt_length:]",
                 "* (prompt_length + 1) + input_ids[prompt_length + 1 :]",
-            )
+            ),
         ],
-        rows_are_the_oracles,
-    ),
-    (
-        "the prompt is trained",
-        [(MASK, "[IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]", "list(input_ids)")],
-        rows_are_the_oracles,
-    ),
-    ("position 0 is trained", [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")], rows_are_the_oracles),
-    ("EOS is not trained", [(MASK, "labels[:1] =", "labels[:1] = labels[-1:] =")], rows_are_the_oracles),
-    ("EOS is dropped", [("mask.rows.Row.input_ids", "else [self.stop_id]", "else []")], rows_are_the_oracles),
-    (
-        "EOS comes twice",
-        [("mask.rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
-        rows_are_the_oracles,
-    ),
-    (
-        "a row is cut from the left",
-        [
+        "the prompt is trained": [
+            (MASK, "[IGNORE_INDEX] * prompt_length + input_ids[prompt_length:]", "list(input_ids)"),
+        ],
+        "position 0 is trained": [(MASK, "labels[:1] = [IGNORE_INDEX]", "pass")],
+        "EOS is not trained": [(MASK, "labels[:1] =", "labels[:1] = labels[-1:] =")],
+        "EOS is dropped": [("mask.rows.Row.input_ids", "else [self.stop_id]", "else []")],
+        "EOS comes twice": [("mask.rows.Row.input_ids", "else [self.stop_id]", "else [self.stop_id] * 2")],
+        "a row is cut from the left": [
             (CUT, "input_ids=tuple(input_ids[:max_length])", "input_ids=tuple(input_ids[-max_length:])"),
             (CUT, "labels=tuple(labels[:max_length])", "labels=tuple(labels[-max_length:])"),
         ],
-        rows_are_the_oracles,
-    ),
-    (
-        "the joint ids are cut at the prompt's length in spite of a merge",
-        [("mask.rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:")],
-        rows_are_the_oracles,
-    ),
-    (
-        "an unknown token that reaches over the boundary is overlooked",
-        [("mask.rows._completions", "and not reaches_over", "")],
-        rows_are_the_oracles,
-    ),
-    (
-        "SentencePiece's own space is put before the answer",
-        [("mask.encoding.TextEncoder.encode_continuation", "if self._adds_space:", "if False:")],
-        rows_are_the_oracles,
-    ),
-    (
-        "the short cut is taken by every tokenizer",
-        [
+        "the joint ids are cut at the prompt's length in spite of a merge": [
+            ("mask.rows._completions", "if joint.ids[:length] == ids.ids and not reaches_over:", "if True:"),
+        ],
+        "an unknown token that reaches over the boundary is overlooked": [
+            ("mask.rows._completions", "and not reaches_over", ""),
+        ],
+        "SentencePiece's own space is put before the answer": [
+            ("mask.encoding.TextEncoder.encode_continuation", "if self._adds_space:", "if False:"),
+        ],
+        "the short cut is taken by every tokenizer": [
             (SHORT_CUT, "if not encoder.is_local:", "if False:"),
             (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
             (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
         ],
-        rows_are_the_oracles,
-    ),
-    (
-        "the short cut overlooks a merge",
-        [
+    },
+    merges_are_flagged: {
+        "the short cut overlooks a merge": [
             (SHORT_CUT, "and characters and characters[0] == boundary", ""),
             (SHORT_CUT, "if encoded[index].ids[-first:] == ids[:first]", "if True"),
             (SHORT_CUT, " and completion.ids[:head] == ids[first:]", ""),
         ],
-        merges_are_flagged,
-    ),
-    (
-        "what was typed becomes a special token",
-        [("mask.encoding.TextEncoder.encode_plain", "self.plain,", "self.with_special,")],
-        typed_text_is_text,
-    ),
-    (
-        "what was typed in a chat becomes a special token",
-        [("mask.encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False")],
-        typed_text_is_text,
-    ),
-    (
-        "a chat's answer ends in EOS, whatever its template puts there",
-        [("mask.rows.stop_token_id", "if not chat:", "if True:")],
-        conversations_are_the_oracles,
-    ),
-    ("an earlier assistant turn is not trained", [(MASK, "in row.turns", "in ()")], conversations_are_the_oracles),
-    (
-        "what the user said before an assistant turn is trained",
-        [("mask.labels.turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]")],
-        conversations_are_the_oracles,
-    ),
-    (
-        "the token that ends an earlier turn is not trained",
-        [("mask.labels.turn_tokens", "[*words, *range(after, stop + 1)]", "[*words, *range(after, stop)]")],
-        conversations_are_the_oracles,
-    ),
-    (
-        "every turn is trained where the last was asked for",
-        [("data.templates.render_prompt", 'template.turns == "all"', "True")],
-        conversations_are_the_oracles,
-    ),
-    (
-        "an earlier turn is trained after another text than generation's prompt",
-        [
+    },
+    typed_text_is_text: {
+        "what was typed becomes a special token": [
+            ("mask.encoding.TextEncoder.encode_plain", "self.plain,", "self.with_special,"),
+        ],
+        "what was typed in a chat becomes a special token": [
+            ("mask.encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False"),
+        ],
+    },
+    conversations_are_the_oracles: {
+        "a chat's answer ends in EOS, whatever its template puts there": [
+            ("mask.rows.stop_token_id", "if not chat:", "if True:"),
+        ],
+        "an earlier assistant turn is not trained": [(MASK, "in row.turns", "in ()")],
+        "what the user said before an assistant turn is trained": [
+            ("mask.labels.turn_tokens", "begin, end = turn", "begin, end = 0, turn[1]"),
+        ],
+        "the token that ends an earlier turn is not trained": [
+            ("mask.labels.turn_tokens", "[*words, *range(after, stop + 1)]", "[*words, *range(after, stop)]"),
+        ],
+        "every turn is trained where the last was asked for": [
+            ("data.templates.render_prompt", 'template.turns == "all"', "True"),
+        ],
+    },
+    conversations_that_cannot_be_followed_are_refused: {
+        "an earlier turn is trained after another text than generation's prompt": [
             (
                 "data.templates._turn",
                 "if not text.startswith(asked) or text[len(asked) : place[0]].strip():",
                 "if False:",
-            )
-        ],
-        conversations_that_cannot_be_followed_are_refused,
-    ),
-    (
-        "an earlier turn is trained after other ids than generation's prompt has",
-        [("mask.rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and")],
-        conversations_that_cannot_be_followed_are_refused,
-    ),
-    ("a mask made by hand is ignored", [(MASK, "if row.hand_mask is not None:", "if False:")], hand_masks_are_honoured),
-    (
-        "a mask made by hand is used on another text",
-        [("mask.rows.Row.hand_mask", "and mask.text == self.text", "")],
-        hand_masks_are_honoured,
-    ),
-    (
-        "a mask made by hand cuts a character into halves",
-        [(BY_HAND, "bool(trained) and trained[-1]", "False")],
-        hand_masks_are_honoured,
-    ),
-    (
-        "a mask made by hand never trains EOS",
-        [(BY_HAND, "= mask.eos", "= False")],
-        hand_masks_are_honoured,
-    ),
-    (
-        "a span is shifted by one",
-        [("mask.encoding.partition", "max(position, last)", "max(position, last + 1)")],
-        spans_are_the_tokens_texts,
-    ),
-    (
-        "the stream loses a row",
-        [("mask.labels.Masker.mask", "for row in rows:", "for row in rows[1:]:")],
-        streaming_gives_the_same,
-    ),
-    (
-        "trained padding is overlooked",
-        [("model.predictions.split_batch", "length += 1", "break")],
-        batches_are_read_back,
-    ),
-    (
-        "packed rows are not taken apart",
-        [(SPLIT, "if position == 0]", "if index == 0]")],
-        batches_are_read_back,
-    ),
-    (
-        "a batch is not looked at",
-        [("train.batches.verify_batch", "if labels not in labels_of.get(input_ids, ()):", "if False:")],
-        batches_are_read_back,
-    ),
-    (
-        "a position is asked for its own token, not for the next",
-        [
-            (
-                LOSS,
-                "= weights[:, 1:] > 0",
-                "= weights[:, :-1] > 0",
             ),
+        ],
+        "an earlier turn is trained after other ids than generation's prompt has": [
+            ("mask.rows._turns", "if prompt_ids.ids[:length] != prefix.ids or", "if False and"),
+        ],
+    },
+    hand_masks_are_honoured: {
+        "a mask made by hand is ignored": [(MASK, "if row.hand_mask is not None:", "if False:")],
+        "a mask made by hand is used on another text": [("mask.rows.Row.hand_mask", "and mask.text == self.text", "")],
+        "a mask made by hand cuts a character into halves": [(BY_HAND, "bool(trained) and trained[-1]", "False")],
+        "a mask made by hand never trains EOS": [(BY_HAND, "= mask.eos", "= False")],
+    },
+    spans_are_the_tokens_texts: {
+        "a span is shifted by one": [("mask.encoding.partition", "max(position, last)", "max(position, last + 1)")],
+    },
+    streaming_gives_the_same: {
+        "the stream loses a row": [("mask.labels.Masker.mask", "for row in rows:", "for row in rows[1:]:")],
+    },
+    batches_are_read_back: {
+        "trained padding is overlooked": [("model.predictions.split_batch", "length += 1", "break")],
+        "packed rows are not taken apart": [(SPLIT, "if position == 0]", "if index == 0]")],
+        "a batch is not looked at": [
+            ("train.batches.verify_batch", "if labels not in labels_of.get(input_ids, ()):", "if False:"),
+        ],
+    },
+    the_loss_is_the_stock_loss: {
+        "a position is asked for its own token, not for the next": [
+            (LOSS, "= weights[:, 1:] > 0", "= weights[:, :-1] > 0"),
             (LOSS, "targets[:, 1:][keep[:, :-1]], weights[:, 1:]", "targets[:, :-1][keep[:, :-1]], weights[:, :-1]"),
         ],
-        the_loss_is_the_stock_loss,
-    ),
-    (
-        "the loss is of the prompt as well",
-        [("mask.labels.loss_weights", "[prompt_loss_weight if", "[1.0 if")],
-        the_loss_is_the_stock_loss,
-    ),
-    (
-        "a shared token's position is its node's number",
-        [(TREE, "positions.append(position)", "positions.append(node)")],
-        shared_losses_are_the_rows,
-    ),
-    (
-        "tokens are shared whatever stands before them",
-        [(TREE, "nodes.setdefault((node, token)", "nodes.setdefault((position, token)")],
-        shared_losses_are_the_rows,
-    ),
-    (
-        "a shared token is asked for itself, not for the next",
-        [(TREE, "input_ids[1:], labels[1:], weights[1:], strict=True)", "input_ids, labels, weights, strict=False)")],
-        shared_losses_are_the_rows,
-    ),
-    (
-        "the node before the one that predicts is asked",
-        [(TREE, "kept=tuple(kept)", "kept=tuple(node - 1 for node in kept)")],
-        shared_losses_are_the_rows,
-    ),
-    (
-        "padding stands before a row",
-        [
+        "the loss is of the prompt as well": [("mask.labels.loss_weights", "[prompt_loss_weight if", "[1.0 if")],
+    },
+    shared_losses_are_the_rows: {
+        "a shared token's position is its node's number": [
+            (TREE, "positions.append(position)", "positions.append(node)"),
+        ],
+        "tokens are shared whatever stands before them": [
+            (TREE, "nodes.setdefault((node, token)", "nodes.setdefault((position, token)"),
+        ],
+        "a shared token is asked for itself, not for the next": [
+            (TREE, "input_ids[1:], labels[1:], weights[1:], strict=True)", "input_ids, labels, weights, strict=False)"),
+        ],
+        "the node before the one that predicts is asked": [
+            (TREE, "kept=tuple(kept)", "kept=tuple(node - 1 for node in kept)"),
+        ],
+        "padding stands before a row": [
             (BRANCHES, "path + (0,) * (length - len(path))", "(0,) * (length - len(path)) + path"),
             (BRANCHES, "row * length + at", "row * length + length - len(path) + at"),
         ],
-        shared_losses_are_the_rows,
-    ),
-    (
-        "a row shares with one of its neighbours only",
-        [("mask.layouts.Sharing.add", "self._sorted[max(at - 1, 0) : at + 1]", "self._sorted[at : at + 1]")],
-        fresh_tokens_are_the_trees_nodes,
-    ),
-    (
-        "rows share across batches",
-        [("mask.layouts.Sharing.add", "self._sorted = []", "pass")],
-        fresh_tokens_are_the_trees_nodes,
-    ),
-]
+    },
+    fresh_tokens_are_the_trees_nodes: {
+        "a row shares with one of its neighbours only": [
+            ("mask.layouts.Sharing.add", "self._sorted[max(at - 1, 0) : at + 1]", "self._sorted[at : at + 1]"),
+        ],
+        "rows share across batches": [("mask.layouts.Sharing.add", "self._sorted = []", "pass")],
+    },
+}
 
 
 def put_in(monkeypatch, faults) -> None:
@@ -438,8 +352,11 @@ def put_in(monkeypatch, faults) -> None:
                 monkeypatch.setattr(other, names[-1], made[names[-1]])
 
 
-@pytest.mark.parametrize(("faults", "check"), [fault[1:] for fault in FAULTS], ids=[name for name, *_ in FAULTS])
-def test_is_noticed(faults, check, monkeypatch):
+@pytest.mark.parametrize(
+    ("check", "faults"),
+    [pytest.param(check, each, id=name) for check, named in FAULTS.items() for name, each in named.items()],
+)
+def test_is_noticed(check, faults, monkeypatch):
     check()
     put_in(monkeypatch, faults)
     with pytest.raises(AssertionError):
