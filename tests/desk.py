@@ -55,7 +55,7 @@ class Busy(Backend):
 
 
 @dataclass(frozen=True)
-class Wired:
+class Page:
     """The page, and the handlers that it has wired to its components."""
 
     blocks: gr.Blocks
@@ -76,22 +76,22 @@ class Wired:
         return values | {inputs[name]: value for name, value in changed.items()}
 
 
-def wired(backend: Backend) -> Wired:
+def build_page(backend: Backend) -> Page:
     """A page of its own."""
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
     others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers))
-    return Wired(blocks, masking.desk, masking, *others)
+    return Page(blocks, masking.desk, masking, *others)
 
 
 @cache
-def shared_page() -> Wired:
+def shared_page() -> Page:
     """One page for all tests that leave it as it is."""
-    return wired(OnLentGpu())
+    return build_page(OnLentGpu())
 
 
-def tiny(page: Wired, folder, /, **changed: object) -> dict:
+def tiny(page: Page, folder, /, **changed: object) -> dict:
     """The inputs for a short run of a tiny model."""
     short = {"model": str(folder), "examples": TEXT, "steps": 2, "max_new_tokens": 4, "max_length": 128}
     return page.values(**short | changed)
@@ -102,7 +102,7 @@ def event(**data: object) -> SimpleNamespace:
     return SimpleNamespace(**data)
 
 
-def drawn(page: Wired, values: dict) -> tuple[dict, dict, str]:
+def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
     """What `draw` makes of the mask, the questions and the command."""
     out, updates = page.masking.out, page.masking.draw(values)
     return json.loads(updates[out.mask]), json.loads(updates[out.asked]), updates[out.command]
@@ -124,7 +124,7 @@ class Scanned:
         return [finding["check"] for finding in self.audit["findings"]]
 
 
-def scanned(page: Wired, values: dict) -> list[Scanned]:
+def scanned(page: Page, values: dict) -> list[Scanned]:
     """Every report of `scan`; None for what stays as it is."""
     out, kept = page.masking.out, page.desk.session.audit
     return [
@@ -147,7 +147,7 @@ def text_of(made: str) -> str:
     return json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
 
 
-def named(page: Wired, updates: dict) -> dict:
+def named(page: Page, updates: dict) -> dict:
     """What a handler changes, by the names of the components; the session's audit as `kept`."""
     owners = [page.revisit.panel, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
     owners += [page.laboratory.panel, page.desk.session]
@@ -156,14 +156,14 @@ def named(page: Wired, updates: dict) -> dict:
     return {names[component]: update for component, update in updates.items()}
 
 
-def parts(page: Wired, updates: dict, *names: str) -> tuple:
+def parts(page: Page, updates: dict, *names: str) -> tuple:
     """The updates of the components with these names; None for one that stays as it is."""
     found = named(page, updates)
     assert found.keys() <= set(names)
     return tuple(found.get(name) for name in names)
 
 
-def merged(page: Wired, looks) -> dict:
+def merged(page: Page, looks) -> dict:
     """The page after all updates, as (component: its last value)."""
     shown = {}
     for look in looks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import ROWS, SKIP, Busy, OnLentGpu, drawn, event, parts, scanned, tiny, wired
+from desk import ROWS, SKIP, Busy, OnLentGpu, build_page, drawn, event, parts, scanned, tiny
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase
@@ -194,7 +194,7 @@ class TestProof:
         assert json.loads(status)["state"] == "failed"
 
     def test_a_busy_machine(self, gpt2_folder, warned):
-        busy = wired(Busy())
+        busy = build_page(Busy())
         *_, last = busy.laboratory.prove(tiny(busy, gpt2_folder))
         button, status = parts(busy, last, "prove", "proof")
         assert warned == ["Another run is under way."]
@@ -251,7 +251,7 @@ class TestContrast:
         assert last["columns"] == []
 
     def test_a_model_that_is_lost_on_the_way(self, gpt2_folder, monkeypatch):
-        fresh = wired(OnLentGpu())
+        fresh = build_page(OnLentGpu())
 
         def prepare(_):
             yield Phase("model", "Fetching", 0.5)

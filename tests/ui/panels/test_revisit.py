@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import Busy, merged, named, parts, tiny, wired
+from desk import Busy, build_page, merged, named, parts, tiny
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ class TestLosses:
         assert json.loads(shown)["failed"]
 
     def test_a_busy_machine(self, gpt2_folder):
-        ui = wired(Busy())
+        ui = build_page(Busy())
         *_, last = ui.revisit.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
         button, shown = parts(ui, last, "look", "losses")
         assert button["interactive"]

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 import gradio as gr
 import pytest
-from desk import ROWS, Busy, event, merged, named, tiny, wired
+from desk import ROWS, Busy, build_page, event, merged, named, tiny
 
 from sftdemo.runs.estimate import rate_for
 from sftdemo.ui.backend import Backend
@@ -131,7 +131,7 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
 
 
 def test_in_a_process_of_its_own(gpt2_folder):
-    ui = wired(Backend())
+    ui = build_page(Backend())
     looks, run_id = finish(ui, tiny(ui, gpt2_folder))
     ended = merged(ui, looks)
     assert status_of(ended)[0] == "done", ended["run_status"]
@@ -178,7 +178,7 @@ def test_wrong_settings_are_a_sentence(ui, values, changed, says):
 
 
 def test_a_busy_machine_changes_nothing(gpt2_folder, warned):
-    ui = wired(Busy())
+    ui = build_page(Busy())
     looks = list(ui.running.train(tiny(ui, gpt2_folder)))
     assert [named(ui, look) for look in looks if named(ui, look)] == []
     assert warned == ["Another run is under way."]
@@ -186,7 +186,7 @@ def test_a_busy_machine_changes_nothing(gpt2_folder, warned):
 
 def test_a_run_is_asked_to_stop(monkeypatch):
     asked = []
-    ui = wired(Backend())
+    ui = build_page(Backend())
     monkeypatch.setattr(ui.desk.backend, "stop", asked.append)
     update = ui.running.stop("0a" * 8)
     assert asked == ["0a" * 8]
