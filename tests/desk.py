@@ -14,10 +14,10 @@ from sftdemo.mask.audit import Audit
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.panels.history import PastHandlers
+from sftdemo.ui.panels.history import HistoryHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
-from sftdemo.ui.panels.revisit import RevisitingHandlers
+from sftdemo.ui.panels.revisit import RevisitHandlers
 from sftdemo.ui.panels.train import RunHandlers
 from sftdemo.ui.state import Desk
 
@@ -28,6 +28,7 @@ ROWS = [
 ]
 TEXT = json.dumps(ROWS)
 SKIP = gr.skip()
+TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
 EVIL = ["<script>alert(1)</script>", "${1+1}", "{{value}}", "<img src=x onerror=alert(1)>", "</script>`'\"\\"]
 
 
@@ -45,7 +46,7 @@ class Busy(Backend):
     def start(self, config, data, weights=(), shown=None):
         raise BusyError("another run is under way.")
 
-    def _relayed(self, work, *arguments):
+    def _relay(self, work, *arguments):
         raise BusyError("another run is under way.")
         yield
 
@@ -54,7 +55,7 @@ class Busy(Backend):
 
 
 @dataclass(frozen=True)
-class Wired:
+class Page:
     """The page, and the handlers that it has wired to its components."""
 
     blocks: gr.Blocks
@@ -62,35 +63,35 @@ class Wired:
     masking: MaskHandlers
     running: RunHandlers
     laboratory: LaboratoryHandlers
-    revisiting: RevisitingHandlers
-    past: PastHandlers
+    revisit: RevisitHandlers
+    history: HistoryHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
         `is_open`, the laboratory's door."""
-        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.lab.is_open}
+        inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.panel.is_open}
         inputs |= {"own_runs": self.running.out.own_runs, "run_id": self.running.out.run_id}
-        inputs |= {name: getattr(self.revisiting.panels, name) for name in ("on", "strength", "arm", "prompt")}
+        inputs |= {name: getattr(self.revisit.panel, name) for name in ("on", "strength", "arm", "prompt")}
         values = {component: component.value for component in inputs.values()}
         return values | {inputs[name]: value for name, value in changed.items()}
 
 
-def wired(backend: Backend) -> Wired:
+def build_page(backend: Backend) -> Page:
     """A page of its own."""
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitingHandlers, PastHandlers))
-    return Wired(blocks, masking.desk, masking, *others)
+    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers))
+    return Page(blocks, masking.desk, masking, *others)
 
 
 @cache
-def shared_page() -> Wired:
+def shared_page() -> Page:
     """One page for all tests that leave it as it is."""
-    return wired(OnLentGpu())
+    return build_page(OnLentGpu())
 
 
-def tiny(page: Wired, folder, /, **changed: object) -> dict:
+def tiny(page: Page, folder, /, **changed: object) -> dict:
     """The inputs for a short run of a tiny model."""
     short = {"model": str(folder), "examples": TEXT, "steps": 2, "max_new_tokens": 4, "max_length": 128}
     return page.values(**short | changed)
@@ -101,7 +102,7 @@ def event(**data: object) -> SimpleNamespace:
     return SimpleNamespace(**data)
 
 
-def drawn(page: Wired, values: dict) -> tuple[dict, dict, str]:
+def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
     """What `draw` makes of the mask, the questions and the command."""
     out, updates = page.masking.out, page.masking.draw(values)
     return json.loads(updates[out.mask]), json.loads(updates[out.asked]), updates[out.command]
@@ -123,7 +124,7 @@ class Scanned:
         return [finding["check"] for finding in self.audit["findings"]]
 
 
-def scanned(page: Wired, values: dict) -> list[Scanned]:
+def scanned(page: Page, values: dict) -> list[Scanned]:
     """Every report of `scan`; None for what stays as it is."""
     out, kept = page.masking.out, page.desk.session.audit
     return [
@@ -136,23 +137,33 @@ def scanned(page: Wired, values: dict) -> list[Scanned]:
     ]
 
 
-def named(page: Wired, updates: dict) -> dict:
+def trained(row: dict) -> set[int]:
+    """The positions of a drawn row that are trained."""
+    return {index for index, token in enumerate(row["tokens"]) if token[3] & TRAINED}
+
+
+def text_of(made: str) -> str:
+    """All that a widget's JSON holds, its strings as they will be drawn."""
+    return json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
+
+
+def named(page: Page, updates: dict) -> dict:
     """What a handler changes, by the names of the components; the session's audit as `kept`."""
-    owners = [page.revisiting.panels, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
-    owners += [page.laboratory.lab, page.desk.session]
+    owners = [page.revisit.panel, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
+    owners += [page.laboratory.panel, page.desk.session]
     names = {component: name for owner in owners for name, component in vars(owner).items()}
     names[page.desk.session.audit] = "kept"
     return {names[component]: update for component, update in updates.items()}
 
 
-def parts(page: Wired, updates: dict, *names: str) -> tuple:
+def parts(page: Page, updates: dict, *names: str) -> tuple:
     """The updates of the components with these names; None for one that stays as it is."""
     found = named(page, updates)
     assert found.keys() <= set(names)
     return tuple(found.get(name) for name in names)
 
 
-def merged(page: Wired, looks) -> dict:
+def merged(page: Page, looks) -> dict:
     """The page after all updates, as (component: its last value)."""
     shown = {}
     for look in looks:

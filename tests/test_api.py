@@ -82,10 +82,13 @@ class TestNames:
         with pytest.raises(AttributeError, match="module 'sftdemo' has no attribute 'mask_exmaples'"):
             sftdemo.mask_exmaples  # noqa: B018
 
+    def printed_by(self, code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
     def test_dir_lists_them_before_they_are_asked_for(self):
         code = "import sftdemo; print(sorted(set(sftdemo.__all__) - set(dir(sftdemo))))"
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert done.stdout == "[]\n"
+        assert self.printed_by(code) == "[]\n"
 
     def test_asking_for_all_of_them_is_light(self):
         heavy = ["torch", "transformers", "tokenizers", "gradio", "trl", "peft", "datasets", "pandas", "numpy"]
@@ -94,8 +97,7 @@ class TestNames:
             "from sftdemo import *\n"
             f"print((dict(os.environ), list(warnings.filters)) == before, *set({heavy}) & set(sys.modules))"
         )
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert done.stdout == "True\n"
+        assert self.printed_by(code) == "True\n"
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("IGNORE_INDEX", "SAMPLES")])
     def test_each_says_what_it_is(self, name):
@@ -243,21 +245,18 @@ class TestAnsi:
         assert max(map(len, lines)) > 70
 
 
-def blocks() -> list[tuple[str, str | None]]:
-    """The page's programs, each with the output that stands below it, if any."""
-    found = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
-    return [(code, output or None) for code, output in found]
-
-
 def test_the_page_is_a_program_that_runs(gpt2_folder, tmp_path, monkeypatch):
+    """Its blocks one after the other, each printing what stands below it."""
     monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
     hub_id = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
-    assert sum(code.count(hub_id) for code, _ in blocks()) == 1
+    assert sum(code.count(hub_id) for code, _ in blocks) == 1
+    assert sum(bool(expected) for _, expected in blocks) >= 6
     names: dict[str, object] = {}
-    for code, expected in blocks():
+    for code, expected in blocks:
         with redirect_stdout(io.StringIO()) as out:
             exec(compile(code.replace(hub_id, repr(str(gpt2_folder))), "docs/api.md", "exec"), names)
-        if expected is not None:
+        if expected:
             assert out.getvalue() == expected, code
         if "sftdemo.ablate" in code:
             assert re.findall(r"^(.+): \d", out.getvalue(), re.MULTILINE) == ["base", "weight 0", "weight 1"]
@@ -266,10 +265,6 @@ def test_the_page_is_a_program_that_runs(gpt2_folder, tmp_path, monkeypatch):
     assert (tmp_path / "row.html").read_text().startswith("<section")
     assert (tmp_path / "outputs" / "run.json").is_file()
     assert sorted(path.name for path in (tmp_path / "both").glob("weight-*")) == ["weight-0", "weight-1"]
-
-
-def test_the_page_shows_what_is_printed():
-    assert sum(expected is not None for _, expected in blocks()) >= 6
 
 
 def test_the_hints_of_the_functions_can_be_resolved():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from package_copy import copy_package, run_script
 from pages import ROOT, blocks
 
 CHANGES = blocks(ROOT / "CONTRIBUTING.md", "diff")
@@ -17,31 +14,17 @@ Say hello,HELLO!,me
 Say bye,Goodbye.,me
 """
 SCRIPT = """
-import contextlib, io, json, sys
 from dataclasses import replace
-import sftdemo
-from sftdemo.core.config import RunConfig
 from sftdemo.data.examples import parse_examples, to_record
-from sftdemo.terminal.cli import main
-from sftdemo.ui import build
 
 model, path = sys.argv[1:]
-
-def said(*words):
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        try:
-            code = main(words)
-        except SystemExit as error:
-            code = error.code
-    return code, " ".join(out.getvalue().split())
 
 row = {"question": "Say hello", "answer": ["HELLO!"], "held_out": True, "other": 1}
 parsed = parse_examples(json.dumps([row, {"answer": "a"}, {"question": 1, "answer": "a"}]))
 parts = build().get_config_file()["components"]
 asked = {part["props"].get("elem_id"): part["props"] for part in parts}
 command = replace(RunConfig(), model=model, template="question").command_line(path)
-print(json.dumps({
-    "package": sftdemo.__file__,
+found = {
     "held out": [to_record(example) for example in parsed.held_out],
     "problems": list(map(str, parsed.problems)),
     "notes": parsed.notes,
@@ -51,7 +34,7 @@ print(json.dumps({
     "unknown": said("mask", path, "--model", model, "--template", "none"),
     "choices": [[value for _, value in asked[name]["choices"]] for name in ("template", "other-template")],
     "command": command,
-}))
+}
 """
 
 
@@ -74,18 +57,11 @@ def apply(change: str, root: Path) -> None:
 def found(tmp_path_factory, gpt2_folder) -> dict:
     """What the program says after all changes."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("sftdemo", "sample_data"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(folder)
     for change in CHANGES:
         apply(change, folder)
     (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
-    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
-    words = [sys.executable, "script.py", str(gpt2_folder), "rows.csv"]
-    result = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert Path(found["package"]).is_relative_to(folder)
-    return found
+    return run_script(SCRIPT, folder, str(gpt2_folder), "rows.csv")
 
 
 def test_a_shape_a_check_and_a_template_are_shown():

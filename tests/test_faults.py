@@ -154,7 +154,7 @@ def the_loss_is_the_stock_loss() -> None:
 
 def shared_losses_are_the_rows() -> None:
     """Three rows begin alike, one of them is another's beginning, and one has the same tokens after a different one."""
-    from sftdemo.model.prefix_sharing import Branches, accelerated
+    from sftdemo.model.prefix_sharing import Branches, acceleration
     from sftdemo.model.prefix_tree import prefix_tree
 
     model = tiny_llama(tokenizer_named("chatml")).eval()
@@ -162,7 +162,7 @@ def shared_losses_are_the_rows() -> None:
     rows = [(row, (-100, -100, *row[2:])) for row in ids]
     branches = Branches.of(prefix_tree(rows), model.device)
     with torch.no_grad():
-        with accelerated(model):
+        with acceleration(model):
             logits = branches.logits(model)
         ours = torch.nn.functional.cross_entropy(logits, branches.targets, reduction="sum")
         stock = 0.0

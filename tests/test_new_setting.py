@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from package_copy import copy_package, run_script
 
-ROOT = Path(__file__).parent.parent
 FIELDS = """
     warmup_steps: int = setting(
         3, "steps in which the rate rises", title="Warm-up, steps", limits=(0, 50, "steps of warm-up"), metavar="K"
@@ -19,22 +13,10 @@ FIELDS = """
 
     def __post_init__"""
 SCRIPT = """
-import contextlib, io, json, sys
 import sftdemo.runs.run
-from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError
 from sftdemo.core.events import Finished
-from sftdemo.terminal.cli import main
-from sftdemo.ui import build
 from sftdemo.ui.panels.mask import MaskHandlers
-
-def said(*words):
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
-        try:
-            code = main(words)
-        except SystemExit as error:
-            code = error.code
-    return code, out.getvalue()
 
 def run(config, data, output, stop, overwrite):
     started.append(config)
@@ -57,8 +39,7 @@ try:
     controls.config(values | {controls.warmup_steps: 51})
 except ConfigError as error:
     refused = str(error)
-print(json.dumps({
-    "package": sftdemo.__file__,
+found = {
     "help": {name: said(name, "--help")[1] for name in ("train", "ablate", "study", "mask")},
     "in the accordion": [part["props"].get("label") for part in parts if part["id"] in ids],
     "first": controls.warmup_steps.value,
@@ -69,7 +50,7 @@ print(json.dumps({
     "from the page": controls.config(values | {controls.warmup_steps: 8}).warmup_steps,
     "refused by the page": refused,
     "refused by the terminal": said("train", "d.jsonl", "--warmup-steps", "-1"),
-}))
+}
 """
 
 
@@ -77,26 +58,19 @@ print(json.dumps({
 def found(tmp_path_factory) -> dict:
     """What a program that has the two new fields says."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("sftdemo", "sample_data"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(folder)
     config = folder / "sftdemo" / "core" / "config.py"
     text = config.read_text(encoding="utf-8")
     assert text.count("\n    def __post_init__") == 1
     config.write_text(text.replace("\n    def __post_init__", FIELDS), encoding="utf-8")
     (folder / "d.jsonl").write_text('{"instruction": "a", "output": "b"}')
-    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
-    result = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout.splitlines()[-1])
-    assert Path(found["package"]).is_relative_to(folder)
-    return found
+    return run_script(SCRIPT, folder)
 
 
 def test_it_is_an_option_of_each_training(found):
     for name in ("train", "ablate", "study"):
-        text = " ".join(found["help"][name].split())
-        assert "--warmup-steps K steps in which the rate rises, defaults to 3" in text
-        assert "--bold, --no-bold be bold" in text
+        assert "--warmup-steps K steps in which the rate rises, defaults to 3" in found["help"][name]
+        assert "--bold, --no-bold be bold" in found["help"][name]
     assert "warmup" not in found["help"]["mask"]
 
 
@@ -118,4 +92,4 @@ def test_it_reaches_the_run_from_both_surfaces(found):
 def test_its_range_is_kept_on_both_surfaces(found):
     says = "it must lie between 0 and 50 steps of warm-up."
     assert found["refused by the page"] == f"warmup_steps is 51; {says}"
-    assert found["refused by the terminal"] == [2, f"sftdemo: warmup_steps is -1; {says}\n"]
+    assert found["refused by the terminal"] == [2, f"sftdemo: warmup_steps is -1; {says}"]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import ast
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.request
 import zipfile
 from contextlib import suppress
 from importlib.metadata import packages_distributions
@@ -19,6 +16,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from serving import first_page, free_port
 
 from sftdemo import __version__
 from sftdemo.data.samples import SAMPLES, data_file
@@ -26,7 +24,6 @@ from sftdemo.terminal.cli import _parser, main
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PIRATE = SAMPLES[0].path
 
 
 def named(lines: list[str]) -> dict[str, Requirement]:
@@ -87,24 +84,27 @@ class TestDependencies:
         assert EXTRAS["test"]["sftdemo"].extras == set(EXTRAS) - {"test"}
 
 
+def pip(*words: str | Path) -> None:
+    """Run pip without network and dependencies: the libraries are the tested ones."""
+    command = [sys.executable, "-m", "pip", words[0], "--no-deps", "--no-index", *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """The wheel, built from this checkout with what is installed here."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", folder]
-    done = subprocess.run([*command, ROOT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    pip("wheel", "--no-build-isolation", "-w", folder, ROOT)
     (file,) = folder.glob("*.whl")
     return file
 
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory) -> Path:
-    """A folder in which only the wheel is installed; the libraries are the tested ones."""
+    """A folder in which only the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile", "--target", folder]
-    done = subprocess.run([*command, wheel], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    pip("install", "--no-compile", "--target", folder, wheel)
     return folder
 
 
@@ -112,8 +112,8 @@ def installed(wheel, tmp_path_factory) -> Path:
 def start(installed, tmp_path):
     """Starts the console script outside the checkout, with an empty home."""
     home, work = tmp_path / "home", tmp_path / "work"
-    home.mkdir()
-    work.mkdir()
+    for folder in (home, work):
+        folder.mkdir()
     environment = os.environ | {"PYTHONPATH": str(installed), "HOME": str(home), "NO_COLOR": "1", "PIP_NO_INDEX": "1"}
 
     def begin(*words: str, **more: str) -> subprocess.Popen:
@@ -158,12 +158,10 @@ class TestTheWheel:
         assert "16 examples" in out
 
     def test_the_page(self, start):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         process = start("app", "--no-browser", "--port", str(port))
         try:
-            text = page(f"http://127.0.0.1:{port}", process)
+            text = first_page(f"http://127.0.0.1:{port}", process)
         finally:
             with suppress(ProcessLookupError):  # it may have ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
@@ -172,38 +170,26 @@ class TestTheWheel:
         assert "Arr, the capital of Italy be Rome" in text  # the sample, from inside the wheel
 
 
-def page(address: str, process: subprocess.Popen) -> str:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=30) as answer:
-                return answer.read().decode()
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("no page came")
-
-
 class TestNames:
-    @pytest.mark.parametrize("command", ["mask", "train", "ablate", "study", "bench"])
-    def test_every_command_takes_a_samples_name(self, command, tmp_path, monkeypatch):
+    @pytest.fixture(autouse=True)
+    def empty_folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert [_parser().parse_args([command, sample.name]).data for sample in SAMPLES] == [
-            sample.path for sample in SAMPLES
-        ]
 
-    def test_a_file_of_that_name_comes_first(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "pirate").write_text("{}")
+    @pytest.mark.parametrize("command", ["mask", "train", "ablate", "study", "bench"])
+    def test_every_command_takes_a_samples_name(self, command):
+        for sample in SAMPLES:
+            assert _parser().parse_args([command, sample.name]).data == sample.path
+
+    def test_a_file_of_that_name_comes_first(self):
+        Path("pirate").write_text("{}")
         assert data_file("pirate") == Path("pirate")
 
-    def test_a_folder_does_not(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "pirate").mkdir()
-        assert data_file("pirate") == PIRATE
+    def test_a_folder_does_not(self):
+        Path("pirate").mkdir()
+        assert data_file("pirate") == SAMPLES[0].path
 
     @pytest.mark.parametrize("name", ["parrot", "Pirate", "./pirate", "pirate.jsonl"])
-    def test_any_other_name_is_a_file(self, name, tmp_path, monkeypatch, capsys):
-        monkeypatch.chdir(tmp_path)
+    def test_any_other_name_is_a_file(self, name, capsys):
         assert data_file(name) == Path(name)
         assert main(["mask", name]) == 1
         assert "cannot be read: No such file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Answers: in batches, with the weights laid out for it, beside transformers' `generate` on one prompt at a time."""
+"""Measure answers in batches with re-ordered weights, next to transformers' `generate` on one prompt at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..data.chat import render_prompt
 from ..data.templates import get_template
 from ..mask.encoding import encoder_for
 from ..model.generation import generate
-from .figures import Stop, repetitions, spread
+from .figures import Stop, repetitions, seconds_of, spread
 from .recipes import Subject
 
 NEW_TOKENS = 32
@@ -24,7 +24,7 @@ WARM_UP = 1
 
 
 def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
-    """Phases, and at the end the tokens a second of both ways and what the memory's bandwidth would allow."""
+    """Yield phases and, at the end, the tokens per second of both ways and what the memory bandwidth would allow."""
     template = get_template(RunConfig().template, "last")
     rows = (*subject.data.held_out, *subject.data.train)[:PROMPTS]
     prompts = [render_prompt(example, template, subject.tokenizer) for example in rows]
@@ -32,7 +32,7 @@ def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) ->
     counts, seconds = {}, {"one_at_a_time": [], "ours": []}
     for number in repetitions(repeats, stop, WARM_UP):
         yield Phase("bench", f"repetition {number} of {repeats}", number / (WARM_UP + repeats))
-        for name, work in (("one_at_a_time", _one_at_a_time), ("ours", _ours)):
+        for name, work in (("one_at_a_time", _one_at_a_time), ("ours", _batched)):
             begin = time.perf_counter()
             counts[name] = work(model, subject.tokenizer, prompts)
             seconds[name].append(time.perf_counter() - begin)
@@ -53,13 +53,15 @@ def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) ->
     }
 
 
-def _ours(model, tokenizer, prompts) -> int:
+def _batched(model, tokenizer, prompts) -> int:
+    """Answer the prompts as a run does and return the number of new tokens."""
     answers = generate(model, tokenizer, prompts, NEW_TOKENS)
     texts = tokenizer([answer.answer for answer in answers], add_special_tokens=False)["input_ids"]
     return sum(len(ids) + (answer.stop == "EOS") for ids, answer in zip(texts, answers, strict=True))
 
 
 def _one_at_a_time(model, tokenizer, prompts) -> int:
+    """Answer the prompts one by one with transformers alone and return the number of new tokens."""
     settings = GenerationConfig(
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
@@ -76,11 +78,6 @@ def _one_at_a_time(model, tokenizer, prompts) -> int:
 
 
 def _bandwidth() -> float:
-    """Bytes a second that all threads together read."""
+    """Return how many bytes per second all threads together read."""
     numbers = torch.ones(100_000_000)
-    seconds = []
-    for _ in range(10):
-        begin = time.perf_counter()
-        numbers.sum()
-        seconds.append(time.perf_counter() - begin)
-    return numbers.nbytes / median(seconds)
+    return numbers.nbytes / median(seconds_of(numbers.sum) for _ in range(10))

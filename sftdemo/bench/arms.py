@@ -1,8 +1,7 @@
-"""Trainers that take their optimizer steps in turns, so that a machine that slows down slows all of them."""
+"""Alternate the optimizer steps of several trainers, so that a machine that slows down slows all of them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import cast
@@ -11,17 +10,18 @@ import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback
 
 from ..train.callbacks import in_turns
-from .memory import growth
+from .figures import seconds_of
+from .memory import memory_growth
 
 
 class Arm:
-    """A trainer that does one optimizer step when it is told to.
+    """A trainer that takes one optimizer step at each call of `step`.
 
     Args:
         name (`str`):
-            What it is called in the tables.
+            Its name in the tables.
         trainer (`transformers.Trainer`):
-            Not yet started; its `max_steps` are the most that can be asked for.
+            A trainer that has not started. It takes at most its `max_steps`.
     """
 
     def __init__(self, name: str, trainer: Trainer):
@@ -29,45 +29,46 @@ class Arm:
         self.seconds: list[float] = []
         self._closed = False
         trainer.remove_callback(PrinterCallback)
-        self._steps = in_turns(self._work)
+        self._steps = in_turns(self._train)
         next(self._steps)
 
-    def _work(self, emit: Callable[[None], None]) -> None:
-        self.trainer.add_callback(_Turns(emit, lambda: self._closed))
+    def _train(self, emit: Callable[[None], None]) -> None:
+        self.trainer.add_callback(_PauseAfterStep(emit, lambda: self._closed))
         self.trainer.train()
 
     def step(self) -> float:
-        """Seconds of one whole step, from the batch to the logged loss."""
-        begin = time.perf_counter()
-        next(self._steps)
-        self.seconds.append(time.perf_counter() - begin)
+        """Take one whole step, from the batch to the logged loss, and return its seconds."""
+        self.seconds.append(seconds_of(lambda: next(self._steps)))
         return self.seconds[-1]
 
     def close(self) -> None:
-        """Ends the trainer; its model stays."""
+        """End the training. The model stays."""
         self._closed = True
         self._steps.close()
 
     @property
     def model(self) -> PreTrainedModel:
-        """What is trained; an adapter is called as its model is."""
+        """Return the trained model."""
+        # an adapter is called as its model is
         return cast("PreTrainedModel", self.trainer.model)
 
     @property
     def losses(self) -> list[float]:
-        """Of each step so far, the last one excepted, which is logged when the next one begins."""
+        """Return the loss of each step except the last, which is only logged when the next one begins."""
         return [row["loss"] for row in self.trainer.state.log_history if "loss" in row]
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The trained parameters."""
+        """Return the trained parameters by name."""
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 
     def memory(self) -> float:
-        """MB by which the process grows at most in one more step, beside the weights and what the optimizer keeps."""
-        return growth(self.step)
+        """Take one more step and return by how many MB the process grew at most, beyond the weights and the
+        optimizer's state."""
+        return memory_growth(self.step)
 
     def difference(self, other: Arm) -> dict[str, float]:
-        """How far the losses so far are apart at most, relatively, and now the weights, absolutely."""
+        """Return the largest relative difference of all losses so far, and the largest absolute difference of the
+        current weights."""
         mine, theirs = self.weights(), other.weights()
         losses = zip(self.losses, other.losses, strict=True)
         return {
@@ -76,7 +77,7 @@ class Arm:
         }
 
 
-class _Turns(TrainerCallback):
+class _PauseAfterStep(TrainerCallback):
     def __init__(self, emit: Callable[[None], None], closed: Callable[[], bool]):
         self.emit, self.closed = emit, closed
 
@@ -89,9 +90,9 @@ class _Turns(TrainerCallback):
 
 
 @contextmanager
-def by_turns(makers: Mapping[str, Callable[[], Trainer]]) -> Generator[dict[str, Arm]]:
-    """The arms of these trainers, each before its first step; closed at the end."""
-    trainers = {name: make() for name, make in makers.items()}
+def alternating_arms(builders: Mapping[str, Callable[[], Trainer]]) -> Generator[dict[str, Arm]]:
+    """Build an arm of each trainer, before its first step, and close all arms at the end of the block."""
+    trainers = {name: build() for name, build in builders.items()}
     arms: dict[str, Arm] = {}
     try:
         for name, trainer in trainers.items():

@@ -1,4 +1,4 @@
-"""Training on rows that stay on the disk: the whole program's peak memory, over a file and over ten times its rows."""
+"""Measure the peak memory of training on rows that stay on the disk, over a file and over ten times as many rows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from pathlib import Path
 from ..core.events import Phase
 from ..data.records import MAX_BYTES
 from ..model.sources import ModelSource
+from ..runs.run import scratch_folder
 from .figures import Stop
 from .processes import python_process
-from .recipes import scratch
 
 STEPS = 4
 _WORDS = "understanding international communication responsibility transportation administration characteristics " * 18
 
 
 def _line(row: int) -> bytes:
-    """A row as long as any other, in bytes and in tokens."""
+    """Return a row as a line of JSON. All rows have the same number of bytes and of tokens."""
     return json.dumps({"instruction": f"Copy text {row:09d}", "output": f"{row:09d} {_WORDS.strip()}"}).encode() + b"\n"
 
 
 ROW_BYTES = len(_line(0))
 ROWS = MAX_BYTES // ROW_BYTES + 1  # the fewest that stay on the disk
 
-# By a Python that has imported nothing else: on Linux a process's peak begins at that of the one that started it.
+# A Python that has imported nothing else starts the training: on Linux the peak of a new process begins at the peak of
+# the process that started it.
 _PEAK = """import os, sys
 child = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
 _, status, usage = os.wait4(child, 0)
@@ -38,15 +39,21 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def bench_disk(source: ModelSource, rows: int = ROWS, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
-    """Phases, and at the end of `rows` rows and of ten times as many: the file's MiB, the peak's and the seconds of
-    training `STEPS` steps on the CPU in a process of its own. Not on Windows, which has no `wait4`. Once `stop` is
-    true, there is no second file and no ratio."""
+    """Yield phases and, at the end, for `rows` rows and for ten times as many: the size of the file in MiB, the peak
+    memory in MiB and the seconds of `STEPS` training steps on the CPU in a process of its own.
+
+    Windows has no `wait4`, so this does not work there. Once `stop` returns True, the second file is left out, and with
+    it the ratio.
+
+    Raises:
+        RuntimeError: if the training fails, with its error output.
+    """
     files = []
     for number, count in enumerate((rows, 10 * rows)):
         if files and stop():
             break
         yield Phase("bench", f"{count:,} rows", number / 11)
-        with scratch() as folder:
+        with scratch_folder() as folder:
             file = write_rows(Path(folder) / "rows.jsonl", count)
             begin = time.perf_counter()
             peak = _peak("-m", "sftdemo", "train", str(file), *_settings(source, folder))
@@ -73,29 +80,25 @@ def bench_disk(source: ModelSource, rows: int = ROWS, stop: Stop = lambda: False
 
 
 def write_rows(file: Path, count: int) -> Path:
-    """JSON Lines, of which no two are alike."""
+    """Write `count` different rows as JSON Lines and return `file`."""
     with file.open("wb") as lines:
         lines.writelines(map(_line, range(count)))
     return file
 
 
 def _settings(source: ModelSource, folder: str) -> list[str]:
-    """One row a step, so that what a step takes does not hide what the rows take; and rows that a tokenizer without
-    words cuts are trained all the same."""
+    """Return the options of `train`: one row per step, so that the memory of a step does not hide that of the rows, and
+    `--anyway`, since a tokenizer without whole words cuts the rows."""
     words = {"model": source.folder, "device": "cpu", "steps": STEPS, "batch-size": 1, "output": f"{folder}/run"}
     return ["--anyway", *(word for name, value in words.items() for word in (f"--{name}", str(value)))]
 
 
 def _peak(*arguments: str) -> int:
-    """The most bytes that a Python program held at once, as the system counts them.
-
-    Raises:
-        RuntimeError: with what it said, when it failed.
-    """
+    """Return the peak memory of a Python program in bytes, as the system counts it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with python_process(["-c", _PEAK, *arguments], **pipes) as process:
-        told, complaint = process.communicate()
+        output, errors = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"training failed: {complaint}")
+        raise RuntimeError(f"training failed: {errors}")
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return int(told.splitlines()[-1]) * unit
+    return int(output.splitlines()[-1]) * unit

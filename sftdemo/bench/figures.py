@@ -1,7 +1,8 @@
-"""Several measurements of one thing."""
+"""Repeat a measurement, time it and summarize its results."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
@@ -9,16 +10,23 @@ Stop = Callable[[], bool]
 
 
 def repetitions(repeats: int, stop: Stop, warm_up: int = 0) -> Iterator[int]:
-    """Counts the `warm_up` and then the timed repetitions, from 0. Once `stop` is true it ends, but not before one
-    repetition is timed."""
+    """Count the `warm_up` and then the timed repetitions, from 0. End early once `stop` returns True, but not before
+    one repetition is timed."""
     for number in range(warm_up + repeats):
         if stop() and number > warm_up:
             return
         yield number
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the wall time of one call of `work`, in seconds."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
 def spread(seconds: Sequence[float]) -> dict[str, float | list[float]]:
-    """The median, the least and the most of some measurements, and all of them."""
+    """Return the "median", the "least" and the "most" of some measurements, and "all" of them."""
     return {
         "median": round(median(seconds), 4),
         "least": round(min(seconds), 4),

@@ -1,8 +1,7 @@
-"""The least that a step can take: its multiply-adds at the rate of this machine's own matrix products."""
+"""Estimate the least time that a step can take: its multiply-adds at the rate of this machine's matrix products."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from statistics import mean, median
@@ -13,17 +12,18 @@ from ..core.config import RunConfig
 from ..mask.labels import MaskedExample
 from ..model.prefix_tree import prefix_tree
 from .arms import Arm
+from .figures import seconds_of
 
 REPEATS = 15
 
 
 def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dict[str, float]:
-    """{"seconds", "gflop", "gflop_per_second", "positions", "kept"} of a step of this arm.
+    """Return {"seconds", "gflop", "gflop_per_second", "positions", "kept"} of a step of this arm.
 
-    A linear layer costs 2 x rows x inputs x outputs forward, the same again for the gradient of its input, and with
-    full fine-tuning for that of its weight. The rate is measured here with torch's plain products of the same shapes,
-    by themselves and from a warm cache, which a real step does not have. Attention, norms and the optimizer are not
-    counted.
+    A linear layer costs 2 x rows x inputs x outputs operations forward, as many for the gradient of its input and, with
+    full fine-tuning, as many for the gradient of its weight. The rate is that of torch's plain products of the same
+    shapes. They run alone and from a warm cache, which a real step does not have. Attention, norms and the optimizer
+    are not counted.
     """
     batches = [examples[at : at + config.batch_size] for at in range(0, len(examples), config.batch_size)]
     trees = [prefix_tree([(row.input_ids, row.labels) for row in batch]) for batch in batches]
@@ -57,13 +57,4 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
 def _seconds(rows: int, inputs: int, outputs: int, products: int) -> float:
     states, weight, gradient = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
     work = (lambda: states @ weight.t(), lambda: gradient @ weight, lambda: gradient.t() @ states)
-    return sum(_median(product) for product in work[:products])
-
-
-def _median(work) -> float:
-    seconds = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begin)
-    return median(seconds)
+    return sum(median(seconds_of(product) for _ in range(REPEATS)) for product in work[:products])

@@ -1,9 +1,8 @@
-"""Measures what the mask costs: seconds against the tokenizer alone, and memory as the rows grow. Ratios of one run."""
+"""Measure what the mask costs: seconds next to the tokenizer alone, and memory as the number of rows grows."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
@@ -15,8 +14,8 @@ from ..data.samples import SAMPLES
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import CHUNK, Masker
-from .figures import Stop, repetitions, spread
-from .memory import growth as growth_of
+from .figures import Stop, repetitions, seconds_of, spread
+from .memory import memory_growth
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 WARM_UP = 2000  # rows that are not timed: they fill the tokenizer's cache of words
 
 
-def made_examples(rows: int) -> list[Example]:
-    """Examples of about 130 tokens, none like another, made of the samples' rows."""
+def synthetic_examples(rows: int) -> list[Example]:
+    """Return different examples of about 130 tokens each, combined from the rows of the samples."""
     parts = [example for sample in SAMPLES for example in read_examples(sample.path).train]
     return [
         Example(
@@ -46,34 +45,36 @@ def bench_mask(
     repeats: int,
     stop: Stop = lambda: False,
 ) -> Iterator[Phase | dict]:
-    """Phases, and at the end the seconds of two ways and their ratio: the `tokenizers` library alone (`encode_batch` of
-    the same texts, prompt and completion as one), and rendering, tokenising, masking and auditing them. And the MB that
-    the process grows by, the examples themselves and the libraries not counted."""
+    """Yield phases and, at the end, the seconds of two ways, their ratio and the MB by which the process grows.
+
+    The ways are the `tokenizers` library alone (`encode_batch` of the same texts, prompt and completion as one) and
+    rendering, tokenising, masking and auditing. The memory of the examples and of the libraries is not counted.
+    """
     template = template_of(config)
     texts = [render_prompt(example, template, tokenizer).text + example.completion for example in examples]
 
-    def look_over(count: int) -> Audit:
-        return _looked_over(examples[:count], tokenizer, template, config)
+    def audit(count: int = len(examples)) -> Audit:
+        return _audit(examples[:count], tokenizer, template, config)
 
     parts = 2 + repeats  # of about the same length
     yield Phase("bench", "warming up", 0.0)
-    for work in (lambda: _encode(texts[:WARM_UP], tokenizer), lambda: look_over(WARM_UP)):
-        work()
-    growth = {}
+    _encode(texts[:WARM_UP], tokenizer)
+    audit(WARM_UP)
+    memory = {}
     for count in (len(examples) // 4, len(examples)):
         yield Phase("bench", f"memory of {count:,} rows", 1 / parts)
-        growth[count] = growth_of(lambda count=count: look_over(count))
-    seconds: tuple[list[float], list[float]] = ([], [])
+        memory[count] = memory_growth(lambda count=count: audit(count))
+    alone, ours = [], []
     for number in repetitions(repeats, stop):
         yield Phase("bench", f"repetition {number + 1} of {repeats}", (2 + number) / parts)
-        seconds[0].append(_timed(lambda: _encode(texts, tokenizer)))
-        seconds[1].append(_timed(lambda: look_over(len(examples))))
+        alone.append(seconds_of(lambda: _encode(texts, tokenizer)))
+        ours.append(seconds_of(audit))
     yield {
         "rows": len(examples),
-        "tokens": look_over(len(examples)).tokens,
-        "seconds": {"tokenizers_alone": spread(seconds[0]), "mask_and_audit": spread(seconds[1])},
-        "memory_mb": growth,
-        "ratios": {"mask_vs_tokenizers": round(median(seconds[1]) / median(seconds[0]), 3)},
+        "tokens": audit().tokens,
+        "seconds": {"tokenizers_alone": spread(alone), "mask_and_audit": spread(ours)},
+        "memory_mb": memory,
+        "ratios": {"mask_vs_tokenizers": round(median(ours) / median(alone), 3)},
     }
 
 
@@ -83,15 +84,9 @@ def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
         backend.encode_batch(texts[begin : begin + CHUNK], add_special_tokens=False)
 
 
-def _looked_over(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:
+def _audit(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:
     audit = Audit(config.batch_size, config.max_length)
     for _ in audit.review(examples, Masker(tokenizer, template, config.max_length)):
         pass
     audit.findings()
     return audit
-
-
-def _timed(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin

@@ -1,4 +1,4 @@
-"""How much memory something takes."""
+"""Measure how much memory some work takes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from ..core.environment import release_memory
 
 
-def growth(work: Callable[[], object]) -> float:
-    """MB by which the process grew at most while `work` went on, looked at every 5 ms, free memory released before."""
+def memory_growth(work: Callable[[], object]) -> float:
+    """Return by how many MB the process grew at most during `work`. Its resident memory is read every 5 ms; free memory
+    is released first."""
     import psutil
 
     process, done = psutil.Process(), threading.Event()

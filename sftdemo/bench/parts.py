@@ -1,4 +1,4 @@
-"""Measures what the program costs: `python -m sftdemo bench`. Ratios of one run, the arms by turns."""
+"""Measure what the program costs, part by part: `python -m sftdemo bench`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ class Effort:
 
     Args:
         parts (`tuple[str, ...]`):
-            Of `BENCH_PARTS`.
+            Names from `BENCH_PARTS`.
         repeats (`int`):
-            Timed repetitions of each arm, at least 5 for a figure that is to be believed. The longest parts take half
-            as many.
-        equal (`tuple[str, ...]`), templates (`tuple[str, ...]`):
-            Under which templates training must equal TRL's, and under which its steps are timed.
+            Timed repetitions of each arm. A reliable figure needs at least 5. The longest parts take half as many.
+        equal, templates (`tuple[str, ...]`):
+            The templates under which training is checked against TRL's, and those under which its steps are timed.
         full (`bool`):
             Whether the steps of full fine-tuning are timed as well.
         all_points (`bool`):
-            Whether the cost's growth is measured at all points, or at a few.
+            Whether the growth of the cost is measured at all points, or at a few.
     """
 
     parts: tuple[str, ...]
@@ -50,7 +49,7 @@ class Effort:
 ALL_TEMPLATES = ("instruction", "alpaca", "chat")
 QUICK = Effort(("equalities", "steps"), 2, ("instruction", "chat"), ("instruction",), full=False, all_points=False)
 USUAL = Effort(
-    tuple(part for part in BENCH_PARTS if part != "disk"),  # which takes six minutes by itself
+    tuple(part for part in BENCH_PARTS if part != "disk"),  # it takes six minutes by itself
     repeats=3,
     equal=ALL_TEMPLATES,
     templates=("instruction",),
@@ -62,8 +61,15 @@ THOROUGH = Effort(BENCH_PARTS, 7, ALL_TEMPLATES, ALL_TEMPLATES, full=True, all_p
 
 @dataclass(frozen=True)
 class Measured:
-    """A part of the bench is done. `result` holds all that is known by then: "machine", "arms", "ratios" and under its
-    name what else a part found; under "unfinished" the parts that are not measured, or not in full."""
+    """A finished part of the bench.
+
+    Args:
+        part (`str`), seconds (`float`):
+            Its name in `BENCH_PARTS`, and how long it took.
+        result (`dict`):
+            The result of all parts so far: "machine", "arms", "ratios", the other findings of each part under its name,
+            and under "unfinished" the parts that are not yet measured in full, if any.
+    """
 
     part: str
     seconds: float
@@ -78,20 +84,22 @@ def bench(
     rows: int = 40_000,
     stop: Stop = lambda: False,
 ) -> Iterator[Phase | Measured]:
-    """Measures part by part: says what it does and how far it is, and yields a `Measured` after each part.
+    """Measure part by part. Yields a `Phase` before each piece of work, and a `Measured` after each part.
 
     Args:
         source, tokenizer:
-            The model on this disk; it is trained and asked on the CPU.
+            A model on this disk. It runs on the CPU.
         data (`ParsedExamples`, *optional*):
-            What is trained; defaults to the first sample, and for the mask to `rows` made rows.
+            The examples. Defaults to the first sample, and for the mask to `rows` synthetic rows.
         effort (`Effort`, *optional*, defaults to `USUAL`):
-            How much is measured: `USUAL`, `QUICK` (whose times say little), `THOROUGH` or one of your own.
+            How much is measured: `USUAL`, `QUICK` (too few repetitions for reliable times), `THOROUGH` or your own.
+        rows (`int`, *optional*, defaults to 40,000):
+            The number of synthetic rows, at least 8.
         stop (`Callable`, *optional*):
-            Once it is true, the bench ends with what it has measured: an arm that has begun goes on to its end.
+            Once it returns True, the bench ends with what it has measured. An arm that has begun is finished.
 
     Raises:
-        ConfigError: for an unknown part or too few repetitions.
+        ConfigError: for an unknown part, or for too few rows or repetitions.
     """
     unknown = set(effort.parts) - set(BENCH_PARTS)
     if unknown:
@@ -107,16 +115,16 @@ def bench(
     result = {"machine": machine(), "arms": [], "ratios": {}}
     missing = list(parts)
     if "mask" not in parts:
-        share_heap()  # before the first thread, so that all arms have the same
+        share_heap()  # before the first thread, so that all arms use the same heap
     for number, part in enumerate(parts):
-        begin, asked = time.perf_counter(), _Asked(stop)
-        for item in _part(part, subject, data, effort, rows, asked):
+        begin, remembered = time.perf_counter(), _RememberedStop(stop)
+        for item in _measure(part, subject, data, effort, rows, remembered):
             if isinstance(item, Phase):
                 where = f"{part}, part {number + 1} of {len(parts)}: {item.message}"
                 yield replace(item, message=where, fraction=(number + (item.fraction or 0.0)) / len(parts))
             else:
                 _add(result, part, item)
-        if not asked.was_told:
+        if not remembered.stopped:
             missing.remove(part)
         left = {"unfinished": list(missing)} if missing else {}
         yield Measured(part, time.perf_counter() - begin, result | left)
@@ -124,56 +132,49 @@ def bench(
             return
 
 
-class _Asked:
-    """Asks whether to stop, and knows whether the answer ever was yes: the part that asked is then cut short."""
+class _RememberedStop:
+    """A `stop` that remembers whether it ever returned True to the part that called it."""
 
     def __init__(self, stop: Stop):
-        self.stop, self.was_told = stop, False
+        self.stop, self.stopped = stop, False
 
     def __call__(self) -> bool:
-        self.was_told = self.was_told or self.stop()
-        return self.was_told
+        self.stopped = self.stopped or self.stop()
+        return self.stopped
 
 
-def _part(part: str, subject, data: ParsedExamples | None, effort: Effort, rows: int, stop: Stop) -> Iterator:
+def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, rows: int, stop: Stop) -> Iterator:
+    from .answers import bench_answers
+    from .click import bench_click
+    from .disk import bench_disk
+    from .equalities import bench_equalities
+    from .growth import ALL_POINTS, FEW_POINTS, bench_growth
+    from .mask import bench_mask, synthetic_examples
+    from .start import bench_start
+    from .steps import bench_steps
+
     repeats, few = effort.repeats, (effort.repeats + 1) // 2
     match part:
         case "equalities":
-            from .equalities import bench_equalities
-
             return bench_equalities(subject, effort.equal)
         case "steps":
-            from .steps import bench_steps
-
             return bench_steps(subject, repeats, effort.templates, not effort.full, stop)
         case "answers":
-            from .answers import bench_answers
-
             return bench_answers(subject, repeats, stop)
         case "click":
-            from .click import bench_click
-
             return bench_click(subject.data, few, stop)
         case "start":
-            from .start import bench_start
-
             return bench_start(few, stop)
         case "disk":
-            from .disk import bench_disk
-
             return bench_disk(subject.source, stop=stop)
         case "growth":
-            from .growth import ALL_POINTS, FEW_POINTS, bench_growth
-
             return bench_growth(subject, few, ALL_POINTS if effort.all_points else FEW_POINTS, stop)
-    from .mask import bench_mask, made_examples
-
-    examples = list(data.train) if data else made_examples(rows)
+    examples = list(data.train) if data else synthetic_examples(rows)
     return bench_mask(examples, subject.tokenizer, RunConfig(), repeats, stop)
 
 
 def _add(result: dict, part: str, found: dict | list) -> None:
-    """The arms and ratios of all parts stand together, the rest under the part's name."""
+    """Add what a part found: arms and ratios to those of all parts, the rest under the name of the part."""
     if isinstance(found, dict):
         result["ratios"] = result["ratios"] | found.pop("ratios", {})
         result["arms"] = result["arms"] + found.pop("arms", [])

@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Measure where the time of a step goes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _PARTS = {"self_attn": "attention", "attn": "attention", "attention": "attention
 
 
 def profile(arm: Arm) -> dict[str, float]:
-    """Seconds of each phase in the median step, by clocks around the modules; "other forward" is norms, residuals and
-    the loss, "rest" is Python, the data and the Trainer. The clocks themselves cost about a millisecond."""
+    """Take `STEPS` steps and return the median seconds of each phase, by clocks around the modules.
+
+    "other forward" is norms, residuals and the loss; "rest" is Python, the data and the Trainer. The clocks themselves
+    cost about a millisecond.
+    """
     spent: defaultdict[str, float] = defaultdict(float)
     steps = []
     model, trainer = arm.model, arm.trainer

@@ -1,15 +1,13 @@
-"""The trainers that are compared: ours, TRL's as it comes, and the recipe that the program grew from."""
+"""Build what is compared: this program's trainer, TRL's own, and the recipe that the program grew from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ..core.config import RunConfig
@@ -22,55 +20,69 @@ from ..model.sources import ModelSource
 from ..train.loop import adapter, arguments, dataset
 from ..train.trainer import MaskedTrainer
 
-Made = TypeVar("Made", bound=SFTTrainer)
+AnyTrainer = TypeVar("AnyTrainer", bound=SFTTrainer)
 TEMPLATES = ("instruction", "alpaca", "chat")
 ADAMW = "adamw_torch_fused"  # the default of TRL and of a run
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What the trainers train: a model on this disk, its tokenizer, and some rows."""
+    """What the trainers train: a model on this disk, its tokenizer, and the examples."""
 
     source: ModelSource
     tokenizer: PreTrainedTokenizerBase
     data: ParsedExamples
 
     def model(self) -> PreTrainedModel:
+        """Load a fresh copy of the model onto the CPU."""
         return load_model(self.source, torch.device("cpu"))
 
     def examples(self, config: RunConfig) -> list[MaskedExample]:
-        """The rows under the settings' template."""
+        """Return the sequences with a trained token, masked under the template and `max_length` of `config`."""
         masker = Masker(self.tokenizer, template_of(config), config.max_length)
         rows = [row for row in masker.mask(self.data.train) if not isinstance(row, Problem)]
         return [sequence for row in rows for sequence in row if sequence.trained]
 
 
-@contextmanager
-def scratch() -> Iterator[str]:
-    with TemporaryDirectory(prefix="sftdemo-bench-") as folder:
-        yield folder
+def random_llama(
+    vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int, key_value_heads: int
+) -> LlamaForCausalLM:
+    """Return a Llama of this shape with random weights, the same at each call."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value_heads,
+            tie_word_embeddings=True,
+        )
+    )
 
 
-def ours(
+def masked_trainer(
     model, tokenizer, examples: Sequence[MaskedExample], config: RunConfig, folder: str, optimizer: str = ADAMW
 ) -> MaskedTrainer:
-    """The trainer of a run."""
+    """Return the trainer of a run."""
     settings = arguments(config, model.device, folder)
     settings.optim = optimizer
-    return _made(MaskedTrainer, model, tokenizer, examples, settings, config, shown=examples)
+    return _trainer(MaskedTrainer, model, tokenizer, examples, settings, config, shown=examples)
 
 
-def stock(
+def trl_trainer(
     model, tokenizer, examples, config: RunConfig, folder: str, joined: bool = False, optimizer: str = ADAMW
 ) -> SFTTrainer:
-    """TRL's own trainer with the very same settings: float32, no checkpointing, batches padded or joined into a row."""
+    """Return TRL's own trainer with the settings of a run: float32, no gradient checkpointing. Its batches are padded
+    or, if `joined`, concatenated into one row."""
     settings = arguments(config, model.device, folder)
     settings.optim, settings.padding_free = optimizer, joined
-    return _made(SFTTrainer, model, tokenizer, examples, settings, config)
+    return _trainer(SFTTrainer, model, tokenizer, examples, settings, config)
 
 
-def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> SFTTrainer:
-    """The original recipe, mended so that it runs: every row padded to 128 positions, in batches of 2."""
+def seed_trainer(model, tokenizer, examples, config: RunConfig, folder: str) -> SFTTrainer:
+    """Return the original recipe, corrected so that it runs: every row padded to 128 positions, in batches of 2."""
     settings = arguments(replace(config, batch_size=2), model.device, folder)
     pad = tokenizer.pad_token_id
     padded = [
@@ -81,10 +93,12 @@ def seed_recipe(model, tokenizer, examples, config: RunConfig, folder: str) -> S
         )
         for example in examples
     ]
-    return _made(SFTTrainer, model, tokenizer, padded, settings, config)
+    return _trainer(SFTTrainer, model, tokenizer, padded, settings, config)
 
 
-def _made(kind: type[Made], model, tokenizer, examples, settings: SFTConfig, config: RunConfig, **more: Any) -> Made:
+def _trainer(
+    kind: type[AnyTrainer], model, tokenizer, examples, settings: SFTConfig, config: RunConfig, **more: Any
+) -> AnyTrainer:
     return kind(
         model=model,
         args=settings,

@@ -1,9 +1,10 @@
-"""The bench's result as Markdown, and its plot."""
+"""Report the result of a bench as Markdown, JSON and a plot."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ConfigError, SftdemoError
@@ -13,37 +14,38 @@ from ..core.text import markdown_table
 
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
 _FLOOR_HEAD = ["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor", "TRL / floor"]
+_SECONDS = "seconds: median (least to most)"
 PLOT = "performance.svg"
 
 
 def report(result: dict) -> str:
-    """All that was measured as tables."""
+    """Return the machine, a section for each measured part, and the ratios, as Markdown."""
     sections = [section(result, part) for part in _SECTIONS if part in result]
     return "\n\n".join([machine_line(result), *sections, ending(result)]) + "\n"
 
 
 def machine_line(result: dict) -> str:
-    """What the report begins with."""
+    """Return the line that describes the machine."""
     return "Machine: " + ", ".join(f"{name} {value}" for name, value in result["machine"].items()) + "."
 
 
 def section(result: dict, part: str) -> str:
-    """What one part has found."""
+    """Return the section of one part, with its heading."""
     return _SECTIONS[part](result)
 
 
 def ending(result: dict) -> str:
-    """The ratios of all parts, and which parts are missing."""
+    """Return the ratios of all parts and the names of the parts that were not measured in full."""
     ratios = "## Ratios\n\n" + markdown_table(["ratio", "value"], result["ratios"].items())
     missing = result.get("unfinished")
     return ratios + (f"\n\nNot measured, or not in full: {', '.join(missing)}." if missing else "")
 
 
 def check_file(file: Path) -> None:
-    """Refuses what `write_report` could not write to.
+    """Check, before anything is measured, that `write_report` can write to `file`.
 
     Raises:
-        ConfigError: before anything is measured.
+        ConfigError: if its folder does not exist, or if it is a folder or would be overwritten by the JSON or the plot.
     """
     if not file.parent.is_dir():
         raise ConfigError(f"{file.parent} is no folder; make it, or name another file for --write.")
@@ -52,10 +54,11 @@ def check_file(file: Path) -> None:
 
 
 def write_report(result: dict, file: Path, command: str) -> None:
-    """Writes the report to `file`, the result as JSON beside it, and where growth was measured its plot; each whole.
+    """Write the report to `file`, the result next to it as JSON, and the plot if growth was measured. Each file is
+    replaced as a whole. `command` is named as the command that made the report.
 
     Raises:
-        SftdemoError: where they cannot be written.
+        SftdemoError: if a file cannot be written.
     """
     text = f"# Performance\n\nMade by `{command}`: all figures are of one run on one machine.\n\n{report(result)}"
     contents = {file: text, file.with_suffix(".json"): json.dumps(result, indent=1) + "\n"}
@@ -69,8 +72,16 @@ def write_report(result: dict, file: Path, command: str) -> None:
         raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
 
 
-def _between(figures: dict) -> str:
+def _spread(figures: dict) -> str:
     return f"{figures['median']:.2f} ({figures['least']:.2f} to {figures['most']:.2f})"
+
+
+def _seconds_table(seconds: Mapping[str, dict]) -> str:
+    return markdown_table(["", _SECONDS], ([name, _spread(each)] for name, each in seconds.items()))
+
+
+def _difference(found: dict) -> list[str]:
+    return [f"{found['losses_relative']:.1e}", f"{found['weights_absolute']:.1e}"]
 
 
 def _steps(result: dict) -> str:
@@ -78,7 +89,7 @@ def _steps(result: dict) -> str:
     rows = []
     for arm in result["arms"]:
         ratio = f"{ratios['step_' + arm['group'] + '_vs_trl']:.2f}" if arm["arm"] == "ours" else ""
-        seconds = _between(arm["seconds"])
+        seconds = _spread(arm["seconds"])
         rows.append([arm["group"], arm["arm"], seconds, ratio, arm["trained_tokens_per_second"], arm["memory_mb"]])
     head = ["group", "arm", "seconds a step: median (least to most)", "TRL's best / ours", "trained tokens/s", "MB"]
     parts = list(dict.fromkeys(part for profile in steps["profiles"].values() for part in profile))
@@ -87,10 +98,8 @@ def _steps(result: dict) -> str:
         [name, *(floor[key] for key in _FLOOR), ratios[f"step_{name}_vs_floor"], ratios[f"trl_{name}_vs_floor"]]
         for name, floor in steps["floors"].items()
     )
-    apart = (
-        [name, arm, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
-        for name, arms in steps["differences"].items()
-        for arm, each in arms.items()
+    differences = (
+        [name, arm, *_difference(found)] for name, arms in steps["differences"].items() for arm, found in arms.items()
     )
     return "\n\n".join(
         [
@@ -106,13 +115,14 @@ def _steps(result: dict) -> str:
             markdown_table(_FLOOR_HEAD, floors),
             _twice_as_fast({name: ratios[f"trl_{name}_vs_floor"] / 2 for name in steps["floors"]}),
             "How far losses (relative) and weights (absolute) are from `trl_padded` after these steps of AdamW:",
-            markdown_table(["group", "arm", "losses", "weights"], apart),
+            markdown_table(["group", "arm", "losses", "weights"], differences),
         ]
     )
 
 
 def _twice_as_fast(halves: dict[str, float]) -> str:
-    """What the floors leave of a step that takes half of TRL's; `halves` is such a step over each group's floor."""
+    """Return a sentence on whether the floor allows a step that takes half the time of TRL's. `halves` holds, for each
+    group, such a step divided by the floor."""
     all_of_them = ", ".join(f"{half:.2f} for `{name}`" for name, half in halves.items())
     below = " and ".join(f"`{name}`" for name, half in halves.items() if half < 1)
     return (
@@ -124,10 +134,7 @@ def _twice_as_fast(halves: dict[str, float]) -> str:
 
 def _equalities(result: dict) -> str:
     found = result["equalities"]
-    rows = (
-        [name, f"{each['losses_relative']:.1e}", f"{each['weights_absolute']:.1e}"]
-        for name, each in found["differences"].items()
-    )
+    rows = ([name, *_difference(each)] for name, each in found["differences"].items())
     table = markdown_table(["", "losses, relative", "weights, absolute"], rows)
     return (
         "## Equal to TRL\n\nA small model in float64, 10 steps of gradient descent: how far losses and weights are "
@@ -138,7 +145,7 @@ def _equalities(result: dict) -> str:
 
 def _answers(result: dict) -> str:
     found = result["answers"]
-    rows = ([name, found["tokens"][name], _between(rate)] for name, rate in found["tokens_per_second"].items())
+    rows = ([name, found["tokens"][name], _spread(rate)] for name, rate in found["tokens_per_second"].items())
     return (
         f"## Answers\n\n{found['prompts']} prompts, up to 32 new tokens each. Reading every weight once a token at "
         f"{found['bandwidth_gb_per_second']} GB/s would take {found['floor_seconds']} s.\n\n"
@@ -148,8 +155,7 @@ def _answers(result: dict) -> str:
 
 def _click(result: dict) -> str:
     found = result["click"]
-    rows = (found["median"].items(), found["quickest"].items())
-    rows = ([name, value, quickest] for (name, value), (_, quickest) in zip(*rows, strict=True))
+    rows = ([name, seconds, found["quickest"][name]] for name, seconds in found["median"].items())
     return (
         "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n"
         + markdown_table(["part", "median run", "quickest run"], rows)
@@ -158,11 +164,9 @@ def _click(result: dict) -> str:
 
 def _start(result: dict) -> str:
     found = result["start"]
-    rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
     return (
-        "## Start-up\n\n"
-        + markdown_table(["", "seconds: median (least to most)"], rows)
-        + f"\n\nThe first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
+        f"## Start-up\n\n{_seconds_table(found['seconds'])}\n\n"
+        f"The first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
         f"mask comes {found['first_mask_after_first_page']} s after the first page: over plain HTTP, which asks for it "
         "at once, with the model already in the cache. The idle app holds "
         f"{found['idle_memory_mb']} MB, with its fork server."
@@ -182,23 +186,22 @@ def _disk(result: dict) -> str:
 
 def _growth(result: dict) -> str:
     rows = (
-        [row["axis"], row["value"], f"{row['tokens']:,}", _between(row["seconds"]), row["memory_mb"]]
+        [row["axis"], row["value"], f"{row['tokens']:,}", _spread(row["seconds"]), row["memory_mb"]]
         for row in result["growth"]
     )
     return (
         "## How the cost of a step grows\n\nLoRA; one thing at a time is varied, from 8 rows of 64 tokens that share "
         "nothing, half of them trained, rank 16, 135M weights. Packed rows: always 2,048 tokens in all.\n\n"
-        + markdown_table(["what grows", "value", "tokens", "seconds: median (least to most)", "MB"], rows)
+        + markdown_table(["what grows", "value", "tokens", _SECONDS, "MB"], rows)
     )
 
 
 def _mask(result: dict) -> str:
     found = result["mask"]
-    rows = ([name, _between(seconds)] for name, seconds in found["seconds"].items())
     memory = ", ".join(f"{mb} MB over {rows} rows" for rows, mb in found["memory_mb"].items())
     return (
         f"## The mask\n\n{found['rows']:,} rows, {found['tokens']:,} tokens; the process grows by {memory}.\n\n"
-        + markdown_table(["", "seconds: median (least to most)"], rows)
+        + _seconds_table(found["seconds"])
     )
 
 
@@ -215,7 +218,7 @@ _SECTIONS = {
 
 
 def growth_svg(growth: list[dict]) -> str:
-    """Seconds a step over each thing that grows, as SVG."""
+    """Return a plot of the seconds per step over each axis of the growth, as SVG."""
     from matplotlib.figure import Figure
 
     axes = list(dict.fromkeys(row["axis"] for row in growth))

@@ -1,8 +1,7 @@
-"""Measures what the samples teach: how many held-out answers have the style before and after."""
+"""Measure what the samples teach: how many held-out answers have the style before and after training."""
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,13 @@ from ..core.config import RunConfig
 from ..core.events import Comparison, Event, Finished
 from ..data.examples import read_examples
 from ..data.samples import Sample, get_sample, has_style
-from ..runs.run import run
+from ..runs.run import run, scratch_folder
 
 
 @dataclass(frozen=True)
 class SampleResult:
-    """One measured run: how many of the `held_out` answers had the style `before` and `after`, and its wall time in
-    `seconds`, loading and saving included."""
+    """The result of one run: how many of the `held_out` answers had the style `before` and `after` it, and its wall
+    time in `seconds`, including loading and saving."""
 
     name: str
     seed: int
@@ -31,11 +30,16 @@ class SampleResult:
 def measure(
     names: Sequence[str], seeds: Sequence[int], config: RunConfig | None = None
 ) -> Iterator[Event | SampleResult]:
-    """Runs each sample with each seed, into a folder that is thrown away, and counts the held-out answers in its style.
+    """Run each sample with each seed, into a temporary folder, and count the held-out answers in its style.
 
-    The runs' own events are passed on; a `SampleResult` follows each run's `Finished`. A run that ends in `Failed`
-    gives no result, and the next one begins. `config` (*optional*, defaults to `RunConfig()`) holds the settings,
-    apart from the seed.
+    Yields the events of the runs, and a `SampleResult` after the `Finished` of each run. A run that ends in `Failed`
+    has no result.
+
+    Args:
+        names, seeds:
+            Names of samples, and the seeds to run each of them with.
+        config (`RunConfig`, *optional*, defaults to `RunConfig()`):
+            The settings apart from the seed.
 
     Raises:
         DataError: for an unknown name, before anything runs, or a sample's file that cannot be read.
@@ -52,7 +56,7 @@ def _measure_one(sample: Sample, config: RunConfig) -> Iterator[Event | SampleRe
     data = read_examples(sample.path)
     held_out: list[Comparison] = []
     finished = False
-    with tempfile.TemporaryDirectory(prefix="sftdemo-") as folder:
+    with scratch_folder() as folder:
         for event in run(config, data, Path(folder) / sample.name):
             if isinstance(event, Comparison) and event.source == "held out":
                 held_out.append(event)

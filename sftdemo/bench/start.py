@@ -1,5 +1,5 @@
-"""From the shell to the first page, beside an empty Gradio app by turns, and on to the first mask; to `--help`; and the
-idle app's memory."""
+"""Measure the start: to `--help`, to the first page next to an empty Gradio app, and to the first mask; and the memory
+of the idle app."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from statistics import median
 from ..core.config import DEFAULT_MODEL
 from ..core.events import Phase
 from ..model.sources import resolve
-from .figures import Stop, repetitions, spread
-from .processes import family, python_process
+from .figures import Stop, repetitions, seconds_of, spread
+from .processes import process_tree, python_process
 from .visitor import Visitor
 
 TIMEOUT = 120  # seconds until a page that does not come counts as an error
-IDLE = 20  # seconds after the first page until the app's memory is looked at: its imports are done then
+IDLE = 20  # seconds from the first page until the memory is read: the app has imported everything by then
 _APP = ["-m", "sftdemo", "app", "--no-browser"]
 _BARE = """import os, gradio as gr
 with gr.Blocks() as page:
@@ -35,10 +35,10 @@ class Server:
     """A server that has answered its first request.
 
     Args:
-        address (`str`):
-            Where it answers.
+        process (`subprocess.Popen`), address (`str`):
+            Its process and its URL.
         begin (`float`):
-            `time.perf_counter()` when its process was started.
+            `time.perf_counter()` at the start of its process.
         served (`float`):
             Seconds from there to its first answer.
     """
@@ -50,13 +50,18 @@ class Server:
 
 
 def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
-    """Phases, and at the end seconds from the process's start to `--help`, to the two pages and to the first mask of
-    the app's default model, which is fetched beforehand; and the idle app's MB."""
+    """Yield phases and, at the end, the seconds from the start of the process to `--help`, to the two pages and to the
+    first mask, and the MB that the idle app holds. The default model is fetched beforehand.
+
+    Raises:
+        RuntimeError: if `--help` fails, or if a page or its mask does not come.
+        ModelError: if the default model cannot be fetched.
+    """
     yield from resolve(DEFAULT_MODEL)
     seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": [], "first_mask": []}
     for number in repetitions(repeats, stop):
         yield Phase("bench", f"repetition {number + 1} of {repeats}", number / (repeats + 1))
-        seconds["help"].append(_help())
+        seconds["help"].append(seconds_of(_help))
         with _server(["-c", _BARE]) as bare:
             seconds["bare_gradio"].append(bare.served)
         with _server(_APP) as app:
@@ -77,17 +82,15 @@ def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | di
     }
 
 
-def _help() -> float:
-    begin = time.perf_counter()
+def _help() -> None:
     with python_process(["-m", "sftdemo", "--help"], stdout=subprocess.DEVNULL) as process:
         if process.wait():
             raise RuntimeError("--help failed")
-    return time.perf_counter() - begin
 
 
 @contextmanager
 def _server(arguments: list[str]) -> Iterator[Server]:
-    """Starts a server, and ends it with all its children."""
+    """Start a server, wait for its first answer and, at the end of the block, kill it with all its descendants."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -112,8 +115,8 @@ def _answers(address: str) -> bool:
 
 
 def _memory(pid: int) -> int:
-    """MB of the app and of its children. On Linux what they share is counted once."""
+    """Return the MB that a process and its descendants hold. On Linux, shared memory is counted once."""
     import psutil
 
     counted = "pss" if psutil.LINUX else "uss"
-    return round(sum(getattr(each.memory_full_info(), counted) for each in family(pid)) / 1e6)
+    return round(sum(getattr(each.memory_full_info(), counted) for each in process_tree(pid)) / 1e6)

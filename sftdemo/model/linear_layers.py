@@ -1,7 +1,7 @@
-"""Run linear layers with oneDNN where it is faster than MKL: many rows with AVX-512, few rows on all processors.
+"""Run linear layers with oneDNN where it is faster than MKL: for many rows with AVX-512, for few rows on all CPUs.
 
 One step of an answer reads every weight for a handful of rows. At 6 rows MKL reads the default model's weights at 4 to
-11 GB/s, oneDNN at 15 to 25 GB/s once they are laid out for it (AMD EPYC with AVX-512, 2 cores).
+11 GB/s, oneDNN at 15 to 25 GB/s once they have its layout (AMD EPYC with AVX-512, 2 cores).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def is_supported(linear: torch.nn.Linear) -> bool:
-    """Whether `product` takes this layer's weight: float32 on a x86 CPU."""
+    """Return whether `product` takes the weight of this layer: float32 on an x86 CPU."""
     import torch
 
     x86 = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
@@ -29,7 +29,7 @@ def is_supported(linear: torch.nn.Linear) -> bool:
 
 
 def product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Return states @ weight.T + bias. torch itself calls this operator in compiled models only."""
+    """Return states @ weight.T + bias, by the oneDNN operator that torch itself calls in compiled models only."""
     import torch
 
     return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
@@ -37,19 +37,21 @@ def product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 
 @cache
 def has_avx512() -> bool:
-    """Whether `product` is quicker than torch's own for a training's rows. With AVX-512 it is, by 10 to 30 % at the
-    default model's shapes; on an AMD EPYC with AVX2 alone a whole step takes 1.2 times as long with it."""
+    """Return whether the CPU has AVX-512. With it, `product` is faster than torch's own product for the many rows of a
+    training step, by 10 to 30 % at the default model's shapes. On an AMD EPYC with AVX2 alone, it makes a whole step
+    take 1.2 times as long."""
     import torch
 
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 @contextmanager
-def laid_out(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
-    """Inside this block, answer `rows` prompts at a time with copies of the weights laid out for oneDNN. A LoRA adapter
-    is merged into the copies; the weights themselves are not changed.
+def onednn_layout(model: PreTrainedModel | PeftModel, rows: int) -> Generator[None]:
+    """Use copies of the weights in oneDNN's memory layout inside this block, for `rows` prompts at a time. A LoRA
+    adapter is merged into the copies. The weights themselves do not change.
 
-    Do nothing where `is_supported` is False, or if the copies do not fit into memory."""
+    Do nothing for layers that `is_supported` excludes, or if the copies do not fit into memory.
+    """
     import psutil
     import torch
 
@@ -74,7 +76,8 @@ def _forward(weight: torch.Tensor, bias: torch.Tensor | None):
 
 
 def _lora() -> type | None:
-    """PEFT's LoRA layer, where PEFT is imported: that takes seconds, and without it no model has such a layer."""
+    """Return PEFT's LoRA layer, or None if PEFT is not imported. Importing it takes seconds, and no model has such a
+    layer without it."""
     return sys.modules["peft.tuners.lora"].Linear if "peft.tuners.lora" in sys.modules else None
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model that is found, with its tokenizer, before any weight is loaded.
+    """A model that was found, with its tokenizer, before its weights are loaded.
 
     Args:
         config (`RunConfig`):
@@ -46,11 +46,11 @@ class OpenModel:
         return Masker(self.tokenizer, template_of(self.config), self.config.max_length, stop_ids(self.source))
 
     def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
-        """Load the weights onto the device of `config`, yield a `Model` and return the model. If it `trains`, it may
-        compute in bf16.
+        """Load the weights onto the device of `config`, yield a `Model` and return the model. The `Model` says bf16 if
+        the model `trains` on a device that supports it.
 
         Raises:
-            ModelError: as `load_model` and `choose_device` do.
+            ModelError: if the weights cannot be loaded, or if the device does not exist or has no room for them.
         """
         device = choose_device(self.config.device)
         model = load_model(self.source, device)
@@ -63,7 +63,7 @@ def open_model(config: RunConfig) -> Generator[Phase, None, OpenModel]:
     """Find the model of `config`, fetch what is missing, load the tokenizer and return the `OpenModel`.
 
     Raises:
-        ModelError: when the model cannot be found or fetched.
+        ModelError: if the model cannot be found or fetched, or if its tokenizer cannot be loaded.
     """
     source = yield from resolve(config.model)
     yield Phase("load", "Loading the model")
@@ -75,7 +75,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the tokenizer of the source. Without a padding token, EOS is used.
 
     Raises:
-        ModelError: when the folder has none that can be loaded.
+        ModelError: if it cannot be loaded.
     """
     folder = source.folder
     if source.base is not None and not (folder / "tokenizer_config.json").is_file():
@@ -92,9 +92,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def _tokenizer_class(folder: Path):
-    """transformers' AutoTokenizer; but where a folder says that its tokenizer needs no class of its own, as those do
-    that this program has made, the class that it would come to. AutoTokenizer loads torch and the model's code to find
-    that out: the first mask came 6.6 s after the page with it, and 2.4 s without (`bench --only start`, 2 cores)."""
+    """Return the class that loads the tokenizer of a folder: AutoTokenizer, or the class that it would choose if the
+    folder says that its tokenizer needs none of its own, as the folders that this program writes do.
+
+    AutoTokenizer loads torch and the model's code to find that out. With it, the first mask came 6.6 s after the page,
+    and without it 2.4 s (`bench --only start`, 2 cores).
+    """
     path = folder / "tokenizer_config.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in known:
@@ -107,7 +110,11 @@ def _tokenizer_class(folder: Path):
 
 
 def max_positions(source: ModelSource) -> int | None:
-    """Return the longest sequence the model has positions for, in tokens; None if its configuration names none."""
+    """Return the longest sequence that the model has positions for, in tokens, or None if its configuration names none.
+
+    Raises:
+        ModelError: if the configuration cannot be read.
+    """
     folder = source.folder if source.base is None else source.base.folder
     try:
         written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -138,7 +145,7 @@ def stop_ids(source: ModelSource) -> frozenset[int]:
 
 
 def effective_max_length(max_length: int, source: ModelSource) -> int:
-    """Return `max_length`, or the model's longest position if that is shorter. The view and the trainer both use it."""
+    """Return `max_length`, or the number of the model's positions if that is smaller."""
     return min(max_length, max_positions(source) or max_length)
 
 
@@ -146,7 +153,7 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
     """Load the model onto `device`, with weights in float32. A saved adapter is put on top of its base.
 
     Raises:
-        ModelError: when the weights cannot be loaded, or the device has no room for them.
+        ModelError: if the weights cannot be loaded, or if the device has no room for them.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -190,5 +197,5 @@ def weights_sha256(model: Module) -> str:
 
 
 def _own_name(name: str) -> str:
-    """The name that a weight has without peft around the model."""
+    """Return the name of a weight in the model without PEFT."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

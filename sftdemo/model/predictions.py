@@ -1,4 +1,4 @@
-"""What a model predicts at the positions that count. Training, scores and the proof of packing all ask here.
+"""Predict the tokens that count in the loss. Training, scoring and the proof of packing all use this.
 
 Importing this module imports torch and transformers' models, so import it where it is used.
 """
@@ -34,7 +34,7 @@ class Predictions(NamedTuple):
 
 def predict_shared(model: Module, rows: Rows, device: torch.device, prompt_loss_weight: float = 0.0) -> Predictions:
     """Return the predictions for rows of (input_ids, labels), each common beginning computed once. `model` is one that
-    `prefix_sharing.can_share` allows, inside `prefix_sharing.accelerated`."""
+    `prefix_sharing.can_share` allows, inside `prefix_sharing.acceleration`."""
     branches = Branches.of(prefix_tree(rows, prompt_loss_weight), device)
     return Predictions(branches.logits(model), branches.targets, branches.weights)
 

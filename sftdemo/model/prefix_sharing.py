@@ -1,4 +1,4 @@
-"""Make a training step faster with the same result: prefix trees, attention row by row, linear layers in place.
+"""Make a training step faster with the same result: by prefix trees, attention per row and faster linear layers.
 
 Importing this module imports transformers' models and peft, so import it where it is used.
 """
@@ -37,7 +37,7 @@ class Branches:
             Index in the flattened `spread` of one place where the node stands.
         kept (`torch.Tensor` of shape `(kept,)`):
             The nodes whose logits are wanted.
-        asked (`torch.Tensor` of shape `(predictions,)`, or None):
+        predicting (`torch.Tensor` of shape `(predictions,)`, or None):
             Index in `kept` of each prediction; None where that is just 0, 1, 2, …
         targets, weights (`torch.Tensor` of shape `(predictions,)`):
             The tokens that are predicted, and how much each counts in the loss.
@@ -48,7 +48,7 @@ class Branches:
     spread: torch.Tensor
     gather: torch.Tensor
     kept: torch.Tensor
-    asked: torch.Tensor | None
+    predicting: torch.Tensor | None
     targets: torch.Tensor
     weights: torch.Tensor
 
@@ -56,7 +56,7 @@ class Branches:
     def of(cls, tree: PrefixTree, device: torch.device) -> Branches:
         """Return the tensors of `tree` on `device`."""
         length = max(map(len, tree.paths))
-        asked = [index for index, _ in tree.predictions]
+        predicting = [index for index, _ in tree.predictions]
         place = {node: row * length + at for row, path in enumerate(tree.paths) for at, node in enumerate(path)}
         spread = [path + (0,) * (length - len(path)) for path in tree.paths]
 
@@ -69,13 +69,13 @@ class Branches:
             spread=tensor(spread),
             gather=tensor([place[node] for node in range(len(tree.input_ids))]),
             kept=tensor(tree.kept),
-            asked=None if asked == list(range(len(tree.kept))) else tensor(asked),
+            predicting=None if predicting == list(range(len(tree.kept))) else tensor(predicting),
             targets=tensor([token for _, token in tree.predictions]),
             weights=torch.tensor(tree.weights, device=device),
         )
 
     def logits(self, model: torch.nn.Module) -> torch.Tensor:
-        """Return the model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `accelerated`."""
+        """Return the model's logits for each prediction, of shape `(predictions, vocabulary)`. Needs `acceleration`."""
         # use_cache=False: nothing is generated, and a cache would be of no use to a tree
         logits = model(
             input_ids=self.input_ids,
@@ -84,12 +84,12 @@ class Branches:
             logits_to_keep=self.kept,
             branches=self,
         ).logits[0]
-        return logits if self.asked is None else logits[self.asked]
+        return logits if self.predicting is None else logits[self.predicting]
 
 
 def _attend(module, query, key, value, attention_mask, *, branches: Branches, **settings):
-    """transformers' attention, row by row: the rows' own lengths count, not that of all together, and it is causal
-    without a mask, since padding stands behind what it could disturb."""
+    """Attend within each row, by transformers' own attention, so that the cost depends on the lengths of the rows and
+    not on that of the tree. It needs no mask here, since padding follows the tokens that it could disturb."""
     rows, length = branches.spread.shape
     nodes = branches.spread.view(-1)
 
@@ -107,9 +107,9 @@ AttentionInterface.register(ATTENTION, _attend)
 
 
 @contextmanager
-def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
-    """Inside this block, `Branches.logits` works on the model (only that: it cannot generate), and its linear layers
-    are faster where that is known to help."""
+def acceleration(model: PreTrainedModel | PeftModel) -> Generator[None]:
+    """Prepare the model for `Branches.logits` inside this block, and speed up its linear layers where that is known to
+    help. The model cannot generate meanwhile."""
     base = _base(model)
     before = cast("str", base.config._attn_implementation)
     replaced = []
@@ -117,7 +117,7 @@ def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
     try:
         for module in model.modules():
             forward = _quicker(module)
-            if forward is not None and "forward" not in vars(module):  # an outer `accelerated` may have done it
+            if forward is not None and "forward" not in vars(module):  # an outer `acceleration` may have done it
                 module.forward = types.MethodType(forward, module)
                 replaced.append(module)
         yield
@@ -128,8 +128,8 @@ def accelerated(model: PreTrainedModel | PeftModel) -> Generator[None]:
 
 
 def can_share(model: PreTrainedModel | PeftModel, length: int) -> bool:
-    """Whether rows of up to `length` tokens may share prefixes: the model's attention is transformers' causal one in
-    every layer, nothing else in it mixes positions, and a small tree gives the very logits of its rows."""
+    """Return whether rows of up to `length` tokens may share prefixes: every layer uses transformers' causal attention,
+    nothing else in the model mixes positions, and a small tree yields the same logits as its rows."""
     base = _base(model)
     config = base.config.get_text_config()
     window = getattr(config, "sliding_window", None)  # not every model has one
@@ -153,7 +153,7 @@ def _agrees(model: PreTrainedModel | PeftModel) -> bool:
             for ids, _ in rows
         ]
         try:
-            with accelerated(model):
+            with acceleration(model):
                 found = branches.logits(model).log_softmax(-1)
         except TypeError:  # a layer that keeps `branches` from its attention, such as Nemotron's
             return False

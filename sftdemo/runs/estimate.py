@@ -67,7 +67,7 @@ def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
     return tokens * min(1, config.batch_size / max(1, examples))
 
 
-def learn(config: RunConfig, device: str, events: Sequence[Event]) -> None:
+def save_rate(config: RunConfig, device: str, events: Sequence[Event]) -> None:
     """Save the rate of a finished run for later estimates. A failure to save is only logged: the run itself is good."""
     prepared, step, finished = _last(events, Prepared), _last(events, Step), _last(events, Finished)
     if prepared is None or step is None or finished is None or finished.stopped:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.config import RunConfig
 from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
 from .folder import RECORD, load_events
-from .revisit import SavedRun, read_run
+from .revisit import read_run
 
 POINTS = 60  # of a small curve, at most
+_SHOWN_ELSEWHERE = ("model", "prompt_loss_weight", "prompts")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class PastRun:
         weights (`tuple[float, ...]`):
             The prompt-loss weight of each trained model.
         settings (`dict[str, object]`):
-            The settings that differ from the defaults, by their names in `RunConfig`.
+            The settings that differ from the defaults, by their names in `RunConfig`, apart from `model`,
+            `prompt_loss_weight` and `prompts`, which are shown elsewhere.
         curves (`tuple[tuple[float, ...], ...]`):
             One curve per trained model: the loss of each step or, in an ablation, the losses on held-out completions.
         comparisons, figures (`tuple`):
@@ -114,24 +115,13 @@ def _past_run(place: Path) -> PastRun:
         finished=saved.finished,
         weights=tuple(weight for weight, _ in saved.arms),
         examples=next(event.examples for event in events if isinstance(event, Prepared)),
-        settings=_settings(saved),
+        settings={name: value for name, value in saved.config.changed().items() if name not in _SHOWN_ELSEWHERE},
         curves=tuple(tuple(thin(curve, POINTS)) for curve in _curves(events)[: len(saved.arms)]),
         comparisons=tuple(event for event in events if isinstance(event, Comparison | Columns)),
         figures=tuple(event for event in events if isinstance(event, Figures)),
         steps=finished.steps,
         seconds=finished.seconds,
     )
-
-
-def _settings(saved: SavedRun) -> dict[str, object]:
-    plain, told = RunConfig(full=saved.config.full), {"model", "prompt_loss_weight", "prompts"}
-    changed = [
-        field.name
-        for field in fields(RunConfig)
-        if field.name not in told and getattr(saved.config, field.name) != getattr(plain, field.name)
-    ]
-    changed += ["full"] * saved.config.full
-    return {name: getattr(saved.config, name) for name in changed}
 
 
 def _curves(events: Sequence[Event]) -> list[list[float]]:

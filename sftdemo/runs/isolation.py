@@ -141,7 +141,7 @@ def _log_probabilities(model: PreTrainedModel, examples: Sequence[tuple[int, ...
 def _predictions(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], packing: str) -> Predictions:
     """Return what the trainer predicts for the row or, with `"wrapped"`, for the same tokens as one text."""
     from ..model.predictions import predict_batch, predict_shared
-    from ..model.prefix_sharing import accelerated, can_share
+    from ..model.prefix_sharing import acceleration, can_share
 
     first, *others = examples
     rows: Rows = [(first, (IGNORE_INDEX,) * len(first)), *((ids, (IGNORE_INDEX, *ids[1:])) for ids in others)]
@@ -149,7 +149,7 @@ def _predictions(model: PreTrainedModel, examples: Sequence[tuple[int, ...]], pa
         input_ids, labels = (tuple(chain.from_iterable(column)) for column in zip(*rows, strict=True))
         rows = [(input_ids, labels)]
     elif can_share(model, max(map(len, examples))):
-        with accelerated(model):
+        with acceleration(model):
             return predict_shared(model, rows, model.device)
     batch = collate_packed(rows)
     return predict_batch(model, {name: _to(value, model.device) for name, value in batch.items()})

@@ -93,6 +93,13 @@ class Job:
             if not self.done:
                 threading.Event().wait(interval)
 
+    def new_events(self, interval: float = 0.3) -> Iterator[Event]:
+        """Yield the events one by one as `watch` sees them, until the job ends."""
+        seen = 0
+        for events in self.watch(interval):
+            yield from events[seen:]
+            seen = len(events)
+
     def stop(self) -> None:
         """Ask the job to end after the current step and keep its result."""
         self._asked_to_stop = True

@@ -21,7 +21,7 @@ from ..core import distributed
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
 from ..model.predictions import predict_batch, predict_shared, split_batch
-from ..model.prefix_sharing import accelerated, can_share
+from ..model.prefix_sharing import acceleration, can_share
 from .batches import verify_batch
 
 Rows = Sequence[MaskedExample] | RowFile
@@ -67,7 +67,7 @@ class MaskedTrainer(SFTTrainer):
         return _EvenSampler(len(self.train_dataset) - 1, self.args.train_batch_size * distributed.count())
 
     def train(self, *args, **kwargs):
-        with accelerated(self.model) if self.shares else nullcontext():
+        with acceleration(self.model) if self.shares else nullcontext():
             return super().train(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -1,4 +1,4 @@
-"""What the page's handlers share: models being fetched, tokenizers, the one running job, finished runs."""
+"""Fetch models, load tokenizers, run jobs and keep finished runs, for all visitors of the page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -32,29 +33,27 @@ from ..runs.revisit import answers_at, token_losses
 from ..runs.run import fetch, run
 
 KEPT_RUNS = 10
-MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself; imports in another thread hold it up
+MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Backend:
-    """One for the whole server."""
+    """The models and runs of the server. There is one for all visitors."""
 
     def __init__(self):
         self._runs = Jobs()
         self._fetches: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._on_lent_gpu = gpu_work() if on_zero_gpu() else None
-        self._lent: dict[str, Iterator[Event]] = {}
+        self._run_on_gpu = gpu_work() if on_zero_gpu() else None
+        self._gpu_events: dict[str, Iterator[Event]] = {}
 
     def warm(self, model: str) -> None:
-        """Gets the model ready for the first visitor, then the fork server: the mask needs the one, a run the other,
-        and both at once would slow down the page that is just being drawn. Last what the other views need."""
-        try:
+        """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
+        views. One at a time, since together they would slow down the page that is being drawn."""
+        with suppress(ModelError):  # the page prepares the model on arrival, too, and shows why it fails
             for _ in self.prepare(model):
                 pass
-        except ModelError:
-            pass  # the page asks again on arrival, and shows why it fails
-        if self._on_lent_gpu is None:
+        if self._run_on_gpu is None:
             warm()
         time.sleep(MASK_ALONE)
         with _IMPORTS:
@@ -63,10 +62,10 @@ class Backend:
         settle()
 
     def prepare(self, name: str) -> Iterator[Phase]:
-        """Gets a model onto this disk and its tokenizer into memory, with progress; one fetch serves all who wait.
+        """Fetch a model, load its tokenizer and yield the progress. One fetch serves all visitors who wait for it.
 
         Raises:
-            ModelError: when it cannot be had.
+            ModelError: if it cannot be fetched.
         """
         yield Phase("model", f"Looking for {name}")
         with _IMPORTS:
@@ -87,10 +86,11 @@ class Backend:
             self.tokenizer(name)
 
     def source(self, name: str) -> ModelSource | None:
+        """Return the model called `name` if it is on this disk, else None."""
         return find_local(name)
 
     def tokenizer(self, name: str):
-        """The tokenizer of a model that is prepared."""
+        """Return the tokenizer of a model that is prepared."""
         return _tokenizer(self._prepared(name))
 
     def _prepared(self, name: str) -> ModelSource:
@@ -100,10 +100,10 @@ class Backend:
         return source
 
     def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
-        """Gets the tokenizer of a model onto this disk, not its weights; returns the `ModelSource`.
+        """Fetch the tokenizer of a model without its weights, yield the progress and return the `ModelSource`.
 
         Raises:
-            ModelError: when it cannot be had.
+            ModelError: if it cannot be fetched.
         """
         with _IMPORTS:
             _import_libraries()
@@ -114,18 +114,18 @@ class Backend:
         return stop_ids(self._prepared(name))
 
     def max_length(self, name: str, max_length: int) -> int:
-        """What the trainer will use as `max_length`: no more than the model has positions."""
+        """Return the `max_length` that the trainer will use: no more than the model has positions."""
         return effective_max_length(max_length, self._prepared(name))
 
     def describe(self, name: str) -> str:
-        """The model, and which copy of it."""
+        """Return the name of the model and which copy of it is used."""
         return f"{name} · {self._prepared(name).copy}"
 
     def describe_with_device(self, name: str, device: str) -> str:
-        """The same, and the device that it will be trained on.
+        """Return the same as `describe`, and the device that the model will be trained on.
 
         Raises:
-            ModelError: for a device that is not there.
+            ModelError: for a device that this machine does not have.
         """
         with _IMPORTS:
             return f"{self.describe(name)} · {describe_device(choose_device(device))}"
@@ -133,11 +133,16 @@ class Backend:
     def start(
         self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = (), shown: str | None = None
     ) -> str:
-        """Starts a run, in a child process, and returns the id by which it is found again. With `weights` it trains an
-        arm for each of these prompt-loss weights. `shown` is the hash of the mask that the page has drawn.
+        """Start a run in a child process and return its id.
+
+        Args:
+            weights (`Sequence[float]`, *optional*):
+                The prompt-loss weights of an ablation. By default, a single model is trained.
+            shown (`str`, *optional*):
+                The hash of the mask that the page has drawn.
 
         Raises:
-            BusyError: while another run is under way.
+            BusyError: if another run is under way.
         """
         run_id = secrets.token_hex(8)
         folder = _runs_folder() / run_id
@@ -145,19 +150,19 @@ class Backend:
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
         else:
             work = partial(run, config, data, folder, shown=shown)
-        if self._on_lent_gpu is None:
+        if self._run_on_gpu is None:
             self._runs.start(run_id, work)
         else:
-            self._lent[run_id] = self._on_lent_gpu(work)
-        self._forget_old_runs()
+            self._gpu_events[run_id] = self._run_on_gpu(work)
+        self._delete_old_runs()
         return run_id
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
-        """The run's events so far, again and again until its end: one that is going on, or one that was saved. Nothing
-        for an id that is not known."""
-        if run_id in self._lent:
+        """Yield all events of a run so far, again and again until its end. Yield those of a saved run once, and nothing
+        for an unknown id."""
+        if run_id in self._gpu_events:
             events = []
-            for event in self._lent.pop(run_id):
+            for event in self._gpu_events.pop(run_id):
                 events.append(event)
                 yield events
         elif (job := self._runs.get(run_id)) is not None:
@@ -166,60 +171,72 @@ class Backend:
             yield events
 
     def stop(self, run_id: str | None) -> None:
-        """Asks a run to end after its step. (A run on a lent GPU ends with its page's stream.)"""
+        """Ask a run to end after the current step. A run on ZeroGPU ends when its page stops watching it."""
         if (job := self._runs.get(run_id)) is not None:
             job.stop()
 
     def prove(self, config: RunConfig, data: ParsedExamples) -> Iterator[Event]:
-        """That packed examples do not see each other, event by event; in a child process, while no run is under way.
+        """Prove in a child process that packed examples do not see each other, and yield the events.
 
         Raises:
-            BusyError: while a run or another proof is under way.
+            BusyError: if a run or another proof is under way.
         """
-        yield from self._relayed(prove, config, data)
+        yield from self._relay(prove, config, data)
 
     def token_losses(self, run_id: str | None, device: str) -> Iterator[Event]:
-        """What the models of a saved run make of every token. Raises as `prove` and `_saved` do."""
-        yield from self._relayed(token_losses, self._saved(run_id), device)
+        """Yield the losses of every token under the models of a saved run.
+
+        Raises:
+            BusyError: if a run is under way.
+            DataError: if there is no saved run with this id.
+        """
+        yield from self._relay(token_losses, self._saved(run_id), device)
 
     def answers_at(
         self, run_id: str | None, strength: float, prompts: Sequence[str], weight: float | None, device: str
     ) -> Iterator[Event]:
-        """The answers of a saved run with its adapter at some strength. Raises as `prove` and `_saved` do."""
-        yield from self._relayed(answers_at, self._saved(run_id), strength, tuple(prompts), weight, device)
+        """Yield the answers of a saved run with its adapter at some strength, to its own prompts and to `prompts`.
 
-    def _relayed(self, work, *arguments: object) -> Iterator[Event]:
-        """Runs `work` in a child process, or on a lent GPU, and passes its events on as they come."""
-        if self._on_lent_gpu is not None:
-            yield from self._on_lent_gpu(work, *arguments)
-            return
-        seen = 0
-        for events in self._runs.start(secrets.token_hex(8), work, *arguments).watch():
-            yield from events[seen:]
-            seen = len(events)
-
-    def _saved(self, run_id: str | None) -> Path:
-        """The folder of a saved run.
+        Args:
+            weight (`float`, *optional*):
+                The prompt-loss weight of the model, if the run trained several.
 
         Raises:
-            DataError: where there is none of this id.
+            BusyError: if a run is under way.
+            DataError: if there is no saved run with this id.
+        """
+        yield from self._relay(answers_at, self._saved(run_id), strength, tuple(prompts), weight, device)
+
+    def _relay(self, work, *arguments: object) -> Iterator[Event]:
+        """Run `work` in a child process, or on ZeroGPU, and yield its events as they come."""
+        if self._run_on_gpu is not None:
+            yield from self._run_on_gpu(work, *arguments)
+        else:
+            yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
+
+    def _saved(self, run_id: str | None) -> Path:
+        """Return the folder of a saved run.
+
+        Raises:
+            DataError: if there is no saved run with this id.
         """
         return _runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
 
     def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
-        """The saved runs, of these ids if any are given, the latest first; and what could not be read."""
+        """Return the saved runs, the latest first, and a sentence for each run that cannot be read. None stands for all
+        ids."""
         return past_runs(_runs_folder(), run_ids)
 
     def delete(self, run_id: str) -> None:
-        """Deletes a saved run.
+        """Delete a saved run.
 
         Raises:
-            DataError: where there is none of this id.
+            DataError: if there is no saved run with this id.
         """
-        _forget(self._saved(run_id))
+        _delete(self._saved(run_id))
 
     def archive(self, folder: Path) -> Path:
-        """A run's folder as a zip, in the temporary folder, from where Gradio may serve it."""
+        """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
         archive = _archive_of(folder)
         if not archive.is_file():
             with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
@@ -227,24 +244,24 @@ class Backend:
                 shutil.move(made, archive)
         return archive
 
-    def _forget_old_runs(self) -> None:
+    def _delete_old_runs(self) -> None:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -KEPT_RUNS + 1]:
-            _forget(folder)
+            _delete(folder)
 
 
-def _forget(folder: Path) -> None:
+def _delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _archive_of(folder).unlink(missing_ok=True)
 
 
-# transformers fills its namespace as it is asked, and fails when two threads ask for the first time at once:
-# "cannot import name 'AutoTokenizer'". So the first visitors import one after the other.
+# transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
+# import name 'AutoTokenizer'". So the first visitors import one after the other.
 _IMPORTS = threading.Lock()
 
 
 def _import_libraries() -> None:
-    """What the mask of a model that is there can do without: it takes seconds."""
+    """Import what the mask of a local model does not need. It takes seconds."""
     import torch  # noqa: F401
     from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
@@ -262,16 +279,17 @@ def _runs_folder() -> Path:
     return cache_folder() / "runs"
 
 
-SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many a day
+SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many per day
 
 
 def on_zero_gpu() -> bool:
+    """Return whether the page runs on a Space with ZeroGPU."""
     return "SPACES_ZERO_GPU" in os.environ
 
 
 def gpu_work() -> Callable[..., Iterator[Event]]:
-    """A generator function that runs `work(*arguments)` as one `@spaces.GPU` generator. To be made at start-up, where
-    ZeroGPU looks for it."""
+    """Return a generator function that runs `work(*arguments)` on ZeroGPU. Call this at start-up, which is when ZeroGPU
+    looks for such functions."""
     import spaces
 
     @spaces.GPU(duration=SECONDS)

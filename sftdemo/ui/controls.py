@@ -1,4 +1,4 @@
-"""The page's inputs, and how their values become a `RunConfig`."""
+"""Make the inputs of the page, and turn their values into a `RunConfig`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ PUBLIC_MOST = {"steps": 200, "epochs": 20, "max_length": 1024, "batch_size": 32,
 
 
 def is_public() -> bool:
-    """Whether the page runs as a Hugging Face Space."""
+    """Return whether the page runs as a Hugging Face Space."""
     return "SPACE_ID" in os.environ
 
 
 class Controls(SimpleNamespace):
     """The inputs that decide what is shown and trained, by name: `examples`, `custom` (the text of a custom template),
-    `against` (the weight to compare with), and one for each of the page's settings."""
+    `against` (the weight to compare with), and one for each of `PAGE_SETTINGS`."""
 
     def all(self) -> list[Component]:
+        """Return all inputs."""
         return list(vars(self).values())
 
     def config(self, values: dict) -> RunConfig:
-        """The settings that `values` (component: value) hold.
+        """Return the settings in `values`, which maps components to values.
 
         Raises:
             ConfigError: for a value that is not a number, is out of range, or is not allowed on a public page.
@@ -54,13 +55,13 @@ class Controls(SimpleNamespace):
         return config
 
     def other_weight(self, values: dict) -> float:
-        """The prompt-loss weight of the arm that the chosen one is compared with."""
+        """Return the prompt-loss weight that the chosen one is compared with."""
         return float(values[self.against] or 0)
 
 
 def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -> Any:
-    """The component in which a setting is given, with its title and its default. `kind` and `more` replace what is made
-    of the setting alone."""
+    """Return the component for a setting, with its title and its default. `kind` and `more` override the component and
+    the options that follow from the setting."""
     setting, value = PAGE_SETTINGS[name], getattr(RunConfig(), name)
     usual, look = _component(setting)
     look |= {"label": setting.title, "value": "\n".join(value) if setting.kind is tuple else value}
@@ -80,7 +81,7 @@ def _component(setting: Setting) -> tuple[type[Component], dict]:
 
 
 def _read(setting: Setting, value: Any, at_first: object) -> Any:
-    """The setting that an input's value stands for. A number's input may be empty if it is so `at_first`."""
+    """Return the setting that an input's value stands for. A number may be left empty if it is empty `at_first`."""
     if setting.kind is bool:
         return bool(value)
     if setting.kind is str:
@@ -90,21 +91,21 @@ def _read(setting: Setting, value: Any, at_first: object) -> Any:
     text, may_be_empty = "" if value is None else str(value).strip(), at_first in (None, "")
     if not text and may_be_empty:
         return None
-    with suppress(ValueError):  # of words
+    with suppress(ValueError):  # text that is no number is refused below
         number = float(text)
         if setting.kind is float or number.is_integer():
             return setting.kind(number)
-    label = setting.title.split(",")[0]  # without what it counts
+    label = setting.title.split(",")[0]  # without its unit
     wanted = "a number such as 2e-3" if setting.kind is float else "a whole number"
     wanted += ", or leave it empty" if may_be_empty else ""
     raise ConfigError(f"{label} is {repr(value) if text else 'empty'}; write {wanted}.")
 
 
 def check_public(config: RunConfig) -> None:
-    """Refuses on a public page what it does not offer.
+    """Check that a public page offers these settings. Any other page offers all.
 
     Raises:
-        ConfigError: naming the setting and the limit.
+        ConfigError: with the setting and its limit.
     """
     if not is_public():
         return

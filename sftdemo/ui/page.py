@@ -1,11 +1,10 @@
-"""Lays the panels out, top to bottom as the story runs, and wires them to the handlers."""
+"""Lay out the panels from top to bottom, in the order of use, and connect them to their handlers."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -15,18 +14,18 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
-from .panels.examples import example_inputs, mask_settings, training_settings
-from .panels.history import PastHandlers, past
-from .panels.laboratory import LaboratoryHandlers, laboratory
+from .panels.examples import Sources, mask_settings, training_settings
+from .panels.history import HistoryHandlers, HistoryPanel
+from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import MaskHandlers, MaskOutputs
-from .panels.revisit import RevisitingHandlers, revisiting
+from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.train import RunHandlers, RunOutputs
-from .results import compare_widget, figures_widget
+from .results import compare_widget, figures_table
 from .state import Desk, session
-from .widgets import STATIC, asked_widget, audit_widget, mask_widget, progress, progress_widget, totals_widget
+from .widgets import STATIC, asked, audit_findings, mask_message, progress, progress_widget, totals, widget
 
 TITLE = "sftdemo: see prompt masking, and feel it"
-WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself; importing torch takes all of a core
+WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 _INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
 <p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
 <span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.
@@ -39,7 +38,7 @@ _LEGEND = """<div class="widget"><div class="legend">
 
 
 def build(backend: Backend | None = None) -> gr.Blocks:
-    """The page, not yet served."""
+    """Build the page without serving it. `backend` defaults to a new one."""
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
@@ -49,30 +48,30 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
-                sources, examples = example_inputs()
-                inputs = {"examples": examples} | mask_settings()
+                sources = Sources()
+                inputs = {"examples": sources.examples} | mask_settings()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
-                totals = totals_widget()
-                mask = mask_widget()
+                counts = widget("totals", totals(None, 0))
+                mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
-        audit = audit_widget()
-        lab = laboratory()
+        audit = widget("audit", audit_findings([], ""))
+        laboratory = LaboratoryPanel()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
         inputs["prompts"] = setting_input(
             "prompts", placeholder="What is the capital of Japan?", lines=1, max_lines=6, elem_id="prompts"
         )
-        asked = asked_widget()
+        questions = widget("asked", asked([]))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
         buttons = _buttons()
         controls = Controls(**inputs, **training_settings(placed=inputs))
         progress_panel = _progress_panel()
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
-        figures = figures_widget("figures")
-        panels = revisiting()
+        figures = widget("figures", figures_table([]))
+        revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
         command = gr.Code(
@@ -84,19 +83,19 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_id="command",
             elem_classes="command",
         )
-        earlier = past()
+        history = HistoryPanel()
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(
-            model_status, mask, totals, audit, asked, export, buttons["train"], buttons["both"], anyway, command
+            model_status, mask, counts, audit, questions, export, buttons["train"], buttons["both"], anyway, command
         )
         scans = MaskHandlers(desk, sources, masked).wire(page)
-        LaboratoryHandlers(desk, lab).wire(scans)
+        LaboratoryHandlers(desk, laboratory).wire(scans)
         outputs = RunOutputs(
             **buttons,
             **progress_panel,
             compare=compare,
             figures=figures,
-            arm=panels.arm,
+            arm=revisit.arm,
             download=download,
             command=command,
             run_id=run_id,
@@ -104,14 +103,14 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         running = RunHandlers(desk, outputs)
         running.wire(page)
-        RevisitingHandlers(desk, panels, run_id).wire()
-        PastHandlers(desk, earlier, running).wire()
+        RevisitHandlers(desk, revisit, run_id).wire()
+        HistoryHandlers(desk, history, running).wire()
     page.queue(max_size=32)
     return page
 
 
 def _buttons() -> dict[str, Any]:
-    """What starts and stops a run, by the names in `RunOutputs`."""
+    """Lay out the buttons that start and stop a run, and return them by their names in `RunOutputs`."""
     with gr.Row():
         train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
         both = gr.Button("Train both ways", size="lg", interactive=False, elem_id="both")
@@ -120,13 +119,13 @@ def _buttons() -> dict[str, Any]:
 
 
 def _progress_panel() -> dict[str, Any]:
-    """What is seen of a run while it goes on, by the names in `RunOutputs`."""
+    """Lay out the progress of a run, and return its components by their names in `RunOutputs`."""
     run_status = progress_widget("run-status", progress("idle", "", ""))
     curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
-    with gr.Row(visible=False, elem_id="contest") as contest:
+    with gr.Row(visible=False, elem_id="contest") as arm_curves:
         answers = _curve("answers", "Loss on the held-out answers", color="arm", elem_id="answers-curve")
         prompts = _curve("prompts", "Loss on the held-out prompts", color="arm", elem_id="prompts-curve")
-    curves = {"curve": curve, "contest": contest, "answers_curve": answers, "prompts_curve": prompts}
+    curves = {"curve": curve, "arm_curves": arm_curves, "answers_curve": answers, "prompts_curve": prompts}
     return {"run_status": run_status} | curves
 
 
@@ -141,13 +140,19 @@ def _step(number: int, title: str, says: str) -> None:
 
 
 def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:
-    """Serves the page at once, until it is interrupted, and gets the model ready behind it.
+    """Serve the page until it is interrupted, and prepare the default model in the background.
 
-    `host` defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1. A browser is opened where there is a screen to show it on.
+    Args:
+        host (`str`, *optional*):
+            Defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1.
+        port (`int`, *optional*):
+            Defaults to `$GRADIO_SERVER_PORT` or the first free port from 7860.
+        open_browser (`bool`, *optional*, defaults to True):
+            Whether to open a browser, if there is a screen.
 
     Raises:
         ConfigError: for a port out of range.
-        SftdemoError: for an address that cannot be listened on, or a port that is taken.
+        SftdemoError: if the page cannot listen on the address, or if the port is taken.
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
@@ -185,14 +190,10 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         )
     except OSError as error:
         raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
-    _later(WARM_DELAY, backend.warm, DEFAULT_MODEL)
-    page.block_thread()
-
-
-def _later(seconds: float, work: Callable[..., None], *arguments: object) -> None:
-    timer = threading.Timer(seconds, work, arguments)
+    timer = threading.Timer(WARM_DELAY, backend.warm, [DEFAULT_MODEL])
     timer.daemon = True
     timer.start()
+    page.block_thread()
 
 
 def _has_screen() -> bool:

@@ -1,6 +1,6 @@
-"""The components that show what came of runs: answers side by side, figures, losses token by token, earlier runs.
+"""Make the components that show the results of runs: answers side by side, figures, losses by token, earlier runs.
 
-JSON to be drawn in the browser, as in `widgets`.
+Their values are JSON to be drawn in the browser, as in `widgets`.
 """
 
 from __future__ import annotations
@@ -21,33 +21,21 @@ Column = tuple[str | None, str]  # an answer, None while it is not known, and wh
 
 
 def compare_widget(elem_id: str, message: str) -> gr.HTML:
-    """Answers of several models side by side, the base's first."""
+    """Return a table of the answers of several models, the base first."""
     return widget("compare", comparison([], message), elem_id)
-
-
-def figures_widget(elem_id: str) -> gr.HTML:
-    return widget("figures", figures_table([]), elem_id)
-
-
-def losses_widget() -> gr.HTML:
-    return widget("losses", no_losses("Every token of the rows in the colour of its loss, those of the prompt too."))
-
-
-def history_widget() -> gr.HTML:
-    """Events: `open` (a run), `remove` (a run), `contrast` (two runs)."""
-    return widget("history", history([], [], None, ""))
 
 
 def comparison(
     rows: Sequence[Comparison | Columns | Before], message: str, arms: Sequence[float] = (), before: str = "before"
 ) -> str:
-    """Prompts with their answers before and, once they are known, after; or by the base and by each of `arms`."""
+    """Return prompts with their answers before and, once they are known, after training. For an ablation, whose arms'
+    weights are `arms`, return the answers of the base and of each arm."""
     names = [column_name(weight) for weight in (None, *arms)] if arms else [before, "after"]
     return answers_side_by_side(names, [(row.prompt, row.source, _columns(row)) for row in rows], message)
 
 
 def answers_side_by_side(names: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Column]]], message: str) -> str:
-    """Each of `rows` is a prompt, where it comes from (or nothing) and a column for each of `names`."""
+    """Return answers with a column for each of `names`. Each row is (prompt, source or "", columns)."""
     drawn = [
         {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
         for prompt, source, columns in rows
@@ -64,9 +52,11 @@ def _columns(row: Comparison | Columns | Before) -> list[Column]:
     return list(zip(row.answers, row.stops, strict=True))
 
 
-def columns_at(strength: float, answers: Sequence[Answer], known: Sequence[Comparison | Columns], arm: int) -> str:
-    """The answers with the adapter at some strength, between those without it and those with it as it was trained.
-    `arm` says which of the trained models it is, from 0."""
+def answers_at_strength(
+    strength: float, answers: Sequence[Answer], known: Sequence[Comparison | Columns], arm: int
+) -> str:
+    """Return the answers with the adapter at some strength, between those without it and those with it as trained.
+    `known` are the answers of the run, and `arm` is the index of the trained model, from 0."""
     by_prompt = {row.prompt: _columns(row) for row in known}
     rows = []
     for answer in answers:
@@ -77,7 +67,7 @@ def columns_at(strength: float, answers: Sequence[Answer], known: Sequence[Compa
 
 
 def figures_table(figures: Sequence[Figures]) -> str:
-    """What the base and each arm come to, a column each."""
+    """Return the figures of an ablation, with a column for the base and one for each arm."""
     if not figures:
         return to_json({"columns": [], "rows": [], "notes": []})
     notes = [
@@ -88,13 +78,13 @@ def figures_table(figures: Sequence[Figures]) -> str:
     return to_json({"columns": columns, "rows": figure_rows(figures), "notes": notes})
 
 
-def no_losses(message: str, failed: bool = False) -> str:
-    """The view of the losses without rows."""
+def losses_message(message: str, failed: bool = False) -> str:
+    """Return a view of the losses without rows."""
     return to_json({"names": [], "rows": [], "message": message, "failed": failed})
 
 
-def losses(rows: Sequence[TokenLosses]) -> str:
-    """Rows of tokens with what each model makes of each of them."""
+def losses_rows(rows: Sequence[TokenLosses]) -> str:
+    """Return rows of tokens, each token with its loss, rank and likelier tokens under every model."""
     names = ["before", "after"] if len(rows[0].weights) == 2 else [column_name(each) for each in rows[0].weights]
     message = (
         "How surprising each token is to the model that read the tokens before it. Prompt tokens have a loss as well; "
@@ -114,18 +104,19 @@ def _row(row: TokenLosses) -> dict:
 
 
 def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str) -> str:
-    """Earlier runs in short, the latest first; `shown` is the one that the page shows."""
-    drawn = [_past(run) for run in runs]
+    """Return summaries of earlier runs, in the given order. `shown` is the name of the run that the page shows, and
+    `problems` are sentences on runs that cannot be read."""
+    drawn = [_summary(run) for run in runs]
     return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
 
 
 def run_title(run: PastRun) -> str:
-    """What a run was, in a few words."""
+    """Return a run's model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
     return f"{run.model}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
-def _past(run: PastRun) -> dict:
+def _summary(run: PastRun) -> dict:
     settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in run.settings.items())
     what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
@@ -149,5 +140,5 @@ def _endings(run: PastRun) -> str:
     columns = [_columns(each) for each in run.comparisons]
     names = [column_name(weight) for weight in (None, *run.weights)]
     ended = [sum(column[index][1] == "EOS" for column in columns) for index in range(len(names))]
-    told = ", ".join(f"{name} {count}" for name, count in zip(names, ended, strict=True))
-    return f"answers that ended by themselves, of {len(columns)}: {told}"
+    counts = ", ".join(f"{name} {count}" for name, count in zip(names, ended, strict=True))
+    return f"answers that ended by themselves, of {len(columns)}: {counts}"

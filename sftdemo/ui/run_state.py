@@ -1,4 +1,4 @@
-"""What the page says of a run, told from its events so far."""
+"""Summarize a run for the page from its events so far."""
 
 from __future__ import annotations
 
@@ -26,18 +26,32 @@ from ..core.events import (
 from ..runs.wording import arm_name, column_name, weights_sentence
 from .widgets import progress
 
-POINTS = 300  # the curve's, at most: drawing more costs the browser more than it shows
+POINTS = 300  # of a curve, at most: more would cost the browser more than they show
 
 
 @dataclass
-class Story:
-    """The run's state, ready for the page's components. Of an ablation, `held_out` are (the arm's name, what it told),
-    `contestants` the names of all its arms, and `arms` the prompt-loss weights of the models that it saved."""
+class RunState:
+    """The state of a run, ready for the components of the page.
+
+    Args:
+        status (`str`):
+            The value of the status widget.
+        losses (`list[tuple[int, float]]`), total (`int`):
+            The (step, loss) pairs of the curve, and the number of steps that the run will take.
+        held_out (`list[tuple[str, HeldOut]]`), arm_names (`list[str]`):
+            For an ablation, the losses on held-out rows with the name of their arm, and the names of all arms.
+        before, comparisons, figures (`list`):
+            The answers before training, those of all models, and the figures.
+        arms (`list[float]`):
+            The prompt-loss weights of the models that an ablation saved.
+        saved (`str | None`), done (`bool`):
+            The output folder, once it is written, and whether the run has ended.
+    """
 
     status: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
     held_out: list[tuple[str, HeldOut]] = field(default_factory=list)
-    contestants: list[str] = field(default_factory=list)
+    arm_names: list[str] = field(default_factory=list)
     total: int = 0
     before: list[Before] = field(default_factory=list)
     comparisons: list[Comparison | Columns] = field(default_factory=list)
@@ -47,50 +61,50 @@ class Story:
     done: bool = False
 
 
-def tell(events: Sequence[Event]) -> Story:
-    """Reads the events from the first one on."""
-    story = Story(status=progress("working", "Starting", ""))
+def summarize(events: Sequence[Event]) -> RunState:
+    """Return the state of a run after these events, which begin with its first."""
+    state = RunState(status=progress("working", "Starting", ""))
     notes: list[str] = []
     arm: Arm | None = None
     for event in events:
         match event:
             case Phase():
-                story.status = progress("working", _named(arm, event.message), "", event.fraction, notes)
+                state.status = progress("working", _named(arm, event.message), "", event.fraction, notes)
             case Model():
                 notes.append(f"{event.name} · {event.copy} · {event.device}, {event.dtype}")
             case Arm():
                 arm = event
-                story.contestants = [column_name(weight) for weight in event.weights]
+                state.arm_names = [column_name(weight) for weight in event.weights]
             case Prepared():
-                story.total = event.steps
+                state.total = event.steps
                 if arm is None or arm.index == 0:
                     notes.extend(_prepared(event))
             case Step():
-                story.losses.append((event.step, event.loss))
+                state.losses.append((event.step, event.loss))
                 title = _named(arm, f"Training: step {event.step} of {event.total}")
                 detail = f"loss {event.loss:.3f} · about {event.remaining:.0f} s of training left"
-                story.status = progress("working", title, detail, _fraction(arm, event), notes)
+                state.status = progress("working", title, detail, _fraction(arm, event), notes)
             case HeldOut():
-                story.held_out.append((column_name(arm and arm.prompt_loss_weight), event))
+                state.held_out.append((column_name(arm and arm.prompt_loss_weight), event))
             case Before():
-                story.before.append(event)
+                state.before.append(event)
             case Comparison() | Columns():
-                story.comparisons.append(event)
+                state.comparisons.append(event)
             case Figures():
-                story.figures.append(event)
+                state.figures.append(event)
             case Weights():
                 notes.append(weights_sentence(event))
             case Saved():
-                story.saved = event.path
+                state.saved = event.path
             case Finished():
-                story.done = True
-                story.status = _ending(event, notes)
+                state.done = True
+                state.status = _ending(event, notes)
             case Failed():
-                story.done = True
-                story.status = progress("failed", event.message, "", None, notes)
-    story.arms = [figures.prompt_loss_weight for figures in story.figures if figures.prompt_loss_weight is not None]
-    story.losses = thin(story.losses, POINTS)
-    return story
+                state.done = True
+                state.status = progress("failed", event.message, "", None, notes)
+    state.arms = [figures.prompt_loss_weight for figures in state.figures if figures.prompt_loss_weight is not None]
+    state.losses = thin(state.losses, POINTS)
+    return state
 
 
 def _named(arm: Arm | None, words: str) -> str:

@@ -1,6 +1,6 @@
-"""The page's own components: HTML drawn in the browser from JSON, the user's text set as `textContent` only.
+"""Make the page's own components: HTML drawn in the browser from JSON, with the user's text set as `textContent` only.
 
-Made by functions: a subclass of `gr.HTML` would have Gradio write a `.pyi` file beside this one.
+They are made by functions, because Gradio writes a `.pyi` file next to any module with a subclass of `gr.HTML`.
 """
 
 from __future__ import annotations
@@ -29,54 +29,24 @@ KINDS = {kind: index for index, kind in enumerate(SAYS)}
 
 
 def widget(name: str, value: str, elem_id: str | None = None) -> gr.HTML:
-    """`static/NAME.js` as a component that draws `value`."""
-    script = f"const SAYS = {json.dumps(SAYS)};\n"  # the kinds of tokens, in the order of their numbers
+    """Return a component that draws the JSON `value` with `static/NAME.js`. `elem_id` defaults to `name`."""
+    script = f"const SAYS = {json.dumps(SAYS)};\n"  # the scripts know a kind by its place in here
     script += (STATIC / "helpers.js").read_text() + (STATIC / f"{name}.js").read_text()
     frame = f'<div class="widget {name}"></div>'
     return gr.HTML(value, html_template=frame, js_on_load=script, elem_id=elem_id or name)
 
 
-def mask_widget() -> gr.HTML:
-    """The rows of tokens. Events: `pick`, `turn` (a page), `toggle` and `reset` (a mask made by hand)."""
-    return widget("mask", mask_message("Getting the model ready…", waiting=True))
-
-
-def totals_widget() -> gr.HTML:
-    return widget("totals", totals(None, 0))
-
-
-def audit_widget() -> gr.HTML:
-    """The findings. Event: `goto` (a row)."""
-    return widget("audit", audit_findings([], ""))
-
-
-def boundary_widget() -> gr.HTML:
-    """Event: `mend` (a template)."""
-    return widget("boundary", boundary_message("Pick a token: the boundary of its row is looked at here."))
-
-
-def packing_widget() -> gr.HTML:
-    return widget("packing", packing_message(""))
-
-
-def versus_widget() -> gr.HTML:
-    return widget("versus", versus([], "Choose another model or template, and see the same row both ways."))
-
-
 def progress_widget(elem_id: str, value: str) -> gr.HTML:
+    """Return a line of status whose value is made by `progress`."""
     return widget("progress", value, elem_id)
 
 
-def asked_widget() -> gr.HTML:
-    return widget("asked", asked([]))
-
-
 def mask_message(message: str, waiting: bool = False) -> str:
-    """A mask view without rows."""
-    return to_json(_no_rows | {"message": message, "waiting": waiting})
+    """Return a mask view without rows."""
+    return to_json(_NO_ROWS | {"message": message, "waiting": waiting})
 
 
-_no_rows = {
+_NO_ROWS = {
     "rows": [],
     "first": 0,
     "total": 0,
@@ -101,11 +71,25 @@ def mask_rows(
     focus: int | None = None,
     prompt_loss_weight: float = 0.0,
 ) -> str:
-    """A page of examples as tokens, what was refused, and the row to bring into view, if any. `pages` are the indices
-    of the pages' first examples. What is not trained is shaded by how much it counts all the same."""
+    """Return a mask view of one page of examples, with the refused rows and the notes on the data.
+
+    Args:
+        examples (`Sequence[TokenizedExample]`):
+            The examples of the page.
+        data (`ParsedExamples`), problems (`Sequence[Problem]`):
+            All examples, and the rows of this page whose prompt could not be rendered.
+        tokenizer:
+            It names the special tokens.
+        pages (`Sequence[int]`), page (`int`):
+            The index of the first example of each page, and which page is shown, from 0.
+        focus (`int`, *optional*):
+            The number of a row to scroll to.
+        prompt_loss_weight (`float`, *optional*, defaults to 0.0):
+            How much masked tokens count in the loss. They are shaded by it.
+    """
     parts = Counter(example.row for example in examples)
     return to_json(
-        _no_rows
+        _NO_ROWS
         | {
             "rows": [_card(example, parts[example.row], tokenizer) for example in examples],
             "first": pages[page] if pages else 0,
@@ -139,7 +123,8 @@ def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
 
 
 def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
-    """For helpers.js: text, kind, id, bits (1 trained, 2 cut off), newlines after it."""
+    """Return for each token, as helpers.js reads it, [text, kind, id, bits, number of newlines after it]. Of the bits,
+    1 stands for trained and 2 for cut off."""
     return [
         [token.text, KINDS[token.kind], token.id, token.trained + 2 * token.cut, token.breaks]
         for token in view_tokens(example, tokenizer)
@@ -147,7 +132,8 @@ def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
 
 
 def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:
-    """The numbers of all rows and their mask's hash, or while they are being counted how far that is."""
+    """Return the numbers of all rows and the hash of their mask. While the rows are being counted, `fraction` is the
+    share that is done, and there is no hash yet."""
     counted = audit if audit and audit.examples else None
     words = summary(counted.examples, counted.tokens, counted.trained, held_out) if counted else ""
     found = mask_sentence(str(counted.mask_hash)) if counted and fraction is None else ""
@@ -155,17 +141,17 @@ def totals(audit: Audit | None, held_out: int, fraction: float | None = None) ->
 
 
 def audit_findings(findings: Sequence[Finding], message: str) -> str:
-    """What the audit has to say."""
+    """Return the findings of an audit."""
     return to_json({"findings": [finding.to_dict() for finding in findings], "message": message})
 
 
 def boundary_message(message: str) -> str:
-    """A boundary view without tokens."""
+    """Return a boundary view without tokens."""
     return to_json({"lanes": [], "at": 0, "merged": False, "message": message, "remedy": None})
 
 
 def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
-    """The three ways to cut a text into tokens, to be drawn under each other."""
+    """Return the three ways to split a row into tokens, to be drawn below each other, and the remedy, if any."""
     lanes = []
     for name, pieces in (("alone", boundary.alone), ("together", boundary.together), ("used", boundary.used)):
         drawn = [
@@ -180,12 +166,12 @@ def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
 
 
 def packing_message(message: str) -> str:
-    """A packing view without rows."""
+    """Return a packing view without rows."""
     return to_json({"layouts": [], "message": message})
 
 
 def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
-    """Layouts of the audited rows, as rows of blocks."""
+    """Return the layouts of the audited rows, each as rows of blocks."""
     message = (
         "Each colour is an example, its trained part darker; hatched is padding. Without packing, “shared” is what "
         "is computed here, where the model allows it. The trainer draws the rows in another order each epoch."
@@ -195,10 +181,7 @@ def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
 
 def _layout(layout: Layout, audit: Audit) -> dict:
     drawn = [
-        {
-            "width": width,
-            "blocks": [_block(block, layout, audit) for block in blocks],
-        }
+        {"width": width, "blocks": [_block(block, layout, audit) for block in blocks]}
         for blocks, width in zip(layout.rows[:BARS_DRAWN], layout.widths[:BARS_DRAWN], strict=True)
     ]
     return {
@@ -212,27 +195,29 @@ def _layout(layout: Layout, audit: Audit) -> dict:
 
 
 def _block(block: Block, layout: Layout, audit: Audit) -> list:
-    """For packing.js: example, row, tokens in this block, the runs of trained ones among them, tokens before them."""
+    """Return a block as packing.js reads it: [example, row, tokens in the block, runs of trained tokens among them,
+    tokens of the example before the block]."""
     parts = layout.trained_parts(block, audit.spans[block.example])
     return [block.example, audit.rows[block.example], block.length, parts, block.begin]
 
 
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
-    """The same example in several columns: (title, example, tokenizer)."""
+    """Return one example in several columns, each (title, tokenized example, tokenizer)."""
     drawn = [{"title": title} | _card(example, 1, tokenizer) for title, example, tokenizer in columns]
     return to_json({"columns": drawn, "message": message, "failed": failed})
 
 
 def progress(state: str, title: str, detail: str = "", fraction: float | None = None, notes: Sequence[str] = ()) -> str:
-    """A line of status with a bar. `state` is "idle", "working", "done" or "failed"."""
+    """Return a line of status. `state` is "idle", "working", "done" or "failed". With a `fraction`, from 0 to 1, it has
+    a bar."""
     return to_json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
 
 
 def asked(questions: Sequence[Question]) -> str:
-    """The prompts that will be answered before and after."""
+    """Return the prompts that will be answered before and after training."""
     return to_json({"questions": [{"text": each.text, "source": each.source} for each in questions]})
 
 
 def to_json(fields: dict) -> str:
-    """A widget's value."""
+    """Return the value of a widget."""
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))

@@ -180,15 +180,16 @@ class TestDisk:
 class TestVisitor:
     @pytest.fixture
     def first_mask(self, monkeypatch):
-        """What a visitor of a page with this backend gets, on a machine of its own."""
+        """What a visitor of a page gets on a machine of its own, with methods of its backend replaced."""
         from desk import only_a_cpu
 
         from sftdemo.ui import build
+        from sftdemo.ui.backend import Backend
 
         only_a_cpu(monkeypatch)
 
-        def visit(backend) -> dict:
-            page = build(backend)
+        def visit(**methods) -> dict:
+            page = build(type("Replaced", (Backend,), methods)())
             _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
             try:
                 return Visitor(address.rstrip("/")).first_mask()
@@ -198,41 +199,23 @@ class TestVisitor:
         return visit
 
     def test_it_gets_the_mask_that_the_page_opens_with(self, subject, first_mask):
-        from sftdemo.ui.backend import Backend
-
-        class Ready(Backend):
-            def source(self, name):
-                return subject[0]
-
-        mask = first_mask(Ready())
+        mask = first_mask(source=lambda self, name: subject[0])
         trained = [example.row for example in parse_examples(SAMPLES[0].path.read_text(encoding="utf-8")).train]
         assert [row["row"] for row in mask["rows"]] == trained
         assert all(row["trained"] for row in mask["rows"])
 
-    def test_a_page_without_a_mask_is_an_error(self, first_mask):
-        from sftdemo.ui.backend import Backend
+    @pytest.mark.parametrize(
+        ("error", "says"),
+        [(ModelError("the Hub is out of reach."), "without a mask"), (ZeroDivisionError(), "get_ready failed")],
+        ids=["no mask", "a handler that breaks"],
+    )
+    def test_a_page_without_a_mask_is_an_error(self, first_mask, error, says):
+        def prepare(self, name):
+            raise error
+            yield
 
-        class Offline(Backend):
-            def source(self, name):
-                return None
-
-            def prepare(self, name):
-                raise ModelError("the Hub is out of reach.")
-                yield
-
-        with pytest.raises(RuntimeError, match="without a mask"):
-            first_mask(Offline())
-
-    def test_a_handler_that_breaks_is_an_error(self, first_mask):
-        from sftdemo.ui.backend import Backend
-
-        class Broken(Backend):
-            def prepare(self, name):
-                raise ZeroDivisionError
-                yield
-
-        with pytest.raises(RuntimeError, match="get_ready failed"):
-            first_mask(Broken())
+        with pytest.raises(RuntimeError, match=says):
+            first_mask(source=lambda self, name: None, prepare=prepare)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +252,7 @@ class TestPartByPart:
     def test_a_phase_that_knows_no_share(self, subject, monkeypatch):
         """As when the model is looked for, before the page is started."""
         phases = [Phase("model", "Looking for it"), Phase("bench", "half", 0.5), {}]
-        monkeypatch.setattr("sftdemo.bench.parts._part", lambda *_: iter(phases))
+        monkeypatch.setattr("sftdemo.bench.parts._measure", lambda *_: iter(phases))
         events = bench(*subject, effort_of("answers", "start"))
         fractions = [event.fraction for event in events if isinstance(event, Phase)]
         assert fractions == [0.0, 0.25, 0.5, 0.75]
@@ -328,7 +311,7 @@ class TestGrowth:
             points.append((point, steps))
             return {"tokens": 1, "seconds": spread([1.0]), "memory_mb": 1.0}
 
-        monkeypatch.setattr("sftdemo.bench.growth._measured", measure)
+        monkeypatch.setattr("sftdemo.bench.growth._measure", measure)
         return points
 
     @pytest.mark.parametrize("axes", [FEW_POINTS, ALL_POINTS], ids=["few", "all"])

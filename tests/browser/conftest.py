@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from default_model import environment, private_cache
+from serving import first_page, free_port
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -38,9 +37,7 @@ def cache(browser_type_launch_args, tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(cache):
     """`python app.py`: its address and its session; at the end it is stopped and must take its processes along."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
@@ -48,7 +45,7 @@ def server(cache):
         start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}/"
-    _wait_for(address, process)
+    first_page(address, process)
     yield address, process.pid
     process.send_signal(signal.SIGKILL)  # the hard way: its children must notice by themselves
     process.wait()
@@ -68,17 +65,6 @@ def app(server):
 def app_processes(server):
     """Gives the ids of the processes that the app has at the moment, its own among them."""
     return lambda: processes_of(server[1])
-
-
-def _wait_for(address: str, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail("the app did not come up")
 
 
 def processes_of(session: int) -> list[int]:

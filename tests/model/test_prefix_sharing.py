@@ -18,7 +18,7 @@ from trl import SFTTrainer
 from sftdemo.core.config import RunConfig
 from sftdemo.model import prefix_sharing
 from sftdemo.model.linear_layers import is_supported
-from sftdemo.model.prefix_sharing import Branches, accelerated, can_share
+from sftdemo.model.prefix_sharing import Branches, acceleration, can_share
 from sftdemo.model.prefix_tree import prefix_tree
 from sftdemo.train import loop
 from sftdemo.train.trainer import MaskedTrainer
@@ -119,7 +119,7 @@ def row_by_row(model, rows) -> torch.Tensor:
 
 def shared(model, rows) -> torch.Tensor:
     branches = Branches.of(prefix_tree(rows), model.device)
-    with accelerated(model):
+    with acceleration(model):
         return cross_entropy(branches.logits(model), branches.targets, reduction="sum")
 
 
@@ -184,7 +184,7 @@ class TestSharing:
         model = tiny().double().train()
         expected = gradients(model, row_by_row(model, some_rows()))
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        with accelerated(model):  # the backward pass computes the layers anew, so it has to be inside
+        with acceleration(model):  # the backward pass computes the layers anew, so it has to be inside
             branches = Branches.of(prefix_tree(some_rows()), model.device)
             loss = cross_entropy(branches.logits(model), branches.targets, reduction="sum")
             found = gradients(model, loss)
@@ -220,7 +220,7 @@ class TestSharing:
         assert ends.any()
         others = torch.where(ends, torch.randint(0, branches.input_ids.shape[1], ends.shape), branches.spread)
         changed = Branches(**(vars(branches) | {"spread": others}))
-        with accelerated(model), torch.no_grad():
+        with acceleration(model), torch.no_grad():
             assert torch.equal(branches.logits(model), changed.logits(model))
 
     def test_only_what_is_asked_for_reaches_the_head(self):
@@ -292,7 +292,7 @@ class TestAccelerated:
         model = get_peft_model(tiny(), lora()) if adapter else tiny()
         row = torch.tensor([[1, 2, 3]])
         before = model(row).logits
-        with accelerated(model):
+        with acceleration(model):
             assert model.config._attn_implementation == prefix_sharing.ATTENTION
             assert own_forwards(model) or not quick()
         assert model.config._attn_implementation == "sdpa"
@@ -301,7 +301,7 @@ class TestAccelerated:
 
     def test_after_an_exception_too(self):
         model = tiny()
-        with pytest.raises(ZeroDivisionError), accelerated(model):
+        with pytest.raises(ZeroDivisionError), acceleration(model):
             raise ZeroDivisionError
         assert (model.config._attn_implementation, own_forwards(model)) == ("sdpa", [])
 
@@ -309,19 +309,19 @@ class TestAccelerated:
         model, asked = tiny(), iter(range(5))
         own = prefix_sharing._quicker
         monkeypatch.setattr(prefix_sharing, "_quicker", lambda module: (next(asked), own(module))[1])
-        with pytest.raises(RuntimeError), accelerated(model):  # a StopIteration inside a generator
+        with pytest.raises(RuntimeError), acceleration(model):  # a StopIteration inside a generator
             pass
         assert (model.config._attn_implementation, own_forwards(model)) == ("sdpa", [])
 
     def test_an_earlier_attention_is_put_back(self):
         model = built("llama", {}, attn_implementation="eager")
-        with accelerated(model):
+        with acceleration(model):
             pass
         assert model.config._attn_implementation == "eager"
 
     def test_what_is_not_plain_keeps_its_forward(self):
         model = get_peft_model(tiny(), lora()).double()
-        with accelerated(model):
+        with acceleration(model):
             assert own_forwards(model) == []
 
     @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])

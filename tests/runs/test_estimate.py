@@ -12,7 +12,7 @@ from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.labels import Masker
-from sftdemo.runs.estimate import Rate, estimate_seconds, learn, planned_steps, rate_for
+from sftdemo.runs.estimate import Rate, estimate_seconds, planned_steps, rate_for, save_rate
 from sftdemo.runs.run import run
 
 ROWS = [{"instruction": f"Say {word}", "output": word} for word in ("hello", "one", "two", "three", "four")]
@@ -46,7 +46,7 @@ def test_the_first_guess_is_for_the_default_model_on_a_cpu():
 
 def test_a_finished_run_is_learned():
     config = RunConfig("m", batch_size=2)
-    learn(config, "cuda", finished_run())
+    save_rate(config, "cuda", finished_run())
     assert rate_for(config, "cuda") == Rate(20 / 10 / 50, 5.0, measured=True)
     assert rate_for(replace(config, steps=500), "cuda").measured
     for other, device in ((config, "cpu"), (replace(config, full=True), "cuda"), (RunConfig("n"), "cuda")):
@@ -54,9 +54,9 @@ def test_a_finished_run_is_learned():
 
 
 def test_the_last_run_wins_over_the_guess_and_over_earlier_ones():
-    learn(RunConfig(), "cpu", finished_run())
-    learn(RunConfig(full=True), "cpu", finished_run())
-    learn(RunConfig(), "cpu", finished_run(overhead=7.0))
+    save_rate(RunConfig(), "cpu", finished_run())
+    save_rate(RunConfig(full=True), "cpu", finished_run())
+    save_rate(RunConfig(), "cpu", finished_run(overhead=7.0))
     assert (rate_for(RunConfig(), "cpu").overhead, rate_for(RunConfig(full=True), "cpu").overhead) == (7.0, 5.0)
 
 
@@ -72,12 +72,12 @@ def test_the_last_run_wins_over_the_guess_and_over_earlier_ones():
     ids=["nothing", "failed", "going on", "stopped", "no step"],
 )
 def test_other_runs_are_not_learned(events):
-    learn(RunConfig("m"), "cpu", events)
+    save_rate(RunConfig("m"), "cpu", events)
     assert rate_for(RunConfig("m"), "cpu") is None
 
 
 def test_a_spoilt_file_is_as_good_as_none(tmp_path):
-    learn(RunConfig("m"), "cpu", finished_run())
+    save_rate(RunConfig("m"), "cpu", finished_run())
     (file,) = (tmp_path / "cache").iterdir()
     key = "cpu|m|lora"
     assert json.loads(file.read_text()) == {key: [20 / 10 / 100, 5.0]}
@@ -87,12 +87,12 @@ def test_a_spoilt_file_is_as_good_as_none(tmp_path):
     for text in spoilt:
         file.write_text(text)
         assert rate_for(RunConfig("m"), "cpu") is None, text
-        learn(RunConfig("m"), "cpu", finished_run())
+        save_rate(RunConfig("m"), "cpu", finished_run())
         assert rate_for(RunConfig("m"), "cpu").measured, text
 
 
 def test_what_is_spoilt_does_not_hide_the_rest(tmp_path):
-    learn(RunConfig("m"), "cpu", finished_run())
+    save_rate(RunConfig("m"), "cpu", finished_run())
     (file,) = (tmp_path / "cache").iterdir()
     file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu|n|lora": None}))
     assert rate_for(RunConfig("m"), "cpu").measured
@@ -102,7 +102,7 @@ def test_what_is_spoilt_does_not_hide_the_rest(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told_and_fails_no_run(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "file" / "cache"))
-    learn(RunConfig("m"), "cpu", finished_run())
+    save_rate(RunConfig("m"), "cpu", finished_run())
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "cannot be kept" in record.getMessage()
@@ -113,9 +113,9 @@ def test_a_failing_write_leaves_what_was_known(monkeypatch, caplog):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    learn(RunConfig("m"), "cpu", finished_run())
+    save_rate(RunConfig("m"), "cpu", finished_run())
     monkeypatch.setattr("sftdemo.core.files.os.fsync", full)
-    learn(RunConfig("m"), "cpu", finished_run(overhead=9.0))
+    save_rate(RunConfig("m"), "cpu", finished_run(overhead=9.0))
     assert rate_for(RunConfig("m"), "cpu").overhead == 5.0
     assert "No space left on device" in caplog.text
 
@@ -132,7 +132,7 @@ def test_a_failing_write_leaves_what_was_known(monkeypatch, caplog):
 )
 def test_the_same_run_again_is_estimated_as_it_was(settings):
     config, (examples, tokens) = RunConfig("m", steps=10, **settings), counted(max_length=32)
-    learn(config, "cpu", finished_run(examples, tokens))
+    save_rate(config, "cpu", finished_run(examples, tokens))
     assert estimate_seconds(config, examples, tokens, rate_for(config, "cpu")) == pytest.approx(25.0)
     twice = estimate_seconds(replace(config, steps=20), examples, tokens, rate_for(config, "cpu"))
     assert twice == pytest.approx(45.0)

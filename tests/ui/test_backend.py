@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from desk import TEXT, OnLentGpu, only_a_cpu
+from desk import TEXT, OnLentGpu
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed, Finished, Isolation, Phase
@@ -38,11 +38,6 @@ def test_the_first_visitors_may_come_all_at_once(gpt2_folder, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("8 ")
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 class TestRuns:

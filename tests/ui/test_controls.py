@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from desk import drawn, only_a_cpu, scanned
+from desk import drawn, scanned
 
 from sftdemo.core.config import DEFAULT_MODEL, SETTINGS, RunConfig
 from sftdemo.core.errors import ConfigError
 from sftdemo.ui import controls
 
 PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 def another(name: str):

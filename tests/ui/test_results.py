@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from desk import EVIL
+from desk import EVIL, text_of
 
 from sftdemo.core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
 from sftdemo.runs.history import PastRun
@@ -66,7 +66,7 @@ class TestComparison:
     def test_a_strength_stands_between_off_and_on(self, arm):
         known = [Columns("Why?", "typed", ["x", "y", "z"], ["length", "EOS", "stopped"])]
         asked = [Answer("New?", "n", "EOS", 1), Answer("Why?", "w", "length", 4)]
-        names, rows = answers_of(results.columns_at(0.25, asked, known, arm))
+        names, rows = answers_of(results.answers_at_strength(0.25, asked, known, arm))
         assert names == ["off: the base", "at 0.25", "on: as it was trained"]
         on = [("y", "EOS"), ("z", "stopped")][arm]
         assert rows == [[(None, ""), ("n", "EOS"), (None, "")], [("x", "length"), ("w", "length"), on]]
@@ -94,7 +94,7 @@ class TestFigures:
 
 class TestLosses:
     def test_a_row(self):
-        shown = json.loads(results.losses([LOSSES]))
+        shown = json.loads(results.losses_rows([LOSSES]))
         (row,) = shown["rows"]
         assert shown["names"] == ["before", "after"]
         assert row["losses"] == [[1.1235, 2.0], [1.0, 0.5]]
@@ -103,7 +103,7 @@ class TestLosses:
 
     def test_arms_have_their_names(self):
         three = replace(LOSSES, weights=[None, 0.0, 1.0])
-        assert json.loads(results.losses([three]))["names"] == ["base", "masked", "unmasked"]
+        assert json.loads(results.losses_rows([three]))["names"] == ["base", "masked", "unmasked"]
 
 
 class TestHistory:
@@ -132,8 +132,8 @@ def test_text_is_json_text_everywhere(evil):
     evil_losses = replace(LOSSES, tokens=[[evil, *token[1:]] for token in LOSSES.tokens])
     for made in (
         results.comparison([Before(evil, evil, "EOS", "typed")], evil),
-        results.no_losses(evil),
-        results.losses([evil_losses]),
+        results.losses_message(evil),
+        results.losses_rows([evil_losses]),
         results.history([evil_run], [evil], None, evil),
     ):
-        assert evil in json.dumps(json.loads(made), ensure_ascii=False).replace('\\"', '"').replace("\\\\", "\\")
+        assert evil in text_of(made)

@@ -21,7 +21,7 @@ from sftdemo.core.events import (
     Step,
     Weights,
 )
-from sftdemo.ui.run_state import POINTS, tell
+from sftdemo.ui.run_state import POINTS, summarize
 
 BEGUN = [
     Phase("load", "Loading the model"),
@@ -30,6 +30,7 @@ BEGUN = [
     Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: no answer"]),
 ]
 PAIR = Comparison("Why?", "no", "Arr", "length", "EOS", "typed")
+SAVED = Saved("runs/1", "adapter")
 
 
 def steps(count: int, total: int | None = None) -> list[Step]:
@@ -37,12 +38,12 @@ def steps(count: int, total: int | None = None) -> list[Step]:
 
 
 def status(*events) -> dict:
-    return json.loads(tell(events).status)
+    return json.loads(summarize(events).status)
 
 
 def test_before_anything_has_happened():
-    story = tell([])
-    assert (json.loads(story.status)["state"], story.done, story.losses, story.saved) == ("working", False, [], None)
+    state = summarize([])
+    assert (json.loads(state.status)["state"], state.done, state.losses, state.saved) == ("working", False, [], None)
 
 
 def test_a_phase_shows_its_message_and_how_far_it_is():
@@ -52,17 +53,17 @@ def test_a_phase_shows_its_message_and_how_far_it_is():
 
 
 def test_training():
-    story = tell([*BEGUN, *steps(2, total=4)])
-    shown = json.loads(story.status)
+    state = summarize([*BEGUN, *steps(2, total=4)])
+    shown = json.loads(state.status)
     assert (shown["state"], shown["title"], shown["fraction"]) == ("working", "Training: step 2 of 4", 0.5)
     assert "loss 5.000" in shown["detail"]
     assert "2 s" in shown["detail"]
-    assert (story.losses, story.total, story.done) == ([(1, 10.0), (2, 5.0)], 4, False)
+    assert (state.losses, state.total, state.done) == ([(1, 10.0), (2, 5.0)], 4, False)
 
 
 def test_answers_before_the_training_are_kept_as_they_come():
     answers = [Before("Why?", "no", "length", "typed"), Before("How?", "", "EOS", "held out")]
-    assert tell([*BEGUN, *answers, *steps(1)]).before == answers
+    assert summarize([*BEGUN, *answers, *steps(1)]).before == answers
 
 
 def test_notes_stay_to_the_end():
@@ -73,44 +74,35 @@ def test_notes_stay_to_the_end():
         assert "left out: row 3: no answer" in notes
 
 
-def test_done():
-    saved = Saved("runs/1", "adapter")
-    story = tell([*BEGUN, *steps(4), PAIR, saved, Finished(4, 4, 9.4, False)])
-    shown = json.loads(story.status)
-    assert (shown["state"], shown["title"], shown["detail"]) == ("done", "Done", "4 steps, 9 s in all")
-    assert (story.done, story.saved, story.comparisons) == (True, "runs/1", [PAIR])
-
-
-def test_stopped():
-    story = tell([*BEGUN, *steps(2, total=4), PAIR, Saved("runs/1", "adapter"), Finished(2, 4, 9.0, True)])
-    shown = json.loads(story.status)
-    assert (shown["state"], story.done) == ("done", True)
-    assert shown["title"] == "Stopped after step 2 of 4; what it learned is kept"
-
-
-def test_stopped_before_the_first_step():
-    shown = status(*BEGUN[:2], Finished(0, 0, 1.0, True))
-    assert (shown["state"], shown["title"]) == ("idle", "Stopped before the first step; nothing was trained.")
-
-
-def test_failed():
-    story = tell([*BEGUN, *steps(2), Failed("The loss became nan.")])
-    shown = json.loads(story.status)
-    assert (shown["state"], shown["title"]) == ("failed", "The loss became nan.")
-    assert (story.done, story.saved) == (True, None)
+@pytest.mark.parametrize(
+    ("last", "shown", "saved"),
+    [
+        ([*steps(4), PAIR, SAVED, Finished(4, 4, 9.4, False)], ("done", "Done", "4 steps, 9 s in all"), True),
+        (
+            [*steps(2, total=4), PAIR, SAVED, Finished(2, 4, 9.0, True)],
+            ("done", "Stopped after step 2 of 4; what it learned is kept", "2 steps, 9 s in all"),
+            True,
+        ),
+        ([Finished(0, 0, 1.0, True)], ("idle", "Stopped before the first step; nothing was trained.", ""), False),
+        ([*steps(2), Failed("The loss became nan.")], ("failed", "The loss became nan.", ""), False),
+    ],
+    ids=["done", "stopped", "stopped before the first step", "failed"],
+)
+def test_the_end(last, shown, saved):
+    state = summarize([*BEGUN, *last])
+    status = json.loads(state.status)
+    assert (status["state"], status["title"], status["detail"]) == shown
+    assert (state.done, state.saved, state.comparisons) == (True, "runs/1" if saved else None, [PAIR] * saved)
 
 
 @pytest.mark.parametrize("count", [1, 2, 299, 300, 301, 599, 601, 10_000])
 def test_the_curve_is_thinned_but_keeps_both_ends(count):
-    losses = tell([*BEGUN, *steps(count)]).losses
+    losses = summarize([*BEGUN, *steps(count)]).losses
+    assert POINTS == 300
     assert len(losses) <= POINTS + 1
     assert len(losses) >= min(count, POINTS // 2)
     assert (losses[0], losses[-1]) == ((1, 10.0), (count, 10 / count))
     assert losses == sorted(set(losses))
-
-
-def test_300_points_are_enough():
-    assert POINTS == 300
 
 
 class TestBothWays:
@@ -126,13 +118,13 @@ class TestBothWays:
         assert shown["fraction"] == 0.75
 
     def test_what_held_out_rows_say_of_each(self):
-        story = tell([*self.FIRST, Arm(1, [0.0, 1.0]), self.HELD_OUT[0]])
+        state = summarize([*self.FIRST, Arm(1, [0.0, 1.0]), self.HELD_OUT[0]])
         first, second = self.HELD_OUT
-        assert story.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
-        assert story.contestants == ["masked", "unmasked"]
+        assert state.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
+        assert state.arm_names == ["masked", "unmasked"]
 
     def test_the_picture_has_all_arms_from_its_first_point(self, ui):
-        pictures = named(ui, ui.running._contest(tell(self.FIRST)))
+        pictures = named(ui, ui.running._show_arm_curves(summarize(self.FIRST)))
         for name, first in (("answers", 4.0), ("prompts", 3.0)):
             picture = pictures[f"{name}_curve"]
             frame = picture["value"]
@@ -148,6 +140,6 @@ class TestBothWays:
         base = Figures(None, 2.5, 4.25, 60, 97, 6, 0, 3, 32.0)
         masked = replace(base, prompt_loss_weight=0.0)
         told = (base, masked, Weights("aa", "aa", False), Saved("runs/1", "ablation"), Finished(2, 4, 9.0, True))
-        story = tell([*self.FIRST, *told])
-        assert (story.arms, story.figures, story.saved) == ([0.0], [base, masked], "runs/1")
-        assert json.loads(story.status)["notes"][-1].endswith("unchanged")
+        state = summarize([*self.FIRST, *told])
+        assert (state.arms, state.figures, state.saved) == ([0.0], [base, masked], "runs/1")
+        assert json.loads(state.status)["notes"][-1].endswith("unchanged")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from desk import ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
+from desk import ROWS, SKIP, TEXT, drawn, event, named, parts, scanned, trained
 
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
@@ -14,18 +14,7 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
 from sftdemo.ui.state import PAGE_CHARACTERS, PAGE_ROWS, content_of, examples_of
 
-TRAINED = 1  # a token's bit, as in helpers.js
 MANY = json.dumps([{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(120)])
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
-
-
-def trained(row: dict) -> set[int]:
-    """The positions of a drawn row that are trained."""
-    return {index for index, token in enumerate(row["tokens"]) if token[3] & TRAINED}
 
 
 def rows_of(ui, values) -> list[dict]:
@@ -125,6 +114,11 @@ class TestByHand:
         masks = ui.masking.toggle(before, event(row=row, tokens=tokens, trained=to))
         return before | {ui.desk.session.masks: masks}
 
+    @pytest.fixture
+    def marked(self, ui, values) -> dict:
+        """The inputs after token 2 of row 0 was marked."""
+        return self.toggled(ui, values(), 0, [2], True)
+
     def test_training_a_token_and_ignoring_another(self, ui, values):
         usual = rows_of(ui, values())
         after = self.toggled(ui, values(), 0, [2], True)
@@ -146,46 +140,40 @@ class TestByHand:
         after = self.toggled(ui, self.toggled(ui, values(), 0, [2], True), 1, [3], True)
         assert [row["hand"] for row in rows_of(ui, after)] == [True, True]
 
-    def test_the_masks_before_are_not_changed(self, ui, values):
+    def test_the_masks_before_are_not_changed(self, ui, marked):
         """Gradio would not notice a change in place."""
-        before = self.toggled(ui, values(), 0, [2], True)
-        kept = dict(before[ui.desk.session.masks])
-        self.toggled(ui, before, 1, [3], True)
-        ui.masking.reset(before, event(row=0))
-        assert before[ui.desk.session.masks] == kept
+        kept = dict(marked[ui.desk.session.masks])
+        self.toggled(ui, marked, 1, [3], True)
+        ui.masking.reset(marked, event(row=0))
+        assert marked[ui.desk.session.masks] == kept
 
-    def test_back_to_the_usual_mask(self, ui, values):
-        after = self.toggled(ui, values(), 0, [2], True)
-        masks = ui.masking.reset(after, event(row=0))
+    def test_back_to_the_usual_mask(self, ui, values, marked):
+        masks = ui.masking.reset(marked, event(row=0))
         assert drawn(ui, values(masks=masks)) == drawn(ui, values())
         assert ui.desk.data(values(masks=masks)) == ui.desk.data(values())
 
-    def test_back_to_the_usual_mask_also_where_the_file_brought_one(self, ui, values):
+    def test_back_to_the_usual_mask_also_where_the_file_brought_one(self, ui, values, marked):
         (usual, _) = rows_of(ui, values())
-        marked = self.toggled(ui, values(), 0, [2], True)
         text = Path(ui.masking.export(marked)["value"]).read_text()
         brought = values(examples=text)
         assert rows_of(ui, brought)[0]["hand"]
         masks = ui.masking.reset(brought, event(row=0))
         assert rows_of(ui, values(examples=text, masks=masks))[0] == usual
 
-    def test_the_mask_goes_with_the_example_when_rows_move(self, ui, values):
-        after = self.toggled(ui, values(), 0, [2], True)
-        expected = trained(rows_of(ui, after)[0])
+    def test_the_mask_goes_with_the_example_when_rows_move(self, ui, marked):
+        expected = trained(rows_of(ui, marked)[0])
         moved = [{"instruction": "New", "output": "first"}, ROWS[1], ROWS[2], ROWS[0]]
-        rows = rows_of(ui, after | {ui.desk.controls.examples: json.dumps(moved)})
+        rows = rows_of(ui, marked | {ui.desk.controls.examples: json.dumps(moved)})
         assert [row["hand"] for row in rows] == [False, False, True]
         assert (rows[2]["row"], trained(rows[2])) == (3, expected)
 
-    def test_it_survives_rows_that_go_and_come_back(self, ui, values):
-        after = self.toggled(ui, values(), 0, [2], True)
-        assert not rows_of(ui, after | {ui.desk.controls.examples: json.dumps(ROWS[1:])})[0]["hand"]
-        assert rows_of(ui, after)[0]["hand"]
+    def test_it_survives_rows_that_go_and_come_back(self, ui, marked):
+        assert not rows_of(ui, marked | {ui.desk.controls.examples: json.dumps(ROWS[1:])})[0]["hand"]
+        assert rows_of(ui, marked)[0]["hand"]
 
-    def test_it_stays_when_settings_change_and_max_length_cuts_it(self, ui, values):
-        after = self.toggled(ui, values(), 0, [2], True)
+    def test_it_stays_when_settings_change_and_max_length_cuts_it(self, ui, marked):
         for name, value in (("max_length", 10), ("batch_size", 1), ("steps", 50), ("turns", "last")):
-            row = rows_of(ui, after | {getattr(ui.desk.controls, name): value})[0]
+            row = rows_of(ui, marked | {getattr(ui.desk.controls, name): value})[0]
             assert row["hand"], name
             assert 2 in trained(row), name
 
@@ -195,13 +183,12 @@ class TestByHand:
         short = self.toggled(ui, values(max_length=10), 0, [2], True)
         assert trained(rows_of(ui, short | {ui.desk.controls.max_length: 128})[0]) == usual | {2}
 
-    def test_under_another_template_the_usual_mask_is_used_and_the_audit_refuses(self, ui, values):
-        after = self.toggled(ui, values(), 0, [2], True)
-        other = {ui.desk.controls.template: "custom", ui.desk.controls.custom: "Q: {instruction}\n"}
-        row = rows_of(ui, after | other)[0]
+    def test_under_another_template_the_usual_mask_is_used_and_the_audit_refuses(self, ui, marked):
+        other = marked | {ui.desk.controls.template: "custom", ui.desk.controls.custom: "Q: {instruction}\n"}
+        row = rows_of(ui, other)[0]
         assert not row["hand"]
         assert row["flags"][0].startswith("a hand-made mask belongs to another text")
-        *_, scan = scanned(ui, after | other)
+        *_, scan = scanned(ui, other)
         assert scan.checks == ["mask_not_used"]
         assert not scan.train["interactive"]
 
@@ -210,17 +197,12 @@ class TestByHand:
         rows = rows_of(ui, self.toggled(ui, values(examples=json.dumps(ROWS[:1] * 2)), 1, [2], True))
         assert [row["hand"] for row in rows] == [True, True]
 
-    def test_the_run_gets_it(self, ui, values, gpt2_folder):
-        after = self.toggled(ui, values(), 0, [2], True)
-        data = ui.desk.data(after)
+    def test_the_run_gets_it(self, ui, marked):
+        data = ui.desk.data(marked)
         assert [example.mask is not None for example in data.train] == [True, False]
-        assert [content_of(example) for example in data.train] == [
-            content_of(example) for example in parse_examples(TEXT).train
-        ]
-        view = ui.desk.view(after)
-        examples, _ = Masker(view.tokenizer, get_template("instruction"), 128).tokenize(data.train)
-        drawn_rows = rows_of(ui, after)
-        for example, row in zip(examples, drawn_rows, strict=True):
+        assert list(map(content_of, data.train)) == list(map(content_of, parse_examples(TEXT).train))
+        examples, _ = Masker(ui.desk.view(marked).tokenizer, get_template("instruction"), 128).tokenize(data.train)
+        for example, row in zip(examples, rows_of(ui, marked), strict=True):
             assert {index for index, label in enumerate(example.labels) if label != -100} == trained(row)
 
     def test_the_button_counts_it(self, ui, values):

@@ -1,9 +1,8 @@
-"""The inputs: where examples come from, the model and its template, the training's settings."""
+"""Lay out the inputs: the source of the examples, the model and its template, and the training settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import gradio as gr
 from gradio.components import Component
@@ -15,46 +14,42 @@ from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, PAGE_SETTINGS, is_public,
 from ..widgets import progress, progress_widget
 
 
-@dataclass(frozen=True)
 class Sources:
-    """Where examples come from: the samples, an upload, and the card that stands for an opened long file."""
+    """The sources of examples: the samples, an upload, the text, and the card that replaces the text while a long file
+    is open."""
 
-    sample: gr.Dropdown
-    upload: gr.UploadButton
-    card: gr.Group
-    status: gr.HTML
-    close: gr.Button
-
-
-def example_inputs() -> tuple[Sources, gr.Textbox]:
-    """Where the examples come from, and their text."""
-    with gr.Row(equal_height=True):
-        sample = gr.Dropdown(
-            [(sample.title, sample.name) for sample in SAMPLES],
-            value=SAMPLES[0].name,
-            label="Start from a sample",
-            scale=3,
-            elem_id="sample",
+    def __init__(self):
+        with gr.Row(equal_height=True):
+            self.sample = gr.Dropdown(
+                [(sample.title, sample.name) for sample in SAMPLES],
+                value=SAMPLES[0].name,
+                label="Start from a sample",
+                scale=3,
+                elem_id="sample",
+            )
+            self.upload = gr.UploadButton(
+                "Open a file",
+                file_types=[".json", ".jsonl", ".csv"],
+                size="sm",
+                scale=1,
+                min_width=110,
+                elem_id="upload",
+            )
+        self.examples = gr.Textbox(
+            value=SAMPLES[0].path.read_text(encoding="utf-8"),
+            label="Examples: JSON, JSON Lines or CSV",
+            lines=16,
+            max_lines=24,
+            elem_id="examples",
+            elem_classes="examples",
         )
-        upload = gr.UploadButton(
-            "Open a file", file_types=[".json", ".jsonl", ".csv"], size="sm", scale=1, min_width=110, elem_id="upload"
-        )
-    examples = gr.Textbox(
-        value=SAMPLES[0].path.read_text(encoding="utf-8"),
-        label="Examples: JSON, JSON Lines or CSV",
-        lines=16,
-        max_lines=24,
-        elem_id="examples",
-        elem_classes="examples",
-    )
-    with gr.Group(visible=False, elem_id="opened") as card:
-        status = progress_widget("opened-status", progress("idle", ""))
-        close = gr.Button("Close the file, back to the text", size="sm", elem_id="close-file")
-    return Sources(sample, upload, card, status, close), examples
+        with gr.Group(visible=False, elem_id="opened") as self.card:
+            self.status = progress_widget("opened-status", progress("idle", ""))
+            self.close = gr.Button("Close the file, back to the text", size="sm", elem_id="close-file")
 
 
 def mask_settings() -> dict[str, Component]:
-    """Model, template, max length and turns, in a closed accordion."""
+    """Lay out model, template, max length and turns in a closed accordion, and return them by name."""
     with gr.Accordion("Model, prompt template, max length", open=False):
         inputs = {
             "model": setting_input(
@@ -88,7 +83,7 @@ def mask_settings() -> dict[str, Component]:
 
 
 def training_settings(placed: Collection[str]) -> dict[str, Component]:
-    """How to train, in a closed accordion: every setting that is not `placed` already."""
+    """Lay out every setting that is not `placed` elsewhere in a closed accordion, and return them by name."""
     with gr.Accordion("Training settings", open=False):
         with gr.Row():
             inputs = {

@@ -1,9 +1,8 @@
-"""Earlier runs: what they were, any one shown again, any two side by side, and deleted."""
+"""List earlier runs, show one of them again, set two side by side, and delete one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -12,40 +11,34 @@ from ...runs.history import PastRun, find_run, side_by_side
 from ...runs.wording import column_name
 from ..backend import KEPT_RUNS
 from ..controls import is_public
-from ..results import answers_side_by_side, compare_widget, history, history_widget, run_title
+from ..results import answers_side_by_side, compare_widget, history, run_title
 from ..state import Desk
+from ..widgets import widget
 from .mask import PRIVATE, Updates
 from .train import RunHandlers
 
 
-@dataclass(frozen=True)
-class Past:
-    """The panel's components."""
+class HistoryPanel:
+    """The components of the panel, closed at first. The events of `runs` are `open`, `remove` (of a run) and `contrast`
+    (of two)."""
 
-    door: gr.Accordion
-    runs: gr.HTML
-    contrast: gr.HTML
-
-
-def past() -> Past:
-    """Lays the panel out, closed."""
-    with gr.Accordion("Earlier runs", open=False, elem_id="past-door") as door:
-        runs = history_widget()
-        contrast = compare_widget("contrasted", "")
-    return Past(door, runs, contrast)
+    def __init__(self):
+        with gr.Accordion("Earlier runs", open=False, elem_id="past-door") as self.accordion:
+            self.runs = widget("history", history([], [], None, ""))
+            self.contrast = compare_widget("contrasted", "")
 
 
-class PastHandlers:
-    """Shows what lies in the folder of runs; on a public page only what this browser started."""
+class HistoryHandlers:
+    """Show the saved runs; on a public page only those that this browser started."""
 
-    def __init__(self, desk: Desk, panel: Past, running: RunHandlers):
+    def __init__(self, desk: Desk, panel: HistoryPanel, running: RunHandlers):
         self.desk, self.panel, self.running = desk, panel, running
 
     def wire(self) -> None:
-        """Connects components and handlers."""
+        """Connect components and handlers."""
         panel, out = self.panel, self.running.out
         known = [out.run_id, out.own_runs]
-        panel.door.expand(self.show, known, panel.runs, **PRIVATE)
+        panel.accordion.expand(self.show, known, panel.runs, **PRIVATE)
         out.download.change(self.show, known, panel.runs, **PRIVATE)  # a run has been saved, or another is shown
         opened = panel.runs.open(self.open, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
         opened.then(self.show, known, panel.runs, **PRIVATE)
@@ -53,7 +46,7 @@ class PastHandlers:
         panel.runs.contrast(self.contrast, out.own_runs, panel.contrast, **PRIVATE)
 
     def show(self, run_id: str | None, own_runs: list[str] | None) -> str:
-        """The runs that are there, the latest first."""
+        """Show the saved runs, the latest first."""
         runs, problems = self._runs(own_runs)
         message = (
             f"The last {KEPT_RUNS} runs are kept on this machine; download what you want to keep."
@@ -63,7 +56,11 @@ class PastHandlers:
         return history(runs, problems, run_id, message)
 
     def open(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[Updates]:
-        """Shows a run above, in place of the one that is shown."""
+        """Show a run in place of the current one.
+
+        Raises:
+            gr.Error: if it is not there any more.
+        """
         try:
             run = find_run(self._runs(own_runs)[0], str(event.run))
         except SftdemoError as error:
@@ -71,7 +68,7 @@ class PastHandlers:
         yield from self.running.open(run.name)
 
     def remove(self, run_id: str | None, own_runs: list[str] | None, event: gr.EventData) -> str:
-        """Deletes a run for good."""
+        """Delete a run for good."""
         try:
             self.desk.backend.delete(find_run(self._runs(own_runs)[0], str(event.run)).name)
         except SftdemoError as error:
@@ -79,7 +76,7 @@ class PastHandlers:
         return self.show(run_id, own_runs)
 
     def contrast(self, own_runs: list[str] | None, event: gr.EventData) -> str:
-        """The answers of two runs to the questions that both were asked."""
+        """Show the answers of two runs to the questions that both answered."""
         try:
             runs = self._runs(own_runs)[0]
             first, second = (find_run(runs, str(name)) for name in list(event.runs)[:2])
@@ -97,5 +94,5 @@ class PastHandlers:
 
 
 def _name(weight: float | None, number: int, shared: bool) -> str:
-    """A column's: of which run it is, unless it is the base that both have in common."""
+    """Return the name of a column: "base" if the runs share it, else the number of the run and the model."""
     return "base" if weight is None and shared else f"{number}: {column_name(weight)}"

@@ -1,9 +1,9 @@
-"""The laboratory, behind a door of its own: the boundary, packing, and two tokenizers or templates on one row."""
+"""Look closer, in an accordion: the boundary, packing, and one row under two tokenizers or templates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import gradio as gr
 
@@ -22,119 +22,103 @@ from ..state import Desk, View
 from ..widgets import (
     boundary_lanes,
     boundary_message,
-    boundary_widget,
     packing_message,
     packing_rows,
-    packing_widget,
     progress,
     progress_widget,
     versus,
-    versus_widget,
+    widget,
 )
 from .mask import PRIVATE, Updates
 
-REMEDY_ROWS = 1000  # looked at to say whether a newline would help
+REMEDY_ROWS = 1000  # enough to tell whether a newline would help
 
 
-@dataclass(frozen=True)
-class Laboratory:
-    """The panel's components."""
+class LaboratoryPanel:
+    """The components of the panel, closed at first. The event of `boundary` is `mend` (with a template)."""
 
-    door: gr.Accordion
-    is_open: gr.State
-    boundary: gr.HTML
-    packing: gr.HTML
-    prove: gr.Button
-    proof: gr.HTML
-    model: gr.Dropdown
-    template: gr.Radio
-    contrast: gr.Button
-    versus: gr.HTML
-
-
-def laboratory() -> Laboratory:
-    """Lays the panel out, closed."""
-    is_open = gr.State(False)
-    with gr.Accordion("Laboratory: look closer", open=False, elem_id="laboratory") as door:
-        with gr.Tab("Boundary"):
-            boundary = boundary_widget()
-        with gr.Tab("Packing"):
-            packing = packing_widget()
-            prove = gr.Button("Prove on this model that packed examples do not see each other", elem_id="prove")
-            proof = progress_widget("proof", progress("idle", ""))
-        with gr.Tab("Two ways"):
-            with gr.Row():
-                model = gr.Dropdown(
-                    list(MODELS),
-                    value=DEFAULT_MODEL,
-                    label="Tokenizer of",
-                    allow_custom_value=not is_public(),
-                    elem_id="other-model",
-                )
-                template = gr.Radio(
-                    [*NAMED_TEMPLATES, CHAT], value=CHAT, label="Template", elem_id="other-template", scale=2
-                )
-                contrast = gr.Button("Compare on the chosen row", elem_id="contrast")
-            other = versus_widget()
-    return Laboratory(door, is_open, boundary, packing, prove, proof, model, template, contrast, other)
+    def __init__(self):
+        self.is_open = gr.State(False)
+        with gr.Accordion("Laboratory: look closer", open=False, elem_id="laboratory") as self.accordion:
+            with gr.Tab("Boundary"):
+                message = "Pick a token: the boundary of its row is looked at here."
+                self.boundary = widget("boundary", boundary_message(message))
+            with gr.Tab("Packing"):
+                self.packing = widget("packing", packing_message(""))
+                label = "Prove on this model that packed examples do not see each other"
+                self.prove = gr.Button(label, elem_id="prove")
+                self.proof = progress_widget("proof", progress("idle", ""))
+            with gr.Tab("Two ways"):
+                with gr.Row():
+                    self.model = gr.Dropdown(
+                        list(MODELS),
+                        value=DEFAULT_MODEL,
+                        label="Tokenizer of",
+                        allow_custom_value=not is_public(),
+                        elem_id="other-model",
+                    )
+                    self.template = gr.Radio(
+                        [*NAMED_TEMPLATES, CHAT], value=CHAT, label="Template", elem_id="other-template", scale=2
+                    )
+                    self.contrast = gr.Button("Compare on the chosen row", elem_id="contrast")
+                message = "Choose another model or template, and see the same row both ways."
+                self.versus = widget("versus", versus([], message))
 
 
 class LaboratoryHandlers:
-    """Looks closer, while the door is open."""
+    """Fill the panel while it is open."""
 
-    def __init__(self, desk: Desk, lab: Laboratory):
-        self.desk, self.lab = desk, lab
+    def __init__(self, desk: Desk, panel: LaboratoryPanel):
+        self.desk, self.panel = desk, panel
 
     def wire(self, scans: list) -> None:
-        """Connects components and handlers. `scans` are the events after which there is a new audit."""
-        controls, session, lab = self.desk.controls, self.desk.session, self.lab
-        everything = {*controls.all(), *session.all(), lab.is_open}
-        lab.door.expand(lambda: True, None, lab.is_open, **PRIVATE)
-        lab.door.collapse(lambda: False, None, lab.is_open, **PRIVATE)
-        inputs = [*controls.all(), session.opened, session.masks, session.picked, lab.is_open]
+        """Connect components and handlers. `scans` are the events after which there is a new audit."""
+        controls, session, panel = self.desk.controls, self.desk.session, self.panel
+        everything = {*controls.all(), *session.all(), panel.is_open}
+        panel.accordion.expand(lambda: True, None, panel.is_open, **PRIVATE)
+        panel.accordion.collapse(lambda: False, None, panel.is_open, **PRIVATE)
+        inputs = [*controls.all(), session.opened, session.masks, session.picked, panel.is_open]
         gr.on(
             [each.change for each in inputs],
             self.look_at_boundary,
             everything,
-            lab.boundary,
+            panel.boundary,
             trigger_mode="always_last",
             **PRIVATE,
         )
-        for event in (*(scan.then for scan in scans), lab.is_open.change):
-            event(self.look_at_packing, everything, lab.packing, **PRIVATE)
-        lab.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)
-        lab.prove.click(self.prove, everything, [lab.prove, lab.proof], concurrency_limit=4, **PRIVATE)
-        compared = {*everything, lab.model, lab.template}
-        lab.contrast.click(self.contrast, compared, lab.versus, concurrency_limit=4, **PRIVATE)
+        for event in (*(scan.then for scan in scans), panel.is_open.change):
+            event(self.look_at_packing, everything, panel.packing, **PRIVATE)
+        panel.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)
+        panel.prove.click(self.prove, everything, [panel.prove, panel.proof], concurrency_limit=4, **PRIVATE)
+        compared = {*everything, panel.model, panel.template}
+        panel.contrast.click(self.contrast, compared, panel.versus, concurrency_limit=4, **PRIVATE)
 
     def _view(self, values: dict) -> View | None:
-        """The examples, if the door is open and the model there."""
-        view = self.desk.view(values) if values[self.lab.is_open] else None
+        """Return a view of the examples; None if the panel is closed, the model is not ready or there is no row."""
+        view = self.desk.view(values) if values[self.panel.is_open] else None
         return view if view is None or view.data.train else None
 
     def _chosen(self, view: View, values: dict) -> Example:
-        """The row whose token was chosen last, or the first one if that row is gone."""
+        """Return the row whose token was picked last, or the first row if that one is gone."""
         return view.example(values[self.desk.session.picked]) or view.data.train[0]
 
     def look_at_boundary(self, values: dict) -> str | dict:
-        """The boundary of the chosen row, and what would mend it."""
+        """Show the boundary of the picked row and, if it is merged, a remedy."""
         try:
             view = self._view(values)
             if view is None:
                 return gr.skip()
             example = self._chosen(view, values)
             boundary = inspect_boundary(example, view.masker)
-            remedy = None
-            if boundary.merged:
-                remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.masker)
+            remedy = newline_remedy(view.data.train[:REMEDY_ROWS], view.masker) if boundary.merged else None
             return boundary_lanes(boundary, remedy)
         except SftdemoError as error:
             return boundary_message(sentence(error))
 
     def look_at_packing(self, values: dict) -> Iterator[str | dict]:
-        """How all rows lie in what the trainer gets."""
+        """Show how all rows lie in the batches of the trainer."""
         audit = values[self.desk.session.audit]
-        if audit is None or not values[self.lab.is_open]:
+        if audit is None or not values[self.panel.is_open]:
             yield gr.skip()
         elif not audit.rows:
             yield packing_message("No row has a trained token, so there is nothing to pack.")
@@ -143,12 +127,12 @@ class LaboratoryHandlers:
             yield packing_rows(layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length), audit)
 
     def mend(self, event: gr.EventData) -> Updates:
-        """Takes the remedy's template."""
+        """Set the template to that of the remedy."""
         return {self.desk.controls.template: CUSTOM, self.desk.controls.custom: event.template}
 
     def prove(self, values: dict) -> Iterator[Updates]:
-        """Shows on the real model, in a process of its own, how far one packed example reaches into the others."""
-        button, proof, ready = self.lab.prove, self.lab.proof, gr.update(interactive=True)
+        """Measure on the chosen model, in a process of its own, how far packed examples change each other."""
+        button, proof, ready = self.panel.prove, self.panel.proof, gr.update(interactive=True)
         try:
             config, data = self.desk.controls.config(values), self.desk.data(values)
             yield {button: gr.update(interactive=False), proof: progress("working", "Starting")}
@@ -174,8 +158,8 @@ class LaboratoryHandlers:
             yield {button: ready, proof: progress("failed", sentence(error))}
 
     def contrast(self, values: dict) -> Iterator[str]:
-        """The chosen row under the settings, beside the same row with another tokenizer or template."""
-        model, template = values[self.lab.model], values[self.lab.template]
+        """Show the picked row under the settings next to the same row with another tokenizer or template."""
+        model, template = values[self.panel.model], values[self.panel.template]
         try:
             view = self.desk.view(values)
             if view is None or not view.data.train:
@@ -191,9 +175,8 @@ class LaboratoryHandlers:
             tokenizer, stops = load_tokenizer(source), stop_ids(source)
             other = replace(view, config=config, template=template_of(config), tokenizer=tokenizer, stop_ids=stops)
             columns = [_column(each, example) for each in (view, other)]
-            yield versus(
-                columns, f"Row {example.row}, both ways. On the left the settings above, on the right the other."
-            )
+            message = f"Row {example.row}, both ways. On the left the settings above, on the right the other."
+            yield versus(columns, message)
         except SftdemoError as error:
             yield versus([], sentence(error), failed=True)
 

@@ -6,12 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import event, merged, named, only_a_cpu
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
+from desk import event, merged, named
 
 
 @pytest.fixture
@@ -23,7 +18,7 @@ def runs(ui, values) -> tuple[str, str]:
 
 
 def shown(ui, run_id=None, own=None) -> dict:
-    return json.loads(ui.past.show(run_id, own))
+    return json.loads(ui.history.show(run_id, own))
 
 
 def test_nothing_yet(ui):
@@ -37,14 +32,13 @@ def test_what_is_there(ui, runs):
     assert "last 10 runs" in found["message"]
 
 
-def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch):
+def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch, warned):
     monkeypatch.setenv("SPACE_ID", "someone/space")
     assert shown(ui)["runs"] == []
     assert [run["id"] for run in shown(ui, None, [runs[0]])["runs"]] == [runs[0]]
     with pytest.raises(gr.Error, match="no run"):
-        list(ui.past.open([runs[0]], event(run=runs[1])))
-    monkeypatch.setattr(gr, "Warning", lambda message: None)
-    ui.past.remove(None, [runs[0]], event(run=runs[1]))
+        list(ui.history.open([runs[0]], event(run=runs[1])))
+    ui.history.remove(None, [runs[0]], event(run=runs[1]))
     monkeypatch.delenv("SPACE_ID")
     assert {run["id"] for run in shown(ui)["runs"]} == set(runs)
 
@@ -52,29 +46,27 @@ def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch):
 def test_open_shows_it_as_it_ended(ui, values):
     looks = list(ui.running.train_both(values(prompts="Why?")))
     run_id = named(ui, looks[0])["run_id"]
-    ended, opened = merged(ui, looks), merged(ui, ui.past.open([], event(run=run_id)))
+    ended, opened = merged(ui, looks), merged(ui, ui.history.open([], event(run=run_id)))
     assert opened["run_id"] == run_id
     for name in ("compare", "figures", "run_status", "arm", "train", "stop"):
         assert opened[name] == ended[name], name
 
 
 def test_remove_is_for_good(ui, runs, tmp_path):
-    left = json.loads(ui.past.remove(runs[1], None, event(run=runs[0])))
+    left = json.loads(ui.history.remove(runs[1], None, event(run=runs[0])))
     assert [run["id"] for run in left["runs"]] == [runs[1]]
     assert not (tmp_path / "cache" / "runs" / runs[0]).exists()
 
 
 @pytest.mark.parametrize("name", ["0c" * 8, "..", "../..", ""])
-def test_what_is_no_run_is_not_removed(ui, runs, name, monkeypatch):
-    said = []
-    monkeypatch.setattr(gr, "Warning", said.append)
-    left = json.loads(ui.past.remove(None, None, event(run=name)))
+def test_what_is_no_run_is_not_removed(ui, runs, name, warned):
+    left = json.loads(ui.history.remove(None, None, event(run=name)))
     assert len(left["runs"]) == 2
-    assert "There is no run" in said[0]
+    assert "There is no run" in warned[0]
 
 
 def test_two_side_by_side(ui, runs):
-    found = json.loads(ui.past.contrast(None, event(runs=list(runs))))
+    found = json.loads(ui.history.contrast(None, event(runs=list(runs))))
     assert found["columns"] == ["base", "1: masked", "2: masked", "2: unmasked"]
     assert [row["prompt"] for row in found["rows"]] == ["Why?", "Capital of Italy?"]
     assert all(len(row["answers"]) == 4 for row in found["rows"])
@@ -82,6 +74,6 @@ def test_two_side_by_side(ui, runs):
 
 
 def test_one_that_is_gone_beside_another(ui, runs):
-    found = json.loads(ui.past.contrast(None, event(runs=[runs[0], "0c" * 8])))
+    found = json.loads(ui.history.contrast(None, event(runs=[runs[0], "0c" * 8])))
     assert found["rows"] == []
     assert "no run" in found["message"]

@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, named, only_a_cpu, parts, scanned
+from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
@@ -15,9 +15,8 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
 from sftdemo.ui import state
 
-TRAINED, CUT = 1, 2  # a token's bits, as in helpers.js
 LONG = {"instruction": "Say hello", "output": "Hello " * 40}
-OF_ANOTHER_TEXT = {"text": "another", "trained": [[0, 3]]}
+OF_ANOTHER_TEXT = ROWS[1] | {"mask": {"text": "another", "trained": [[0, 3]]}}
 WRONG = [
     ({"examples": ""}, "no examples yet"),
     ({"examples": None}, "no examples yet"),
@@ -41,16 +40,6 @@ WRONG = [
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
     ({"device": "tpu"}, "Device is 'tpu'"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
-
-
-def trained(row: dict) -> list[int]:
-    """The positions of a drawn row that are trained."""
-    return [index for index, token in enumerate(row["tokens"]) if token[3] & TRAINED]
 
 
 class TestDraw:
@@ -170,10 +159,7 @@ class TestScan:
         ("rows", "says"),
         [
             ([LONG], "Mend 1 error that the audit found"),
-            (
-                [LONG, ROWS[1] | {"mask": {"text": "another", "trained": [[0, 3]]}}],
-                "Mend 2 errors that the audit found",
-            ),
+            ([LONG, OF_ANOTHER_TEXT], "Mend 2 errors that the audit found"),
         ],
         ids=["one", "two"],
     )
@@ -237,16 +223,20 @@ SOURCE = ("examples", "opened", "page", "card")
 
 
 class TestSources:
-    def test_a_sample_comes_as_text(self, ui):
-        box, opened, page, card = parts(ui, ui.masking.take_sample(SAMPLES[1].name), *SOURCE)
-        assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
+    def shown_text(self, ui, updates: dict) -> dict:
+        """The text box, which is shown in place of an opened file."""
+        box, opened, page, card = parts(ui, updates, *SOURCE)
         assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
+        return box
+
+    def test_a_sample_comes_as_text(self, ui):
+        box = self.shown_text(ui, ui.masking.take_sample(SAMPLES[1].name))
+        assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
 
     def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
         (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
-        box, opened, page, card = parts(ui, ui.masking.open_file(str(tmp_path / "mine.csv")), *SOURCE)
-        assert (box["value"], box["visible"]) == ("instruction,output\na,b\n", True)
-        assert (opened, page, card["visible"]) == (None, 0, False)
+        box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / "mine.csv")))
+        assert box["value"] == "instruction,output\na,b\n"
 
     def test_a_long_file_does_not(self, ui, values, tmp_path):
         row = {"instruction": "Say hello", "output": "Hello " * 100}
@@ -261,9 +251,7 @@ class TestSources:
         assert mask["total"] == 1000
         assert mask["problems"][0].startswith("row 1000 (line 1001)")
 
-        box, opened, page, card = parts(ui, ui.masking.close_file(), *SOURCE)
-        assert "value" not in box  # the text is as it was
-        assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
+        assert "value" not in self.shown_text(ui, ui.masking.close_file())  # the text is as it was
 
     def test_just_as_long_as_may_be_edited(self, ui, tmp_path, monkeypatch):
         path = tmp_path / "rows.json"

@@ -5,12 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import Busy, merged, named, only_a_cpu, parts, tiny, wired
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
+from desk import Busy, build_page, merged, named, parts, tiny
 
 
 @pytest.fixture
@@ -28,7 +23,7 @@ def both(ui, values):
 
 def asked(ui, values) -> tuple[list[dict], dict]:
     """What the status said, one after the other, and the answers in the end."""
-    looks = [parts(ui, updates, "status", "answers") for updates in ui.revisiting.ask(values)]
+    looks = [parts(ui, updates, "status", "answers") for updates in ui.revisit.ask(values)]
     return [json.loads(status) for status, _ in looks], json.loads(looks[-1][1] or "{}")
 
 
@@ -76,7 +71,7 @@ class TestStrength:
 
 class TestLosses:
     def test_they_come_for_every_row(self, ui, values, run):
-        looks = [parts(ui, updates, "look", "losses") for updates in ui.revisiting.look(values(run_id=run[0]))]
+        looks = [parts(ui, updates, "look", "losses") for updates in ui.revisit.look(values(run_id=run[0]))]
         assert looks[0][0] == {"interactive": False, "__type__": "update"}
         button, shown = looks[-1][0], json.loads(looks[-1][1])
         assert button["interactive"]
@@ -84,18 +79,18 @@ class TestLosses:
         assert [row["source"] for row in shown["rows"]] == ["held out", "training", "training"]
 
     def test_of_both_ways(self, ui, values, both):
-        *_, last = ui.revisiting.look(values(run_id=both[0]))
+        *_, last = ui.revisit.look(values(run_id=both[0]))
         assert json.loads(named(ui, last)["losses"])["names"] == ["base", "masked", "unmasked"]
 
     def test_no_run(self, ui, values):
-        *_, last = ui.revisiting.look(values(run_id=None))
+        *_, last = ui.revisit.look(values(run_id=None))
         button, shown = parts(ui, last, "look", "losses")
         assert button["interactive"]
         assert json.loads(shown)["failed"]
 
     def test_a_busy_machine(self, gpt2_folder):
-        ui = wired(Busy())
-        *_, last = ui.revisiting.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
+        ui = build_page(Busy())
+        *_, last = ui.revisit.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
         button, shown = parts(ui, last, "look", "losses")
         assert button["interactive"]
         assert "Another run is under way" in json.loads(shown)["message"]

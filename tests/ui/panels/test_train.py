@@ -10,15 +10,10 @@ from zipfile import ZipFile
 
 import gradio as gr
 import pytest
-from desk import ROWS, Busy, event, merged, named, only_a_cpu, tiny, wired
+from desk import ROWS, Busy, build_page, event, merged, named, tiny
 
 from sftdemo.runs.estimate import rate_for
 from sftdemo.ui.backend import Backend
-
-
-@pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
-    only_a_cpu(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +29,18 @@ def finish(ui, values) -> tuple[list, str]:
     return looks, named(ui, looks[0])["run_id"]
 
 
+def status_of(shown: dict) -> tuple[str, str]:
+    """The state of a run and its title."""
+    status = json.loads(shown["run_status"])
+    return status["state"], status["title"]
+
+
 def test_a_run_from_the_click_to_the_download(ui, values):
     looks, run_id = finish(ui, values(prompts="Why?\n\n  How?  "))
     begun = named(ui, looks[0])
     assert (begun["train"]["interactive"], begun["stop"]["visible"]) == (False, True)
     ended = merged(ui, looks)
-    assert json.loads(ended["run_status"])["state"] == "done"
+    assert status_of(ended)[0] == "done"
     assert (ended["train"]["interactive"], ended["stop"]["visible"]) == (True, False)
     compared = json.loads(ended["compare"])
     pairs = compared["rows"]
@@ -59,7 +60,7 @@ def test_a_run_from_the_click_to_the_download(ui, values):
         assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
     assert rate_for(ui.desk.controls.config(values()), "cpu").measured
 
-    after_a_reload = [named(ui, look) for look in ui.running.come_back(run_id)]
+    after_a_reload = [named(ui, look) for look in ui.running.resume(run_id)]
     assert len(after_a_reload) == 1
     for name in ("run_status", "compare", "train", "stop"):
         assert after_a_reload[0][name] == ended[name], name
@@ -72,14 +73,14 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     assert "sftdemo ablate " in begun["command"]
     assert begun["own_runs"] == [begun["run_id"]]
     ended = merged(ui, looks)
-    assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
+    assert status_of(ended)[0] == "done", ended["run_status"]
     arms = ["prompt weight 0.1", "prompt weight 0.75"]
     for picture, y in (("answers_curve", "answers"), ("prompts_curve", "prompts")):
         frame = ended[picture]["value"]
         assert sorted(set(frame["arm"])) == arms
         assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
         assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
-    assert ended["contest"]["visible"]
+    assert ended["arm_curves"]["visible"]
     assert not ended["curve"]["visible"]
     compared = json.loads(ended["compare"])
     assert compared["columns"] == ["base", *arms]
@@ -90,29 +91,26 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     with ZipFile(ended["download"]["value"]) as archive:
         names = set(archive.namelist())
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
-    again = merged(ui, ui.running.come_back(named(ui, looks[0])["run_id"]))
+    again = merged(ui, ui.running.resume(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):
         assert again[name] == ended[name], name
 
 
-NOT_TWO_WAYS = {
-    "the same weight": ({"against": 0.0}, "not all different"),
-    "one row": ({"examples": json.dumps([ROWS[0], ROWS[2]])}, "at least two"),
-    "nothing held out": ({"examples": json.dumps(ROWS[:2])}, "no row is held out"),
-    "one question": (
-        {"examples": json.dumps([row | {"instruction": "Say hello"} for row in ROWS])},
-        "all rows ask the same",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", NOT_TWO_WAYS)
-def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, case):
-    changed, says = NOT_TWO_WAYS[case]
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"against": 0.0}, "not all different"),
+        ({"examples": json.dumps([ROWS[0], ROWS[2]])}, "at least two"),
+        ({"examples": json.dumps(ROWS[:2])}, "no row is held out"),
+        ({"examples": json.dumps([row | {"instruction": "Say hello"} for row in ROWS])}, "all rows ask the same"),
+    ],
+    ids=["the same weight", "one row", "nothing held out", "one question"],
+)
+def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, changed, says):
     ended = merged(ui, ui.running.train_both(values(**changed)))
-    assert json.loads(ended["run_status"])["state"] == "failed"
-    assert says in json.loads(ended["run_status"])["title"].lower()
-    assert not ended["contest"]["visible"]
+    state, title = status_of(ended)
+    assert (state, says in title.lower()) == ("failed", True)
+    assert not ended["arm_curves"]["visible"]
     assert json.loads(ended["compare"])["rows"] == []
 
 
@@ -133,49 +131,62 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
 
 
 def test_in_a_process_of_its_own(gpt2_folder):
-    ui = wired(Backend())
+    ui = build_page(Backend())
     looks, run_id = finish(ui, tiny(ui, gpt2_folder))
     ended = merged(ui, looks)
-    assert json.loads(ended["run_status"])["state"] == "done", ended["run_status"]
-    again = merged(ui, ui.running.come_back(run_id))
+    assert status_of(ended)[0] == "done", ended["run_status"]
+    again = merged(ui, ui.running.resume(run_id))
     assert again["compare"] == ended["compare"]
     ui.running.stop(run_id)
 
 
-def test_a_failed_run(ui, values):
-    looks, _ = finish(ui, values(max_new_tokens=300))
-    ended = merged(ui, looks)
-    assert json.loads(ended["run_status"])["state"] == "failed"
-    assert "over the model's 256 positions" in json.loads(ended["run_status"])["title"]
+CUT = {"examples": json.dumps([{"instruction": "Say hello", "output": "Hello " * 40}]), "max_length": 40}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"max_new_tokens": 300}, "over the model's 256 positions"), (CUT, "cut by max length")],
+    ids=["in the middle", "by the audit"],
+)
+def test_a_failed_run(ui, values, changed, says):
+    ended = merged(ui, ui.running.train(values(**changed)))
+    state, title = status_of(ended)
+    assert (state, says in title) == ("failed", True), title
     assert (ended["train"]["interactive"], ended["stop"]["visible"]) == (True, False)
     assert not ended["download"]["interactive"]
 
 
-@pytest.mark.parametrize("changed", [{"steps": 0}, {"examples": "Dear diary"}, {"learning_rate": "fast"}], ids=str)
-def test_wrong_settings_are_a_sentence(ui, values, changed):
+def test_errors_that_the_audit_finds_do_not_refuse_a_run_that_is_asked_for_anyway(ui, values):
+    assert status_of(merged(ui, ui.running.train(values(anyway=True, **CUT))))[0] == "done"
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"steps": 0}, ""),
+        ({"examples": "Dear diary"}, ""),
+        ({"learning_rate": "fast"}, ""),
+        ({"device": "cuda"}, "no cuda device here"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_a_sentence(ui, values, changed, says):
     (look,) = ui.running.train(values(**changed))
     assert named(ui, look).keys() == {"run_status"}
-    assert json.loads(named(ui, look)["run_status"])["state"] == "failed"
+    state, title = status_of(named(ui, look))
+    assert (state, says in title) == ("failed", True)
 
 
-def test_a_device_that_is_not_there(ui, values):
-    ended = merged(ui, ui.running.train(values(device="cuda")))
-    assert json.loads(ended["run_status"])["state"] == "failed"
-    assert "no cuda device here" in json.loads(ended["run_status"])["title"]
-
-
-def test_a_busy_machine_changes_nothing(gpt2_folder, monkeypatch):
-    said = []
-    monkeypatch.setattr(gr, "Warning", said.append)
-    ui = wired(Busy())
+def test_a_busy_machine_changes_nothing(gpt2_folder, warned):
+    ui = build_page(Busy())
     looks = list(ui.running.train(tiny(ui, gpt2_folder)))
     assert [named(ui, look) for look in looks if named(ui, look)] == []
-    assert said == ["Another run is under way."]
+    assert warned == ["Another run is under way."]
 
 
 def test_a_run_is_asked_to_stop(monkeypatch):
     asked = []
-    ui = wired(Backend())
+    ui = build_page(Backend())
     monkeypatch.setattr(ui.desk.backend, "stop", asked.append)
     update = ui.running.stop("0a" * 8)
     assert asked == ["0a" * 8]
@@ -184,30 +195,20 @@ def test_a_run_is_asked_to_stop(monkeypatch):
 
 @pytest.mark.parametrize("run_id", [None, "", "0b" * 8, "../../etc"])
 def test_a_browser_without_a_run_sees_none(ui, run_id):
-    assert list(ui.running.come_back(run_id)) == []
+    assert list(ui.running.resume(run_id)) == []
 
 
 def test_a_run_that_cannot_be_read_any_more(ui, values, tmp_path):
     _, run_id = finish(ui, values())
     events = tmp_path / "cache" / "runs" / run_id / "events.jsonl"
     events.write_text('{"event": "arm", "arms": 2}\n')
-    (look,) = ui.running.come_back(run_id)
-    assert json.loads(named(ui, look)["run_status"])["state"] == "failed"
-    assert "cannot be read" in json.loads(named(ui, look)["run_status"])["title"]
-
-
-def test_errors_that_the_audit_finds_refuse_a_run_unless_it_is_asked_for_anyway(ui, values):
-    cut = {"examples": json.dumps([{"instruction": "Say hello", "output": "Hello " * 40}]), "max_length": 40}
-    refused = merged(ui, ui.running.train(values(**cut)))
-    assert json.loads(refused["run_status"])["state"] == "failed", refused["run_status"]
-    assert "cut by max length" in json.loads(refused["run_status"])["title"]
-    assert not refused["download"]["interactive"]
-    allowed = merged(ui, ui.running.train(values(anyway=True, **cut)))
-    assert json.loads(allowed["run_status"])["state"] == "done", allowed["run_status"]
+    (look,) = ui.running.resume(run_id)
+    state, title = status_of(named(ui, look))
+    assert (state, "cannot be read" in title) == ("failed", True)
 
 
 def test_nothing_is_started_on_a_public_page_beyond_its_limits(ui, monkeypatch, tmp_path):
     monkeypatch.setenv("SPACE_ID", "someone/space")
     (look,) = ui.running.train(ui.values(steps=201))
-    assert "this public page allows" in json.loads(named(ui, look)["run_status"])["title"]
+    assert "this public page allows" in status_of(named(ui, look))[1]
     assert not list((tmp_path / "cache").glob("runs/*"))
