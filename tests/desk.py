@@ -99,7 +99,7 @@ def tiny(page: Page, folder, /, **changed: object) -> dict:
 
 def event(**data: object) -> SimpleNamespace:
     """What a widget sends, as `gr.EventData` gives it to a handler."""
-    return SimpleNamespace(**data)
+    return SimpleNamespace(**{"part": 0} | data)
 
 
 def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:

@@ -60,8 +60,8 @@ class TestDependencies:
         assert imported() <= set(DEPENDENCIES) | set(EXTRAS["zero-gpu"])
 
     def test_what_is_declared_is_imported(self):
-        """gguf apart: transformers reads GGUF files with it."""
-        assert set(DEPENDENCIES) | set(EXTRAS["zero-gpu"]) == imported() | {"gguf"}
+        """Two apart: transformers reads GGUF files with gguf, and chat templates with jinja2."""
+        assert set(DEPENDENCIES) | set(EXTRAS["zero-gpu"]) == imported() | {"gguf", "jinja2"}
 
     @pytest.mark.parametrize(
         ("file", "ranges"),

@@ -105,5 +105,5 @@ def _examples(rows: int, tokens: int, vocabulary: int) -> list[MaskedExample]:
     for row in range(rows):
         ids = tuple(random.randrange(vocabulary) for _ in range(tokens))
         labels = (IGNORE_INDEX,) * half + ids[half:]
-        examples.append(MaskedExample(row, ids, labels, cut_labels=(), flags=()))
+        examples.append(MaskedExample(row, ids, labels, (), ()))
     return examples

@@ -27,7 +27,7 @@ import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ def loss_weights(labels: Sequence[int], prompt_loss_weight: float) -> tuple[floa
     return 0.0, *weights[1:]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class MaskedExample:
     """An example as it is trained.
 
@@ -116,13 +116,13 @@ class MaskedExample:
     """
 
     row: int
-    part: int = 0
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
     cut_labels: tuple[int, ...]
     flags: tuple[str, ...]
-    notes: tuple[tuple[str, str], ...] = ()
-    ends: tuple[int, ...] = ()
+    part: int = field(default=0, kw_only=True)
+    notes: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    ends: tuple[int, ...] = field(default=(), kw_only=True)
 
     @property
     def sentences(self) -> dict[str, str]:
@@ -141,7 +141,7 @@ class MaskedExample:
         return len(self.labels) - self.labels.count(IGNORE_INDEX)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TokenizedExample(MaskedExample):
     """An example as it is trained, with what is needed to show it.
 
@@ -268,7 +268,7 @@ def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExampl
     """Return a masked example with everything that is needed to show it."""
     masked = _mask(row, decide_labels(row), encoder, max_length)
     return TokenizedExample(
-        **{field.name: getattr(masked, field.name) for field in fields(masked)},
+        **{each.name: getattr(masked, each.name) for each in fields(masked)},
         text=row.text,
         spans=tuple(row.spans),
         kinds=kinds_of(row, encoder),

@@ -48,15 +48,7 @@ class MaskedTrainer(SFTTrainer):
         if distributed.count() > 1:
             blank = _blank(self.train_dataset)
             self.train_dataset = concatenate_datasets([self.train_dataset, blank])
-            self._blank = [
-                MaskedExample(
-                    row=-1,
-                    input_ids=tuple(blank[0]["input_ids"]),
-                    labels=tuple(blank[0]["labels"]),
-                    cut_labels=(),
-                    flags=(),
-                )
-            ]
+            self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), (), ())]
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""

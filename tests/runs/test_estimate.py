@@ -22,7 +22,7 @@ def counted(rows=ROWS, max_length=128) -> tuple[int, int]:
     """Examples and tokens that will be trained, as the audit counts them."""
     train, audit = parse_examples(json.dumps(rows)).train, Audit(8, max_length)
     masked = Masker(tokenizer_named("gpt2"), get_template("instruction"), max_length).mask(train)
-    for example, row in zip(train, masked, strict=True):
+    for example, (row,) in zip(train, masked, strict=True):
         audit.add(example, row)
     return len(audit.rows), sum(min(length, max_length) for length in audit.lengths)
 

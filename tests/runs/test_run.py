@@ -172,8 +172,8 @@ class TestMaskMadeByHand:
         data = data_of(self.row(" two"), self.row("a", " one", eos=False), *ROWS)
         list(run(replace(config, steps=1), data, tmp_path / "out"))
         again = read_examples(tmp_path / "out" / "examples.jsonl")
-        assert [example.mask for example in again.train] == [example.mask for example in data.train]
-        assert [example.mask is None for example in again.train] == [False, False, True, True]
+        assert [example.masks for example in again.train] == [example.masks for example in data.train]
+        assert [len(example.masks) for example in again.train] == [1, 1, 0, 0]
 
 
 class TestBeforeAndAfter:

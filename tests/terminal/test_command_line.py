@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 from dataclasses import replace
@@ -70,6 +71,7 @@ METHOD = st.sampled_from([{}, {"full": True}, {"merge": True}])
 TEXTS = {
     "model": st.sampled_from(["gpt2", "my models/it's here", "C:\\new\\tiny", "naïve/$HOME"]),
     "template": st.one_of(st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT),
+    "chat_template_kwargs": st.dictionaries(TEXT, TEXT | st.booleans(), max_size=2).map(json.dumps) | st.just(""),
     "prompts": st.lists(TEXT, max_size=3).map(tuple),
 }
 EXCLUSIVE = ("steps", "epochs", "full", "merge")

@@ -331,7 +331,7 @@ class TestMasksMadeByHand:
         saved = [json.loads(line) for line in (tmp_path / "out" / "examples.jsonl").read_text().splitlines()]
         assert [row.get("mask") for row in saved] == [row.get("mask") for row in rows]
         first, again = read_examples(tmp_path / "again.json"), read_examples(tmp_path / "out" / "examples.jsonl")
-        assert [example.mask for example in again.train] == [example.mask for example in first.train]
+        assert [example.masks for example in again.train] == [example.masks for example in first.train]
         _, once_more, _ = mask(saved, "--json")
         assert once_more == shown
 

@@ -19,6 +19,8 @@ def another(name: str):
     setting = SETTINGS[name]
     if setting.kind is tuple:
         return "a \n\n b", ("a", "b")
+    if name == "chat_template_kwargs":
+        return '{"a": 1}', '{"a": 1}'
     if setting.kind is str and not setting.choices:
         return "chat", "chat"
     others = [*setting.choices] or ([not setting.default] if setting.kind is bool else [setting.limits[1]])

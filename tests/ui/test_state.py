@@ -199,7 +199,7 @@ class TestByHand:
 
     def test_the_run_gets_it(self, ui, marked):
         data = ui.desk.data(marked)
-        assert [example.mask is not None for example in data.train] == [True, False]
+        assert [bool(example.masks) for example in data.train] == [True, False]
         assert list(map(content_of, data.train)) == list(map(content_of, parse_examples(TEXT).train))
         examples, _ = Masker(ui.desk.view(marked).tokenizer, get_template("instruction"), 128).tokenize(data.train)
         for example, row in zip(examples, rows_of(ui, marked), strict=True):
