@@ -278,12 +278,12 @@ FAULTS = [
     ),
     (
         "a chat's answer ends in EOS, whatever its template puts there",
-        [("mask.turn_ends.TurnEnds.find", "if not marks:", "if True:")],
+        [("mask.turn_ends.TurnEnds._end_of", "if not marks:", "if True:")],
         conversations_are_the_oracles,
     ),
     (
         "the first of several marks ends a turn, whether generation stops there or not",
-        [("mask.turn_ends.TurnEnds.find", "if mark.id in stops), None)", "), 0)")],
+        [("mask.turn_ends.TurnEnds._end_of", "if mark.id in stops), None)", "), 0)")],
         conversations_are_the_oracles,
     ),
     ("an earlier assistant turn is not trained", [(MASK, "in row.answers", "in row.answers[-1:]")], CHATS),
@@ -314,7 +314,7 @@ FAULTS = [
     ),
     (
         "the template sees what was typed as its own marks",
-        [("data.chat.Conversation._rendered", "if not _any_text(", "if True or not _any_text(")],
+        [("data.chat.Conversation._rendered", "if not self._is_typed:", "if True:")],
         CHATS,
     ),
     ("a mask made by hand is ignored", [(MASK, "if row.hand_mask is not None:", "if False:")], hand_masks_are_honoured),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -105,22 +105,32 @@ def _chat_style(tokenizer: PreTrainedTokenizerBase, chat_template: str, argument
         header = whole[len(asked) :].partition(MARK)[0].strip()
     tail = whole.rpartition(MARK)[2] if MARK in whole else None
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
-    around = re.split("|".join(map(re.escape, [MARK, *special])), rendered(form(MARK), form(MARK)))
+    around = any_of([MARK, *special]).split(rendered(form(MARK), form(MARK)))
     return ChatStyle(takes_text or not takes_parts, takes_parts, tail, header, role_markers(*around))
 
 
 @lru_cache(maxsize=32)
 def _special_texts(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> tuple[str, ...]:
     added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
-    longest_first = sorted((text for text in added if text.strip()), key=len, reverse=True)
+    texts = [text for text in added if text.strip()]
     tail = chat_style(tokenizer).tail if chat_template else ""
-    marks = set(re.findall("|".join(map(re.escape, longest_first)) or "(?!)", tail or ""))
-    return tuple(text for text in longest_first if added[text] or text == tokenizer.eos_token or text in marks)
+    marks = set(any_of(texts).findall(tail or ""))
+    return tuple(text for text in texts if added[text] or text == tokenizer.eos_token or text in marks)
+
+
+@lru_cache(maxsize=32)
+def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that matches any of these texts, the longest first, as a tokenizer finds its added tokens."""
+    return _any_of(tuple(texts))
 
 
 def special_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the texts that never become a token where a user typed them, the longest first: those of special tokens,
-    and of the tokens that end a turn, which some models add as ordinary ones."""
+    """Return the texts that never become a token where a user typed them: those of special tokens, and of the tokens
+    that end a turn, which some models add as ordinary ones."""
     return _special_texts(tokenizer, str(tokenizer.chat_template or ""))
 
 
@@ -152,8 +162,10 @@ class Conversation:
         self._settings: dict[str, Any] = json.loads(template.arguments or "{}") | own
         self._own = own
         self._tokenizer, self.style = tokenizer, chat_style(tokenizer, template.arguments)
-        self._special = special_texts(tokenizer)
+        self._special = any_of(special_texts(tokenizer))
         self._records = self._to_records()
+        everything = (self._records, self.context, self._settings)
+        self._is_typed = _any_text(everything, lambda text: self._special.search(text) is not None)
 
     def render(self, asked: Sequence[tuple[int, bool]]) -> list[RenderedPrompt]:
         """Return renderings of the first messages: each of `asked` is how many, and whether to ask for an answer.
@@ -173,7 +185,7 @@ class Conversation:
             tried.append(records)
             self._records = records
             try:
-                renderings = [self._rendered(records[:count], self.context, asks) for count, asks in asked]
+                renderings = self._rendered(records, asked)
             except TemplateError as error:
                 refused = refused or error
                 continue
@@ -235,21 +247,21 @@ class Conversation:
             records.append(record | _with_arguments(message.fields, strings) if message.extra else record)
         return records
 
-    def _rendered(self, records: list[dict[str, Any]], context: dict[str, Any], asks: bool) -> RenderedPrompt:
-        everything = (records, context, self._settings)
-        if not _any_text(everything, lambda text: any(special in text for special in self._special)):
-            text = _apply(self._tokenizer, records, context, self._settings, asks)
-            return RenderedPrompt((Segment(text, TEMPLATE),), chat=True)
+    def _rendered(self, records: list[dict[str, Any]], asked: Sequence[tuple[int, bool]]) -> list[RenderedPrompt]:
+        everything = (records, self.context, self._settings)
+        if not self._is_typed:
+            texts = _apply_all(self._tokenizer, *everything, asked)
+            return [RenderedPrompt((Segment(text, TEMPLATE),), chat=True) for text in texts]
         # A sign inside each special text: to the template it is a letter, and it shows afterwards what was typed.
         used = set(json.dumps(everything, ensure_ascii=False))
         sign = next(sign for sign in map(chr, _SIGNS) if sign not in used)
-        pattern = re.compile("|".join(map(re.escape, self._special)))
-        hidden: Any = _map_texts(
-            everything, lambda text: pattern.sub(lambda match: match[0][0] + sign + match[0][1:], text)
-        )
-        messages, context, settings = hidden
-        text = _apply(self._tokenizer, messages, context, settings, asks)
-        return RenderedPrompt(tuple(_segments(text, sign, pattern)), chat=True)
+
+        def hide(text: str) -> str:
+            return self._special.sub(lambda match: match[0][0] + sign + match[0][1:], text)
+
+        messages, context, settings = (_map_texts(each, hide) for each in everything)
+        texts = _apply_all(self._tokenizer, messages, context, settings, asked)
+        return [RenderedPrompt(tuple(_segments(text, sign, self._special)), chat=True) for text in texts]
 
 
 def _segments(text: str, sign: str, pattern: re.Pattern[str]) -> Iterator[Segment]:
@@ -321,6 +333,34 @@ def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     return [_map_texts(each, change) for each in value] if isinstance(value, list | tuple) else value
 
 
+def _apply_all(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[dict[str, Any]],
+    context: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    asked: Sequence[tuple[int, bool]],
+) -> list[str]:
+    """Return what the chat template makes of the first messages, for each of `asked`: how many, and whether to ask for
+    an answer.
+
+    Raises:
+        TemplateError: when it refuses them.
+    """
+    texts: dict[tuple[int, bool], str] = {}
+    try:
+        for asks in {asks for _, asks in asked}:  # one call takes less time than one for each number of messages
+            counts = [count for count, each in asked if each == asks]
+            conversations = [list(messages[:count]) for count in counts]
+            rendered = tokenizer.apply_chat_template(
+                conversations, tokenize=False, add_generation_prompt=asks, **context, **settings
+            )
+            texts |= zip(((count, asks) for count in counts), cast("list[str]", rendered), strict=True)
+    except Exception as error:  # a template is a program, and may fail in any way
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise TemplateError(f"the model's chat template refuses this conversation: {reason}. {_REMEDY}") from error
+    return [texts[each] for each in asked]
+
+
 def _apply(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[dict[str, Any]],
@@ -328,16 +368,5 @@ def _apply(
     settings: Mapping[str, Any],
     asks: bool,
 ) -> str:
-    """Return what the chat template makes of these messages.
-
-    Raises:
-        TemplateError: when it refuses them.
-    """
-    try:
-        text = tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=asks, **context, **settings
-        )
-    except Exception as error:  # a template is a program, and may fail in any way
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise TemplateError(f"the model's chat template refuses this conversation: {reason}. {_REMEDY}") from error
-    return cast("str", text)
+    """Return what the chat template makes of these messages, as `_apply_all` does."""
+    return _apply_all(tokenizer, messages, context, settings, [(len(messages), asks)])[0]

@@ -22,7 +22,7 @@ from ..data.messages import ASSISTANT, Message
 from ..data.templates import RenderedPrompt, Template, segments_from
 from .encoding import Encoded, Span, TextEncoder, encoder_for
 from .layouts import common_length
-from .renderings import Encodings
+from .renderings import encode_renderings
 from .row import Piece, Row
 from .turn_ends import TurnEnds
 
@@ -67,9 +67,9 @@ def encode_conversations(
     if all(isinstance(talk, Problem) for talk in talks):
         return list(cast("list[Problem]", talks))
     encoder, style = encoder_for(tokenizer), chat_style(tokenizer, template.arguments)
-    encodings = Encodings([_texts(talk) for talk in talks if isinstance(talk, _Talk)], encoder)
+    encoded = iter(encode_renderings([_texts(talk) for talk in talks if isinstance(talk, _Talk)], encoder))
     writing = _Writing(encoder, style, TurnEnds(style.tail, tokenizer, stop_ids))
-    return [talk if isinstance(talk, Problem) else _sequences(talk, encodings, writing) for talk in talks]
+    return [talk if isinstance(talk, Problem) else _sequences(talk, next(encoded), writing) for talk in talks]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +128,13 @@ class _Step:
         return ids if self.stop_id is None else [*ids, self.stop_id]
 
 
-def _sequences(talk: _Talk, encodings: Encodings, writing: _Writing) -> list[Row]:
+def _sequences(talk: _Talk, encoded: list[Encoded], writing: _Writing) -> list[Row]:
     """Return the conversation as few sequences as possible, each of which has exactly what generation sees before every
     answer that is trained in it."""
-    texts = _texts(talk)
     sequences: list[list[tuple[_Step, Span]]] = []
     before: list[int] = []
-    for turn in talk.turns:
-        step = _step(turn, encodings.find(turn.prompt, texts), encodings.find(turn.whole, texts), writing)
+    for turn, prompt, whole in zip(talk.turns, encoded[::2], encoded[1::2], strict=True):
+        step = _step(turn, prompt, whole, writing)
         ids = step.ids
         if not sequences or ids[: min(len(before), step.begin)] != before:
             sequences.append([])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import ModelError
-from ..data.chat import special_texts
+from ..data.chat import any_of, special_texts
 from ..data.templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class TextEncoder:
         self.plain.encode_special_tokens = True
         added = self.with_special.get_added_tokens_decoder()
         self.added = {token.content: index for index, token in added.items() if token.content.strip()}
-        self.added_pattern = _any_of(self.added)
+        self.added_pattern = any_of(self.added)
         self.special_ids = {index for index, token in added.items() if token.content in special}
         self._id_of = {added[index].content: index for index in self.special_ids}
         self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
@@ -108,7 +108,8 @@ class TextEncoder:
         # A text may be cut before one of these: what follows is encoded as it is in the whole text.
         cutting = {index: token for index, token in added.items() if not (token.normalized or token.single_word)}
         self.cut_ids = {token.content: index for index, token in cutting.items() if not (token.lstrip or token.rstrip)}
-        self.cut_pattern = _any_of(token.content for token in cutting.values())
+        self.cutting = set(self.cut_ids.values())
+        self.cut_pattern = any_of(token.content for token in cutting.values())
         self._encode_short = lru_cache(maxsize=4096)(self._encode_chat_text)
         after_special = [self.with_special.encode(f"{token}x", add_special_tokens=False).ids for token in self._id_of]
         self._space_after_special = any(ids[1:] == self._plain_ids("x") for ids in after_special)
@@ -224,11 +225,6 @@ class TextEncoder:
                 offsets = [(max(first - 1, 0), last - 1) for first, last in encoding.offsets[len(anchor) :]]
                 return Encoded(encoding.ids[len(anchor) :], lambda: offsets)
         return self.encode_plain([text])[0]
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that matches any of these texts, the longest first."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str], offsets: bool) -> list[Encoded]:

@@ -13,7 +13,7 @@ from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import RenderedPrompt, Segment, get_template
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker, TokenizedExample
-from sftdemo.mask.renderings import Encodings
+from sftdemo.mask.renderings import encode_renderings
 
 SPECIAL = sorted({token for _, special in (*STYLES.values(), *ODD.values()) for token in special})
 TALK = (("user", "Ask one"), ("assistant", "hello one."), ("user", "Ask two"), ("assistant", "Say two."))
@@ -222,8 +222,8 @@ class TestEveryConversation:
         text = "".join(data.draw(st.lists(pieces, min_size=1, max_size=12)))
         cuts = sorted({*data.draw(st.lists(st.integers(1, len(text)), max_size=4)), len(text)})
         texts = [RenderedPrompt((Segment(text[:cut], "template"),), chat=True) for cut in cuts]
-        encodings = Encodings([texts], encoder)
-        for each in texts:
-            found, (alone,) = encodings.find(each, texts), encoder.encode_chat([each.segments])
+        (encoded,) = encode_renderings([texts], encoder)
+        for each, found in zip(texts, encoded, strict=True):
+            (alone,) = encoder.encode_chat([each.segments])
             assert found.ids == alone.ids
             assert found.offsets == alone.offsets
