@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
@@ -10,6 +10,7 @@ from ..core.config import RunConfig
 from ..core.events import Phase
 from ..data.chat import render_prompt
 from ..data.examples import Example, read_examples
+from ..data.messages import ASSISTANT, Message
 from ..data.samples import SAMPLES
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
@@ -45,10 +46,12 @@ def bench_mask(
     repeats: int,
     stop: Stop = lambda: False,
 ) -> Iterator[Phase | dict]:
-    """Yield phases and, at the end, the seconds of two ways, their ratio and the MB by which the process grows.
+    """Yield phases and, at the end, the seconds of each way, their ratios and the MB by which the process grows.
 
     The ways are the `tokenizers` library alone (`encode_batch` of the same texts, prompt and completion as one) and
-    rendering, tokenising, masking and auditing. The memory of the examples and of the libraries is not counted.
+    rendering, tokenising, masking and auditing. With a chat template, as many conversations of four turns are measured
+    as well: rendered and tokenised once, and masked and audited. The memory of the examples and of the libraries is not
+    counted.
     """
     template = template_of(config)
     texts = [render_prompt(example, template, tokenizer).text + example.completion for example in examples]
@@ -56,26 +59,65 @@ def bench_mask(
     def audit(count: int = len(examples)) -> Audit:
         return _audit(examples[:count], tokenizer, template, config)
 
+    talks = conversations(examples) if tokenizer.chat_template else []
     parts = 2 + repeats  # of about the same length
     yield Phase("bench", "warming up", 0.0)
     _encode(texts[:WARM_UP], tokenizer)
     audit(WARM_UP)
+    _audit(talks[:WARM_UP], tokenizer, template, config)
     memory = {}
     for count in (len(examples) // 4, len(examples)):
         yield Phase("bench", f"memory of {count:,} rows", 1 / parts)
         memory[count] = memory_growth(lambda count=count: audit(count))
-    alone, ours = [], []
+    seconds: dict[str, list[float]] = {}
     for number in repetitions(repeats, stop):
         yield Phase("bench", f"repetition {number + 1} of {repeats}", (2 + number) / parts)
-        alone.append(seconds_of(lambda: _encode(texts, tokenizer)))
-        ours.append(seconds_of(audit))
+        ways: dict[str, Callable[[], object]] = {
+            "tokenizers_alone": lambda: _encode(texts, tokenizer),
+            "mask_and_audit": audit,
+        }
+        if talks:
+            ways["conversations_rendered_once"] = lambda: _render(talks, tokenizer)
+            ways["conversations_masked"] = lambda: _audit(talks, tokenizer, template, config)
+        for name, way in ways.items():
+            seconds.setdefault(name, []).append(seconds_of(way))
+    medians = {name: median(each) for name, each in seconds.items()}
+    ratios = {"mask_vs_tokenizers": medians["mask_and_audit"] / medians["tokenizers_alone"]}
+    if talks:
+        ratios["conversations_vs_rendered_once"] = (
+            medians["conversations_masked"] / medians["conversations_rendered_once"]
+        )
     yield {
         "rows": len(examples),
         "tokens": audit().tokens,
-        "seconds": {"tokenizers_alone": spread(alone), "mask_and_audit": spread(ours)},
+        "seconds": {name: spread(each) for name, each in seconds.items()},
         "memory_mb": memory,
-        "ratios": {"mask_vs_tokenizers": round(median(ours) / median(alone), 3)},
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
     }
+
+
+def conversations(examples: list[Example]) -> list[Example]:
+    """Return as many conversations, each of the turns of two examples."""
+
+    def turns(example: Example) -> tuple[Message, Message]:
+        asked = "\n\n".join(filter(None, [example.prompt, example.instruction, example.input]))
+        return Message("user", asked), Message(ASSISTANT, example.completion)
+
+    pairs = zip(examples, [*examples[1:], examples[0]], strict=True)
+    return [
+        Example(first.row, messages=(*turns(first), turns(second)[0]), answer=turns(second)[1])
+        for first, second in pairs
+    ]
+
+
+def _render(talks: list[Example], tokenizer: PreTrainedTokenizerBase) -> None:
+    for begin in range(0, len(talks), CHUNK):
+        texts = []
+        for talk in talks[begin : begin + CHUNK]:
+            turns = [*talk.messages, *([talk.answer] if talk.answer else [])]
+            records = [{"role": turn.role, "content": turn.text} for turn in turns]
+            texts.append(tokenizer.apply_chat_template(records, tokenize=False))
+        _encode(texts, tokenizer)
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
