@@ -173,7 +173,7 @@ CHECKS = {
         "a conversation needs several sequences",
         "Once another turn follows, the chat template writes an earlier one differently, so each sequence has exactly"
         " what generation sees before the answers that are trained in it.",
-        "Nothing. To train the last turn alone, choose --turns last.",
+        "Nothing, if every turn is to be trained; the last turn alone (--turns last) needs one.",
     ),
     "turns_left_out": Check(
         "note",

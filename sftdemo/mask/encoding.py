@@ -177,8 +177,9 @@ class TextEncoder:
     def has_marker(self, text: str, markers: Sequence[str]) -> bool:
         """Return whether a text contains a special token's text, other than at its end, or a line that begins with one
         of the markers."""
-        end = next((token for token in self._id_of if text.rstrip().endswith(token)), "")
-        inside = text.rstrip().removesuffix(end)
+        inside = text.rstrip()
+        if inside.endswith(tuple(self._id_of)):
+            inside = inside.removesuffix(next(token for token in self._id_of if inside.endswith(token)))
         if any(sign in inside for sign in self._special_signs) and any(token in inside for token in self._id_of):
             return True
         present = [marker for marker in markers if marker in inside]

@@ -25,7 +25,7 @@ def mend_stopping(
     known = config.eos_token_id
     named = known if isinstance(known, list) else [known]
     stops = [*dict.fromkeys(index for index in (*named, *sorted(ends)) if index is not None)]
-    config.eos_token_id = stops[0] if len(stops) == 1 else stops
+    config.eos_token_id = stops if len(stops) > 1 else stops[0] if stops else None
     if tokenizer.pad_token_id in stops:
         other = _padding(tokenizer, stops)
         if other is not None:

@@ -16,7 +16,7 @@ from ..data.examples import ParsedExamples, Problem
 from ..data.questions import Question
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
-from ..mask.checks import Finding
+from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summary, view_tokens, visible
@@ -117,7 +117,9 @@ def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
         "more": max(0, example.cut - CUT_TOKENS_DRAWN),
         "hand": "made_by_hand" in example.flags,
         # the card itself says that a mask was made by hand
-        "flags": [words for flag, words in example.sentences.items() if flag != "made_by_hand"],
+        "flags": [
+            [CHECKS[flag].severity, words] for flag, words in example.sentences.items() if flag != "made_by_hand"
+        ],
         "tokens": _tokens(example, tokenizer)[:drawn],
     }
 

@@ -187,7 +187,8 @@ class TestByHand:
         other = marked | {ui.desk.controls.template: "custom", ui.desk.controls.custom: "Q: {instruction}\n"}
         row = rows_of(ui, other)[0]
         assert not row["hand"]
-        assert row["flags"][0].startswith("a hand-made mask belongs to another text")
+        assert row["flags"][0][0] == "error"
+        assert row["flags"][0][1].startswith("a hand-made mask belongs to another text")
         *_, scan = scanned(ui, other)
         assert scan.checks == ["mask_not_used"]
         assert not scan.train["interactive"]

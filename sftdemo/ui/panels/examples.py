@@ -49,7 +49,7 @@ class Sources:
 
 
 def mask_settings() -> dict[str, Component]:
-    """Lay out model, template, max length and turns in a closed accordion, and return them by name."""
+    """Lay out model, template, max length and the settings of conversations in a closed accordion."""
     with gr.Accordion("Model, prompt template, max length", open=False):
         inputs = {
             "model": setting_input(
@@ -76,6 +76,12 @@ def mask_settings() -> dict[str, Component]:
             ),
             "max_length": setting_input("max_length", elem_id="max-length"),
             "turns": setting_input("turns", elem_id="turns"),
+            "chat_template_kwargs": setting_input(
+                "chat_template_kwargs",
+                info="What the model's own chat template is given besides the messages",
+                placeholder='{"enable_thinking": false}',
+                elem_id="chat-template-kwargs",
+            ),
         }
     template, custom = inputs["template"], inputs["custom"]
     template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, api_visibility="private")

@@ -23,6 +23,10 @@ const lookOf = ([, kind, , bits]) => {
 };
 const isRest = ([text, kind]) => !text && KINDS[kind] !== "special" && KINDS[kind] !== "eos";
 
+// What the checks say of a row, as [severity, words].
+const flagNodes = (flags) => flags.map(([severity, words]) =>
+  h("p", `flag ${severity}`, `${severity === "note" ? "·" : "⚠"} ${words}`));
+
 // The tokens of a row as nodes; whitespace signs are set apart, so that they can be drawn pale.
 const tokenNodes = (tokens) => {
   const nodes = [];

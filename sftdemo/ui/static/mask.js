@@ -98,7 +98,7 @@ const makeCard = (row) => {
   body.append(...nodes);
   if (row.cut) body.append(h("span", "cut-note", row.more ? `✂ and ${row.more} more` : `✂ ${row.cut} cut off by max length`));
   node.append(head, body);
-  for (const flag of row.flags) node.append(h("p", "flag", "⚠ " + flag));
+  node.append(...flagNodes(row.flags));
   const card = { key: JSON.stringify(row), node, row, at: (index) => tokens[index] };
   node.card = card;
   return card;

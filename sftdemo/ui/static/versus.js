@@ -10,7 +10,7 @@ const draw = () => {
       h("span", "count trained-count", `${column.trained} trained`));
     const body = h("div", "tokens");
     body.append(...tokenNodes(column.tokens));
-    node.append(head, body, ...column.flags.map((flag) => h("p", "flag", "⚠ " + flag)));
+    node.append(head, body, ...flagNodes(column.flags));
     columns.append(node);
   }
   place.replaceChildren(h("p", data.failed ? "flag" : "note", data.message), columns);

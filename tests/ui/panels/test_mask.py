@@ -70,7 +70,7 @@ class TestDraw:
         assert "".join(text for text, *_ in row["tokens"]).startswith("Q:␣")
         assert row["cut"] == len(row["tokens"]) - 10 > 0
         assert all(token[3] & CUT for token in row["tokens"][10:])
-        assert any(flag.startswith("EOS is cut") for flag in row["flags"])
+        assert any(words.startswith("EOS is cut") for _, words in row["flags"])
 
     def test_of_a_long_row_some_of_what_is_cut_off_is_drawn(self, ui, values):
         rows = [{"instruction": "Count", "output": "1 2 3 " * 200}]
