@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import TemplateError
+from .chat_style import REMEDY, any_of, apply_chat_template, chat_style, special_texts
 from .examples import Example
 from .messages import ASSISTANT, Message
-from .templates import TEMPLATE, TYPED, RenderedPrompt, Segment, Template, is_chat, render_text, role_markers
+from .templates import TEMPLATE, TYPED, RenderedPrompt, Segment, Template, is_chat, render_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARK = "contentmark"
 _SIGNS = range(0xF0000, 0xFFFFE)  # Unicode's private plane 15, of which a row may use some
-_REMEDY = "Write the conversation as the template wants it, or choose a model with another chat template."
 
 
 def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTokenizerBase) -> RenderedPrompt:
@@ -40,98 +37,6 @@ def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTok
         return render_text(example, template)
     conversation = Conversation(example, template, tokenizer)
     return conversation.render([(len(conversation.messages) - (conversation.answer is not None), True)])[0]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatStyle:
-    """What a chat template does with every conversation.
-
-    Args:
-        takes_text, takes_parts (`bool`):
-            Whether it shows a content that is a string, or a list of parts.
-        tail (`str`, *optional*):
-            The text that it puts after the last assistant turn; None if it refuses the short conversation.
-        header (`str`):
-            The text that it writes before an answer but leaves out of the prompt that asks for it, because it ignores
-            `add_generation_prompt`. Empty for nearly all templates.
-        markers (`tuple[str, ...]`):
-            The texts by which it marks whose turn it is, from `role_markers`, without those of special tokens.
-    """
-
-    takes_text: bool
-    takes_parts: bool
-    tail: str | None
-    header: str
-    markers: tuple[str, ...]
-
-
-def chat_style(tokenizer: PreTrainedTokenizerBase, arguments: str = "") -> ChatStyle:
-    """Return what the tokenizer's chat template does, found out by rendering a short conversation.
-
-    Raises:
-        TemplateError: when the model has no chat template.
-    """
-    if not tokenizer.chat_template:
-        raise TemplateError(
-            "this model has no chat template: choose the instruction template, write instruction/output rows, "
-            "or choose a model with one."
-        )
-    return _chat_style(tokenizer, str(tokenizer.chat_template), arguments)
-
-
-@lru_cache(maxsize=32)
-def _chat_style(tokenizer: PreTrainedTokenizerBase, chat_template: str, arguments: str) -> ChatStyle:
-    """`chat_template` is there for the cache: a tokenizer may be given another one."""
-    settings = json.loads(arguments or "{}")
-
-    def rendered(content: object, answer: object = None, asks: bool = False) -> str:
-        messages = [{"role": "user", "content": content}]
-        messages += [] if answer is None else [{"role": ASSISTANT, "content": answer}]
-        try:
-            return _apply(tokenizer, messages, {}, settings, asks)
-        except TemplateError:
-            return ""
-
-    parts = [{"type": "text", "text": MARK}]
-    takes_text = MARK in rendered(MARK) and MARK in rendered("x", MARK)
-    takes_parts = all(text.count(MARK) == 2 and "'type'" not in text for text in [rendered(parts, parts)])
-
-    def form(text: str) -> object:
-        return text if takes_text or not takes_parts else [{"type": "text", "text": text}]
-
-    whole, asked = rendered(form("x"), form(MARK)), rendered(form("x"), asks=True)
-    header = ""
-    if asked and asked == rendered(form("x")) and whole.startswith(asked):
-        header = whole[len(asked) :].partition(MARK)[0].strip()
-    tail = whole.rpartition(MARK)[2] if MARK in whole else None
-    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
-    around = any_of([MARK, *special]).split(rendered(form(MARK), form(MARK)))
-    return ChatStyle(takes_text or not takes_parts, takes_parts, tail, header, role_markers(*around))
-
-
-@lru_cache(maxsize=32)
-def _special_texts(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> tuple[str, ...]:
-    added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
-    texts = [text for text in added if text.strip()]
-    tail = chat_style(tokenizer).tail if chat_template else ""
-    marks = set(any_of(texts).findall(tail or ""))
-    return tuple(text for text in texts if added[text] or text == tokenizer.eos_token or text in marks)
-
-
-@lru_cache(maxsize=32)
-def _any_of(texts: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
-
-
-def any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern that matches any of these texts, the longest first, as a tokenizer finds its added tokens."""
-    return _any_of(tuple(texts))
-
-
-def special_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Return the texts that never become a token where a user typed them: those of special tokens, and of the tokens
-    that end a turn, which some models add as ordinary ones."""
-    return _special_texts(tokenizer, str(tokenizer.chat_template or ""))
 
 
 class Conversation:
@@ -192,7 +97,7 @@ class Conversation:
             if not any(form in renderings[-1].text for form in _python_forms(records)):
                 return renderings
             refused = TemplateError(
-                f"the model's chat template prints a tool call's arguments as Python does. {_REMEDY}"
+                f"the model's chat template prints a tool call's arguments as Python does. {REMEDY}"
             )
         raise refused or TemplateError("there is nothing to render.")
 
@@ -229,7 +134,7 @@ class Conversation:
 
     def _text(self, records: Any, context: Any, settings: Any) -> str | None:
         try:
-            return _apply(self._tokenizer, records, context, settings, False)
+            return apply_chat_template(self._tokenizer, records, context, settings, [(len(records), False)])[0]
         except TemplateError:
             return None
 
@@ -250,7 +155,7 @@ class Conversation:
     def _rendered(self, records: list[dict[str, Any]], asked: Sequence[tuple[int, bool]]) -> list[RenderedPrompt]:
         everything = (records, self.context, self._settings)
         if not self._is_typed:
-            texts = _apply_all(self._tokenizer, *everything, asked)
+            texts = apply_chat_template(self._tokenizer, *everything, asked)
             return [RenderedPrompt((Segment(text, TEMPLATE),), chat=True) for text in texts]
         # A sign inside each special text: to the template it is a letter, and it shows afterwards what was typed.
         used = set(json.dumps(everything, ensure_ascii=False))
@@ -260,7 +165,7 @@ class Conversation:
             return self._special.sub(lambda match: match[0][0] + sign + match[0][1:], text)
 
         messages, context, settings = (_map_texts(each, hide) for each in everything)
-        texts = _apply_all(self._tokenizer, messages, context, settings, asked)
+        texts = apply_chat_template(self._tokenizer, messages, context, settings, asked)
         return [RenderedPrompt(tuple(_segments(text, sign, self._special)), chat=True) for text in texts]
 
 
@@ -331,42 +236,3 @@ def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {change(key): _map_texts(each, change) for key, each in value.items()}
     return [_map_texts(each, change) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _apply_all(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[dict[str, Any]],
-    context: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    asked: Sequence[tuple[int, bool]],
-) -> list[str]:
-    """Return what the chat template makes of the first messages, for each of `asked`: how many, and whether to ask for
-    an answer.
-
-    Raises:
-        TemplateError: when it refuses them.
-    """
-    texts: dict[tuple[int, bool], str] = {}
-    try:
-        for asks in {asks for _, asks in asked}:  # one call takes less time than one for each number of messages
-            counts = [count for count, each in asked if each == asks]
-            conversations = [list(messages[:count]) for count in counts]
-            rendered = tokenizer.apply_chat_template(
-                conversations, tokenize=False, add_generation_prompt=asks, **context, **settings
-            )
-            texts |= zip(((count, asks) for count in counts), cast("list[str]", rendered), strict=True)
-    except Exception as error:  # a template is a program, and may fail in any way
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise TemplateError(f"the model's chat template refuses this conversation: {reason}. {_REMEDY}") from error
-    return [texts[each] for each in asked]
-
-
-def _apply(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[dict[str, Any]],
-    context: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    asks: bool,
-) -> str:
-    """Return what the chat template makes of these messages, as `_apply_all` does."""
-    return _apply_all(tokenizer, messages, context, settings, [(len(messages), asks)])[0]

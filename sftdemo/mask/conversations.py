@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from ..core.errors import TemplateError
-from ..data.chat import ChatStyle, Conversation, chat_style
+from ..data.chat import Conversation
+from ..data.chat_style import ChatStyle, chat_style
 from ..data.examples import Example, Problem
 from ..data.messages import ASSISTANT, Message
 from ..data.templates import RenderedPrompt, Template, segments_from
@@ -190,10 +191,10 @@ def _row(talk: _Talk, steps: list[tuple[_Step, Span]], part: int, writing: _Writ
         joint_ids=last.joint_ids,
         part=part,
         turns=tuple(step.turn.message for step, _ in trained),
-        told=frozenset(always).union(*(step.told for step, _ in steps)),
+        told=frozenset(always).union(*(step.told for step, _ in trained)),
         notes=(
             *(() if part else talk.notes),
-            *(note for step, _ in steps for note in step.notes),
+            *(note for step, _ in trained for note in step.notes),
             *writing.ends.notes(step.stop_id for step, _ in trained),
         ),
         markers=writing.style.markers,

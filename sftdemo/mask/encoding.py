@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import ModelError
-from ..data.chat import any_of, special_texts
+from ..data.chat_style import any_of, special_texts
 from ..data.templates import RenderedPrompt, Segment
 
 if TYPE_CHECKING:

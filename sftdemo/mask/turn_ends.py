@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from ..data.chat import chat_style
+from ..data.chat_style import chat_style
 from .encoding import encoder_for
 
 if TYPE_CHECKING:
