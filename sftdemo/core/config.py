@@ -86,7 +86,7 @@ class RunConfig:
         512,
         "tokens an example keeps at most; with packing, the length of a row",
         title="Max length, tokens a row",
-        limits=(8, 32_768, "tokens"),
+        limits=(8, 10_000_000, "tokens"),  # the model's positions are the limit that counts
         metavar="N",
     )
     steps: int | None = setting(
@@ -115,6 +115,14 @@ class RunConfig:
         title="Batch size",
         limits=(1, 1_024, "examples, or packed rows, a step"),
         metavar="B",
+    )
+    hold_out: float = setting(
+        0.0,
+        "rows that are answered before and after instead of trained, drawn by the seed: a number, or below 1 a share; "
+        "those with held_out count among them",
+        title="Rows to hold out: a number, or below 1 a share",
+        limits=(0, 1_000_000, "rows"),
+        metavar="H",
     )
     packing: bool = setting(
         False,
@@ -239,7 +247,9 @@ def check_limit(name: str, value: float | None) -> None:
     """
     low, high, unit = SETTINGS[name].limits
     if value is not None and not (isfinite(value) and low <= value <= high):
-        raise ConfigError(f"{name} is {value:g}; it must lie between {low:g} and {high:g}{' ' + unit if unit else ''}.")
+        raise ConfigError(
+            f"{name} is {value:,.10g}; it must lie between {low:,.10g} and {high:,.10g}{' ' + unit if unit else ''}."
+        )
 
 
 # What a chat template gets from the row, and what transformers' `apply_chat_template` keeps for itself.

@@ -171,14 +171,19 @@ class StreamedExamples(Sequence[Example]):
 
     Indexing reads from the beginning of the file, so use it for the first rows only."""
 
-    def __init__(self, path: Path, count: int):
-        self._path, self._count = path, count
+    def __init__(self, path: Path, count: int, left_out: frozenset[int] = frozenset()):
+        self._path, self._count, self._left_out = path, count, left_out
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Example]:
-        return _Reading().train(split_lines(file_lines(self._path)))
+        examples = _Reading().train(split_lines(file_lines(self._path)))
+        return (example for example in examples if example.row not in self._left_out)
+
+    def without(self, rows: frozenset[int]) -> StreamedExamples:
+        """Return the examples without some rows, which must be among them."""
+        return StreamedExamples(self._path, self._count - len(rows), self._left_out | rows)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...

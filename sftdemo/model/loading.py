@@ -15,7 +15,7 @@ from ..core.events import Model, Phase
 from ..data.templates import template_of
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, uses_bf16
-from .sources import ModelSource, resolve
+from .sources import ModelSource, resolve, resolve_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -59,14 +59,15 @@ class OpenModel:
         return model
 
 
-def open_model(config: RunConfig) -> Generator[Phase, None, OpenModel]:
-    """Find the model of `config`, fetch what is missing, load the tokenizer and return the `OpenModel`.
+def open_model(config: RunConfig, weights: bool = True) -> Generator[Phase, None, OpenModel]:
+    """Find the model of `config`, fetch what is missing, load the tokenizer and return the `OpenModel`. Without
+    `weights` the tokenizer's files are enough; the result cannot be loaded then.
 
     Raises:
         ModelError: if the model cannot be found or fetched, or if its tokenizer cannot be loaded.
     """
-    source = yield from resolve(config.model)
-    yield Phase("load", "Loading the model")
+    source = yield from (resolve if weights else resolve_tokenizer)(config.model)
+    yield Phase("load", "Loading the model" if weights else "Loading the tokenizer")
     tokenizer = load_tokenizer(source)
     return OpenModel(replace(config, max_length=effective_max_length(config.max_length, source)), source, tokenizer)
 
@@ -110,12 +111,11 @@ def _tokenizer_class(folder: Path):
 
 
 def max_positions(source: ModelSource) -> int | None:
-    """Return the longest sequence that the model has positions for, in tokens, or None if its configuration names none.
-
-    Raises:
-        ModelError: if the configuration cannot be read.
-    """
+    """Return the longest sequence the model has positions for, in tokens; None if its configuration names none, or if
+    there is a tokenizer alone."""
     folder = source.folder if source.base is None else source.base.folder
+    if not (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file():
+        return None
     try:
         written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if "max_position_embeddings" in written and "text_config" not in written:

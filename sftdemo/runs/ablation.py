@@ -12,6 +12,7 @@ from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
 from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Step, Weights, event_stream
 from ..data.examples import ParsedExamples, Problem
+from ..data.hold_out import hold_out
 from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt
 from ..mask.labels import MaskedExample
@@ -72,6 +73,7 @@ def _ablate(
     shown: str | None,
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
+    data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
         setup = yield from set_up(config, data, folder, scratch, shown)
@@ -137,7 +139,7 @@ def check_rows(data: ParsedExamples, what: str) -> None:
     if data.train and not data.held_out:
         raise DataError(
             'no row is held out, so nothing can be measured on rows that no arm has seen. Give some rows "held_out": '
-            "true, about one in five."
+            "true, about one in five, or choose --hold-out 0.2."
         )
     asked = {text for text, _ in zip(_distinct(data), range(2), strict=False)}
     if data.train and len(asked) == 1:

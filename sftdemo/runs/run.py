@@ -26,6 +26,7 @@ from ..core.events import (
 )
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
+from ..data.hold_out import hold_out
 from ..data.questions import typed_prompt
 from ..data.templates import get_template
 from ..mask.labels import MaskedExample
@@ -79,6 +80,7 @@ def run(
 def _run(
     config: RunConfig, data: ParsedExamples, folder: RunFolder, stop: Stop, shown: str | None
 ) -> Generator[Event, None, Outcome | None]:
+    data = hold_out(data, config)
     with scratch_folder() as scratch:
         setup = yield from set_up(config, data, folder, scratch, shown)
         model = yield from setup.load(trains=True)

@@ -24,6 +24,7 @@ from ..core.events import Event, Outcome, Phase, Relay, Step, StudyCell, event_s
 from ..core.files import write_whole
 from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
+from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
@@ -94,6 +95,7 @@ def study(
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     _check_seeds(seeds)
+    data = hold_out(data, config)
     check_rows(data, "a study")
     if isinstance(data.train, StreamedExamples):
         raise DataError(f"there are {len(data.train):,} rows, which stay on the disk; study a file of fewer.")

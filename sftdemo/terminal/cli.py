@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
     mask = subparsers.add_parser("mask", help="show which tokens of the examples are trained")
     _add_data(mask)
-    for name in ("model", "template", "turns", "max_length", "batch_size"):
+    for name in ("model", "template", "turns", "chat_template_kwargs", "max_length", "batch_size", "hold_out", "seed"):
         _add_setting(mask, name)
     _add_setting(mask, "device", help="for --prove, defaults to the best there is")
     mask.add_argument("--audit", action="store_true", help="what is wrong with the rows, why it matters, what to do")

@@ -41,13 +41,14 @@ def _remark(data: ParsedExamples) -> None:
 def mask(options: argparse.Namespace) -> int:
     """Show the tokens with their labels, or the audit, boundary, packing or proof."""
     from ..core.environment import settle
+    from ..data.hold_out import hold_out
     from ..data.templates import template_of
     from ..model.loading import open_model
 
     config = replace(_run_config(options), packing=False)  # here --packing asks for a view
     template_of(config)  # a malformed one is reported before anything is downloaded
-    data = _chosen(_read(options.data), options.rows)
-    opened = _follow(open_model(config))
+    data = _chosen(hold_out(_read(options.data), config), options.rows)
+    opened = _follow(open_model(config, weights=options.prove))
     settle()
     masker = opened.masker
     failed = 0

@@ -13,6 +13,7 @@ import gradio as gr
 
 from ..core.config import RunConfig
 from ..data.examples import Example, HandMask, ParsedExamples, parse_examples, read_examples
+from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
@@ -94,7 +95,10 @@ class Desk:
             return None
         tokenizer, stop_ids = self.backend.tokenizer(config.model), self.backend.stop_ids(config.model)
         config = replace(config, max_length=self.backend.max_length(config.model, config.max_length))
-        return View(config, template, tokenizer, stop_ids, *self._data(values))
+        everything, pages = self._data(values)
+        data = hold_out(everything, config)
+        pages = pages if data is everything else _paginate(data.train)
+        return View(config, template, tokenizer, stop_ids, data, pages)
 
 
 def audit_of(view: View) -> Iterator[tuple[Audit, float | None]]:

@@ -146,7 +146,7 @@ class TestWrongCalls:
     @pytest.mark.parametrize(
         ("words", "says"),
         [
-            (["mask", "--max-length", "4"], "max_length is 4; it must lie between 8 and 32768 tokens"),
+            (["mask", "--max-length", "4"], "max_length is 4; it must lie between 8 and 10,000,000 tokens"),
             (["train", "--steps", "0"], "steps is 0"),
             (["train", "--learning-rate", "nan"], "learning_rate is nan"),
             (["train", "--full", "--merge"], "no adapter to merge"),
