@@ -44,7 +44,7 @@ def test_limits(name):
 
 
 def test_a_limit_says_its_range_and_unit():
-    with pytest.raises(ConfigError, match=r"^steps is 0; it must lie between 1 and 1e\+06 optimizer steps\.$"):
+    with pytest.raises(ConfigError, match=r"^steps is 0; it must lie between 1 and 1,000,000 optimizer steps\.$"):
         check_limit("steps", 0)
     check_limit("steps", None)
 

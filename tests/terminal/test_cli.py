@@ -156,7 +156,7 @@ class TestWrongCalls:
             (["ablate", "--weights", "0", "1", "0"], "the weights 0, 1, 0 are not all different"),
             (["ablate", "--weights", "0", ".1", ".2", ".3", ".4"], "there are 5 weights; two to 4 can be compared"),
             (["mask", "--model", ""], "model is empty"),
-            (["mask", "--audit", "--batch-size", "0"], "batch_size is 0; it must lie between 1 and 1024"),
+            (["mask", "--audit", "--batch-size", "0"], "batch_size is 0; it must lie between 1 and 1,024"),
         ],
         ids=lambda part: " ".join(part) if isinstance(part, list) else "",
     )
