@@ -25,6 +25,9 @@ from ..core.errors import ConfigError, SftdemoError
 from ..data.samples import SAMPLES, data_file
 from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
+from .lint import FORMATS
+
+MASK_SETTINGS = ("model", "template", "turns", "chat_template_kwargs", "max_length", "batch_size", "hold_out", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     mask = subparsers.add_parser("mask", help="show which tokens of the examples are trained")
     _add_data(mask)
-    for name in ("model", "template", "turns", "chat_template_kwargs", "max_length", "batch_size", "hold_out", "seed"):
+    for name in MASK_SETTINGS:
         _add_setting(mask, name)
     _add_setting(mask, "device", help="for --prove, defaults to the best there is")
     mask.add_argument("--audit", action="store_true", help="what is wrong with the rows, why it matters, what to do")
@@ -71,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="only these rows, counted from 0")
     mask.add_argument("--json", action="store_true", help="print one JSON object an example, or for each view one")
     mask.set_defaults(command=commands.mask)
+
+    lint = subparsers.add_parser("lint", help="check examples in CI or an editor: exit code 1 on errors")
+    _add_data(lint)
+    for name in MASK_SETTINGS:
+        _add_setting(lint, name)
+    lint.add_argument("--format", choices=FORMATS, default="text", help="of the remarks, defaults to %(default)s")
+    lint.set_defaults(command=commands.lint)
 
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
     _add_training(train)

@@ -34,7 +34,11 @@ def _read(path: Path) -> ParsedExamples:
 
 def _remark(data: ParsedExamples) -> None:
     _refuse(data.problems)
-    for note in data.notes:
+    _note(data.notes)
+
+
+def _note(notes: Iterable[str]) -> None:
+    for note in notes:
         print(f"sftdemo: {note}", file=sys.stderr)
 
 
@@ -128,6 +132,30 @@ def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace
         else:
             print_layouts(rows, audit)
     return int(options.audit and bool(errors(findings)))
+
+
+def lint(options: argparse.Namespace) -> int:
+    """Print what is wrong with the rows, for a machine to read. Returns 1 if a row is refused or an error is found."""
+    from ..data.hold_out import hold_out
+    from ..mask.audit import Audit
+    from ..mask.checks import errors
+    from ..model.loading import open_model
+    from .lint import formatted, remarks_on
+
+    config = _run_config(options)
+    data = hold_out(read_examples(options.data), config)
+    _note(data.notes)
+    opened = _follow(open_model(config, weights=False))
+    audit, problems = Audit(config.batch_size, opened.config.max_length, data.held_out), list(data.problems)
+    for _, row in audit.review(data.train, opened.masker):
+        if isinstance(row, Problem):
+            problems.append(row)
+    findings = audit.findings()
+    lines = {example.row: example.line for example in data.train}
+    remarks = remarks_on(problems, findings, lines)
+    if remarks or options.format in ("json", "sarif"):
+        print(formatted(remarks, str(options.data), options.format))
+    return int(bool(problems or errors(findings)))
 
 
 def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> None:
