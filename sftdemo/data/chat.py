@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.errors import TemplateError
 from .examples import Example
 from .messages import ASSISTANT, Message
-from .templates import TEMPLATE, TYPED, RenderedPrompt, Segment, Template, is_chat, render_text, role_markers
+from .templates import (
+    TEMPLATE,
+    TYPED,
+    RenderedPrompt,
+    Segment,
+    Template,
+    is_chat,
+    render_text,
+    render_tokens,
+    role_markers,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +46,8 @@ def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTok
     Raises:
         TemplateError: when a chat template is needed and the model has none, or its template refuses these messages.
     """
+    if example.tokens:
+        return render_tokens(example, tokenizer)
     if not is_chat(example, template):
         return render_text(example, template)
     conversation = Conversation(example, template, tokenizer)
