@@ -19,7 +19,16 @@ from ..core.errors import TemplateError
 from .chat_style import REMEDY, any_of, apply_chat_template, chat_style, special_texts
 from .examples import Example
 from .messages import ASSISTANT, Message
-from .templates import TEMPLATE, TYPED, RenderedPrompt, Segment, Template, is_chat, render_text
+from .templates import (
+    TEMPLATE,
+    TYPED,
+    RenderedPrompt,
+    Segment,
+    Template,
+    is_chat,
+    render_text,
+    render_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +42,8 @@ def render_prompt(example: Example, template: Template, tokenizer: PreTrainedTok
     Raises:
         TemplateError: when a chat template is needed and the model has none, or its template refuses these messages.
     """
+    if example.tokens:
+        return render_tokens(example, tokenizer)
     if not is_chat(example, template):
         return render_text(example, template)
     conversation = Conversation(example, template, tokenizer)

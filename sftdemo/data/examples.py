@@ -1,6 +1,6 @@
 """Read examples from a file or pasted text: a JSON array, JSON Lines or CSV.
 
-The table `SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
+The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
 is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
 """
 
@@ -9,151 +9,21 @@ is never trained, its prompt is answered before and after the training. It may a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
 from ..core.errors import DataError
-from .fields import HandMask, read_answer, read_held_out, read_masks, read_text
-from .messages import ASSISTANT, CONTEXT, Message, read_context, read_conversation, read_prompt_completion
+from .columns import check_found, rename
+from .fields import HandMask, read_held_out, read_masks
+from .messages import Message
+from .problems import Problem
 from .records import MAX_BYTES, Refused, file_lines, kind_of, short, split_lines, split_records
+from .shapes import COLUMNS, JSON_COLUMNS, SHAPES, Example, expected_columns, shape_in
 
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One row. Its prompt is kept as `messages`, as a verbatim `prompt`, or as an `instruction` with its `input`.
-
-    `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's line in JSON Lines,
-    counted from 1. A held-out row may have an empty `completion`.
-
-    A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
-    the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON:
-    the row's tools, documents and arguments of the chat template. `masks` are made by hand, one for each sequence at
-    most.
-    """
-
-    row: int
-    completion: str = ""
-    instruction: str = ""
-    input: str = ""
-    prompt: str | None = None
-    messages: tuple[Message, ...] = ()
-    answer: Message | None = None
-    context: str = ""
-    left_out: int = 0
-    held_out: bool = False
-    line: int | None = None
-    masks: tuple[HandMask, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.answer is not None:
-            object.__setattr__(self, "completion", self.answer.text)
-        elif self.messages and self.completion:
-            object.__setattr__(self, "answer", Message(ASSISTANT, self.completion))
-
-    @property
-    def is_answered(self) -> bool:
-        """Return whether the row has an answer, which a held-out row may lack."""
-        return bool(self.completion or self.answer)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A way to write a row.
-
-    Args:
-        columns (`tuple[str, ...]`):
-            The columns it uses. A row that has the first one has this shape.
-        read (`Callable[[dict[str, Any], bool], dict[str, Any]]`):
-            From a record, and whether it is held out, to fields of [`Example`]. May add `"unused"`, the names of
-            `columns` that this row does not use, and raise `Refused`.
-        write (`Callable[[Example], dict[str, Any] | None]`, *optional*):
-            From an example back to a record; None where the example is kept in another shape. Without it, rows of this
-            shape are exported in the shape whose fields `read` fills.
-        optional (`tuple[str, ...]`, *optional*, defaults to `()`):
-            Which of `columns` a row may leave out.
-        json (`bool`, *optional*, defaults to `False`):
-            Whether the first column is not text, so that in CSV its cells hold JSON.
-    """
-
-    columns: tuple[str, ...]
-    read: Callable[[dict[str, Any], bool], dict[str, Any]]
-    write: Callable[[Example], dict[str, Any] | None] | None = None
-    optional: tuple[str, ...] = ()
-    json: bool = False
-
-    def __str__(self) -> str:
-        return " and ".join(f'"{column}"' for column in self.columns if column not in self.optional)
-
-
-def _read_messages(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
-    return read_conversation(record["messages"], held_out) | {"context": read_context(record)}
-
-
-def _write_messages(example: Example) -> dict[str, Any] | None:
-    if not example.messages:
-        return None
-    turns = [*example.messages, *([example.answer] if example.answer else [])]
-    context = json.loads(example.context) if example.context else {}
-    return {"messages": [turn.to_record() for turn in turns]} | context
-
-
-def _read_prompt(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
-    if not isinstance(record["prompt"], list):
-        unused = [name for name in CONTEXT if record.get(name) is not None]
-        text, completion = read_text(record, "prompt"), read_answer(record, "completion", held_out)
-        return {"prompt": text, "completion": completion, "unused": unused}
-    conversation = read_prompt_completion(record["prompt"], record.get("completion", []), held_out)
-    return conversation | {"context": read_context(record)}
-
-
-def _write_prompt(example: Example) -> dict[str, Any] | None:
-    return None if example.prompt is None else {"prompt": example.prompt, "completion": example.completion}
-
-
-def _read_instruction(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
-    return {
-        "instruction": read_text(record, "instruction"),
-        "input": "" if record.get("input") is None else read_text(record, "input"),
-        "completion": read_answer(record, "output", held_out),
-    }
-
-
-def _write_instruction(example: Example) -> dict[str, Any] | None:
-    record = {"instruction": example.instruction, "input": example.input, "output": example.completion}
-    return {name: value for name, value in record.items() if value or name != "input"}
-
-
-# Of a row with the first columns of several shapes, the first in this table counts.
-SHAPES = (
-    Shape(("messages", *CONTEXT), _read_messages, _write_messages, optional=CONTEXT, json=True),
-    Shape(("prompt", "completion", *CONTEXT), _read_prompt, _write_prompt, optional=CONTEXT),
-    Shape(("instruction", "input", "output"), _read_instruction, _write_instruction, optional=("input",)),
-)
-COLUMNS = frozenset(column for shape in SHAPES for column in shape.columns)
-JSON_COLUMNS = ("mask", *(shape.columns[0] for shape in SHAPES if shape.json))
-
-
-def expected_columns() -> str:
-    """The shapes as a refusal lists them, the simplest first."""
-    *others, last = map(str, reversed(SHAPES))
-    return f"{', '.join(others)}, or {last}"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A refused row: why, and what to write instead."""
-
-    row: int
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        where = f"row {self.row}" if self.line is None else f"row {self.row} (line {self.line})"
-        return f"{where}: {self.message}"
+__all__ = ["Example", "HandMask", "Message", "ParsedExamples", "Problem", "StreamedExamples"]
 
 
 @dataclass(frozen=True)
@@ -171,19 +41,25 @@ class StreamedExamples(Sequence[Example]):
 
     Indexing reads from the beginning of the file, so use it for the first rows only."""
 
-    def __init__(self, path: Path, count: int, left_out: frozenset[int] = frozenset()):
-        self._path, self._count, self._left_out = path, count, left_out
+    def __init__(
+        self,
+        path: Path,
+        count: int,
+        columns: Mapping[str, str] | None = None,
+        left_out: frozenset[int] = frozenset(),
+    ):
+        self._path, self._count, self._columns, self._left_out = path, count, columns, left_out
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Example]:
-        examples = _Reading().train(split_lines(file_lines(self._path)))
+        examples = _Reading(self._columns).train(split_lines(file_lines(self._path)))
         return (example for example in examples if example.row not in self._left_out)
 
     def without(self, rows: frozenset[int]) -> StreamedExamples:
         """Return the examples without some rows, which must be among them."""
-        return StreamedExamples(self._path, self._count - len(rows), self._left_out | rows)
+        return StreamedExamples(self._path, self._count - len(rows), self._columns, self._left_out | rows)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -197,19 +73,23 @@ class StreamedExamples(Sequence[Example]):
         return rows if isinstance(index, slice) else rows[0]
 
 
-def open_examples(path: str | Path) -> ParsedExamples:
+def open_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
     """Like `read_examples`, but without a limit for `.jsonl`: the rows to train on of a file larger than `MAX_BYTES`
     stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
     path = Path(path)
     if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= MAX_BYTES:
-        return read_examples(path)
-    reading = _Reading()
+        return read_examples(path, columns)
+    reading = _Reading(columns)
     count = sum(1 for _ in reading.train(split_lines(file_lines(path))))
-    return reading.result(StreamedExamples(path, count))
+    return reading.result(StreamedExamples(path, count, columns))
 
 
-def read_examples(path: str | Path) -> ParsedExamples:
+def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
     """Read a UTF-8 file, with or without a byte-order mark.
+
+    Args:
+        columns (`Mapping[str, str]`, *optional*):
+            Our columns, each with the one of the file that is read as it: `{"prompt": "question"}`.
 
     Raises:
         DataError: when the file cannot be read, is larger than `MAX_BYTES` (checked before reading), is not UTF-8, or
@@ -226,7 +106,7 @@ def read_examples(path: str | Path) -> ParsedExamples:
     if len(data) > MAX_BYTES:
         raise DataError(f"{path} has more than {MAX_BYTES:,} bytes, the limit. Split the file.")
     try:
-        return parse_examples(data.decode("utf-8-sig"))
+        return parse_examples(data.decode("utf-8-sig"), columns)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
@@ -234,8 +114,8 @@ def read_examples(path: str | Path) -> ParsedExamples:
         ) from error
 
 
-def parse_examples(text: str) -> ParsedExamples:
-    """Read pasted text. A bad row is refused by its number and does not affect the others.
+def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:
+    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect the others.
 
     Raises:
         DataError: when the text is longer than `MAX_BYTES` or has no rows.
@@ -247,14 +127,17 @@ def parse_examples(text: str) -> ParsedExamples:
         raise DataError(
             f"there are no examples yet. Write rows with {expected_columns()}, as a JSON array, JSON Lines or CSV."
         )
-    reading = _Reading()
-    return reading.result(tuple(reading.train(split_records(text, COLUMNS, JSON_COLUMNS))))
+    reading, names = _Reading(columns), columns or {}
+    known, in_json = {*COLUMNS, *names.values()}, {names.get(name, name) for name in JSON_COLUMNS}
+    return reading.result(tuple(reading.train(split_records(text, known, in_json))))
 
 
 class _Reading:
     """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Mapping[str, str] | None = None) -> None:
+        self._columns = columns or {}
+        self._found: dict[str, None] = {}  # the file's columns, in order
         self._held_out: list[Example] = []
         self._problems: list[Problem] = []
         self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
@@ -265,11 +148,16 @@ class _Reading:
             try:
                 if isinstance(record, Refused):
                     raise record
+                if self._columns and isinstance(record, dict):
+                    self._found.update(dict.fromkeys(record))
+                    record, replaced = rename(record, self._columns)
+                else:
+                    replaced = []
                 example, unused = _example(row, line, record)
             except Refused as reason:
                 self._problems.append(Problem(row, line, str(reason)))
                 continue
-            for column in unused:
+            for column in (*replaced, *unused):
                 self._ignored[column] = self._ignored.get(column, 0) + 1
             if example.held_out:
                 self._held_out.append(example)
@@ -277,6 +165,7 @@ class _Reading:
                 yield example
 
     def result(self, train: Sequence[Example]) -> ParsedExamples:
+        check_found(self._columns, self._found)
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
         notes = (f"columns not used: {columns}.",) if columns else ()
         return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
@@ -287,13 +176,14 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
     if not isinstance(record, dict):
         raise Refused(f"is {kind_of(record)}, not an object. Write {expected_columns()}.")
     held_out = read_held_out(record)
-    shape = next((shape for shape in SHAPES if shape.columns[0] in record), None)
+    shape = shape_in(record)
     if shape is None:
         found = ", ".join(map(short, record)) or "no column"
         raise Refused(f"has {found}; expected {expected_columns()}.")
     fields = shape.read(record, held_out)
     unused = fields.pop("unused", [])
-    unused += [name for name in record if name not in (*shape.columns, "held_out", "mask")]
+    known = (*shape.columns, "held_out", "mask")
+    unused += [name for name, value in record.items() if name not in known and value is not None]
     return Example(row=row, line=line, held_out=held_out, masks=read_masks(record.get("mask")), **fields), unused
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from ..core.config import check_template_arguments
 from ..core.errors import ConfigError
@@ -64,8 +64,8 @@ class Message:
         return {"role": self.role, "content": content} | self.fields | ({"weight": 0} if untrained else {})
 
 
-def read_conversation(turns: object, held_out: bool) -> dict[str, Any]:
-    """Split a conversation at its last assistant turn.
+def read_conversation(turns: object, held_out: bool, name: str = "messages") -> dict[str, Any]:
+    """Split a conversation, the value of the column `name`, at its last assistant turn.
 
     Returns fields of an `Example`: the `messages` before that turn, the turn itself (`answer`), and how many turns
     after it are left out. A held-out conversation may end before the answer; it then
@@ -74,29 +74,32 @@ def read_conversation(turns: object, held_out: bool) -> dict[str, Any]:
     Raises:
         Refused: if there is nothing to learn, or a message cannot be read.
     """
-    return _split(_messages(turns, "messages"), held_out)
+    return _split(_messages(turns, name), held_out, name)
 
 
-def read_prompt_completion(prompt: object, completion: object, held_out: bool) -> dict[str, Any]:
-    """Join TRL's two lists of messages. The assistant turns of `prompt` are not trained, those of `completion` are.
+def read_prompt_completion(
+    prompt: object, completion: object, held_out: bool, name: str = "completion"
+) -> dict[str, Any]:
+    """Join TRL's two lists of messages, `prompt` and the column `name`. The assistant turns of the first are not
+    trained, those of the second are.
 
     Raises:
-        Refused: as `read_conversation`, and if `completion` is empty or holds no assistant turn.
+        Refused: as `read_conversation`, and if the second is empty or holds no assistant turn.
     """
     if not isinstance(completion, list):
         raise Refused(
-            f'"prompt" is a list of messages and "completion" is {kind_of(completion)}; write both as lists of '
+            f'"prompt" is a list of messages and "{name}" is {kind_of(completion)}; write both as lists of '
             "messages, or both as strings."
         )
     before = [replace(message, trained=False) for message in _messages(prompt, "prompt")]
     if held_out and not completion:
         return {"messages": tuple(before)}
     if not completion:
-        raise Refused('"completion" is an empty list, so there is nothing to learn; add the assistant\'s turn.')
-    after = _messages(completion, "completion")
+        raise Refused(f'"{name}" is an empty list, so there is nothing to learn; add the assistant\'s turn.')
+    after = _messages(completion, name)
     if not any(message.role == ASSISTANT for message in after):
-        raise Refused('"completion" has no turn with "role": "assistant", so there is nothing to learn; add it.')
-    return _split(before + after, held_out)
+        raise Refused(f'"{name}" has no turn with "role": "assistant", so there is nothing to learn; add it.')
+    return _split(before + after, held_out, name)
 
 
 def read_context(record: dict[str, Any]) -> str:
@@ -136,15 +139,15 @@ def _is_list_of_objects(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def _split(messages: list[Message], held_out: bool) -> dict[str, Any]:
+def _split(messages: list[Message], held_out: bool, name: str) -> dict[str, Any]:
     answers = [index for index, message in enumerate(messages) if message.role == ASSISTANT]
     if held_out and messages[-1].role != ASSISTANT:
         return {"messages": tuple(messages)}
     if not answers:
-        raise Refused('"messages" has no turn with "role": "assistant", so there is nothing to learn; add the answer.')
+        raise Refused(f'"{name}" has no turn of the assistant, so there is nothing to learn; add the answer.')
     last = answers[-1]
     if last == 0:
-        raise Refused('"messages" begins with its only assistant turn; put the user\'s turn before it.')
+        raise Refused(f'"{name}" begins with its only assistant turn; put the user\'s turn before it.')
     return {
         "messages": tuple(messages[:last]),
         "answer": messages[last],
@@ -163,6 +166,7 @@ def _read(turns: list[Any], name: str) -> Iterator[Message]:
         where = f'"{name}"[{index}]'
         if not isinstance(turn, dict):
             raise Refused(f'{where} is {kind_of(turn)}; write {{"role": "user", "content": "…"}}.')
+        turn = _as_today(turn)
         role = turn.get("role")
         if not isinstance(role, str) or not role.strip():
             raise Refused(f"{where} has the role {short(role)}; use system, user, assistant or tool.")
@@ -178,6 +182,31 @@ def _read(turns: list[Any], name: str) -> Iterator[Message]:
         yield Message(
             role, content, _to_json(extra, f"{name}[{index}]") if extra else "", _is_trained(turn, role, where)
         )
+
+
+def _as_today(turn: dict[str, Any]) -> dict[str, Any]:
+    """Return a message of OpenAI's first form of calls, `function_call` and the role `function`, in today's form."""
+    call = turn.get("function_call")
+    if isinstance(call, dict) and not turn.get("tool_calls"):
+        kept = {key: value for key, value in turn.items() if key != "function_call"}
+        turn = kept | {"tool_calls": [{"type": "function", "function": call}]}
+    return turn | {"role": "tool"} if turn.get("role") == "function" else turn
+
+
+def as_tools(value: object) -> object:
+    """Return a row's `tools` or OpenAI's earlier `functions`: functions that stand there bare, with a name and no type,
+    are wrapped as tools. What cannot be read is returned as it is, for `read_context` to refuse."""
+    if isinstance(value, str) and value:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    if not _is_list_of_objects(value):
+        return value
+    return [
+        {"type": "function", "function": tool} if "name" in tool and not {"type", "function"} & set(tool) else tool
+        for tool in cast("list[dict[str, Any]]", value)
+    ]
 
 
 def _content(value: object, where: str, path: str) -> str | tuple[str, ...] | None:

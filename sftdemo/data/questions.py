@@ -33,7 +33,10 @@ def questions_of(config: RunConfig, data: ParsedExamples) -> list[Question]:
 
 
 def question_text(example: Example) -> str:
-    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input."""
+    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input. A row
+    that came tokenised is named by its number, since its text is not known here."""
+    if example.tokens:
+        return f"row {example.row}, up to its first trained token"
     if example.prompt is not None:
         return example.prompt
     if example.messages:
@@ -43,7 +46,7 @@ def question_text(example: Example) -> str:
 
 def shape_of(example: Example) -> str:
     """How a row is written: `"instruction"`, `"prompt"` or `"messages"`."""
-    if example.prompt is not None:
+    if example.prompt is not None or example.tokens:
         return "prompt"
     return "messages" if example.messages else "instruction"
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.errors import TemplateError
 from .examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHAT = "chat"
 TEMPLATE = "template"  # the role of text the user did not write
@@ -129,6 +133,13 @@ def template_of(config: RunConfig) -> Template:
         TemplateError: as `get_template` does.
     """
     return get_template(config.template, config.turns, config.chat_template_kwargs)
+
+
+def render_tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> RenderedPrompt:
+    """Return the prompt of a row that came tokenised: the text of its tokens before the first trained one."""
+    ids = list(example.tokens.prompt_ids) if example.tokens else []
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return RenderedPrompt((Segment(cast("str", text), TEMPLATE),), chat=True)
 
 
 def is_chat(example: Example, template: Template) -> bool:

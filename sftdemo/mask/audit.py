@@ -84,7 +84,7 @@ class Audit:
             checks.discard("special_text")
         if masked.part == 0:
             self.examples += 1
-            prompt, answer = hash(_prompt_key(example)), hash((example.completion, example.answer))
+            prompt, answer = hash(_prompt_key(example)), hash((example.completion, example.answer, example.tokens))
             if prompt in self._asked:
                 checks.add("held_out_trained")
             self._answers.setdefault(prompt, []).append((example.row, answer))
@@ -135,7 +135,7 @@ class Audit:
     def _finding(self, check: str, count: int, rows: list[int], what: str = "") -> Finding:
         known = CHECKS[check]
         severity = known.severity
-        if check in ("answer_cut", "eos_cut") and count >= MOSTLY * self.examples:
+        if check in ("answer_cut", "eos_cut", "end_untrained", "end_missing") and count >= MOSTLY * self.examples:
             severity = "error"
         if check == "answer_cut":
             tokens = f"{self._most_cut:,} {plural(self._most_cut, 'token')}"
@@ -151,6 +151,8 @@ def _prompt_key(example: Example) -> str:
     parts = [message.text + message.extra for message in example.messages]
     parts += [example.context] if example.context else []
     parts = parts or [example.prompt or "", example.instruction, example.input]
+    if example.whole or example.tokens:
+        parts = [example.completion, *(map(str, example.tokens.prompt_ids) if example.tokens else [])]
     return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
 
 

@@ -85,8 +85,10 @@ def inspect_boundary(example: Example, masker: Masker) -> Boundary:
     """Return the boundary before the last answer of an example.
 
     Raises:
-        DataError: when it cannot be rendered, or its chat template does not continue the prompt.
+        DataError: when it cannot be rendered, its chat template does not continue the prompt, or it came tokenised.
     """
+    if example.tokens:
+        raise DataError(f"row {example.row}: it came tokenised, so prompt and answer are not tokenised here.")
     (rows,) = encode_rows([example], masker.tokenizer, masker.template, masker.stop_ids)
     if isinstance(rows, Problem):
         raise DataError(str(rows))

@@ -65,6 +65,12 @@ CHECKS = {
         "The row or the template has changed since, so the usual mask is used instead of yours.",
         "Mark the row anew, or go back to the text it was made for.",
     ),
+    "padding_trained": Check(
+        "error",
+        "padding is trained",
+        "The model learns to go on after the end of its answer, and to write padding.",
+        "Give padding the label that the loss skips, or an attention_mask of 0 and no label of its own.",
+    ),
     "stop_differs": Check(
         "warning",
         "the model does not stop at the token that is trained as the end",
@@ -82,6 +88,24 @@ CHECKS = {
         "EOS is cut by max length",
         "The answer is whole, but the row never teaches the model to stop.",
         "Raise max length by one token.",
+    ),
+    "end_untrained": Check(
+        "warning",
+        "EOS is never trained",
+        "It stands after the answer and has no label, so the row never teaches the model to stop.",
+        "Prepare the rows with a padding token other than EOS, or with masks that reach over the end of a turn.",
+    ),
+    "end_missing": Check(
+        "warning",
+        "the last answer ends without EOS",
+        "The row was cut, or EOS was never added: it teaches the model to break off, not to stop.",
+        "Prepare it with EOS, or with a greater max length.",
+    ),
+    "mask_on_tokens": Check(
+        "warning",
+        "a hand-made mask stands beside tokens",
+        "A row that came tokenised keeps its own labels, so the mask is not used.",
+        "Change the row's labels instead.",
     ),
     "eos_untrained": Check(
         "warning",
@@ -161,6 +185,30 @@ CHECKS = {
         "few of all tokens are trained",
         "Nearly all of a step's work goes into prompts, and few tokens carry what is learned.",
         "Shorten the template or the prompts.",
+    ),
+    "all_trained": Check(
+        "note",
+        "all of the text is trained",
+        "There is no prompt: each token is learned from those before it, as in pretraining.",
+        "Nothing, if that is meant. Else write a prompt and an answer.",
+    ),
+    "first_labelled": Check(
+        "note",
+        "the first token has a label",
+        "Nothing stands before it that could predict it, so no loss counts it, and it is shown as not trained.",
+        "Nothing.",
+    ),
+    "packed_row": Check(
+        "note",
+        "a row holds several examples",
+        "Each is a sequence of its own here, as none may see another.",
+        "Nothing.",
+    ),
+    "padding_left_out": Check(
+        "note",
+        "a row holds padding",
+        "The tokens whose attention_mask is 0 are left out: no other token sees them.",
+        "Nothing.",
     ),
     "duplicates": Check(
         "note",

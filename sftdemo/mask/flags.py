@@ -22,16 +22,18 @@ def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: Text
     """
     has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else length
     cut, nothing = max(length - max_length, 0), trained == 0
-    mask = row.hand_mask
+    mask, example = row.hand_mask, row.example
     happened = {
         "prompt_too_long": nothing and prompt_length >= max_length and bool(row.answers),
         "answer_cut": cut > has_eos,
         "eos_cut": cut > 0 and has_eos,
         "nothing_trained": nothing,
         "eos_untrained": has_eos and mask is not None and not mask.eos,
-        "mask_not_used": bool(row.example.masks) and mask is None and row.part == 0,
+        "mask_not_used": bool(example.masks) and not example.tokens and mask is None and row.part == 0,
+        "mask_on_tokens": bool(example.masks and example.tokens) and row.part == 0,
         "made_by_hand": mask is not None,
-        "empty_prompt": prompt_length == 0,
+        "empty_prompt": prompt_length == 0 and not (example.whole or example.tokens),
+        "all_trained": example.whole,
         "special_text": _has_special_text(row, encoder),
         **_of_answers(row, encoder),
         **(_of_conversation(row.example) if row.part == 0 else {}),

@@ -10,12 +10,14 @@ from ..data.templates import TEMPLATE
 from .encoding import Span, TextEncoder
 from .row import Row
 
-COMPLETION, WRITTEN, EOS, SPECIAL = "completion", "written", "eos", "special"
+COMPLETION, WRITTEN, EOS, SPECIAL, PROMPT = "completion", "written", "eos", "special", "prompt"
 
 
 def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
     """Return the kind of each token of a row, as in `labels.TokenizedExample`. A token with any of the user's text has
     the kind of that text, even if it begins with a space of the template."""
+    if row.example.tokens:
+        return _kinds_of_tokens(row, encoder)
     spans, ids = row.spans, row.input_ids
     roles = _roles_in_chat(row, spans) if row.whole.chat else _roles(row)
     kinds: list[str] = []
@@ -33,6 +35,19 @@ def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
             kinds[end - 1] = EOS
     if row.stop_id is not None:
         kinds[-1] = EOS
+    return tuple(kinds)
+
+
+def _kinds_of_tokens(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
+    """Return the kinds of a row that came tokenised, which are known from its ids and labels alone."""
+    ids = row.input_ids
+    kinds = [PROMPT] * len(ids)
+    for begin, end in row.answers:
+        kinds[begin:end] = [COMPLETION] * (end - begin)
+    kinds = [SPECIAL if index in encoder.special_ids else kind for index, kind in zip(ids, kinds, strict=True)]
+    for _, end in row.answers:
+        if ids[end - 1] in row.end_ids:
+            kinds[end - 1] = EOS
     return tuple(kinds)
 
 

@@ -19,6 +19,8 @@ The rules:
    conversation becomes several sequences. If it does not continue the prompt, nothing exact exists: the row is flagged
    with an error.
 6. A hand-made mask overrides rules 1, 2 and 5 on which tokens are trained, never on the ids themselves.
+7. A row that came tokenised keeps its ids and its labels. Rule 4 alone holds for it: no loss counts the label of
+   position 0.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from .flags import flags_of
 from .kinds import kinds_of
 from .row import Row
 from .rows import encode_rows
+from .tokenized import END_WITHIN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -195,7 +198,7 @@ class Masker:
         """Tokenise and mask examples to show them. Rows that cannot be rendered are returned as problems. Meant for a
         page of rows; for thousands, `mask` is faster and uses less memory."""
         encoder = encoder_for(self.tokenizer)
-        rows = encode_rows(examples, self.tokenizer, self.template, self.stop_ids)
+        rows = self._encode(examples)
         sequences = [sequence for row in rows if not isinstance(row, Problem) for sequence in row]
         tokenized = [_explain(sequence, encoder, self.max_length) for sequence in sequences]
         return tokenized, [row for row in rows if isinstance(row, Problem)]
@@ -206,8 +209,7 @@ class Masker:
         encoder, remaining = encoder_for(self.tokenizer), iter(examples)
 
         def encode() -> list[list[Row] | Problem]:
-            chunk = islice(remaining, CHUNK)
-            return encode_rows(chunk, self.tokenizer, self.template, self.stop_ids, offsets=False)
+            return self._encode(islice(remaining, CHUNK), offsets=False)
 
         with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
             coming = ahead.submit(encode)
@@ -218,6 +220,11 @@ class Masker:
                         yield row
                     else:
                         yield tuple(_mask(each, decide_labels(each), encoder, self.max_length) for each in row)
+
+    def _encode(self, examples: Iterable[Example], offsets: bool = True) -> list[list[Row] | Problem]:
+        """Return the sequences of each example, or why it has none."""
+        rows = encode_rows(examples, self.tokenizer, self.template, self.stop_ids, offsets)
+        return [row if isinstance(row, Problem) else _wrong_label(row[0].example) or row for row in rows]
 
 
 CHUNK = 1000  # examples held at once as the tokenizer's own objects, which take about 100 bytes per token
@@ -241,6 +248,23 @@ class MaskHash:
         return self._digest.hex()
 
 
+def _wrong_label(example: Example) -> Problem | None:
+    """Return the first label of a row that came tokenised that is neither `IGNORE_INDEX` nor its token's own id."""
+    tokens = example.tokens
+    if tokens is None or not tokens.labels:
+        return None
+    pairs = enumerate(zip(tokens.labels, tokens.input_ids, strict=True))
+    wrong = next((at for at, (label, index) in pairs if label != index and label != IGNORE_INDEX), None)
+    if wrong is None:
+        return None
+    return Problem(
+        example.row,
+        example.line,
+        f'"labels"[{wrong}] is {tokens.labels[wrong]}; write {IGNORE_INDEX} or the token\'s own id, here '
+        f"{tokens.input_ids[wrong]}, and do not shift the labels: the loss does that.",
+    )
+
+
 def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) -> MaskedExample:
     """Return the example with its labels, cut to `max_length`."""
     input_ids, kept = row.input_ids, labels[:max_length]
@@ -258,6 +282,9 @@ def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) ->
 
 def _ends(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
     """Return the trained ids that end an answer."""
+    if row.example.tokens:
+        last = (index for begin, end in trained_spans(labels) for index in labels[max(end - END_WITHIN, begin) : end])
+        return tuple(sorted(row.end_ids.intersection(last)))
     if row.stop_id is None:
         return ()
     ends = {labels[end - 1] for _, end in row.answers if end <= len(labels)}

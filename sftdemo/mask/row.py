@@ -48,6 +48,8 @@ class Row:
             More such checks, each with its details, as in `("text_not_shown", "reasoning_content of turn 2")`.
         markers (`tuple[str, ...]`, *optional*):
             The texts by which the template marks whose turn it is, such as "### Response:".
+        end_ids (`frozenset[int]`, *optional*):
+            In a row that came tokenised, the ids that end an answer where they stand at the end of a trained stretch.
     """
 
     example: Example
@@ -63,11 +65,13 @@ class Row:
     told: frozenset[str] = frozenset()
     notes: tuple[tuple[str, str], ...] = ()
     markers: tuple[str, ...] = ()
+    end_ids: frozenset[int] = frozenset()
 
     @property
     def hand_mask(self) -> HandMask | None:
-        """Return the example's hand-made mask if one was made for exactly this text, else None."""
-        if not self.example.masks:
+        """Return the example's hand-made mask if one was made for exactly this text, else None. A row that came tokenised
+        has labels of its own, and takes none."""
+        if not self.example.masks or self.example.tokens:
             return None
         return next((mask for mask in self.example.masks if mask.text == self.text), None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from ..data.examples import Example, Problem
@@ -11,6 +11,7 @@ from .conversations import encode_conversations
 from .encoding import Encoded, TextEncoder, encoder_for
 from .row import Piece, Row
 from .separable import encode_separable
+from .tokenized import encode_tokens
 from .turn_ends import stop_notes
 
 if TYPE_CHECKING:
@@ -24,22 +25,27 @@ def encode_rows(
     stop_ids: frozenset[int] = frozenset(),
     offsets: bool = True,
 ) -> list[list[Row] | Problem]:
-    """Render and tokenise examples. Each becomes one or, if it is a conversation, several sequences. One that cannot be
-    rendered is returned as a problem, in its place.
+    """Render and tokenise examples. Each becomes one sequence or, if it is a conversation or was packed, several. One
+    that cannot be rendered is returned as a problem, in its place.
 
     Args:
         stop_ids (`frozenset[int]`, *optional*):
             Ids at which generation stops besides the tokenizer's EOS.
         offsets (`bool`, *optional*, defaults to `True`):
-            If False, offsets are computed when they are first read.
+            If False, offsets are computed when they are first read, and rows that came tokenised have no text.
     """
     examples = list(examples)
-    chats = [is_chat(example, template) for example in examples]
-    talks = [example for example, chat in zip(examples, chats, strict=True) if chat]
-    plain = [example for example, chat in zip(examples, chats, strict=True) if not chat]
-    conversations = iter(encode_conversations(talks, tokenizer, template, stop_ids) if talks else [])
-    rows = iter(_encode_plain(plain, tokenizer, template, stop_ids, offsets) if plain else [])
-    return [next(conversations) if chat else [next(rows)] for chat in chats]
+    kinds = ["ready" if each.tokens else "chat" if is_chat(each, template) else "plain" for each in examples]
+    ready, chats, plain = (
+        [example for example, kind in zip(examples, kinds, strict=True) if kind == wanted]
+        for wanted in ("ready", "chat", "plain")
+    )
+    rows: dict[str, Iterator[list[Row] | Problem]] = {
+        "ready": iter(encode_tokens(ready, tokenizer, stop_ids, offsets) if ready else []),
+        "chat": iter(encode_conversations(chats, tokenizer, template, stop_ids) if chats else []),
+        "plain": ([row] for row in _encode_plain(plain, tokenizer, template, stop_ids, offsets)) if plain else iter(()),
+    }
+    return [next(rows[kind]) for kind in kinds]
 
 
 def _encode_plain(

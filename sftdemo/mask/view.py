@@ -91,8 +91,8 @@ def harmless(text: str) -> str:
 
 
 def row_name(example: MaskedExample) -> str:
-    """Return "row 3", or "row 3, part 1" if its conversation needs several sequences."""
-    has_parts = example.part > 0 or "history_rewritten" in example.flags
+    """Return "row 3", or "row 3, part 1" if it is several sequences."""
+    has_parts = example.part > 0 or not {"history_rewritten", "packed_row"}.isdisjoint(example.flags)
     return f"row {example.row}, part {example.part}" if has_parts else f"row {example.row}"
 
 

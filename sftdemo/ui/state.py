@@ -146,6 +146,7 @@ def _paginate(examples: Sequence[Example]) -> tuple[int, ...]:
     pages, rows, characters = [], PAGE_ROWS, 0
     for index, example in enumerate(examples):
         length = len(example.completion) + len(example.instruction) + len(example.input) + len(example.prompt or "")
+        length += 4 * len(example.tokens.input_ids) if example.tokens else 0  # characters of a token, about
         length += sum(len(message.text) + len(message.extra) for message in example.messages) + len(example.context)
         if rows == PAGE_ROWS or characters + length > PAGE_CHARACTERS:
             pages.append(index)

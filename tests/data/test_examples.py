@@ -148,7 +148,8 @@ REFUSED = [
     ([], "is an empty list, not an object"),
     ("text", 'is the text "text", not an object'),
     ({}, "has no column; expected"),
-    ({"question": "a"}, 'has "question"; expected "instruction" and "output"'),
+    ({"subject": "a"}, 'has "subject"; expected "instruction" and "output"'),
+    ({"question": "a"}, 'has no "answer"; write the answer to learn'),
     ({"instruction": "a"}, 'has no "output"; write the answer to learn'),
     ({"instruction": "a", "output": None}, 'has no "output"'),
     ({"instruction": 3, "output": "b"}, '"instruction" is the number 3; write a string'),
@@ -204,7 +205,7 @@ class TestRefusedRows:
         assert says in only_problem(parsed)
 
     def test_a_long_value_is_shortened(self):
-        assert len(only_problem(parse("x" * 1000))) < 250
+        assert len(only_problem(parse("x" * 1000))) < 450
 
     def test_json_lines_with_a_bad_line(self):
         parsed = parse_examples(f'{json.dumps(ROW)}\n{{"instruction": "a", output: 1}}\n{json.dumps(ROW)}')

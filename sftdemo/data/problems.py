@@ -1,0 +1,60 @@
+"""Refused rows, each with its reason, and many of them told in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+EXAMPLES_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A refused row: why, and what to write instead."""
+
+    row: int
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}"
+
+    @property
+    def where(self) -> str:
+        """Return the row and, if it is known, its line."""
+        return f"row {self.row}" if self.line is None else f"row {self.row} (line {self.line})"
+
+
+@dataclass(frozen=True)
+class ProblemGroup:
+    """Rows that are refused for one reason: the first of them, at most `EXAMPLES_NAMED`, and how many there are."""
+
+    problems: tuple[Problem, ...]
+    count: int
+
+    def __str__(self) -> str:
+        first, *others = self.problems
+        if self.count == 1:
+            return str(first)
+        more = "".join(f", {problem.where}" for problem in others)
+        return f"{self.count:,} rows: {first.message.removesuffix('.')}, first in {first.where}{more}."
+
+
+# A value stands after one of these words, or after the quoted name that it belongs to. Other quoted words are names,
+# such as "output", and tell one cause from another.
+_VALUE = re.compile(r'(\b(?:text|role|type|from|trains|is|sees|writes) |" )(?:"(?:[^"\\]|\\.)*"|\[[^\]]*\])')
+_NUMBER = re.compile(r"-?\d(?:[\d,.]*\d)?")
+
+
+def group_problems(problems: Iterable[Problem]) -> list[ProblemGroup]:
+    """Return the problems by their words, whatever the values and numbers in them, in the order of each one's first
+    row."""
+    groups: dict[str, list[Problem]] = {}
+    counts: dict[str, int] = {}
+    for problem in problems:
+        words = _NUMBER.sub("…", _VALUE.sub(r"\1…", problem.message))
+        counts[words] = counts.get(words, 0) + 1
+        if counts[words] <= EXAMPLES_NAMED:
+            groups.setdefault(words, []).append(problem)
+    return [ProblemGroup(tuple(named), counts[words]) for words, named in groups.items()]
