@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from .mask.checks import Finding
     from .mask.labels import IGNORE_INDEX, MaskedExample, Masker, TokenizedExample
     from .mask.markup import render_html
+    from .mask.report import MaskReport
     from .runs.ablation import ablate
     from .runs.run import answer, run
     from .terminal.mask import render_ansi
+    from .terminal.show import mask_report, show
+    from .train.mask_callback import MaskCallback
 
 __version__ = "0.1.0"
 __all__ = [
@@ -67,6 +70,8 @@ __all__ = [
     "Finished",
     "HandMask",
     "HeldOut",
+    "MaskCallback",
+    "MaskReport",
     "MaskedExample",
     "Masker",
     "Message",
@@ -91,12 +96,14 @@ __all__ = [
     "answer",
     "get_sample",
     "get_template",
+    "mask_report",
     "open_examples",
     "parse_examples",
     "read_examples",
     "render_ansi",
     "render_html",
     "run",
+    "show",
 ]
 _MODULES = {
     "core.config": ["RunConfig"],
@@ -135,9 +142,12 @@ _MODULES = {
     "mask.checks": ["Finding"],
     "mask.labels": ["IGNORE_INDEX", "MaskedExample", "Masker", "TokenizedExample"],
     "mask.markup": ["render_html"],
+    "mask.report": ["MaskReport"],
     "runs.ablation": ["ablate"],
     "runs.run": ["answer", "run"],
     "terminal.mask": ["render_ansi"],
+    "terminal.show": ["mask_report", "show"],
+    "train.mask_callback": ["MaskCallback"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
