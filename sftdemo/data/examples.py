@@ -1,4 +1,4 @@
-"""Read examples from a file or pasted text: a JSON array, JSON Lines or CSV.
+"""Read examples from a file or pasted text.
 
 The table `SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
 is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -19,15 +19,17 @@ from typing import Any, overload
 from ..core.errors import DataError
 from .fields import HandMask, read_answer, read_held_out, read_masks, read_text
 from .messages import ASSISTANT, CONTEXT, Message, read_context, read_conversation, read_prompt_completion
-from .records import MAX_BYTES, Refused, file_lines, kind_of, short, split_lines, split_records
+from .files import TooLarge, can_stream, read_file, stream_file
+from .records import MAX_BYTES, TOO_DEEP, Record, Refused, kind_of, short
+from .text_records import split_records
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row. Its prompt is kept as `messages`, as a verbatim `prompt`, or as an `instruction` with its `input`.
 
-    `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's line in JSON Lines,
-    counted from 1. A held-out row may have an empty `completion`.
+    `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's first line in a text of
+    several, counted from 1; it does not count when examples are compared. A held-out row may have an empty `completion`.
 
     A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
     the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON:
@@ -45,7 +47,7 @@ class Example:
     context: str = ""
     left_out: int = 0
     held_out: bool = False
-    line: int | None = None
+    line: int | None = field(default=None, compare=False)
     masks: tuple[HandMask, ...] = ()
 
     def __post_init__(self) -> None:
@@ -167,7 +169,7 @@ class ParsedExamples:
 
 
 class StreamedExamples(Sequence[Example]):
-    """The rows to train on of a JSON Lines file, read from the disk again on each iteration.
+    """The rows to train on of a file, read from the disk again on each iteration.
 
     Indexing reads from the beginning of the file, so use it for the first rows only."""
 
@@ -178,7 +180,7 @@ class StreamedExamples(Sequence[Example]):
         return self._count
 
     def __iter__(self) -> Iterator[Example]:
-        return _Reading().train(split_lines(file_lines(self._path)))
+        return _Reading().train(stream_file(self._path))
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -193,40 +195,32 @@ class StreamedExamples(Sequence[Example]):
 
 
 def open_examples(path: str | Path) -> ParsedExamples:
-    """Like `read_examples`, but without a limit for `.jsonl`: the rows to train on of a file larger than `MAX_BYTES`
-    stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
+    """Like `read_examples`, but without a limit for JSON Lines, Parquet, Arrow and a `datasets` folder: above
+    `MAX_BYTES` the rows to train on stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
     path = Path(path)
-    if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= MAX_BYTES:
+    try:
         return read_examples(path)
+    except TooLarge:
+        if not can_stream(path):
+            raise
     reading = _Reading()
-    count = sum(1 for _ in reading.train(split_lines(file_lines(path))))
+    count = sum(1 for _ in reading.train(stream_file(path, reading.notes)))
     return reading.result(StreamedExamples(path, count))
 
 
 def read_examples(path: str | Path) -> ParsedExamples:
-    """Read a UTF-8 file, with or without a byte-order mark.
+    """Read a file: JSON, JSON Lines or CSV in UTF-8 or UTF-16, Parquet or Arrow, each also compressed with gzip or
+    Zstandard or as the only file in a zip; or a folder that `datasets` saved.
 
     Raises:
-        DataError: when the file cannot be read, is larger than `MAX_BYTES` (checked before reading), is not UTF-8, or
-            has no rows.
+        DataError: when the file cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
+            decompressing), is of another format or encoding, or has no rows.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}. Split the file.")
-        with path.open("rb") as file:  # a pipe reports 0 bytes: limit what is read from it as well
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES:,} bytes, the limit. Split the file.")
-    try:
-        return parse_examples(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} in line {line}. Save the file as UTF-8."
-        ) from error
+    reading = _Reading()
+    content = read_file(Path(path), MAX_BYTES, reading.notes)
+    if isinstance(content, str):
+        return parse_examples(content)
+    return reading.result(tuple(reading.train(content)))
 
 
 def parse_examples(text: str) -> ParsedExamples:
@@ -243,26 +237,28 @@ def parse_examples(text: str) -> ParsedExamples:
             f"there are no examples yet. Write rows with {expected_columns()}, as a JSON array, JSON Lines or CSV."
         )
     reading = _Reading()
-    return reading.result(tuple(reading.train(split_records(text, COLUMNS, JSON_COLUMNS))))
+    return reading.result(tuple(reading.train(split_records(text, COLUMNS, JSON_COLUMNS, reading.notes))))
 
 
 class _Reading:
     """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
     def __init__(self) -> None:
+        self.notes: list[str] = []  # of the source as a whole
         self._held_out: list[Example] = []
         self._problems: list[Problem] = []
         self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
 
-    def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
+    def train(self, records: Iterable[Record]) -> Iterator[Example]:
         """Yield the examples to train on."""
         for row, line, record in records:
             try:
                 if isinstance(record, Refused):
                     raise record
                 example, unused = _example(row, line, record)
-            except Refused as reason:
-                self._problems.append(Problem(row, line, str(reason)))
+            except (Refused, RecursionError) as reason:  # a string of a row may hold JSON of its own, however deep
+                sentence = str(reason) if isinstance(reason, Refused) else TOO_DEEP
+                self._problems.append(Problem(row, line, sentence))
                 continue
             for column in unused:
                 self._ignored[column] = self._ignored.get(column, 0) + 1
@@ -273,7 +269,7 @@ class _Reading:
 
     def result(self, train: Sequence[Example]) -> ParsedExamples:
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
-        notes = (f"columns not used: {columns}.",) if columns else ()
+        notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
         return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
 
 
