@@ -1,7 +1,8 @@
-"""Read examples from a file or pasted text: a JSON array, JSON Lines or CSV.
+"""Read examples from a file or pasted text.
 
-The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
-is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
+The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out:
+true`: it is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by
+hand.
 """
 
 # what a record holds is not known until it is looked at
@@ -18,10 +19,12 @@ from typing import Any, overload
 from ..core.errors import DataError
 from .columns import check_found, rename
 from .fields import HandMask, read_held_out, read_masks
+from .files import TooLarge, can_stream, read_file, stream_file
 from .messages import Message
 from .problems import Problem
-from .records import MAX_BYTES, Refused, file_lines, kind_of, short, split_lines, split_records
+from .records import MAX_BYTES, TOO_DEEP, Record, Refused, kind_of, short
 from .shapes import COLUMNS, JSON_COLUMNS, SHAPES, Example, expected_columns, shape_in
+from .text_records import split_records
 
 __all__ = ["Example", "HandMask", "Message", "ParsedExamples", "Problem", "StreamedExamples"]
 
@@ -37,7 +40,7 @@ class ParsedExamples:
 
 
 class StreamedExamples(Sequence[Example]):
-    """The rows to train on of a JSON Lines file, read from the disk again on each iteration.
+    """The rows to train on of a file, read from the disk again on each iteration.
 
     Indexing reads from the beginning of the file, so use it for the first rows only."""
 
@@ -54,7 +57,7 @@ class StreamedExamples(Sequence[Example]):
         return self._count
 
     def __iter__(self) -> Iterator[Example]:
-        examples = _Reading(self._columns).train(split_lines(file_lines(self._path)))
+        examples = _Reading(self._columns).train(stream_file(self._path))
         return (example for example in examples if example.row not in self._left_out)
 
     def without(self, rows: frozenset[int]) -> StreamedExamples:
@@ -74,48 +77,41 @@ class StreamedExamples(Sequence[Example]):
 
 
 def open_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Like `read_examples`, but without a limit for `.jsonl`: the rows to train on of a file larger than `MAX_BYTES`
-    stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
+    """Like `read_examples`, but without a limit for JSON Lines, Parquet, Arrow and a `datasets` folder: above
+    `MAX_BYTES` the rows to train on stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
     path = Path(path)
-    if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= MAX_BYTES:
+    try:
         return read_examples(path, columns)
+    except TooLarge:
+        if not can_stream(path):
+            raise
     reading = _Reading(columns)
-    count = sum(1 for _ in reading.train(split_lines(file_lines(path))))
+    count = sum(1 for _ in reading.train(stream_file(path, reading.notes)))
     return reading.result(StreamedExamples(path, count, columns))
 
 
 def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Read a UTF-8 file, with or without a byte-order mark.
+    """Read a file: JSON, JSON Lines or CSV in UTF-8 or UTF-16, Parquet or Arrow, each also compressed with gzip or
+    Zstandard or as the only file in a zip; or a folder that `datasets` saved.
 
     Args:
         columns (`Mapping[str, str]`, *optional*):
             Our columns, each with the one of the file that is read as it: `{"prompt": "question"}`.
 
     Raises:
-        DataError: when the file cannot be read, is larger than `MAX_BYTES` (checked before reading), is not UTF-8, or
-            has no rows.
+        DataError: when the file cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
+            decompressing), is of another format or encoding, or has no rows.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}. Split the file.")
-        with path.open("rb") as file:  # a pipe reports 0 bytes: limit what is read from it as well
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES:,} bytes, the limit. Split the file.")
-    try:
-        return parse_examples(data.decode("utf-8-sig"), columns)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} in line {line}. Save the file as UTF-8."
-        ) from error
+    reading = _Reading(columns)
+    content = read_file(Path(path), MAX_BYTES, reading.notes)
+    if isinstance(content, str):
+        return parse_examples(content, columns)
+    return reading.result(tuple(reading.train(content)))
 
 
 def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect the others.
+    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect
+    the others.
 
     Raises:
         DataError: when the text is longer than `MAX_BYTES` or has no rows.
@@ -129,20 +125,21 @@ def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> Parse
         )
     reading, names = _Reading(columns), columns or {}
     known, in_json = {*COLUMNS, *names.values()}, {names.get(name, name) for name in JSON_COLUMNS}
-    return reading.result(tuple(reading.train(split_records(text, known, in_json))))
+    return reading.result(tuple(reading.train(split_records(text, known, in_json, reading.notes))))
 
 
 class _Reading:
     """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
     def __init__(self, columns: Mapping[str, str] | None = None) -> None:
+        self.notes: list[str] = []  # of the source as a whole
         self._columns = columns or {}
         self._found: dict[str, None] = {}  # the file's columns, in order
         self._held_out: list[Example] = []
         self._problems: list[Problem] = []
         self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
 
-    def train(self, records: Iterable[tuple[int, int | None, object]]) -> Iterator[Example]:
+    def train(self, records: Iterable[Record]) -> Iterator[Example]:
         """Yield the examples to train on."""
         for row, line, record in records:
             try:
@@ -154,8 +151,9 @@ class _Reading:
                 else:
                     replaced = []
                 example, unused = _example(row, line, record)
-            except Refused as reason:
-                self._problems.append(Problem(row, line, str(reason)))
+            except (Refused, RecursionError) as reason:  # a string of a row may hold JSON of its own, however deep
+                sentence = str(reason) if isinstance(reason, Refused) else TOO_DEEP
+                self._problems.append(Problem(row, line, sentence))
                 continue
             for column in (*replaced, *unused):
                 self._ignored[column] = self._ignored.get(column, 0) + 1
@@ -167,7 +165,7 @@ class _Reading:
     def result(self, train: Sequence[Example]) -> ParsedExamples:
         check_found(self._columns, self._found)
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
-        notes = (f"columns not used: {columns}.",) if columns else ()
+        notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
         return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
 
 

@@ -1,179 +1,135 @@
-"""Split text into records: a JSON array, JSON Lines or CSV. A mistake in one record does not affect the others."""
+"""What all ways to read rows share: why a record is refused, and which values no record may hold."""
 
 # what a record holds is not known until it is looked at
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
-
-from ..core.errors import DataError
+import math
+from typing import Any
 
 MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would be met somewhere below, not here
+# Characters that may be read in vain, in search of the end of something that has none. Without a limit, a text of many
+# such beginnings would be read from each of them to its end.
+PATIENCE = 4 * MAX_BYTES
+
+Record = tuple[int, int | None, object]  # row from 0, line from 1 or None, the record or a `Refused` in its place
 
 
 class Refused(Exception):
     """Why a record is refused, and what to write instead. The caller knows the row and adds its number."""
 
 
-def split_records(
-    text: str, columns: Collection[str], json_columns: Iterable[str] = ()
-) -> Iterator[tuple[int, int | None, object]]:
-    """Yield (row, line, record), with a `Refused` in place of a record that cannot be parsed.
+class Repeated(dict[str, Any]):
+    """A JSON object in whose text a key stands twice."""
 
-    Args:
-        text (`str`):
-            The records, with at least one character that is not whitespace.
-        columns (`Collection[str]`):
-            The known columns. Text that is not JSON is read as CSV if its header has one of them.
-        json_columns (`Iterable[str]`, *optional*):
-            The columns whose cells hold JSON in CSV.
-
-    `row` counts from 0, `line` from 1; `line` is None except in JSON Lines.
-
-    Raises:
-        DataError: for a text that is neither JSON nor CSV with a known column.
-    """
-    start = text.lstrip()[0]
-    if start == "[":
-        yield from _json_array(text)
-    elif start == "{":
-        yield from _json_lines(text)
-    else:
-        yield from _csv(text, columns, json_columns)
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.name = next(name for name in names if names.count(name) > 1)
 
 
-def _json_array(text: str) -> Iterator[tuple[int, None, object]]:
-    decoder = json.JSONDecoder()
-    position = _after_space(text, text.index("[") + 1)
-    row = 0
-    while position < len(text) and text[position] != "]":
-        try:
-            record, position = decoder.raw_decode(text, position)
-            position = _after_space(text, position)
-            if position < len(text) and text[position] not in ",]":
-                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-            yield row, None, record
-            if position < len(text) and text[position] == ",":
-                position = _after_space(text, position + 1)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield row, None, _not_json(error)
-            # continue at the next line that opens an object, so that one mistake does not lose the rows below it
-            following = re.compile(r"\n\s*(?=\{)").search(text, max(position, getattr(error, "pos", position)))
-            position = following.end() if following else len(text)
-        row += 1
-    if text[position + 1 :].strip():
-        yield row, None, Refused("stands after the closing ]. Put every row inside one array.")
+class Huge:
+    """A JSON integer of more digits than Python turns into a number."""
+
+    def __init__(self, digits: int):
+        self.digits = digits
 
 
-def _after_space(text: str, position: int) -> int:
-    while position < len(text) and text[position].isspace():
-        position += 1
-    return position
+def checked(record: object) -> object:
+    """Return the record, or a `Refused` if it holds a value that breaks what comes later: half of a character, a huge
+    integer, a key twice, NaN or infinity below a column, or too much in each other."""
+    return record if _is_sound(record) else Refused(_fault(record))
 
 
-def _json_lines(text: str) -> Iterator[tuple[int, int | None, object]]:
-    try:  # one object that spans several lines is one row
-        record = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        pass
-    else:
-        yield 0, 1, record
-        return
-    yield from split_lines(text.split("\n"))
+def _is_sound(record: object) -> bool:
+    level = [record]
+    for depth in range(MAX_DEPTH):
+        deeper: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is str:
+                if not value.isascii() and half_at(value) is not None:
+                    return False
+            elif kind is dict:
+                deeper.extend(value)
+                deeper.extend(value.values())
+            elif kind is list:
+                deeper.extend(value)
+            elif kind is float:
+                if depth > 1 and not math.isfinite(value):
+                    return False
+            elif kind is Repeated or kind is Huge:
+                return False
+        if not deeper:
+            return True
+        level = deeper
+    return False
 
 
-def file_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, split at newlines only.
+def _fault(record: object) -> str:
+    """Say which value is at fault, and where it stands."""
+    left: list[tuple[object, str, int]] = [(record, "", 0)]
+    while left:
+        value, place, depth = left.pop()
+        subject = f'"{place}" ' if place else ""
+        if depth == MAX_DEPTH:
+            break
+        if isinstance(value, str) and (position := half_at(value)) is not None:
+            return f"{subject}has half of a character at position {position} ({_code(value[position])}); {_WHOLE}"
+        if isinstance(value, Huge):
+            return f"{subject}is a number of {value.digits:,} digits; write a shorter one, or the digits as a string."
+        if isinstance(value, Repeated):
+            return f"{subject}has {short(value.name)} twice; keep one of them."
+        if isinstance(value, float) and depth > 1 and not math.isfinite(value):
+            return f"{subject}is {json.dumps(value)}, which JSON does not have; write a number or null."
+        if isinstance(value, dict):
+            for name in value:
+                if (position := half_at(name)) is not None:
+                    return f"{subject}has the name {short(name)} with half of a character in it; {_WHOLE}"
+            dot = f"{place}." if place else ""
+            left.extend((each, dot + short(name)[1:-1], depth + 1) for name, each in reversed(value.items()))
+        elif isinstance(value, list):
+            left.extend((each, f"{place}[{index}]", depth + 1) for index, each in reversed([*enumerate(value)]))
+    return TOO_DEEP
 
-    Raises:
-        DataError: when the file cannot be read or is not UTF-8.
-    """
-    line = 0
+
+TOO_DEEP = "the JSON is nested too deeply; a row is a flat object."
+_WHOLE = "write the character itself or both halves of its escape."
+
+
+def half_at(text: str) -> int | None:
+    """Return the position of the first half of a surrogate pair, or None if all characters are whole."""
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line, text in enumerate(file, start=1):  # noqa: B007
-                yield text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} behind line {line}. Save the file as UTF-8."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
-def split_lines(lines: Iterable[str]) -> Iterator[tuple[int, int, object]]:
-    """Like `split_records`, for a stream of JSON Lines. An object that spans several lines is refused line by line."""
-    row = 0
-    for line, content in enumerate(lines, start=1):
-        if not content.strip():
-            continue
-        try:
-            yield row, line, json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
-            yield row, line, _not_json(error, in_line=True)
-        row += 1
-
-
-def _not_json(error: json.JSONDecodeError | RecursionError, in_line: bool = False) -> Refused:
-    if isinstance(error, RecursionError):
-        return Refused("the JSON is nested too deeply; a row is a flat object.")
-    where = f"column {error.colno}" if in_line else f"line {error.lineno}, column {error.colno}"
-    return Refused(f"not valid JSON at {where}: {error.msg}. Mind quotes, commas and escaped newlines (\\n).")
-
-
-def _csv(text: str, columns: Collection[str], json_columns: Iterable[str]) -> Iterator[tuple[int, None, object]]:
-    first_line = text.lstrip().split("\n", 1)[0]
-    delimiter = max(",;\t", key=first_line.count)
-    csv.field_size_limit(MAX_BYTES)
-    reader = csv.DictReader(io.StringIO(text.lstrip("\n\r "), newline=""), delimiter=delimiter, strict=True)
-    header = reader.fieldnames or []
-    if not set(columns) & set(header):
-        raise DataError(
-            f"the text is neither JSON nor CSV with known columns: its first line is {short(first_line)}. "
-            f"Begin with [ or {{, or with a header line such as instruction,output."
-        )
-    row = 0
-    while True:
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield row, None, Refused(f'not valid CSV near line {reader.line_num}: {error}. Quote cells with ".')
-            return
-        if None in record:
-            record = Refused(
-                f'has {len(header) + len(record[None])} cells, the header {len(header)}. Quote cells with ".'
-            )
-        else:
-            record = {name: value for name, value in record.items() if value is not None}
-            try:
-                nested = {name: json.loads(record[name]) for name in json_columns if record.get(name)}
-                record |= nested
-            except (json.JSONDecodeError, RecursionError) as error:
-                record = _not_json(error)
-        yield row, None, record
-        row += 1
+def _code(character: str) -> str:
+    return f"\\u{ord(character):04x}"
 
 
 def kind_of(value: object) -> str:
+    """Return what a value is, as a refusal names it."""
     if value is None:
         return "null"
     if isinstance(value, bool | int | float):
         return f"the {'number ' if not isinstance(value, bool) else ''}{json.dumps(value)}"
     if isinstance(value, str):
         return f"the text {short(value)}"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes that are no text"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
     return "an object"
 
 
 def short(value: object) -> str:
+    """Return a value as a refusal quotes it: as JSON, cut to 60 characters, half characters as their escapes."""
     text = value if isinstance(value, str) else str(value)
-    return json.dumps(text if len(text) <= 60 else text[:59] + "…", ensure_ascii=False)
+    quoted = json.dumps(text if len(text) <= 60 else text[:59] + "…", ensure_ascii=False)
+    return quoted.encode("utf-8", "backslashreplace").decode()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ class Example:
     came tokenised has its `tokens` and none of the others.
 
     `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's line in JSON Lines,
-    counted from 1. A held-out row may have an empty `completion`.
+    counted from 1; it does not count when examples are compared. A held-out row may have an empty `completion`.
 
     A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
     the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON:
@@ -43,7 +43,7 @@ class Example:
     context: str = ""
     left_out: int = 0
     held_out: bool = False
-    line: int | None = None
+    line: int | None = field(default=None, compare=False)
     masks: tuple[HandMask, ...] = ()
     whole: bool = False
     tokens: Tokens | None = None
@@ -248,6 +248,6 @@ def shape_in(record: Mapping[str, Any]) -> Shape | None:
 
 def expected_columns() -> str:
     """Return the shapes as a refusal lists them, the simplest first."""
-    simple = sorted(reversed(SHAPES), key=lambda shape: (shape.json, shape.alone, shape.write is None))
+    simple = sorted(SHAPES[::-1], key=lambda shape: (shape.json, shape.alone, shape.write is None))
     *others, last = map(str, simple)
     return f"{', '.join(others)}, or {last}"

@@ -1,0 +1,256 @@
+"""Split JSON into records: an array, JSON Lines, or objects over several lines. A slip costs its own record alone."""
+
+# what a record holds is not known until it is looked at
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from .records import MAX_BYTES, PATIENCE, TOO_DEEP, Huge, Record, Refused, Repeated, checked
+
+_SPACE = re.compile(r"\s*")
+_REMEDY = "Mind quotes, commas and escaped newlines (\\n)."
+
+
+def json_array(text: str, notes: list[str]) -> Iterator[Record]:
+    """Yield what stands in an array. An array that is not closed is told in `notes`. The lines are None if the text has
+    only one."""
+    lines = _Lines(lines_of(text))
+    has_lines = "\n" in text.strip()
+    lines.skip_space()
+    lines.position += 1
+    row = 0
+    while lines.skip_space():
+        if lines.character == "]":
+            lines.position += 1
+            if lines.skip_space():
+                line = lines.number if has_lines else None
+                yield row, line, Refused("stands after the closing ]. Put every row inside one array.")
+            return
+        line, indent, reached = lines.number if has_lines else None, lines.indent, False
+        try:
+            record = lines.value()
+            reached = lines.skip_space()
+            if reached and lines.character not in ",]":
+                raise _Slip(json.JSONDecodeError("Expecting ',' delimiter", lines.text, lines.position), lines)
+        except _Slip as slip:
+            yield row, line, Refused(slip.sentence(in_array=True))
+            # go on at the object after a missing comma, or else at the next line that opens one
+            if slip.is_last or not ((reached and lines.character == "{") or lines.to_next_object(slip, indent)):
+                return
+        else:
+            yield row, line, checked(record)
+            if reached and lines.character == ",":
+                lines.position += 1
+        row += 1
+    notes.append(f"the JSON array is not closed: the text ends behind {row} rows without a ]. It may be cut short.")
+
+
+def json_lines(source: Iterable[str]) -> Iterator[Record]:
+    """Yield the values of a stream of lines: one a line, or objects that go on over several lines."""
+    lines = _Lines(source)
+    row = 0
+    while lines.skip_space():
+        line, indent = lines.number, lines.indent
+        try:
+            record = lines.value(several_lines=lines.character == "{")
+        except _Slip as slip:
+            own, more = Refused(slip.sentence_of_line), Refused(slip.sentence())
+            found = lines.to_next_object(slip, indent) if slip.spans else lines.next_line()
+            yield row, line, more if slip.spans and lines.number > line + 1 else own
+            if slip.is_last or not found:
+                return
+        else:
+            rest = lines.text[lines.position :].strip()
+            if rest and not rest.startswith("{"):
+                yield row, line, _with_more_behind(rest, lines.position)
+                lines.position = len(lines.text)
+            else:
+                yield row, line, checked(record)
+        row += 1
+
+
+def _with_more_behind(rest: str, position: int) -> Refused:
+    if rest == ",":
+        return Refused("ends in a comma. Leave it out, or put all rows in one array: [ … ].")
+    return Refused(f"not valid JSON at column {position + 1}: Extra data. {_REMEDY}")
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends, split at newlines only."""
+    begin = 0
+    while begin < len(text):
+        end = text.find("\n", begin) + 1 or len(text)
+        yield text[begin:end]
+        begin = end
+
+
+def parse_json(text: str) -> object:
+    """Return the JSON value that a cell holds.
+
+    Raises:
+        Refused: if it is not JSON, or holds what no record may hold.
+    """
+    lines = _Lines(lines_of(text))
+    lines.skip_space()
+    try:
+        value = lines.value()
+    except _Slip as slip:
+        raise Refused(slip.sentence()) from None
+    if lines.skip_space():
+        raise Refused(f"not valid JSON at line {lines.number}, column {lines.position + 1}: Extra data. {_REMEDY}")
+    value = checked(value)
+    if isinstance(value, Refused):
+        raise value
+    return value
+
+
+class _Lines:
+    """A place in a stream of lines. Lines ahead are read no further than a value needs."""
+
+    def __init__(self, lines: Iterable[str]):
+        self._rest, self._ahead, self._patience = iter(lines), deque[str](), PATIENCE
+        self.text, self.position, self.number = "", 0, 0
+
+    @property
+    def character(self) -> str:
+        """The character at the place; empty at the end."""
+        return self.text[self.position : self.position + 1]
+
+    @property
+    def indent(self) -> int | None:
+        """How far in the place stands, if it is the first in its line."""
+        return None if self.text[: self.position].strip() else self.position
+
+    def next_line(self) -> bool:
+        """Move to the next line; False if there is none."""
+        if not self._ahead:
+            self._ahead.extend(islice(self._rest, 1))
+        if not self._ahead:
+            self.text, self.position = "", 0
+            return False
+        self.text, self.position, self.number = self._ahead.popleft(), 0, self.number + 1
+        return True
+
+    def skip_space(self) -> bool:
+        """Move to the next character that is no whitespace; False if there is none."""
+        while True:
+            self.position = _SPACE.match(self.text, self.position).end()  # pyright: ignore[reportOptionalMemberAccess]
+            if self.position < len(self.text):
+                return True
+            if not self.next_line():
+                return False
+
+    def to_next_object(self, slip: _Slip, indent: int | None) -> bool:
+        """Move to the next line after a slip that opens an object; False if there is none.
+
+        Of a record that goes on over several lines the objects within are no records: they are further in.
+        """
+        limit = None if slip.is_whole_line else indent
+        while self.next_line():
+            self.position = len(self.text) - len(self.text.lstrip())
+            if self.character == "{" and (limit is None or self.position <= limit):
+                return True
+        return False
+
+    def value(self, several_lines: bool = True) -> object:
+        """Return the value at the place and move behind it.
+
+        Raises:
+            _Slip: if there is none; the place stays.
+        """
+        try:
+            value, self.position = _decode(self.text, self.position)
+            return value
+        except (json.JSONDecodeError, RecursionError) as error:
+            first = error
+        if not several_lines or isinstance(first, RecursionError) or first.pos < len(self.text.rstrip()):
+            raise _Slip(first, self)
+        begun, count = self.text[self.position :], 8
+        while True:
+            self._ahead.extend(islice(self._rest, max(0, count - len(self._ahead))))
+            joined = begun + "".join(islice(self._ahead, count))
+            try:
+                value, end = _decode(joined, 0)
+            except (json.JSONDecodeError, RecursionError) as error:
+                is_cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(joined.rstrip())
+                if is_cut and count <= len(self._ahead) and len(joined) < MAX_BYTES:
+                    count *= 2
+                    continue
+                self._patience -= len(joined)
+                raise _Slip(first, self, error, is_last=self._patience < 0) from None
+            end -= len(begun)
+            while self.next_line() and end > len(self.text):
+                end -= len(self.text)
+            self.position = end
+            return value
+
+
+class _Slip(Exception):
+    """What is wrong at a place: within its line, or `later` in the lines that the value goes on over."""
+
+    def __init__(
+        self,
+        error: json.JSONDecodeError | RecursionError,
+        lines: _Lines,
+        later: json.JSONDecodeError | RecursionError | None = None,
+        is_last: bool = False,
+    ):
+        super().__init__()
+        self._error, self._later, self._number, self._begin = error, later, lines.number, lines.position
+        self.spans, self.is_last = later is not None, is_last
+        self.is_whole_line = later is None and lines.text.rstrip().endswith(("}", "},"))
+
+    @property
+    def sentence_of_line(self) -> str:
+        """The refusal for a value that should end in its line."""
+        if isinstance(self._error, RecursionError):
+            return TOO_DEEP
+        return f"not valid JSON at column {self._error.colno}: {self._error.msg}. {self._enough}{_REMEDY}"
+
+    def sentence(self, in_array: bool = False) -> str:
+        """The refusal for a value that may go on over several lines."""
+        error = self._later or self._error
+        if isinstance(error, RecursionError):
+            return TOO_DEEP
+        line, column = self._number + error.lineno - 1, error.colno
+        if self._later and error.lineno == 1:
+            column += self._begin
+        at_end = in_array and error.pos >= len(error.doc.rstrip())
+        closed = " and the array is not closed; the text may be cut short" if at_end else ""
+        return f"not valid JSON at line {line}, column {column}: {error.msg}{closed}. {self._enough}{_REMEDY}"
+
+    @property
+    def _enough(self) -> str:
+        return "The rows below are not read, because too much before them is not closed. " if self.is_last else ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Repeated(pairs)
+
+
+def _integer(digits: str) -> int | Huge:
+    try:
+        return int(digits)
+    except ValueError:
+        return Huge(len(digits.lstrip("-")))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_PATIENT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)  # slower where there are many integers
+
+
+def _decode(text: str, position: int) -> tuple[object, int]:
+    try:
+        return _DECODER.raw_decode(text, position)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer of too many digits
+        return _PATIENT.raw_decode(text, position)

@@ -1,0 +1,157 @@
+"""Read the rows of tables: Parquet, Arrow files and streams, folders that `datasets` saved."""
+
+# pyarrow and datasets have no type stubs
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ..core.errors import DataError
+from .records import Record, checked, short
+
+ROWS_AT_ONCE = 256
+
+
+def _parquet(source: str | IO[bytes]) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file:
+        _check_names(file.schema_arrow.names)
+        yield from file.iter_batches(batch_size=ROWS_AT_ONCE)
+
+
+def _arrow_file(source: str | IO[bytes]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    with _mapped(source) as file, pa.ipc.open_file(file) as batches:
+        for index in range(batches.num_record_batches):
+            yield from _slices(batches.get_batch(index))
+
+
+def _arrow_stream(source: str | IO[bytes]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    with _mapped(source) as file, pa.ipc.open_stream(file) as batches:
+        for batch in batches:
+            yield from _slices(batch)
+
+
+def _mapped(source: str | IO[bytes]) -> Any:
+    import pyarrow as pa
+
+    return pa.memory_map(source) if isinstance(source, str) else pa.PythonFile(source)
+
+
+def _slices(batch: Any) -> Iterator[Any]:
+    for begin in range(0, batch.num_rows, ROWS_AT_ONCE):
+        yield batch.slice(begin, ROWS_AT_ONCE)
+
+
+# How the batches of each kind are read, from a path or from an open file.
+TABLES: dict[str, Callable[[str | IO[bytes]], Iterator[Any]]] = {
+    "Parquet": _parquet,
+    "Arrow": _arrow_file,
+    "an Arrow stream": _arrow_stream,
+}
+
+
+def is_table_folder(path: Path) -> bool:
+    """Whether `datasets` saved this folder: a data set, or one with splits."""
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def folder_batches(path: Path, notes: list[str]) -> Iterator[Any]:
+    """Yield the batches of a folder that `Dataset.save_to_disk` wrote. Of several splits, `train` is read.
+
+    Raises:
+        DataError: for another folder, and for splits none of which is `train`.
+    """
+    if not is_table_folder(path):
+        raise DataError(
+            f"{path} cannot be read: it is a folder. Name a file in it, or a folder that datasets has saved."
+        )
+    import datasets
+
+    if (path / "dataset_dict.json").is_file():
+        path = _split(path, notes)
+    data = datasets.load_from_disk(str(path)).with_format("arrow")
+    for table in data.iter(ROWS_AT_ONCE):
+        yield from table.to_batches()
+
+
+def _split(path: Path, notes: list[str]) -> Path:
+    splits = sorted(folder.name for folder in path.iterdir() if (folder / "state.json").is_file())
+    chosen = "train" if "train" in splits else splits[0] if len(splits) == 1 else None
+    if chosen is None:
+        raise DataError(f"{path} has the splits {', '.join(splits) or '(none)'}; name one: {path}/{(*splits, '…')[0]}.")
+    if len(splits) > 1:
+        others = ", ".join(f"{path.name}/{name}" for name in splits if name != chosen)
+        notes.append(f"of the splits, {chosen} is read; the others are {others}.")
+    return path / chosen
+
+
+def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tuple[Record, int]]:
+    """Yield the records of a table, each with the bytes of all values up to its batch.
+
+    Null is left out, in objects too: a table gives every row the keys of all the others. Bytes that are text are read as
+    such, dates and the like as their text.
+
+    Raises:
+        DataError: when the table is damaged, or has a column twice.
+    """
+    row = size = 0
+    try:
+        for batch in batches:
+            batch.validate(full=True)  # of a damaged file, a batch may point outside its memory
+            _check_names(batch.schema.names)
+            size += batch.nbytes
+            plain = {field.name for field in batch.schema if _is_plain(field.type)}
+            for record in batch.to_pylist(maps_as_pydicts="strict"):
+                kept = {
+                    name: value if name in plain else _column(value)
+                    for name, value in record.items()
+                    if value is not None
+                }
+                yield (row, None, checked(kept)), size
+                row += 1
+    # pyarrow raises kinds of ValueError and OSError; the others are of values that Python cannot hold, such as a date
+    # of the year 10000
+    except (ValueError, OSError, OverflowError, KeyError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise DataError(f"{path} cannot be read as {kind}, in row {row} or behind: {reason}.") from error
+
+
+def _check_names(names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"the table has the column {short(twice)} twice; rename or remove one of them.")
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether values of a column are as JSON has them, with no null in a list to be kept and none in an object."""
+    import pyarrow.types as types
+
+    while types.is_list(kind) or types.is_large_list(kind):
+        kind = kind.value_type
+    tests = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
+    return any(test(kind) for test in tests)
+
+
+def _column(value: Any) -> Any:
+    try:
+        return _to_json(value)
+    except UnicodeDecodeError as error:  # a shape refuses a column of bytes; one that is not used stays unread
+        return error.object
+
+
+def _to_json(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _to_json(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [_to_json(each) for each in value]
+    return value.decode() if isinstance(value, bytes) else str(value)
