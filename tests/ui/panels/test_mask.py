@@ -34,7 +34,7 @@ WRONG = [
     ({"steps": 0}, "Steps is 0"),
     ({"steps": float("inf")}, "inf"),
     ({"seed": float("nan")}, "nan"),
-    ({"batch_size": 10**9}, "Batch_size is 1e+09"),
+    ({"batch_size": 10**9}, "Batch_size is 1,000,000,000"),
     ({"lora_r": -1}, "Lora_r is -1"),
     ({"learning_rate": "fast"}, "Learning rate is 'fast'"),
     ({"learning_rate": "nan"}, "Learning_rate is nan"),
