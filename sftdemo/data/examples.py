@@ -1,7 +1,8 @@
 """Read examples from a file or pasted text: a JSON array, JSON Lines or CSV.
 
-The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out: true`: it
-is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by hand.
+The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry
+`held_out: true`: it is never trained, its prompt is answered before and after the training. It may also carry a `mask`
+made by hand.
 """
 
 # what a record holds is not known until it is looked at
@@ -104,7 +105,8 @@ def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) ->
 
 
 def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect the others.
+    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect
+    the others.
 
     Raises:
         DataError: when the text is longer than `MAX_BYTES` or has no rows.

@@ -91,7 +91,10 @@ def read_prompt_completion(
             f'"prompt" is a list of messages and "{name}" is {kind_of(completion)}; write both as lists of '
             "messages, or both as strings."
         )
-    before = [replace(message, trained=False) for message in _messages(prompt, "prompt")]
+    before = [
+        replace(message, trained=False) if message.role == ASSISTANT else message
+        for message in _messages(prompt, "prompt")
+    ]
     if held_out and not completion:
         return {"messages": tuple(before)}
     if not completion:

@@ -248,6 +248,7 @@ def shape_in(record: Mapping[str, Any]) -> Shape | None:
 
 def expected_columns() -> str:
     """Return the shapes as a refusal lists them, the simplest first."""
-    simple = sorted(reversed(SHAPES), key=lambda shape: (shape.json, shape.alone, shape.write is None))
+    simple = list(reversed(SHAPES))
+    simple.sort(key=lambda shape: (shape.json, shape.alone, shape.write is None))
     *others, last = map(str, simple)
     return f"{', '.join(others)}, or {last}"

@@ -70,7 +70,7 @@ class TokenTexts:
         self._known: dict[int, str] = {}
 
     def of(self, ids: Iterable[int]) -> list[str]:
-        """Return the text of each of the ids. A character of several tokens is the first one's; the others have none."""
+        """Return the text of each of the ids. A character of several tokens is the first's, the others are empty."""
         texts: list[str] = []
         waiting: list[int] = []
         for index in ids:
@@ -186,7 +186,7 @@ class _Reading:
         return []
 
     def _of_padding(self, ids: list[int], trained: list[bool]) -> list[tuple[str, str]]:
-        """Return whether the row ends in trained padding: a token of padding that is EOS as well may be the end once."""
+        """Return whether the row ends in trained padding. Where padding and EOS are one token, the first is EOS."""
         pad = self._tokenizer.pad_token_id
         count = next((place for place, index in enumerate(reversed(ids)) if index != pad), len(ids))
         extra = count - (pad in self._ends)
