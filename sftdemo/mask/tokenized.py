@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _NOTHING = RenderedPrompt((), chat=True)
-_LONGEST = 8  # tokens of one character; there are at most 4 where a token is a byte
+_LONGEST = 64  # tokens that wait for the rest of a character, which has 4 bytes; more where a typed � follows a �
 END_WITHIN = 3  # the last tokens of an answer, among which its end is looked for: a newline may follow it
 
 
@@ -80,7 +80,7 @@ class TokenTexts:
                 continue
             waiting.append(index)
             joined = self._after(waiting)
-            if "�" not in joined or len(waiting) == _LONGEST:
+            if not joined.endswith("�") or len(waiting) == _LONGEST:
                 texts += [joined, *[""] * (len(waiting) - 1)]
                 waiting = []
         return [*texts, *([self._after(waiting), *[""] * (len(waiting) - 1)] if waiting else [])]
