@@ -148,11 +148,13 @@ class Audit:
 def _prompt_key(example: Example) -> str:
     """Return a key that is equal for prompts that a reader would call the same. Only case, whitespace and punctuation
     at the end are ignored, since "2+2" and "2-2" differ in one character."""
+    if example.tokens:
+        return repr(example.tokens.prompt_ids)
+    if example.whole:
+        return example.completion
     parts = [message.text + message.extra for message in example.messages]
     parts += [example.context] if example.context else []
     parts = parts or [example.prompt or "", example.instruction, example.input]
-    if example.whole or example.tokens:
-        parts = [example.completion, *(map(str, example.tokens.prompt_ids) if example.tokens else [])]
     return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
 
 

@@ -38,7 +38,7 @@ def encode_tokens(
             Whether the rows are shown, so that their tokens are decoded.
     """
     encoder = encoder_for(tokenizer)
-    ends = frozenset(stop_ids | end_ids(tokenizer, bool(tokenizer.chat_template)))
+    ends = frozenset(stop_ids | end_ids(tokenizer, chat=True))
     reading = _Reading(encoder, tokenizer, stop_ids, ends, TokenTexts(encoder.with_special) if texts else None)
     return [_problem(example, encoder) or reading.rows(example) for example in examples]
 
@@ -133,9 +133,9 @@ class _Reading:
         rows: list[Row] = []
         begin = 0
         for part, length in enumerate(tokens.lengths or (len(ids),)):
-            own, end = (told, notes) if part == 0 else (set[str](), []), begin + length
-            rows.append(self._row(example, ids[begin:end], trained[begin:end], part, *own))
-            begin = end
+            end = begin + length
+            rows.append(self._row(example, ids[begin:end], trained[begin:end], part, told, notes))
+            begin, told, notes = end, set[str](), []
         return rows
 
     def _row(

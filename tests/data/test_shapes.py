@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from sftdemo.core.config import RunConfig
 from sftdemo.data.examples import Example, Message, parse_examples, to_record
+from sftdemo.data.questions import questions_of
 from sftdemo.data.shapes import SHAPES, shape_in
 
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -121,3 +123,17 @@ class TestOpenAI:
     def test_functions_beside_tools_are_told_of(self):
         tools = [{"type": "function", "function": {"name": "g"}}]
         assert notes(OLDER | {"tools": tools}) == ("columns not used: 'functions' (1 rows).",)
+
+
+class TestWhatIsAsked:
+    def test_a_text_is_asked_for_by_its_first_words(self):
+        data = parse_examples(json.dumps([{"text": " Once upon a\ttime there was a model."}, {"text": "Hi"}]))
+        questions = questions_of(RunConfig(), data)
+        assert [question.text for question in questions] == [" Once upon a\ttime there", "Hi"]
+        assert [question.example.prompt for question in questions] == [question.text for question in questions]
+        assert {question.source for question in questions} == {"training"}
+
+    def test_tokens_are_asked_for_by_their_row(self):
+        data = parse_examples(json.dumps([{"input_ids": [1, 2]}]))
+        (question,) = questions_of(RunConfig(), data)
+        assert question.text == "row 0, up to its first trained token"
