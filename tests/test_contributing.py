@@ -9,7 +9,7 @@ from package_copy import copy_package, run_script
 from pages import ROOT, blocks
 
 CHANGES = blocks(ROOT / "CONTRIBUTING.md", "diff")
-ROWS = """question,answer,source
+ROWS = """problem,solution,source
 Say hello,HELLO!,me
 Say bye,Goodbye.,me
 """
@@ -19,8 +19,8 @@ from sftdemo.data.examples import parse_examples, to_record
 
 model, path = sys.argv[1:]
 
-row = {"question": "Say hello", "answer": ["HELLO!"], "held_out": True, "other": 1}
-parsed = parse_examples(json.dumps([row, {"answer": "a"}, {"question": 1, "answer": "a"}]))
+row = {"problem": "Say hello", "solution": ["HELLO!"], "held_out": True, "other": 1}
+parsed = parse_examples(json.dumps([row, {"solution": "a"}, {"problem": 1, "solution": "a"}]))
 parts = build().get_config_file()["components"]
 asked = {part["props"].get("elem_id"): part["props"] for part in parts}
 command = replace(RunConfig(), model=model, template="question").command_line(path)
@@ -67,7 +67,7 @@ def found(tmp_path_factory, gpt2_folder) -> dict:
 def test_a_shape_a_check_and_a_template_are_shown():
     assert len(CHANGES) == 3
     assert [change.splitlines()[0] for change in CHANGES] == [
-        "+++ sftdemo/data/examples.py",
+        "+++ sftdemo/data/shapes.py",
         "+++ sftdemo/mask/checks.py",
         "+++ sftdemo/data/templates.py",
     ]
@@ -84,11 +84,12 @@ class TestAShape:
         assert "1 example" in text
 
     def test_refusals_list_it(self, found):
-        shapes = '"question" and "answer", "instruction" and "output", "prompt" and "completion", or "messages"'
-        assert found["problems"] == [
-            f'row 1: has "answer"; expected {shapes}.',
-            'row 2: "question" is the number 1; write a string: "question": "…".',
-        ]
+        first, second = found["problems"]
+        assert first.startswith(
+            'row 1: has "solution"; expected "instruction" and "output", "prompt" and "completion", '
+        )
+        assert ', "problem" and "solution", ' in first
+        assert second == 'row 2: "problem" is the number 1; write a string: "problem": "…".'
 
     def test_its_columns_are_used_and_no_others(self, found):
         assert found["notes"] == ["columns not used: 'other' (1 rows)."]
@@ -119,6 +120,6 @@ class TestATemplate:
 
 def test_a_change_that_no_longer_fits_is_told(tmp_path):
     (tmp_path / "sftdemo" / "data").mkdir(parents=True)
-    (tmp_path / "sftdemo" / "data" / "examples.py").write_text("SHAPES = ()\n")
+    (tmp_path / "sftdemo" / "data" / "shapes.py").write_text("SHAPES = ()\n")
     with pytest.raises(AssertionError, match="has changed, write this anew"):
         apply(CHANGES[0], tmp_path)

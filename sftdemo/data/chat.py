@@ -81,7 +81,7 @@ class Conversation:
         self._special = any_of(special_texts(tokenizer))
         self._records = self._to_records()
         everything = (self._records, self.context, self._settings)
-        self._is_typed = _any_text(everything, lambda text: self._special.search(text) is not None)
+        self._is_typed = any(self._special.search(text) for text in _texts_in(everything))
 
     def render(self, asked: Sequence[tuple[int, bool]]) -> list[RenderedPrompt]:
         """Return renderings of the first messages: each of `asked` is how many, and whether to ask for an answer.
@@ -105,7 +105,7 @@ class Conversation:
             except TemplateError as error:
                 refused = refused or error
                 continue
-            if not any(form in renderings[-1].text for form in _python_forms(records)):
+            if not _prints_python(renderings[-1].text, records):
                 return renderings
             refused = TemplateError(
                 f"the model's chat template prints a tool call's arguments as Python does. {REMEDY}"
@@ -119,35 +119,47 @@ class Conversation:
         including a message, by its index; the last one must be among them.
         """
         last = len(self.messages) - 1
-        for index, message in enumerate(self.messages):
-            until = index if index in texts else last
-            text = texts[until]
-            if message.text.strip() and message.text.strip() not in text:
-                without: Any = self._records[index] | {"content": ""}
-                if self._would_be(text, index, without, until):
+        for until, text in texts.items():
+            own = [index for index in range(until + 1) if index == until or (until == last and index not in texts)]
+            contents = [message.text.strip() for message in self.messages[: until + 1]]
+            is_whole = _stand_in_order(text, contents)
+            bare = [{"role": record["role"], "content": record.get("content")} for record in self._records]
+            nothing_shown = self._is_rendered(bare[: until + 1], text)
+            for index in own:
+                record, message = self._records[index], self.messages[index]
+                if not is_whole and contents[index] and self._is_without(index, record | {"content": ""}, until, text):
                     yield "content", index
-            for key, value in message.fields.items():
-                without = {name: each for name, each in self._records[index].items() if name != key}
-                if value and self._would_be(text, index, without, until):
-                    yield key, index
+                for key, value in message.fields.items():
+                    rest = {name: each for name, each in record.items() if name != key}
+                    if value and (nothing_shown or self._is_without(index, rest, until, text)):
+                        yield key, index
         for name in self.context:
-            context = {key: value for key, value in self.context.items() if key != name}
-            if self._text(self._records, context, self._settings) == texts[last]:
+            if self._is_same({key: value for key, value in self.context.items() if key != name}, self._settings):
                 yield name, None
-        if self._own:
-            settings = {name: value for name, value in self._settings.items() if name not in self._own}
-            if self._text(self._records, self.context, settings) == texts[last]:
-                yield "chat_template_kwargs", None
+        settings = {name: value for name, value in self._settings.items() if name not in self._own}
+        if self._own and self._is_same(self.context, settings):
+            yield "chat_template_kwargs", None
 
-    def _would_be(self, text: str, index: int, without: dict[str, Any], until: int) -> bool:
-        records = [*self._records[:index], without, *self._records[index + 1 : until + 1]]
-        return self._text(records, self.context, self._settings) == text
+    def _is_without(self, index: int, record: dict[str, Any], until: int, text: str) -> bool:
+        """Return whether the text stays the same with another record in the place of a message."""
+        return self._is_rendered([*self._records[:index], record, *self._records[index + 1 : until + 1]], text)
 
-    def _text(self, records: Any, context: Any, settings: Any) -> str | None:
+    def _is_rendered(self, records: list[dict[str, Any]], text: str) -> bool:
+        asked = [(len(records), False)]
         try:
-            return apply_chat_template(self._tokenizer, records, context, settings, [(len(records), False)])[0]
+            return apply_chat_template(self._tokenizer, records, self.context, self._settings, asked) == [text]
         except TemplateError:
-            return None
+            return False
+
+    def _is_same(self, context: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+        """Return whether the conversation, and the prompt of its answer, are the same with another context or other
+        arguments."""
+        asked = [(len(self._records), False), (len(self._records) - 1, True)]
+        try:
+            usual = apply_chat_template(self._tokenizer, self._records, self.context, self._settings, asked)
+            return apply_chat_template(self._tokenizer, self._records, context, settings, asked) == usual
+        except TemplateError:
+            return False
 
     def _to_records(self, joined: bool = False, strings: bool = False, empty: bool = False) -> list[dict[str, Any]]:
         """Return the messages as a chat template takes them: with parts joined, arguments as strings, "" for null."""
@@ -214,30 +226,45 @@ def _with_arguments(fields: dict[str, Any], strings: bool) -> dict[str, Any]:
         if not strings and isinstance(arguments, str):
             try:
                 return call | {"arguments": json.loads(arguments)}
-            except ValueError:  # not JSON: the template gets what is there
+            except (ValueError, RecursionError):  # not JSON: the template gets what is there
                 return call
         return call
 
     return fields | {"tool_calls": [changed(call) for call in calls]}
 
 
-def _python_forms(records: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield how a template that expects a string would print each tool call's arguments."""
-    for record in records:
-        for call in record.get("tool_calls") or ():
-            inner = call.get("function", call) if isinstance(call, dict) else {}
-            arguments = inner.get("arguments") if isinstance(inner, dict) else None
-            if isinstance(arguments, dict) and str(arguments) != json.dumps(arguments, ensure_ascii=False):
-                yield str(arguments)
+def _stand_in_order(text: str, contents: Sequence[str]) -> bool:
+    """Return whether all contents stand in the text, one after the other."""
+    position = 0
+    for content in contents:
+        place = text.find(content, position)
+        if place < 0:
+            return False
+        position = place + len(content)
+    return True
 
 
-def _any_text(value: Any, test: Callable[[str], bool]) -> bool:
-    """Return whether `test` holds for a string anywhere in `value`, keys included."""
+def _prints_python(text: str, records: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a template prints a tool call's arguments as Python does, because it expects a string. What stands
+    in the conversation's own texts does not count."""
+    calls = [call for record in records for call in record.get("tool_calls", ())]
+    inner = [call.get("function", call) for call in calls]
+    arguments = [each.get("arguments") for each in inner if isinstance(each, dict)]
+    forms = {str(each) for each in arguments if isinstance(each, dict) and str(each) != json.dumps(each)}
+    return any(text.count(form) > sum(own.count(form) for own in _texts_in(records)) for form in forms)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield every string in `value`, keys included."""
     if isinstance(value, str):
-        return test(value)
-    if isinstance(value, dict):
-        return any(test(key) or _any_text(each, test) for key, each in value.items())
-    return isinstance(value, list | tuple) and any(_any_text(each, test) for each in value)
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield key
+            yield from _texts_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts_in(each)
 
 
 def _map_texts(value: Any, change: Callable[[str], str]) -> Any:

@@ -1,8 +1,8 @@
 """Read examples from a file or pasted text.
 
-The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry `held_out:
-true`: it is never trained, its prompt is answered before and after the training. It may also carry a `mask` made by
-hand.
+The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry
+`held_out: true`: it is never trained, its prompt is answered before and after the training. It may also carry a `mask`
+made by hand.
 """
 
 # what a record holds is not known until it is looked at
@@ -186,7 +186,8 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
 
 
 def to_record(example: Example) -> dict[str, Any]:
-    """Return the example as a record that `parse_examples` reads back to the same example."""
+    """Return the example as a record that `parse_examples` reads back to the same example, but for turns that were left
+    out after the last answer."""
     written = (shape.write(example) for shape in SHAPES if shape.write is not None)
     record = next(record for record in written if record is not None)
     held_out = {"held_out": True} if example.held_out else {}

@@ -16,6 +16,7 @@ from .fields import whole_text
 from .records import Refused, kind_of, short
 
 ASSISTANT = "assistant"
+DEEPEST = 100  # levels of lists and objects in a message's keys, which go through recursive functions
 CONTEXT = ("tools", "documents", "chat_template_kwargs")  # columns of a row that its chat template sees
 _TRAINED = {"weight": (1, 0), "train": (True, False), "loss": (True, False)}  # key: (trained, not trained)
 
@@ -91,7 +92,10 @@ def read_prompt_completion(
             f'"prompt" is a list of messages and "{name}" is {kind_of(completion)}; write both as lists of '
             "messages, or both as strings."
         )
-    before = [replace(message, trained=False) for message in _messages(prompt, "prompt")]
+    before = [
+        replace(message, trained=False) if message.role == ASSISTANT else message
+        for message in _messages(prompt, "prompt")
+    ]
     if held_out and not completion:
         return {"messages": tuple(before)}
     if not completion:
@@ -112,7 +116,7 @@ def read_context(record: dict[str, Any]) -> str:
         if isinstance(value, str):  # TRL takes tools as JSON too, because Arrow cannot hold them otherwise
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise Refused(f'"{name}" is a string that is not JSON; write {_shape_of(name)}.') from None
         is_right = isinstance(value, dict) if name == "chat_template_kwargs" else _is_list_of_objects(value)
         if not is_right:
@@ -176,6 +180,8 @@ def _read(turns: list[Any], name: str) -> Iterator[Message]:
             for key, value in turn.items()
             if key not in ("role", "content", *_TRAINED) and value is not None and value != []
         }
+        if "tool_calls" in extra and not _is_list_of_objects(extra["tool_calls"]):
+            raise Refused(f'{where} has "tool_calls" that is {kind_of(extra["tool_calls"])}; write a list of objects.')
         content = _content(turn.get("content"), where, f"{name}[{index}].content")
         if content is None and not extra:
             raise Refused(f'{where} has no text; write {{"role": "{role}", "content": "…"}}.')
@@ -246,7 +252,7 @@ def _is_trained(turn: dict[str, Any], role: str, where: str) -> bool:
             f'{where} is marked to be trained ("{next(iter(given))}"), but its role is {short(role)}; only assistant '
             "turns are trained, so leave it out."
         )
-    return all(given.values())
+    return role != ASSISTANT or all(given.values())
 
 
 def _word(value: object) -> str:
@@ -254,4 +260,13 @@ def _word(value: object) -> str:
 
 
 def _to_json(value: dict[str, Any], where: str) -> str:
+    _check_depth(value, where)
     return whole_text(json.dumps(value, ensure_ascii=False), where)
+
+
+def _check_depth(value: object, where: str, room: int = DEEPEST) -> None:
+    if isinstance(value, dict | list):
+        if not room:
+            raise Refused(f"{where} is nested more than {DEEPEST} deep; write it flatter.")
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_depth(each, where, room - 1)

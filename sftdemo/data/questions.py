@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from ..core.config import RunConfig
 from .examples import Example, Message, ParsedExamples
 
 MAX_TRAINING_QUESTIONS = 3
+_OPENING = re.compile(r"\s*(?:\S+\s+){0,4}\S+")  # the first words of a text
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,21 @@ def questions_of(config: RunConfig, data: ParsedExamples) -> list[Question]:
     asked = asked or [(example, "training") for example in data.train[:MAX_TRAINING_QUESTIONS]]
     texts = {question_text(example) for example, _ in asked}
     trained = {text for text in map(question_text, data.train) if text in texts}
-    questions = [Question(question_text(example), example, source) for example, source in asked]
+    questions = [Question(question_text(example), _opened(example), source) for example, source in asked]
     return [replace(each, source="training") if each.text in trained else each for each in questions]
 
 
+def _opened(example: Example) -> Example:
+    """What is asked of a row that is one text: to go on after its first words."""
+    return replace(example, prompt=question_text(example), whole=False) if example.whole else example
+
+
 def question_text(example: Example) -> str:
-    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input. A row
-    that came tokenised is named by its number, since its text is not known here."""
+    """The question as a person reads it: the verbatim prompt, the last turn, or the instruction with its input; of a
+    row that is one text its first words. A row that came tokenised is named by its number, as its text is not known."""
+    if example.whole:
+        opening = _OPENING.match(example.completion)
+        return opening[0] if opening else ""
     if example.tokens:
         return f"row {example.row}, up to its first trained token"
     if example.prompt is not None:

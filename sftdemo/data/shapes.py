@@ -139,7 +139,7 @@ def _write_prompt(example: Example) -> dict[str, Any] | None:
 def _read_preferred(record: dict[str, Any], held_out: bool) -> dict[str, Any]:
     """The answer that is preferred: after its prompt, or as a conversation that may begin with the prompt's turns."""
     prompt, chosen = record["prompt"], record.get("chosen")
-    if not _is_conversation(chosen):
+    if not isinstance(chosen, list) or not _is_conversation(chosen):
         return _read_prompt(record, held_out, "chosen")
     if isinstance(prompt, list):
         repeated = chosen[: len(prompt)] == prompt
@@ -248,6 +248,7 @@ def shape_in(record: Mapping[str, Any]) -> Shape | None:
 
 def expected_columns() -> str:
     """Return the shapes as a refusal lists them, the simplest first."""
-    simple = sorted(SHAPES[::-1], key=lambda shape: (shape.json, shape.alone, shape.write is None))
+    simple = list(reversed(SHAPES))
+    simple.sort(key=lambda shape: (shape.json, shape.alone, shape.write is None))
     *others, last = map(str, simple)
     return f"{', '.join(others)}, or {last}"

@@ -14,6 +14,7 @@ from ..core.errors import TemplateError
 from .examples import Example
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 CHAT = "chat"
@@ -138,8 +139,8 @@ def template_of(config: RunConfig) -> Template:
 def render_tokens(example: Example, tokenizer: PreTrainedTokenizerBase) -> RenderedPrompt:
     """Return the prompt of a row that came tokenised: the text of its tokens before the first trained one."""
     ids = list(example.tokens.prompt_ids) if example.tokens else []
-    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return RenderedPrompt((Segment(cast("str", text), TEMPLATE),), chat=True)
+    text = cast("Tokenizer", tokenizer.backend_tokenizer).decode(ids, skip_special_tokens=False)
+    return RenderedPrompt((Segment(text, TEMPLATE),), chat=True)
 
 
 def is_chat(example: Example, template: Template) -> bool:

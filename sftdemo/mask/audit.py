@@ -46,7 +46,7 @@ class Audit:
         self._sharing = Sharing(batch_size)
         self.ends: set[int] = set()
         self._found: dict[str, tuple[int, list[int]]] = {}
-        self._details: dict[str, str] = {}  # of the first row with details
+        self._details: dict[str, tuple[str, int]] = {}  # the first, and how many there are
         self._last: dict[str, int] = {}  # the last row of each check
         self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
@@ -89,7 +89,8 @@ class Audit:
                 checks.add("held_out_trained")
             self._answers.setdefault(prompt, []).append((example.row, answer))
         for check, details in masked.notes:
-            self._details.setdefault(check, details)
+            first, count = self._details.get(check, (details, 0))
+            self._details[check] = first, count + 1
         for check in checks:
             self._note(check, example.row)
 
@@ -141,18 +142,21 @@ class Audit:
             tokens = f"{self._most_cut:,} {plural(self._most_cut, 'token')}"
             what = f"{known.what}, by up to {tokens}{' and EOS' if self._eos else ''}"
         if check in self._details:
-            what = f"{known.what}: {self._details[check]}"
+            details, times = self._details[check]
+            what = f"{known.what}: {details}{f' (and {times - 1:,} more)' if times > 1 else ''}"
         return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows))
 
 
 def _prompt_key(example: Example) -> str:
     """Return a key that is equal for prompts that a reader would call the same. Only case, whitespace and punctuation
     at the end are ignored, since "2+2" and "2-2" differ in one character."""
+    if example.tokens:
+        return repr(example.tokens.prompt_ids)
+    if example.whole:
+        return example.completion
     parts = [message.text + message.extra for message in example.messages]
     parts += [example.context] if example.context else []
     parts = parts or [example.prompt or "", example.instruction, example.input]
-    if example.whole or example.tokens:
-        parts = [example.completion, *(map(str, example.tokens.prompt_ids) if example.tokens else [])]
     return "\0".join(_bare(" ".join(part.split()).casefold()) for part in parts)
 
 

@@ -223,6 +223,12 @@ CHECKS = {
         " what generation sees before the answers that are trained in it.",
         "Nothing, if every turn is to be trained; the last turn alone (--turns last) needs one.",
     ),
+    "begins_with_answer": Check(
+        "note",
+        "the conversation begins with an assistant turn",
+        "Nothing asks for it, so it is read and not trained.",
+        "Put the user's turn before it, if it is to be trained.",
+    ),
     "turns_left_out": Check(
         "note",
         "turns after the last answer are left out",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from ..data.examples import Example
+from ..data.messages import ASSISTANT
 from ..data.templates import TYPED
 from .checks import CHECKS
 from .encoding import TextEncoder
@@ -21,15 +22,15 @@ def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: Text
             How many tokens the row has before `max_length` cuts any.
     """
     has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else length
-    cut, nothing = max(length - max_length, 0), trained == 0
     mask, example = row.hand_mask, row.example
+    end = row.answers[-1][1] if row.answers else length
+    cut, nothing = max((length if mask else end) - max_length, 0), trained == 0
     happened = {
         "prompt_too_long": nothing and prompt_length >= max_length and bool(row.answers),
         "answer_cut": cut > has_eos,
         "eos_cut": cut > 0 and has_eos,
         "nothing_trained": nothing,
-        "eos_untrained": has_eos and mask is not None and not mask.eos,
-        "mask_not_used": bool(example.masks) and not example.tokens and mask is None and row.part == 0,
+        "eos_untrained": has_eos and mask is not None and not mask.eos and end == length,
         "mask_on_tokens": bool(example.masks and example.tokens) and row.part == 0,
         "made_by_hand": mask is not None,
         "empty_prompt": prompt_length == 0 and not (example.whole or example.tokens),
@@ -58,6 +59,7 @@ def _of_conversation(example: Example) -> dict[str, bool]:
     return {
         "two_user_turns": any(first == second == "user" for first, second in pairwise(roles)),
         "turns_left_out": example.left_out > 0,
+        "begins_with_answer": roles[:1] == [ASSISTANT] and example.messages[0].trained,
     }
 
 

@@ -60,7 +60,7 @@ def _roles_in_chat(row: Row, spans: list[Span]) -> list[str]:
     """Return the role of each character of a row in a chat template, found by searching the contents one after the
     other. A content that the template rewrites stays the template's."""
     text, position = row.text, 0
-    begins = iter([spans[begin][0] for begin, _ in row.answers])
+    begins = iter([spans[begin][0] if begin < len(spans) else len(text) for begin, _ in row.answers])
     roles = [TEMPLATE] * len(text)
     for content, role in _contents(row):
         if role == COMPLETION:

@@ -313,9 +313,10 @@ def mark_by_hand(row: TokenizedExample, mask: HandMask | None, tokens: Iterable[
     if mask is not None:
         characters, eos = {place for span in mask.trained for place in range(*span)}, mask.eos
     else:
-        usual = zip(row.spans, (*row.labels, *row.cut_labels), strict=True)
+        labels = (*row.labels, *row.cut_labels)
+        usual = zip(row.spans, labels, strict=True)
         characters = {place for span, label in usual if label != IGNORE_INDEX for place in range(*span)}
-        eos = True
+        eos = labels[-1:] != (IGNORE_INDEX,)
     for index in tokens:
         if not 0 <= index < len(row.spans):
             continue

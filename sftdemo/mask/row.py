@@ -69,8 +69,8 @@ class Row:
 
     @property
     def hand_mask(self) -> HandMask | None:
-        """Return the example's hand-made mask if one was made for exactly this text, else None. A row that came tokenised
-        has labels of its own, and takes none."""
+        """Return the example's hand-made mask if one was made for exactly this text, else None. A row that came
+        tokenised has labels of its own, and takes none."""
         if not self.example.masks or self.example.tokens:
             return None
         return next((mask for mask in self.example.masks if mask.text == self.text), None)

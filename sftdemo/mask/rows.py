@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from ..data.examples import Example, Problem
@@ -45,7 +46,17 @@ def encode_rows(
         "chat": iter(encode_conversations(chats, tokenizer, template, stop_ids) if chats else []),
         "plain": ([row] for row in _encode_plain(plain, tokenizer, template, stop_ids, offsets)) if plain else iter(()),
     }
-    return [next(rows[kind]) for kind in kinds]
+    return [_with_unused_masks(next(rows[kind])) for kind in kinds]
+
+
+def _with_unused_masks(row: list[Row] | Problem) -> list[Row] | Problem:
+    """Flag a row that has a hand-made mask for a text that none of its sequences has."""
+    if isinstance(row, Problem) or not row[0].example.masks or row[0].example.tokens:
+        return row
+    texts = {sequence.text for sequence in row}
+    if all(mask.text in texts for mask in row[0].example.masks):
+        return row
+    return [replace(row[0], told=row[0].told | {"mask_not_used"}), *row[1:]]
 
 
 def _encode_plain(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _NOTHING = RenderedPrompt((), chat=True)
-_LONGEST = 8  # tokens of one character; there are at most 4 where a token is a byte
+_LONGEST = 64  # tokens that wait for the rest of a character, which has 4 bytes; more where a typed � follows a �
 END_WITHIN = 3  # the last tokens of an answer, among which its end is looked for: a newline may follow it
 
 
@@ -38,7 +38,7 @@ def encode_tokens(
             Whether the rows are shown, so that their tokens are decoded.
     """
     encoder = encoder_for(tokenizer)
-    ends = frozenset(stop_ids | end_ids(tokenizer, bool(tokenizer.chat_template)))
+    ends = frozenset(stop_ids | end_ids(tokenizer, chat=True))
     reading = _Reading(encoder, tokenizer, stop_ids, ends, TokenTexts(encoder.with_special) if texts else None)
     return [_problem(example, encoder) or reading.rows(example) for example in examples]
 
@@ -70,7 +70,7 @@ class TokenTexts:
         self._known: dict[int, str] = {}
 
     def of(self, ids: Iterable[int]) -> list[str]:
-        """Return the text of each of the ids. A character of several tokens is the first one's; the others have none."""
+        """Return the text of each of the ids. A character of several tokens is the first's, the others are empty."""
         texts: list[str] = []
         waiting: list[int] = []
         for index in ids:
@@ -80,7 +80,7 @@ class TokenTexts:
                 continue
             waiting.append(index)
             joined = self._after(waiting)
-            if "�" not in joined or len(waiting) == _LONGEST:
+            if not joined.endswith("�") or len(waiting) == _LONGEST:
                 texts += [joined, *[""] * (len(waiting) - 1)]
                 waiting = []
         return [*texts, *([self._after(waiting), *[""] * (len(waiting) - 1)] if waiting else [])]
@@ -133,9 +133,9 @@ class _Reading:
         rows: list[Row] = []
         begin = 0
         for part, length in enumerate(tokens.lengths or (len(ids),)):
-            own, end = (told, notes) if part == 0 else (set[str](), []), begin + length
-            rows.append(self._row(example, ids[begin:end], trained[begin:end], part, *own))
-            begin = end
+            end = begin + length
+            rows.append(self._row(example, ids[begin:end], trained[begin:end], part, told, notes))
+            begin, told, notes = end, set[str](), []
         return rows
 
     def _row(
@@ -186,7 +186,7 @@ class _Reading:
         return []
 
     def _of_padding(self, ids: list[int], trained: list[bool]) -> list[tuple[str, str]]:
-        """Return whether the row ends in trained padding: a token of padding that is EOS as well may be the end once."""
+        """Return whether the row ends in trained padding. Where padding and EOS are one token, the first is EOS."""
         pad = self._tokenizer.pad_token_id
         count = next((place for place, index in enumerate(reversed(ids)) if index != pad), len(ids))
         extra = count - (pad in self._ends)

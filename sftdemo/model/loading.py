@@ -133,14 +133,13 @@ def stop_ids(source: ModelSource) -> frozenset[int]:
     configuration if it has none. Empty if neither names one."""
     folder = source.folder if source.base is None else source.base.folder
     found: object = None
-    for name in ("config.json", "generation_config.json"):
-        path = folder / name
+    for path in (folder / "config.json", folder / "generation_config.json", source.folder / "generation_config.json"):
         if path.is_file():
             try:
                 written = json.loads(path.read_text(encoding="utf-8"))
                 found = written.get("eos_token_id", found)
             except (OSError, ValueError, AttributeError) as error:
-                raise ModelError(f"{name} of {source.name} cannot be read: {_first_line(error)}") from error
+                raise ModelError(f"{path.name} of {source.name} cannot be read: {_first_line(error)}") from error
     return frozenset(index for index in (found if isinstance(found, list) else [found]) if isinstance(index, int))
 
 
@@ -156,7 +155,7 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
         ModelError: if the weights cannot be loaded, or if the device has no room for them.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -171,6 +170,9 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, source.folder)
+            if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
+                own = GenerationConfig.from_pretrained(source.folder)
+                model.generation_config = own  # pyright: ignore[reportArgumentType] - a module takes anything
         # transformers decorates `to` in a way that loses its first parameter; an adapter is called as its model is
         return cast("PreTrainedModel", model.to(device))  # pyright: ignore[reportArgumentType]
     except torch.OutOfMemoryError as error:

@@ -218,6 +218,10 @@ def _card(record: dict) -> str:
     if record["kind"] == "ablation":
         arms = ", ".join(f"`{name}`" for name in record["arms"])
         return f"{title}The same training with several prompt-loss weights, a folder each: {arms}.\n{about}"
+    stops = ""
+    if record["kind"] == "adapter":  # with an adapter, peft loads the base's
+        stops = "from transformers import GenerationConfig\n"
+        stops += 'model.generation_config = GenerationConfig.from_pretrained(".")\n'
     loader = "AutoPeftModelForCausalLM" if record["kind"] == "adapter" else "AutoModelForCausalLM"
     package = "peft" if record["kind"] == "adapter" else "transformers"
     masked = "prompts masked" if not weight else f"prompt tokens weighing {weight:g}"
@@ -227,7 +231,7 @@ def _card(record: dict) -> str:
 ```python
 from {package} import {loader}
 model = {loader}.from_pretrained(".")
-```
+{stops}```
 
 or `python -m sftdemo generate . --prompt "..."`.
 """

@@ -161,6 +161,14 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help=f"a JSON, JSON Lines or CSV file of examples, or the name of a sample: {names}",
     )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="how the file calls the columns, such as prompt=question completion=answer",
+    )
+    parser.add_argument("--all-problems", action="store_true", help="name every refused row, not three of each reason")
 
 
 def _add_several(

@@ -15,7 +15,9 @@ from ..core import distributed
 from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
-from ..data.examples import ParsedExamples, Problem, open_examples, read_examples
+from ..data.columns import read_columns
+from ..data.examples import ParsedExamples, open_examples, read_examples
+from ..data.problems import Problem, group_problems
 from .interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-def _read(path: Path) -> ParsedExamples:
-    data = read_examples(path)
-    _remark(data)
+def _read(options: argparse.Namespace) -> ParsedExamples:
+    data = read_examples(options.data, read_columns(options.columns))
+    _remark(data, options.all_problems)
     return data
 
 
-def _remark(data: ParsedExamples) -> None:
-    _refuse(data.problems)
+def _remark(data: ParsedExamples, every: bool = False) -> None:
+    _refuse(data.problems, every)
     _note(data.notes)
 
 
@@ -51,7 +53,7 @@ def mask(options: argparse.Namespace) -> int:
 
     config = replace(_run_config(options), packing=False)  # here --packing asks for a view
     template_of(config)  # a malformed one is reported before anything is downloaded
-    data = _chosen(hold_out(_read(options.data), config), options.rows)
+    data = _chosen(hold_out(_read(options), config), options.rows)
     opened = _follow(open_model(config, weights=options.prove))
     settle()
     masker = opened.masker
@@ -85,10 +87,11 @@ def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespa
     from .mask import print_rows, print_totals
 
     audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    refused: list[Problem] = []
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
         examples, problems = masker.tokenize(chunk)
-        _refuse(problems)
+        refused += problems
         by_row = {example.row: example for example in chunk}
         for example in examples:
             audit.add(by_row[example.row], example)
@@ -96,6 +99,7 @@ def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespa
                 print(json.dumps(to_json(example), ensure_ascii=False))
         if not options.json:
             print_rows(examples, masker.tokenizer)
+    _refuse(refused, options.all_problems)
     if not audit.examples:
         raise DataError("there is no row to show.")
     if not options.json:
@@ -110,12 +114,14 @@ def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace
     from .mask import Status, print_audit, print_layouts
 
     audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    refused: list[Problem] = []
     with Status() as status:
         for count, (_, row) in enumerate(audit.review(data.train, masker)):
             if isinstance(row, Problem):
-                _refuse([row])
+                refused.append(row)
             if count % 1000 == 0:
                 status.show(Phase("audit", f"Masked {count:,} rows", count / len(data.train)))
+    _refuse(refused, options.all_problems)
     if not audit.examples:
         raise DataError("there is no row to look over.")
     findings = audit.findings()
@@ -143,7 +149,7 @@ def lint(options: argparse.Namespace) -> int:
     from .lint import formatted, remarks_on
 
     config = _run_config(options)
-    data = hold_out(read_examples(options.data), config)
+    data = hold_out(read_examples(options.data, read_columns(options.columns)), config)
     _note(data.notes)
     opened = _follow(open_model(config, weights=False))
     audit, problems = Audit(config.batch_size, opened.config.max_length, data.held_out), list(data.problems)
@@ -181,8 +187,9 @@ def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> Non
         print_remedy(remedy)
 
 
-def _refuse(problems: Iterable[Problem]) -> None:
-    for problem in problems:
+def _refuse(problems: Iterable[Problem], every: bool) -> None:
+    """Print the refused rows, those of one reason together unless `every` one is wanted."""
+    for problem in problems if every else group_problems(problems):
         print(f"sftdemo: refused {problem}", file=sys.stderr)
 
 
@@ -203,9 +210,9 @@ def train(options: argparse.Namespace) -> int:
 
     with distributed.together():
         config = _run_config(options)
-        data = open_examples(options.data)
+        data = open_examples(options.data, read_columns(options.columns))
         if distributed.is_first():
-            _remark(data)
+            _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
         return _print_events(work, options.json)
 
@@ -222,7 +229,7 @@ def ablate(options: argparse.Namespace) -> int:
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    config, data, stop = _run_config(options), _read(options.data), stop_on_interrupt()
+    config, data, stop = _run_config(options), _read(options), stop_on_interrupt()
     work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
     return _print_events(work, options.json)
 
@@ -233,7 +240,7 @@ def study(options: argparse.Namespace) -> int:
     from ..study.report import judge_of, reported
     from .study import StudyPrinter, print_study
 
-    config, data = _run_config(options), _read(options.data)
+    config, data = _run_config(options), _read(options)
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
     events = reported(work, output, shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]), judge)
@@ -316,7 +323,9 @@ def bench(options: argparse.Namespace) -> int:
 
     if options.write:
         check_file(Path(options.write))
-    data = _read(options.data) if options.data else None
+    data = read_examples(options.data) if options.data else None
+    if data:
+        _remark(data)
     source = _follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()

@@ -13,6 +13,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..data.examples import ParsedExamples, Problem
+from ..data.problems import group_problems
 from ..data.questions import Question
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
@@ -96,7 +97,7 @@ def mask_rows(
             "total": len(data.train),
             "page": page,
             "pages": len(pages),
-            "problems": [str(problem) for problem in (*data.problems, *problems)][:MESSAGES_DRAWN],
+            "problems": [str(group) for group in group_problems((*data.problems, *problems))][:MESSAGES_DRAWN],
             "notes": list(data.notes)[:MESSAGES_DRAWN],
             "message": "" if examples else "No example to train on yet.",
             "focus": focus,

@@ -11,6 +11,7 @@ from strategies import texts
 from sftdemo.core.errors import DataError
 from sftdemo.data import examples
 from sftdemo.data.examples import Example, Message, parse_examples, read_examples, to_record
+from sftdemo.data.tokens import Tokens
 
 ROW = {"instruction": "Say hello", "output": "Hello"}
 USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
@@ -88,7 +89,7 @@ class TestShapes:
         parsed = parse(
             {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
         )
-        assert parsed.train == (Example(0, "b", messages=(Message("user", "a", trained=False),)),)
+        assert parsed.train == (Example(0, "b", messages=(Message("user", "a"),)),)
 
     def test_turns_after_the_last_answer_are_counted_in_trls_form_as_well(self):
         parsed = parse(
@@ -310,10 +311,27 @@ def messages(draw, role: str) -> Message:
 
 
 @st.composite
+def tokens(draw) -> Tokens:
+    """Tokens with labels, with a mask or with neither, padded, packed or both."""
+    kept = draw(st.integers(1, 6))
+    padding = draw(st.integers(0, 2))
+    ids = draw(st.lists(st.integers(0, 99), min_size=kept + padding, max_size=kept + padding))
+    bits = draw(st.lists(st.integers(0, 1), min_size=len(ids), max_size=len(ids)))
+    labels, mask = draw(st.sampled_from([((), ()), ((), tuple(bits)), (tuple(-100 if bit else 5 for bit in bits), ())]))
+    attention = (1,) * kept + (0,) * padding if padding else ()
+    first = draw(st.integers(0, kept - 1))
+    return Tokens(tuple(ids), labels, mask, attention, (first, kept - first) if first else ())
+
+
+@st.composite
 def rows(draw) -> Example:
     """An example of any shape, with unusual text in it."""
     held_out, completion, row = draw(st.booleans()), draw(texts()), 0
-    shape = draw(st.sampled_from(["instruction", "prompt", "messages"]))
+    shape = draw(st.sampled_from(["instruction", "prompt", "messages", "text", "tokens"]))
+    if shape == "text":
+        return Example(row, completion, prompt="", whole=True, held_out=held_out)
+    if shape == "tokens":
+        return Example(row, tokens=draw(tokens()), held_out=held_out)
     if shape == "instruction":
         return Example(row, completion, instruction=draw(texts()), input=draw(texts() | st.just("")), held_out=held_out)
     if shape == "prompt":

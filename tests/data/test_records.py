@@ -100,9 +100,9 @@ class TestCsv:
 
     def test_a_header_without_known_columns(self):
         with pytest.raises(
-            DataError, match=r'its first line is "question,answer"\. Begin with \[ or \{, or with a header'
+            DataError, match=r'its first line is "subject,reply"\. Begin with \[ or \{, or with a header'
         ):
-            split("question,answer\na,b")
+            split("subject,reply\na,b")
 
 
 @given(st.lists(st.fixed_dictionaries({"prompt": texts(), "completion": texts()}), min_size=1, max_size=4))

@@ -40,6 +40,10 @@ def tokenizer_of(name: str):
         tokenizer = deepcopy(tokenizer_named("characters"))
         tokenizer.eos_token = None
         return tokenizer
+    if name == "padded":
+        tokenizer = deepcopy(tokenizer_named("characters"))
+        tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
     if name in ODD:
         return byte_level("<|im_end|>", "<|im_start|>", chat_template=ODD[name])
     return tokenizer_named(name)
@@ -88,6 +92,19 @@ EMPTY_PROMPT = {"prompt": "", "completion": "Hello world!"}
 TALK = chat("a", "b", "c", "d e")
 CHATML_NAMED = {"name": "chatml"}
 
+
+def ready(prompt: str, answer: str, end: tuple[int, ...] = (129,), ends: bool = True, **more) -> dict:
+    """A row that came tokenised: one token a character, and an EOS that is trained if it `ends`."""
+    ids, length = [*map(ord, prompt + answer), *end], len(prompt)
+    labels = [-100] * length + ids[length:]
+    if end and not ends:
+        labels[-1] = -100
+    return {"input_ids": ids, "labels": labels} | more
+
+
+READY = ready("a\n", "bc")
+PADDED = ready("a", "bcd", attention_mask=[1, 1, 1, 1, 0])
+
 # (check, rows, the rows it names, rows like them on which it says nothing, settings, other settings for the latter)
 CASES = [
     ("nothing_trained", [GOOD, VERBATIM | marked("a\nbc", eos=False)], [1], [GOOD, VERBATIM | marked("a\nbc")], {}, {}),
@@ -114,6 +131,7 @@ CASES = [
     ], {"name": "chatml"}, {}),
     ("field_not_shown", [TALK, {"messages": [user("a", name="bob"), assistant("b")]}], [1], [TALK], CHATML_NAMED, {}),
     ("two_user_turns", [TALK, {"messages": [user("a"), user("b"), assistant("c")]}], [1], [TALK], CHATML_NAMED, {}),
+    ("begins_with_answer", [TALK, {"messages": [assistant("a"), *TALK["messages"]]}], [1], [TALK], CHATML_NAMED, {}),
     ("turns_left_out", [TALK, {"messages": [user("a"), assistant("b"), user("c")]}], [1], [TALK], CHATML_NAMED, {}),
     ("merged_boundary", [row("a", "hello"), row("b", "\n")], [0], None, {"name": "gpt2", "spec": "{instruction} "}, {
         "name": "gpt2", "spec": "{instruction}\n"
@@ -129,6 +147,18 @@ CASES = [
     ("duplicates", [GOOD, row("b", "c"), GOOD], [0, 2], [GOOD, row("a", "good answers")], {}, {}),
     ("special_text", [row("a <s>", "b c"), row("</s>", "c")], [0, 1], [row("a < s>", "b"), row("b", "</s> c")], {}, {}),
     ("made_by_hand", [GOOD, VERBATIM | marked("a\nbc", (2, 3))], [1], [GOOD, VERBATIM], {}, {}),
+    ("padding_trained", [READY, ready("d\n", "e", (129, 129)), PADDED], [1, 2], [
+        READY, ready("a", "bcd", ends=False, attention_mask=[1, 1, 1, 1, 0])
+    ], {"name": "padded"}, {}),
+    ("end_untrained", [GOOD, READY, ready("d\n", "e", ends=False)], [2], [READY], {}, {}),
+    ("end_missing", [GOOD, READY, ready("d\n", "e", ())], [2], [ready("d\n", "e", (129, 10))], {}, {}),
+    ("mask_on_tokens", [GOOD, READY | marked("a\nbc", (0, 1))], [1], [VERBATIM | marked("a\nbc", (2, 3))], {}, {}),
+    ("all_trained", [GOOD, {"text": "b"}, {"input_ids": [100, 129]}], [1, 2], [EMPTY_PROMPT, READY], {}, {}),
+    ("first_labelled", [GOOD, READY, ready("", "de")], [2], [READY, {"text": "b"}], {}, {}),
+    ("packed_row", [READY, ready("", "de", seq_lengths=[1, 2])], [1], [ready("", "de", seq_lengths=[3])], {}, {}),
+    ("padding_left_out", [READY, ready("d", "", attention_mask=[1, 0])], [1], [
+        ready("d", "e", attention_mask=[1, 1, 1])
+    ], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], [row("a", "x" * 14), row("b", "x" * 30)], {}, {}),
     ("padding", [row("a", "x" * 6), row("b", "x" * 29)], [], None, {}, {"batch_size": 1}),
 ]  # fmt: skip
@@ -160,12 +190,26 @@ class TestChecks:
     def test_severities(self):
         severities = {check: found(*rows, **settings)[check].severity for check, rows, _, _, settings, _ in CASES}
         assert [check for check, severity in severities.items() if severity == "error"] == [
-            *("nothing_trained", "prompt_too_long", "no_eos", "mask_not_used", "prompt_not_continued")
+            *(
+                "nothing_trained",
+                "prompt_too_long",
+                "no_eos",
+                "mask_not_used",
+                "prompt_not_continued",
+                "padding_trained",
+            )
         ]
         assert [check for check, severity in severities.items() if severity == "note"] == [
-            *("history_rewritten", "field_not_shown", "turns_left_out"),
-            *("duplicates", "special_text", "made_by_hand", "padding"),
+            *("history_rewritten", "field_not_shown", "begins_with_answer", "turns_left_out"),
+            *("duplicates", "special_text", "made_by_hand"),
+            *("all_trained", "first_labelled", "packed_row", "padding_left_out", "padding"),
         ]
+
+    @pytest.mark.parametrize(("check", "end"), [("end_untrained", (129,)), ("end_missing", ())])
+    def test_an_end_that_most_rows_lack_is_an_error(self, check, end):
+        rows = [ready("a\n", str(number), end, ends=False) for number in range(3)]
+        assert found(*rows)[check].severity == "error"
+        assert str(found(*rows)[check]).startswith(f"{CHECKS[check].what}: ")
 
     @pytest.mark.parametrize(("check", "length"), [("answer_cut", 40), ("eos_cut", 27)])
     @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from tiny import CHATML, byte_level, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -12,7 +13,7 @@ from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed, Prepared
 from sftdemo.data.examples import parse_examples
 from sftdemo.mask.audit import Audit
-from sftdemo.model.loading import load_tokenizer, stop_ids
+from sftdemo.model.loading import load_model, load_tokenizer, stop_ids
 from sftdemo.model.sources import find_local
 from sftdemo.model.stopping import mend_stopping
 from sftdemo.runs.run import run
@@ -59,6 +60,20 @@ def test_a_model_that_was_trained_on_a_chat_stops_under_plain_transformers(chat_
     assert saved.eos_token_id == [tokenizer.eos_token_id, end]
     for word in WORDS:
         assert tokenizer.decode(answer(tmp_path / "out", word)) == f"{word}<|im_end|>"
+
+
+def test_an_adapter_stops_as_well_loaded_by_this_program_or_as_its_card_says(chat_folder, tmp_path):
+    config = RunConfig(str(chat_folder), steps=1, batch_size=4, max_new_tokens=4)
+    assert not [
+        event for event in run(config, parse_examples(json.dumps(SAYS)), tmp_path / "out") if isinstance(event, Failed)
+    ]
+    (source,) = [each for each in resolved(str(tmp_path / "out")) if each is not None]
+    assert stop_ids(source) == {0, 2}
+    assert load_model(source, torch.device("cpu")).generation_config.eos_token_id == [0, 2]
+    code = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(code.replace('"."', repr(str(tmp_path / "out"))), names)
+    assert names["model"].generation_config.eos_token_id == [0, 2]
 
 
 def test_the_audit_says_it_before_the_training(chat_folder):

@@ -361,3 +361,21 @@ def test_chat_rows_and_the_chat_template(llama_folder, tmp_path):
     events = list(run(config, data_of({"messages": turns}, *SEED_DATA), tmp_path / "out"))
     assert isinstance(events[-1], Finished), events[-1]
     assert [event.prompt for event in of(Comparison, events)] == ["a <|im_end|>", "Say hello", "Count to 3"]
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_rows_that_came_tokenised_and_texts(llama_folder, tmp_path, packing):
+    tokenizer = tokenizer_named("chatml")
+    prompt, answer = (tokenizer(text)["input_ids"] for text in ("Name a fruit.\n", "A cherry.<|im_end|>"))
+    ids = [*prompt, *answer]
+    row = {"input_ids": ids, "labels": [-100] * len(prompt) + answer}
+    packed = {"input_ids": ids * 2, "seq_lengths": [len(ids)] * 2}
+    data = data_of(row, packed, {"text": "Once upon a time."}, row | {"held_out": True})
+    config = RunConfig(str(llama_folder), steps=2, batch_size=2, max_new_tokens=4, packing=packing)
+    events = list(run(config, data, tmp_path / "out"))
+    assert isinstance(events[-1], Finished)
+    (prepared,) = of(Prepared, events)
+    whole = len(tokenizer("Once upon a time.")["input_ids"])
+    assert (prepared.examples, prepared.trained_tokens) == (4, len(answer) + 2 * (len(ids) - 1) + whole)
+    again = read_examples(tmp_path / "out" / "examples.jsonl")
+    assert list(map(to_record, again.train)) == list(map(to_record, data.train))

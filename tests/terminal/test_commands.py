@@ -240,6 +240,57 @@ class TestProve:
         assert "Two examples to train on are needed" in told
 
 
+def told(err: list[str]) -> list[str]:
+    """What the program says of itself, without the lines of its progress."""
+    return [line for line in err if line.startswith("sftdemo: ")]
+
+
+class TestColumns:
+    ROWS = (*({"q": f"Say {word}", "a": word, "id": 1} for word in ("one", "two", "three")),)
+    COLUMNS = ("--columns", "prompt=q", "completion=a")
+
+    def test_are_read_under_our_names(self, mask):
+        code, out, err = mask(self.ROWS, "--json", *self.COLUMNS)
+        assert code == 0
+        assert [json.loads(line)["text"] for line in out] == ["Say oneone", "Say twotwo", "Say threethree"]
+        assert told(err) == ["sftdemo: columns not used: 'id' (3 rows)."]
+
+    def test_in_training_too_where_the_export_has_our_names(self, train, tmp_path):
+        assert train(self.ROWS, *self.COLUMNS)[0] == 0
+        (first, *_) = (tmp_path / "out" / "examples.jsonl").read_text().splitlines()
+        assert json.loads(first) == {"prompt": "Say one", "completion": "one"}
+
+    def test_one_of_ours_that_is_none_is_a_wrong_call(self, mask):
+        code, out, err = mask(self.ROWS, "--columns", "question=q", "reply=a")
+        assert (code, out) == (2, [])
+        assert "columns names 'reply'; left of = stands one of answer, " in one_line(err)
+
+    def test_one_of_the_files_that_is_none_is_refused(self, mask):
+        code, out, err = mask(self.ROWS, "--columns", "prompt=question", "completion=a")
+        assert (code, out) == (1, [])
+        assert 'no row has the column "question" that columns names; the columns are "q", "a", "id".' in one_line(err)
+
+
+class TestProblems:
+    BAD = ({"instruction": "a"},) * 30 + ({"instruction": "a", "output": "b"},)
+
+    def test_of_one_reason_are_told_together(self, mask):
+        _, _, err = mask(self.BAD, "--json")
+        (line,) = told(err)
+        assert line.startswith('sftdemo: refused 30 rows: has no "output"; write')
+        assert line.endswith(", first in row 0, row 1, row 2.")
+
+    @pytest.mark.parametrize("view", [[], ["--audit"]])
+    def test_that_the_model_causes_as_well(self, mask, view):
+        _, _, err = mask([*[TALK] * 30, {"instruction": "a", "output": "b"}], "--json", *view)
+        (line,) = told(err)
+        assert line.startswith("sftdemo: refused 30 rows: this model has no chat template")
+
+    def test_every_one_where_that_is_asked_for(self, mask):
+        _, _, err = mask(self.BAD, "--json", "--all-problems")
+        assert [line.split(":")[1] for line in told(err)] == [f" refused row {row}" for row in range(30)]
+
+
 class TestViewsTogether:
     def test_json_lines_in_a_fixed_order(self, mask):
         code, out, _ = mask(ROWS[:1], "--boundary", "--packing", "--audit", "--json")

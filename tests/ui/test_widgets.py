@@ -96,8 +96,16 @@ class TestMask:
         assert {bits for *_, bits, _ in row["tokens"][4:]} == {2 + 1}  # cut off, or they would be trained
         assert (row["prompt"], row["trained"], row["cut"], row["more"]) == (2, 2, len(row["tokens"]) - 4, 0)
 
+    def test_rows_refused_for_one_reason_are_one_line(self):
+        data = parse_examples(json.dumps([{"instruction": "a"}] * 3000))
+        shown = json.loads(widgets.mask_rows([], data, [], None, (0,), 0))
+        (line,) = shown["problems"]
+        assert line.startswith('3,000 rows: has no "output"')
+        assert line.endswith("first in row 0, row 1, row 2.")
+
     def test_messages_are_not_endless(self):
-        data = parse_examples(json.dumps([{"instruction": "a"}] * 200 + [{"instruction": "a", "output": "b"}]))
+        refused = [{f"column {chr(97 + i // 15)}{chr(97 + i % 15)}": 1} for i in range(200)]
+        data = parse_examples(json.dumps([*refused, {"instruction": "a", "output": "b"}]))
         shown = json.loads(widgets.mask_rows([], data, data.problems, None, (0,), 0))
         assert len(shown["problems"]) == widgets.MESSAGES_DRAWN
         assert shown["message"] == "No example to train on yet."
