@@ -64,10 +64,11 @@ def test_a_model_that_was_trained_on_a_chat_stops_under_plain_transformers(chat_
 
 def test_an_adapter_stops_as_well_loaded_by_this_program_or_as_its_card_says(chat_folder, tmp_path):
     config = RunConfig(str(chat_folder), steps=1, batch_size=4, max_new_tokens=4)
-    assert not [
-        event for event in run(config, parse_examples(json.dumps(SAYS)), tmp_path / "out") if isinstance(event, Failed)
-    ]
-    (source,) = [each for each in resolved(str(tmp_path / "out")) if each is not None]
+    events = run(config, parse_examples(json.dumps(SAYS)), tmp_path / "out")
+    assert not [event for event in events if isinstance(event, Failed)]
+    looking = Relay(resolve(str(tmp_path / "out")))
+    list(looking)
+    source = looking.result
     assert stop_ids(source) == {0, 2}
     assert load_model(source, torch.device("cpu")).generation_config.eos_token_id == [0, 2]
     code = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
