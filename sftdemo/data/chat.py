@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import TemplateError
 from .examples import Example
+from .json_records import parse_json
 from .messages import ASSISTANT, Message
+from .records import Refused
 from .templates import TEMPLATE, TYPED, RenderedPrompt, Segment, Template, is_chat, render_text, role_markers
 
 if TYPE_CHECKING:
@@ -297,8 +299,8 @@ def _with_arguments(fields: dict[str, Any], strings: bool) -> dict[str, Any]:
             return call | {"arguments": json.dumps(arguments, ensure_ascii=False)}
         if not strings and isinstance(arguments, str):
             try:
-                return call | {"arguments": json.loads(arguments)}
-            except ValueError:  # not JSON: the template gets what is there
+                return call | {"arguments": parse_json(arguments)}
+            except Refused:  # not JSON that can be used: the template gets what is there
                 return call
         return call
 

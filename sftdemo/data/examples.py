@@ -18,8 +18,8 @@ from typing import Any, overload
 
 from ..core.errors import DataError
 from .fields import HandMask, read_answer, read_held_out, read_masks, read_text
-from .messages import ASSISTANT, CONTEXT, Message, read_context, read_conversation, read_prompt_completion
 from .files import TooLarge, can_stream, read_file, stream_file
+from .messages import ASSISTANT, CONTEXT, Message, read_context, read_conversation, read_prompt_completion
 from .records import MAX_BYTES, TOO_DEEP, Record, Refused, kind_of, short
 from .text_records import split_records
 
@@ -29,7 +29,7 @@ class Example:
     """One row. Its prompt is kept as `messages`, as a verbatim `prompt`, or as an `instruction` with its `input`.
 
     `row` counts from 0 over all rows of the source, refused ones included. `line` is the row's first line in a text of
-    several, counted from 1; it does not count when examples are compared. A held-out row may have an empty `completion`.
+    several, counted from 1; examples that differ in it alone are equal. A held-out row may have an empty `completion`.
 
     A conversation has its last assistant turn in `answer`, the text of that turn in `completion` (either is filled from
     the other), the messages before it in `messages`, and the number of those after it in `left_out`. `context` is JSON:
