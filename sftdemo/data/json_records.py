@@ -16,6 +16,7 @@ from ..core.text import plural
 from .records import MAX_BYTES, PATIENCE, TOO_DEEP, Huge, Record, Refused, Repeated, checked
 
 _SPACE = re.compile(r"\s*")
+_BRACKETS = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"')
 _BLANKS = re.compile(r"[^\S\n]*")
 _BLANK_LINES = re.compile(r"(?:[ \t\r]*\n)*")
 _REMEDY = "Mind quotes, commas and escaped newlines (\\n)."
@@ -184,7 +185,7 @@ class _Lines:
             return value
         except (json.JSONDecodeError, RecursionError) as error:
             first = error
-        if not several_lines or isinstance(first, RecursionError) or first.pos < len(self.text.rstrip()):
+        if not several_lines or not _is_cut(first, self.text):
             raise _Slip(first, self)
         begun, count = self.text[self.position :], self._usual
         while True:
@@ -193,8 +194,7 @@ class _Lines:
             try:
                 value, end = _decode(joined, 0)
             except (json.JSONDecodeError, RecursionError) as error:
-                is_cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(joined.rstrip())
-                if is_cut and count <= len(self._ahead) and len(joined) < MAX_BYTES:
+                if _is_cut(error, joined) and count <= len(self._ahead) and len(joined) < MAX_BYTES:
                     count *= 2
                     continue
                 self._patience -= len(joined) if isinstance(error, RecursionError) else error.pos
@@ -263,9 +263,31 @@ _PATIENT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)  # sl
 
 
 def _decode(text: str, position: int) -> tuple[object, int]:
+    """Return the value at a position, and where it ends; a `Refused` for one that is nested too deeply."""
     try:
         return _DECODER.raw_decode(text, position)
     except json.JSONDecodeError:
         raise
+    except RecursionError:
+        end = _end_of(text, position)
+        if end is None:
+            raise
+        return Refused(TOO_DEEP), end
     except ValueError:  # an integer of too many digits
         return _PATIENT.raw_decode(text, position)
+
+
+def _is_cut(error: json.JSONDecodeError | RecursionError, text: str) -> bool:
+    """Whether a value may go on behind the text: it is not over yet, or too deep and its brackets are not closed."""
+    return isinstance(error, RecursionError) or error.pos >= len(text.rstrip())
+
+
+def _end_of(text: str, position: int) -> int | None:
+    """Return where the brackets that open at a position are closed, if they are."""
+    depth = 0
+    for part in _BRACKETS.finditer(text, position):
+        depth += part[0] in "[{"
+        depth -= part[0] in "]}"
+        if not depth:
+            return part.end()
+    return None

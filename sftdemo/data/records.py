@@ -118,7 +118,7 @@ def kind_of(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool | int | float):
-        return f"the {'number ' if not isinstance(value, bool) else ''}{json.dumps(value)}"
+        return f"the {'number ' if not isinstance(value, bool) else ''}{short(json.dumps(value))[1:-1]}"
     if isinstance(value, str):
         return f"the text {short(value)}"
     if isinstance(value, bytes):

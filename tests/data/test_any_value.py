@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import COLUMNS, parse_examples
 
-HUGE, DEEP, NAN = "‹huge›", "‹deep›", "‹nan›"  # what json.dumps cannot write, put in afterwards
+HUGE, DEEP, NAN = "huge!", "deep!", "1e999!"  # what json.dumps cannot write, put in afterwards
 ROW = {"instruction": "a", "output": "b"}
 WRITTEN = {HUGE: "9" * 5000, DEEP: "[" * 5000 + "]" * 5000, NAN: "1e999"}
 STRINGS = st.sampled_from(
