@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import TemplateError
 from .chat_style import REMEDY, any_of, apply_chat_template, chat_style, special_texts
 from .examples import Example
+from .json_records import parse_json
 from .messages import ASSISTANT, Message
+from .records import Refused
 from .templates import (
     TEMPLATE,
     TYPED,
@@ -225,8 +227,8 @@ def _with_arguments(fields: dict[str, Any], strings: bool) -> dict[str, Any]:
             return call | {"arguments": json.dumps(arguments, ensure_ascii=False)}
         if not strings and isinstance(arguments, str):
             try:
-                return call | {"arguments": json.loads(arguments)}
-            except (ValueError, RecursionError):  # not JSON: the template gets what is there
+                return call | {"arguments": parse_json(arguments)}
+            except Refused:  # not JSON that can be used: the template gets what is there
                 return call
         return call
 

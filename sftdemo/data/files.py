@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..core.errors import DataError
 from .json_records import json_lines
@@ -26,6 +26,7 @@ FILE_TYPES = (
 _READ = "Rows are read from JSON, JSON Lines, CSV, Parquet and Arrow"
 _LAYERS = 2  # of compression: a compressed file in a zip
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_PICKLE = "a pickle, which is never opened because it may run code"
 # The first bytes of what is named and never opened.
 _NAMED = (
     (b"%PDF", "a PDF file"),
@@ -34,7 +35,7 @@ _NAMED = (
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file"),
     (
         tuple(bytes([0x80, version]) for version in range(2, 6)),
-        "a pickle, which is never opened because it may run code",
+        _PICKLE,
     ),
     (b"SQLite format 3\0", "an SQLite database"),
     (b"\x93NUMPY", "a NumPy array"),
@@ -95,11 +96,11 @@ def read_file(path: Path, limit: int = MAX_BYTES, notes: list[str] | None = None
     table = _table_of(data)
     if table is None:
         return _decoded(data, path)
-    return _limited(path, limit, table_records(TABLES[table](io.BytesIO(data)), str(path), table))
+    return _limited(path, limit, table_records(TABLES[table](data), str(path), table))
 
 
 def can_stream(path: Path) -> bool:
-    """Whether `stream_file` reads this: JSON Lines, a table that is not compressed, or a folder that `datasets` saved."""
+    """Whether `stream_file` reads this: JSON Lines, a table that is not compressed, a folder of `datasets`."""
     if path.is_dir():
         return is_table_folder(path)
     with path.open("rb") as file:
@@ -159,7 +160,7 @@ def _limited(path: Path, limit: int, records: Iterator[tuple[Record, int]]) -> I
 
 
 @contextmanager
-def _opened(path: Path, limit: int) -> Iterator[io.BufferedReader]:
+def _opened(path: Path, limit: int) -> Generator[io.BufferedReader[Any]]:
     """Open a file, decompressed.
 
     Raises:
@@ -167,7 +168,7 @@ def _opened(path: Path, limit: int) -> Iterator[io.BufferedReader]:
     """
     try:
         with path.open("rb") as file:
-            stream = io.BufferedReader(file)  # pyright: ignore[reportArgumentType]
+            stream: io.BufferedReader[Any] = file
             for layer in range(_LAYERS + 1):
                 inner = _decompressed(stream, path, limit)
                 if inner is None:
@@ -182,11 +183,11 @@ def _opened(path: Path, limit: int) -> Iterator[io.BufferedReader]:
         raise DataError(f"{path} cannot be read: {reason}.") from error
 
 
-def _head(stream: io.BufferedReader) -> bytes:
+def _head(stream: io.BufferedReader[Any]) -> bytes:
     return stream.peek(512)[:512]
 
 
-def _decompressed(stream: io.BufferedReader, path: Path, limit: int) -> io.BufferedReader | None:
+def _decompressed(stream: io.BufferedReader[Any], path: Path, limit: int) -> io.BufferedReader[Any] | None:
     """Return what is compressed in a stream; None if it is not compressed."""
     import pyarrow as pa
 
@@ -197,7 +198,7 @@ def _decompressed(stream: io.BufferedReader, path: Path, limit: int) -> io.Buffe
     return _only_file(stream, path, limit) if head.startswith(_ZIP) else None
 
 
-def _only_file(stream: io.BufferedReader, path: Path, limit: int) -> io.BufferedReader:
+def _only_file(stream: io.BufferedReader[Any], path: Path, limit: int) -> io.BufferedReader[Any]:
     """Return the only file in a zip."""
     source: IO[bytes] = stream if stream.seekable() else io.BytesIO(stream.read(limit))
     archive = zipfile.ZipFile(source)

@@ -12,9 +12,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from ..core.text import plural
 from .records import MAX_BYTES, PATIENCE, TOO_DEEP, Huge, Record, Refused, Repeated, checked
 
 _SPACE = re.compile(r"\s*")
+_BRACKETS = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"')
+_BLANKS = re.compile(r"[^\S\n]*")
+_BLANK_LINES = re.compile(r"(?:[ \t\r]*\n)*")
 _REMEDY = "Mind quotes, commas and escaped newlines (\\n)."
 
 
@@ -33,23 +37,25 @@ def json_array(text: str, notes: list[str]) -> Iterator[Record]:
                 line = lines.number if has_lines else None
                 yield row, line, Refused("stands after the closing ]. Put every row inside one array.")
             return
-        line, indent, reached = lines.number if has_lines else None, lines.indent, False
+        line, text, begin = lines.number if has_lines else None, lines.text, lines.position
         try:
             record = lines.value()
-            reached = lines.skip_space()
-            if reached and lines.character not in ",]":
-                raise _Slip(json.JSONDecodeError("Expecting ',' delimiter", lines.text, lines.position), lines)
         except _Slip as slip:
             yield row, line, Refused(slip.sentence(in_array=True))
-            # go on at the object after a missing comma, or else at the next line that opens one
-            if slip.is_last or not ((reached and lines.character == "{") or lines.to_next_object(slip, indent)):
+            if slip.is_last or not lines.to_next_object(slip, _indent(text, begin)):
                 return
         else:
-            yield row, line, checked(record)
-            if reached and lines.character == ",":
-                lines.position += 1
+            if not lines.skip_space() or lines.character in ",]":
+                yield row, line, checked(record)
+                lines.position += lines.character == ","
+            else:
+                where = f"line {lines.number}, column {lines.position + 1}"
+                yield row, line, Refused(f"not valid JSON at {where}: Expecting ',' delimiter. {_REMEDY}")
+                if lines.character != "{" and not lines.to_next_object():  # go on at an object after a missing comma
+                    return
         row += 1
-    notes.append(f"the JSON array is not closed: the text ends behind {row} rows without a ]. It may be cut short.")
+    read = f"{row} {plural(row, 'row')}"
+    notes.append(f"the JSON array is not closed: the text ends behind {read} without a ]. It may be cut short.")
 
 
 def json_lines(source: Iterable[str]) -> Iterator[Record]:
@@ -57,23 +63,28 @@ def json_lines(source: Iterable[str]) -> Iterator[Record]:
     lines = _Lines(source)
     row = 0
     while lines.skip_space():
-        line, indent = lines.number, lines.indent
+        line, text, begin = lines.number, lines.text, lines.position
         try:
             record = lines.value(several_lines=lines.character == "{")
         except _Slip as slip:
-            own, more = Refused(slip.sentence_of_line), Refused(slip.sentence())
-            found = lines.to_next_object(slip, indent) if slip.spans else lines.next_line()
-            yield row, line, more if slip.spans and lines.number > line + 1 else own
+            found = lines.to_next_object(slip, _indent(text, begin)) if slip.spans else lines.next_line()
+            goes_on = slip.spans and lines.number > line + 1
+            yield row, line, Refused(slip.sentence() if goes_on else slip.sentence_of_line())
             if slip.is_last or not found:
                 return
         else:
-            rest = lines.text[lines.position :].strip()
-            if rest and not rest.startswith("{"):
-                yield row, line, _with_more_behind(rest, lines.position)
-                lines.position = len(lines.text)
-            else:
+            at_end = lines.ends_here()
+            if at_end or lines.character == "{":
                 yield row, line, checked(record)
+            else:
+                yield row, line, _with_more_behind(lines.text[lines.position :].strip(), lines.position)
+                lines.position = len(lines.text)
         row += 1
+
+
+def _indent(line: str, position: int) -> int | None:
+    """Return how far in a place stands, if it is the first in its line."""
+    return None if line[:position].strip() else position
 
 
 def _with_more_behind(rest: str, position: int) -> Refused:
@@ -83,10 +94,11 @@ def _with_more_behind(rest: str, position: int) -> Refused:
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """Yield the lines of a text with their ends, split at newlines only."""
+    """Yield the lines of a text with their ends, split at newlines only; blank lines with the one before them."""
     begin = 0
     while begin < len(text):
         end = text.find("\n", begin) + 1 or len(text)
+        end = _BLANK_LINES.match(text, end).end()  # pyright: ignore[reportOptionalMemberAccess]
         yield text[begin:end]
         begin = end
 
@@ -116,26 +128,24 @@ class _Lines:
 
     def __init__(self, lines: Iterable[str]):
         self._rest, self._ahead, self._patience = iter(lines), deque[str](), PATIENCE
-        self.text, self.position, self.number = "", 0, 0
+        self.text, self.position, self.number = "", 0, 1
+        self._usual = 2  # lines that a value goes on over, as the last one did
 
     @property
     def character(self) -> str:
         """The character at the place; empty at the end."""
         return self.text[self.position : self.position + 1]
 
-    @property
-    def indent(self) -> int | None:
-        """How far in the place stands, if it is the first in its line."""
-        return None if self.text[: self.position].strip() else self.position
-
     def next_line(self) -> bool:
         """Move to the next line; False if there is none."""
         if not self._ahead:
             self._ahead.extend(islice(self._rest, 1))
         if not self._ahead:
-            self.text, self.position = "", 0
+            self.position = len(self.text)
             return False
-        self.text, self.position, self.number = self._ahead.popleft(), 0, self.number + 1
+        self.number += self.text.count("\n")
+        self._patience += 2 * len(self.text)
+        self.text, self.position = self._ahead.popleft(), 0
         return True
 
     def skip_space(self) -> bool:
@@ -147,12 +157,17 @@ class _Lines:
             if not self.next_line():
                 return False
 
-    def to_next_object(self, slip: _Slip, indent: int | None) -> bool:
+    def ends_here(self) -> bool:
+        """Move over blanks; whether the line ends behind them."""
+        self.position = _BLANKS.match(self.text, self.position).end()  # pyright: ignore[reportOptionalMemberAccess]
+        return self.character in ("", "\n")
+
+    def to_next_object(self, slip: _Slip | None = None, indent: int | None = None) -> bool:
         """Move to the next line after a slip that opens an object; False if there is none.
 
         Of a record that goes on over several lines the objects within are no records: they are further in.
         """
-        limit = None if slip.is_whole_line else indent
+        limit = None if slip is None or slip.is_whole_line else indent
         while self.next_line():
             self.position = len(self.text) - len(self.text.lstrip())
             if self.character == "{" and (limit is None or self.position <= limit):
@@ -170,24 +185,25 @@ class _Lines:
             return value
         except (json.JSONDecodeError, RecursionError) as error:
             first = error
-        if not several_lines or isinstance(first, RecursionError) or first.pos < len(self.text.rstrip()):
+        if not several_lines or not _is_cut(first, self.text):
             raise _Slip(first, self)
-        begun, count = self.text[self.position :], 8
+        begun, count = self.text[self.position :], self._usual
         while True:
             self._ahead.extend(islice(self._rest, max(0, count - len(self._ahead))))
             joined = begun + "".join(islice(self._ahead, count))
             try:
                 value, end = _decode(joined, 0)
             except (json.JSONDecodeError, RecursionError) as error:
-                is_cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(joined.rstrip())
-                if is_cut and count <= len(self._ahead) and len(joined) < MAX_BYTES:
+                if _is_cut(error, joined) and count <= len(self._ahead) and len(joined) < MAX_BYTES:
                     count *= 2
                     continue
-                self._patience -= len(joined)
+                self._patience -= len(joined) if isinstance(error, RecursionError) else error.pos
                 raise _Slip(first, self, error, is_last=self._patience < 0) from None
             end -= len(begun)
+            self._usual = 1
             while self.next_line() and end > len(self.text):
                 end -= len(self.text)
+                self._usual += 1
             self.position = end
             return value
 
@@ -207,18 +223,17 @@ class _Slip(Exception):
         self.spans, self.is_last = later is not None, is_last
         self.is_whole_line = later is None and lines.text.rstrip().endswith(("}", "},"))
 
-    @property
     def sentence_of_line(self) -> str:
         """The refusal for a value that should end in its line."""
         if isinstance(self._error, RecursionError):
-            return TOO_DEEP
+            return f"{TOO_DEEP} {self._enough}".rstrip()
         return f"not valid JSON at column {self._error.colno}: {self._error.msg}. {self._enough}{_REMEDY}"
 
     def sentence(self, in_array: bool = False) -> str:
         """The refusal for a value that may go on over several lines."""
         error = self._later or self._error
         if isinstance(error, RecursionError):
-            return TOO_DEEP
+            return f"{TOO_DEEP} {self._enough}".rstrip()
         line, column = self._number + error.lineno - 1, error.colno
         if self._later and error.lineno == 1:
             column += self._begin
@@ -248,9 +263,31 @@ _PATIENT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)  # sl
 
 
 def _decode(text: str, position: int) -> tuple[object, int]:
+    """Return the value at a position, and where it ends; a `Refused` for one that is nested too deeply."""
     try:
         return _DECODER.raw_decode(text, position)
     except json.JSONDecodeError:
         raise
+    except RecursionError:
+        end = _end_of(text, position)
+        if end is None:
+            raise
+        return Refused(TOO_DEEP), end
     except ValueError:  # an integer of too many digits
         return _PATIENT.raw_decode(text, position)
+
+
+def _is_cut(error: json.JSONDecodeError | RecursionError, text: str) -> bool:
+    """Whether a value may go on behind the text: it is not over yet, or too deep and its brackets are not closed."""
+    return isinstance(error, RecursionError) or error.pos >= len(text.rstrip())
+
+
+def _end_of(text: str, position: int) -> int | None:
+    """Return where the brackets that open at a position are closed, if they are."""
+    depth = 0
+    for part in _BRACKETS.finditer(text, position):
+        depth += part[0] in "[{"
+        depth -= part[0] in "]}"
+        if not depth:
+            return part.end()
+    return None

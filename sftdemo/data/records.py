@@ -11,9 +11,9 @@ from typing import Any
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would be met somewhere below, not here
-# Characters that may be read in vain, in search of the end of something that has none. Without a limit, a text of many
-# such beginnings would be read from each of them to its end.
-PATIENCE = 4 * MAX_BYTES
+# Characters that may be read in vain, beside twice those that were passed, in search of the end of something that has
+# none. Without a limit, a text of many such beginnings would be read from each of them to its end.
+PATIENCE = 2**24
 
 Record = tuple[int, int | None, object]  # row from 0, line from 1 or None, the record or a `Refused` in its place
 
@@ -45,11 +45,11 @@ def checked(record: object) -> object:
 
 
 def _is_sound(record: object) -> bool:
-    level = [record]
+    level: list[Any] = [record]
     for depth in range(MAX_DEPTH):
         deeper: list[Any] = []
         for value in level:
-            kind = type(value)
+            kind: Any = type(value)
             if kind is str:
                 if not value.isascii() and half_at(value) is not None:
                     return False
@@ -118,7 +118,7 @@ def kind_of(value: object) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool | int | float):
-        return f"the {'number ' if not isinstance(value, bool) else ''}{json.dumps(value)}"
+        return f"the {'number ' if not isinstance(value, bool) else ''}{short(json.dumps(value))[1:-1]}"
     if isinstance(value, str):
         return f"the text {short(value)}"
     if isinstance(value, bytes):

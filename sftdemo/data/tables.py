@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..core.errors import DataError
 from .records import Record, checked, short
@@ -15,15 +15,15 @@ from .records import Record, checked, short
 ROWS_AT_ONCE = 256
 
 
-def _parquet(source: str | IO[bytes]) -> Iterator[Any]:
+def _parquet(source: str | bytes) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(source) as file:
+    with _mapped(source) as stream, pq.ParquetFile(stream) as file:
         _check_names(file.schema_arrow.names)
         yield from file.iter_batches(batch_size=ROWS_AT_ONCE)
 
 
-def _arrow_file(source: str | IO[bytes]) -> Iterator[Any]:
+def _arrow_file(source: str | bytes) -> Iterator[Any]:
     import pyarrow as pa
 
     with _mapped(source) as file, pa.ipc.open_file(file) as batches:
@@ -31,7 +31,7 @@ def _arrow_file(source: str | IO[bytes]) -> Iterator[Any]:
             yield from _slices(batches.get_batch(index))
 
 
-def _arrow_stream(source: str | IO[bytes]) -> Iterator[Any]:
+def _arrow_stream(source: str | bytes) -> Iterator[Any]:
     import pyarrow as pa
 
     with _mapped(source) as file, pa.ipc.open_stream(file) as batches:
@@ -39,10 +39,10 @@ def _arrow_stream(source: str | IO[bytes]) -> Iterator[Any]:
             yield from _slices(batch)
 
 
-def _mapped(source: str | IO[bytes]) -> Any:
+def _mapped(source: str | bytes) -> Any:
     import pyarrow as pa
 
-    return pa.memory_map(source) if isinstance(source, str) else pa.PythonFile(source)
+    return pa.memory_map(source) if isinstance(source, str) else pa.BufferReader(source)
 
 
 def _slices(batch: Any) -> Iterator[Any]:
@@ -50,8 +50,8 @@ def _slices(batch: Any) -> Iterator[Any]:
         yield batch.slice(begin, ROWS_AT_ONCE)
 
 
-# How the batches of each kind are read, from a path or from an open file.
-TABLES: dict[str, Callable[[str | IO[bytes]], Iterator[Any]]] = {
+# How the batches of each kind are read, from a path or from the bytes of a file.
+TABLES: dict[str, Callable[[str | bytes], Iterator[Any]]] = {
     "Parquet": _parquet,
     "Arrow": _arrow_file,
     "an Arrow stream": _arrow_stream,
@@ -64,7 +64,7 @@ def is_table_folder(path: Path) -> bool:
 
 
 def folder_batches(path: Path, notes: list[str]) -> Iterator[Any]:
-    """Yield the batches of a folder that `Dataset.save_to_disk` wrote. Of several splits, `train` is read.
+    """Return the batches of a folder that `Dataset.save_to_disk` wrote. Of several splits, `train` is read.
 
     Raises:
         DataError: for another folder, and for splits none of which is `train`.
@@ -73,11 +73,13 @@ def folder_batches(path: Path, notes: list[str]) -> Iterator[Any]:
         raise DataError(
             f"{path} cannot be read: it is a folder. Name a file in it, or a folder that datasets has saved."
         )
+    return _saved(_split(path, notes) if (path / "dataset_dict.json").is_file() else path)
+
+
+def _saved(path: Path) -> Iterator[Any]:
     import datasets
 
-    if (path / "dataset_dict.json").is_file():
-        path = _split(path, notes)
-    data = datasets.load_from_disk(str(path)).with_format("arrow")
+    data: Any = datasets.load_from_disk(str(path)).with_format("arrow")  # one without splits
     for table in data.iter(ROWS_AT_ONCE):
         yield from table.to_batches()
 
@@ -96,8 +98,8 @@ def _split(path: Path, notes: list[str]) -> Path:
 def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tuple[Record, int]]:
     """Yield the records of a table, each with the bytes of all values up to its batch.
 
-    Null is left out, in objects too: a table gives every row the keys of all the others. Bytes that are text are read as
-    such, dates and the like as their text.
+    Null is left out, in objects too: a table gives every row the keys of all the others. Bytes that are text are
+    read as such, dates and the like as their text.
 
     Raises:
         DataError: when the table is damaged, or has a column twice.

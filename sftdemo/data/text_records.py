@@ -85,6 +85,7 @@ def _csv(text: str, columns: Collection[str], json_columns: Collection[str], not
             yield row, line, Refused(slip) if slip else _record(header, cells, json_columns)
             row += 1
         line += height
+        patience += 2 * (stream.tell() - begin)
         if patience < 0:
             return
 

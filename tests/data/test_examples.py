@@ -217,7 +217,7 @@ class TestRefusedRows:
         good = json.dumps(ROW)
         parsed = parse_examples(f'[\n{good},\n{{"instruction": "a" "output": "b"}},\n{good}\n]')
         assert len(parsed.train) == 2
-        assert only_problem(parsed).startswith("row 1: not valid JSON at line 3, column 21")
+        assert only_problem(parsed).startswith("row 1 (line 3): not valid JSON at line 3, column 21")
 
     def test_json_array_without_a_comma(self):
         good = json.dumps(ROW)
@@ -247,7 +247,7 @@ class TestRefusedRows:
     def test_csv_with_too_many_cells(self):
         parsed = parse_examples("instruction,output\na,b,c\nd,e\n")
         assert [example.completion for example in parsed.train] == ["e"]
-        assert 'row 0: has 3 cells, the header 2. Quote cells with ".' in only_problem(parsed)
+        assert 'row 0 (line 2): has 3 cells, the header 2. Quote cells with ".' in only_problem(parsed)
 
     def test_csv_with_a_missing_cell(self):
         parsed = parse_examples("instruction,output\na\nd,e\n")

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.components import Component
 
 from ...core.config import FULL_RATE, LORA_RATE
+from ...data.files import FILE_TYPES
 from ...data.samples import SAMPLES
 from ...data.templates import CHAT, NAMED_TEMPLATES
 from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, PAGE_SETTINGS, is_public, setting_input
@@ -29,7 +30,7 @@ class Sources:
             )
             self.upload = gr.UploadButton(
                 "Open a file",
-                file_types=[".json", ".jsonl", ".csv"],
+                file_types=list(FILE_TYPES),
                 size="sm",
                 scale=1,
                 min_width=110,

@@ -15,6 +15,7 @@ from ...core.config import RunConfig
 from ...core.errors import DataError, SftdemoError, sentence
 from ...core.text import duration, plural
 from ...data.examples import Example, read_examples, to_record
+from ...data.files import read_file
 from ...data.questions import questions_of
 from ...data.samples import get_sample
 from ...mask.audit import Audit
@@ -98,17 +99,18 @@ class MaskHandlers:
         return self._source(text=get_sample(name).path.read_text(encoding="utf-8"))
 
     def open_file(self, path: str) -> Updates:
-        """The text of an uploaded file, or the file itself if it is long; one that cannot be read is named."""
+        """The text of an uploaded file, or the file itself if it is a table or long; one that is not read is told."""
         try:
             data = read_examples(path)
         except DataError as error:
             raise gr.Error(str(error).replace(path, Path(path).name)) from error
-        size = Path(path).stat().st_size
-        if size <= EDITABLE:
-            return self._source(text=Path(path).read_text(encoding="utf-8-sig"))
-        rows = len(data.train) + len(data.held_out) + len(data.problems)
+        content = read_file(Path(path))
+        if isinstance(content, str) and len(content) <= EDITABLE:
+            return self._source(text=content)
+        rows, size = len(data.train) + len(data.held_out) + len(data.problems), Path(path).stat().st_size
         title = f"{Path(path).name}: {rows:,} rows, {size / 1e6:.1f} MB"
-        return self._source(opened=path) | {self.sources.status: progress("done", title, "too long to be edited here")}
+        why = "too long to be edited here" if isinstance(content, str) else "a table, not a text to be edited here"
+        return self._source(opened=path) | {self.sources.status: progress("done", title, why)}
 
     def close_file(self) -> Updates:
         """Back to the text box, as it was."""
