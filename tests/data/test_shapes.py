@@ -93,6 +93,7 @@ class TestWhichShape:
         record |= {"instruction": "a", "output": "b"}
         assert only(record) == ASKED
         assert notes(record) == ()
+        assert only({"text": "b", "prompt": None, "messages": None}).whole
 
 
 OLDER = {

@@ -134,9 +134,10 @@ class TestRefusals:
 
 
 def test_a_hand_made_mask_is_not_used():
-    example = Example(0, tokens=Tokens((5, 6)), masks=(HandMask("ab", ((0, 1),), True),))
+    tokens = Tokens(tuple(ROW["input_ids"]), tuple(ROW["labels"]))
+    example = Example(0, tokens=tokens, masks=(HandMask(TALK + "A cherry.", ((0, 40),), False),))
     ((row,), _) = masker().tokenize([example])
-    assert row.labels == (-100, 6)
+    assert (row.text, list(row.labels)) == (example.masks[0].text, ROW["labels"])
     assert "mask_on_tokens" in row.flags
     assert not {"made_by_hand", "mask_not_used"} & set(row.flags)
 
