@@ -73,9 +73,9 @@ class TestCsv:
 
     def test_a_header_without_known_columns(self):
         with pytest.raises(
-            DataError, match=r'its first line is "question,answer"\. Begin with \[ or \{, or with a header'
+            DataError, match=r'its first line is "colour,size"\. Begin with \[ or \{, or with a header'
         ):
-            split("question,answer\na,b")
+            split("colour,size\na,b")
 
     @pytest.mark.parametrize("header", ["prompt,completion,completion", "prompt,completion, completion"])
     def test_a_column_twice_is_refused(self, header):
