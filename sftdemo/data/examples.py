@@ -164,7 +164,8 @@ class _Reading:
 
     def result(self, train: Sequence[Example]) -> ParsedExamples:
         check_found(self._columns, self._found)
-        columns = ", ".join(f"{name!r} ({count} rows)" for name, count in self._ignored.items())
+        ignored = ((name if len(name) <= 60 else f"{name[:59]}…", count) for name, count in self._ignored.items())
+        columns = ", ".join(f"{name!r} ({count} rows)" for name, count in ignored)
         notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
         return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
 

@@ -265,16 +265,17 @@ _PATIENT = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)  # sl
 def _decode(text: str, position: int) -> tuple[object, int]:
     """Return the value at a position, and where it ends; a `Refused` for one that is nested too deeply."""
     try:
-        return _DECODER.raw_decode(text, position)
-    except json.JSONDecodeError:
-        raise
+        try:
+            return _DECODER.raw_decode(text, position)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # an integer of too many digits
+            return _PATIENT.raw_decode(text, position)
     except RecursionError:
         end = _end_of(text, position)
         if end is None:
             raise
         return Refused(TOO_DEEP), end
-    except ValueError:  # an integer of too many digits
-        return _PATIENT.raw_decode(text, position)
 
 
 def _is_cut(error: json.JSONDecodeError | RecursionError, text: str) -> bool:

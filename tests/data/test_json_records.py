@@ -98,8 +98,9 @@ class TestArray:
             assert 2 < len(rows) < 50
             assert "The rows below are not read" in rows[-1][2]
 
-    def test_a_row_that_is_too_deep_costs_itself_alone(self):
-        deep = '{"a": ' + '["]", ' * 5000 + "1" + "]" * 5000 + "}"
+    @pytest.mark.parametrize("begin", ['{"a": ', f'{{"x": {"9" * 5000}, "a": '], ids=["deep", "deep and huge"])
+    def test_a_row_that_is_too_deep_costs_itself_alone(self, begin):
+        deep = begin + '["]", ' * 5000 + "1" + "]" * 5000 + "}"
         rows = array(f"[{json.dumps(A)}, {deep}, {json.dumps(B)}]")
         assert rows == [(0, None, A), (1, None, "the JSON is nested too deeply; a row is a flat object."), (2, None, B)]
 

@@ -72,9 +72,7 @@ class TestCsv:
         assert rows[1] == (1, 3, {"prompt": "a", "mask": ""})
 
     def test_a_header_without_known_columns(self):
-        with pytest.raises(
-            DataError, match=r'its first line is "colour,size"\. Begin with \[ or \{, or with a header'
-        ):
+        with pytest.raises(DataError, match=r'its first line is "colour,size"\. Begin with \[ or \{, or with a header'):
             split("colour,size\na,b")
 
     @pytest.mark.parametrize("header", ["prompt,completion,completion", "prompt,completion, completion"])

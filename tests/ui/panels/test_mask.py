@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import gradio as gr
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
+from sftdemo.data.files import FILE_TYPES
 from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
@@ -237,6 +241,34 @@ class TestSources:
         (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
         box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / "mine.csv")))
         assert box["value"] == "instruction,output\na,b\n"
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+    def test_a_text_in_another_encoding_or_compressed_goes_there_as_well(self, ui, tmp_path, encoding):
+        (tmp_path / "mine.csv").write_text("instruction,output\na,é\n", encoding=encoding)
+        (tmp_path / "mine.gz").write_bytes(gzip.compress((tmp_path / "mine.csv").read_bytes()))
+        for name in ("mine.csv", "mine.gz"):
+            box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / name)))
+            assert box["value"] == "instruction,output\na,é\n"
+
+    def test_a_table_stays_a_file(self, ui, values, tmp_path):
+        path = tmp_path / "mine.parquet"
+        pq.write_table(pa.Table.from_pylist(ROWS[:2]), path)
+        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
+        assert "value" not in box
+        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
+        assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
+        assert json.loads(status)["detail"] == "a table, not a text to be edited here"
+        assert (
+            drawn(ui, values(opened=opened))[0]["rows"] == drawn(ui, values(examples=json.dumps(ROWS[:2])))[0]["rows"]
+        )
+
+    def test_another_format_is_named(self, ui, tmp_path):
+        (tmp_path / "mine.txt").write_bytes(b"%PDF-1.7")
+        with pytest.raises(gr.Error, match=r"^'mine\.txt is a PDF file\."):
+            ui.masking.open_file(str(tmp_path / "mine.txt"))
+
+    def test_the_button_offers_every_format(self, ui):
+        assert ui.masking.sources.upload.file_types == [*FILE_TYPES]
 
     def test_a_long_file_does_not(self, ui, values, tmp_path):
         row = {"instruction": "Say hello", "output": "Hello " * 100}
