@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -77,6 +78,17 @@ class TestCompressed:
         path = file(pack(b"a" * 10**6))
         with pytest.raises(TooLarge, match=r"(has more than|the limit is) 5,000"):
             read_file(path, limit=5_000)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, PACKED["zst"], PACKED["zip"]], ids=["gz", "zst", "zip"])
+def test_what_swells_is_not_held(file, pack):
+    path = file(pack(bytes(50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(TooLarge):
+        read_file(path, limit=200_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
