@@ -13,6 +13,7 @@ from typing import Any, cast
 from ..core.config import check_template_arguments
 from ..core.errors import ConfigError
 from .fields import whole_text
+from .json_records import parse_json
 from .records import Refused, kind_of, short
 
 ASSISTANT = "assistant"
@@ -115,8 +116,8 @@ def read_context(record: dict[str, Any]) -> str:
             continue
         if isinstance(value, str):  # TRL takes tools as JSON too, because Arrow cannot hold them otherwise
             try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
+                value = parse_json(value)
+            except Refused:
                 raise Refused(f'"{name}" is a string that is not JSON; write {_shape_of(name)}.') from None
         is_right = isinstance(value, dict) if name == "chat_template_kwargs" else _is_list_of_objects(value)
         if not is_right:
@@ -204,8 +205,8 @@ def as_tools(value: object) -> object:
     are wrapped as tools. What cannot be read is returned as it is, for `read_context` to refuse."""
     if isinstance(value, str) and value:
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parse_json(value)
+        except Refused:
             return value
     if not _is_list_of_objects(value):
         return value
