@@ -1,5 +1,8 @@
 """Find the token that ends an assistant turn: the one at which generation stops."""
 
+# transformers annotates its tokenizers in part
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import re
@@ -63,7 +66,7 @@ def end_ids(tokenizer: PreTrainedTokenizerBase, chat: bool) -> set[int]:
     answer."""
     eos_id = cast("int | None", tokenizer.eos_token_id)
     ends = {eos_id} if eos_id is not None else set[int]()
-    tail = chat_style(tokenizer).tail if chat else None
+    tail = chat_style(tokenizer).tail if chat and tokenizer.chat_template else None
     if tail:
         encoder = encoder_for(tokenizer)
         ids = encoder.encode_chat_stretch(tail).ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,10 +35,9 @@ def show(
         TrainingError: if a batch has no labels.
     """
     report = mask_report(source, tokenizer, rows)
-    if _is_notebook():
-        from IPython.display import display  # pyright: ignore[reportMissingImports]
-
-        display(report)
+    notebook = _notebook()
+    if notebook:
+        notebook.display.display(report)
     else:
         print(_as_text(report))
 
@@ -71,10 +71,8 @@ def _as_text(report: MaskReport) -> str:
     return "\n".join([rows, *remarks, report.totals])
 
 
-def _is_notebook() -> bool:
-    """Return whether this runs in a Jupyter kernel, which alone displays HTML."""
-    import sys
-
+def _notebook() -> Any:
+    """Return IPython if this runs in a Jupyter kernel, which alone displays HTML, else None."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    return type(shell).__name__ == "ZMQInteractiveShell"
+    return ipython if type(shell).__name__ == "ZMQInteractiveShell" else None

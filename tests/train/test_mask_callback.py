@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,6 +199,15 @@ class TestShow:
         out = capsys.readouterr().out
         assert "\x1b[" in out
         assert "2 examples · 9 tokens · 5 trained (56%)" in out
+
+    def test_in_a_notebook_it_is_displayed(self, tokenizer, capsys, monkeypatch):
+        shown = []
+        shell = type("ZMQInteractiveShell", (), {})()
+        ipython = SimpleNamespace(get_ipython=lambda: shell, display=SimpleNamespace(display=shown.append))
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        show(collated(ROWS, 2), tokenizer)
+        assert [report._repr_html_().count("<section") for report in shown] == [2]
+        assert capsys.readouterr().out == ""
 
     def test_a_data_set(self, tokenizer):
         rows = Dataset.from_list([{"input_ids": ids, "labels": labels, "text": "x"} for ids, labels in ROWS] * 9)
