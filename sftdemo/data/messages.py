@@ -129,7 +129,7 @@ def read_context(record: dict[str, Any]) -> str:
     return _to_json(found, ", ".join(found)) if found else ""
 
 
-def _check_arguments(value: dict[str, Any]) -> None:
+def _check_arguments(value: object) -> None:
     try:
         check_template_arguments(json.dumps(value))
     except ConfigError as error:
