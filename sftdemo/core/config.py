@@ -120,7 +120,7 @@ class RunConfig:
         0.0,
         "rows that are answered before and after instead of trained, drawn by the seed: a number, or below 1 a share; "
         "those with held_out count among them",
-        title="Rows to hold out: a number, or below 1 a share",
+        title="Hold out: rows or share",
         limits=(0, 1_000_000, "rows"),
         metavar="H",
     )

@@ -125,15 +125,17 @@ class Conversation:
             own = [index for index in range(until + 1) if index == until or (until == last and index not in texts)]
             contents = [message.text.strip() for message in self.messages[: until + 1]]
             is_whole = _stand_in_order(text, contents)
-            bare = [{"role": record["role"], "content": record.get("content")} for record in self._records]
-            nothing_shown = self._is_rendered(bare[: until + 1], text)
+            has_fields = any(self.messages[index].extra for index in own)
+            no_field_shown = has_fields and self._is_rendered(
+                [_bare(each) for each in self._records[: until + 1]], text
+            )
             for index in own:
                 record, message = self._records[index], self.messages[index]
                 if not is_whole and contents[index] and self._is_without(index, record | {"content": ""}, until, text):
                     yield "content", index
                 for key, value in message.fields.items():
                     rest = {name: each for name, each in record.items() if name != key}
-                    if value and (nothing_shown or self._is_without(index, rest, until, text)):
+                    if value and (no_field_shown or self._is_without(index, rest, until, text)):
                         yield key, index
         for name in self.context:
             if self._is_same({key: value for key, value in self.context.items() if key != name}, self._settings):
@@ -233,6 +235,10 @@ def _with_arguments(fields: dict[str, Any], strings: bool) -> dict[str, Any]:
         return call
 
     return fields | {"tool_calls": [changed(call) for call in calls]}
+
+
+def _bare(record: dict[str, Any]) -> dict[str, Any]:
+    return {"role": record["role"], "content": record.get("content")}
 
 
 def _stand_in_order(text: str, contents: Sequence[str]) -> bool:
