@@ -220,7 +220,7 @@ FAULTS = [
     (
         "EOS comes twice",
         [
-            ("mask.row.Row.input_ids", "else [*ids, self.stop_id]", "else [*ids, self.stop_id, self.stop_id]"),
+            ("mask.row.Row.input_ids", "ids.append(self.stop_id)", "ids.extend([self.stop_id] * 2)"),
             ("mask.row.Row.spans", "* (self.stop_id is not None)", "* 2"),
         ],
         rows_are_the_oracles,
@@ -273,7 +273,7 @@ FAULTS = [
     ),
     (
         "what was typed in a chat becomes a special token",
-        [("mask.encoding.TextEncoder.encode_chat", "if self.has_special_text(segments)", "if False")],
+        [("mask.encoding.TextEncoder.encode_chat", "self.has_special_text(segments) for", "False for")],
         typed_text_is_text,
     ),
     (

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
+from ..core.environment import settle
 from ..core.events import Phase
 from ..data.chat import render_prompt
 from ..data.examples import Example, read_examples
@@ -60,6 +61,7 @@ def bench_mask(
         return _audit(examples[:count], tokenizer, template, config)
 
     talks = conversations(examples) if tokenizer.chat_template else []
+    settle()  # as `mask` does once it has read the rows
     parts = 2 + repeats  # of about the same length
     yield Phase("bench", "warming up", 0.0)
     _encode(texts[:WARM_UP], tokenizer)

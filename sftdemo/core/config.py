@@ -89,6 +89,12 @@ class RunConfig:
         limits=(8, 10_000_000, "tokens"),  # the model's positions are the limit that counts
         metavar="N",
     )
+    too_long: str = setting(
+        "cut",
+        "what becomes of rows of more tokens than max-length: cut them, drop them, or refuse, as an error of the audit",
+        title="Rows longer than that",
+        choices={"cut": "are cut", "drop": "are left out", "refuse": "are an error"},
+    )
     steps: int | None = setting(
         None,
         f"optimizer steps, defaults to {DEFAULT_STEPS}",

@@ -51,8 +51,9 @@ class Model(Event):
 
 @dataclass(frozen=True)
 class Prepared(Event):
-    """The data is masked and the model is ready to train. `left_out` lists the rows that are not trained and why.
-    `mask_hash` is the hash of the displayed mask (`labels.MaskHash`)."""
+    """The data is masked and the model is ready to train. `left_out` has a sentence for each reason why rows are
+    not trained, with their number and the first of them. `mask_hash` is the hash of the displayed mask
+    (`labels.MaskHash`)."""
 
     examples: int
     tokens: int

@@ -22,7 +22,7 @@ from .fields import HandMask, read_held_out, read_masks
 from .files import TooLarge, can_stream, read_file, stream_file
 from .messages import Message
 from .problems import Problem
-from .records import MAX_BYTES, TOO_DEEP, Record, Refused, kind_of, short
+from .records import MAX_BYTES, MAX_CHARACTERS, TOO_DEEP, Record, Refused, kind_of, short
 from .shapes import COLUMNS, JSON_COLUMNS, SHAPES, Example, expected_columns, shape_in
 from .text_records import split_records
 
@@ -183,7 +183,10 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
     unused = fields.pop("unused", [])
     known = (*shape.columns, "held_out", "mask")
     unused += [name for name, value in record.items() if name not in known and value is not None]
-    return Example(row=row, line=line, held_out=held_out, masks=read_masks(record.get("mask")), **fields), unused
+    example = Example(row=row, line=line, held_out=held_out, masks=read_masks(record.get("mask")), **fields)
+    if example.characters > MAX_CHARACTERS:
+        raise Refused(f"has {example.characters:,} characters; the limit is {MAX_CHARACTERS:,}. Split it into rows.")
+    return example, unused
 
 
 def to_record(example: Example) -> dict[str, Any]:

@@ -11,11 +11,12 @@ EXAMPLES_NAMED = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """A refused row: why, and what to write instead."""
+    """A row that is not used: why, and what to write instead. It is refused or, if the settings say so, `dropped`."""
 
     row: int
     line: int | None
     message: str
+    dropped: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}"

@@ -10,6 +10,8 @@ import math
 from typing import Any
 
 MAX_BYTES = 64 * 2**20
+# Of one row: about 750,000 tokens, beyond the positions of most models. The tokenizer takes 170 bytes a character.
+MAX_CHARACTERS = 3_000_000
 MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would be met somewhere below, not here
 # Characters that may be read in vain, beside twice those that were passed, in search of the end of something that has
 # none. Without a limit, a text of many such beginnings would be read from each of them to its end.

@@ -59,6 +59,16 @@ class Example:
         """Return whether the row has an answer, which a held-out row may lack."""
         return bool(self.completion or self.answer or self.tokens)
 
+    @property
+    def characters(self) -> int:
+        """Return how many characters the row has. A token of a row that came tokenised counts as 4, about what one
+        stands for in English."""
+        turns = (*self.messages, self.answer) if self.answer else self.messages
+        own = len(self.instruction) + len(self.input) + len(self.prompt or "") + len(self.context)
+        own += 0 if self.answer else len(self.completion)
+        own += 4 * len(self.tokens.input_ids) if self.tokens else 0
+        return own + sum([len(turn.text) + len(turn.extra) for turn in turns])
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
@@ -158,9 +159,17 @@ def render_text(example: Example, template: Template) -> RenderedPrompt:
         text = template.text_with_input
     elif example.input:
         instruction = f"{instruction}\n\n{example.input}"
-    pieces = _PLACEHOLDER.split(text)  # template text and placeholder names alternate
     values = {"instruction": instruction, "input": example.input}
     segments = [
-        Segment(values[piece], piece) if index % 2 else Segment(piece, TEMPLATE) for index, piece in enumerate(pieces)
+        piece if isinstance(piece, Segment) else Segment(values[piece], piece)
+        for piece in _pieces(text)
+        if isinstance(piece, Segment) or values[piece]
     ]
-    return RenderedPrompt(tuple(segment for segment in segments if segment.text), chat=False)
+    return RenderedPrompt(tuple(segments), chat=False)
+
+
+@lru_cache(maxsize=64)
+def _pieces(text: str) -> tuple[Segment | str, ...]:
+    """Return a template's own text as segments, and the columns whose texts stand between them."""
+    pieces = enumerate(_PLACEHOLDER.split(text))  # template text and placeholder names alternate
+    return tuple(piece if index % 2 else Segment(piece, TEMPLATE) for index, piece in pieces if piece)

@@ -74,6 +74,8 @@ class Audit:
             self.spans.append(trained_spans(masked.labels + masked.cut_labels))
             self.fresh.append(self._sharing.add(masked.input_ids))
         checks = set(masked.flags)
+        if "too_long" in checks:
+            checks -= {"prompt_too_long", "nothing_trained", "answer_cut", "eos_cut"}
         if "prompt_too_long" in checks:
             checks -= {"nothing_trained", "answer_cut", "eos_cut"}
         if "answer_cut" in checks:

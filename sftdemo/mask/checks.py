@@ -46,6 +46,12 @@ CHECKS = {
         "Nothing of the answer is left, so the row is left out.",
         "Raise max length, or shorten the prompt.",
     ),
+    "too_long": Check(
+        "error",
+        "the row has more tokens than max length",
+        "It would be cut, and you chose to refuse that (--too-long refuse).",
+        "Raise max length, shorten the row, or choose to cut or to drop such rows.",
+    ),
     "prompt_not_continued": Check(
         "error",
         "the chat template writes an answer after another text than generation sees",

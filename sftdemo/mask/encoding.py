@@ -96,6 +96,7 @@ class TextEncoder:
         self.added_pattern = any_of(self.added)
         self.special_ids = {index for index, token in added.items() if token.content in special}
         self._id_of = {added[index].content: index for index in self.special_ids}
+        self._special_texts = tuple(self._id_of)
         self._special_signs = {token[:1] for token in self._id_of}  # nearly always "<" alone
         # Longest first, as the tokenizer's own matcher prefers. A token may include the whitespace next to it.
         tokens = sorted((added[index] for index in self.special_ids), key=lambda token: -len(token.content))
@@ -140,10 +141,13 @@ class TextEncoder:
 
     def encode_chat(self, texts: Sequence[Sequence[Segment]], offsets: bool = True) -> list[Encoded]:
         """Encode texts in which only the template's segments may contain special tokens, never the user's."""
-        whole = ["".join(segment.text for segment in segments) for segments in texts]
+        typed = [self.has_special_text(segments) for segments in texts]
+        usual = [segments for segments, is_typed in zip(texts, typed, strict=True) if not is_typed]
+        whole = ["".join([segment.text for segment in segments]) for segments in usual]
+        encoded = iter(_encode(self.with_special, whole, offsets))
         return [
-            self._encode_in_stretches(segments) if self.has_special_text(segments) else encoded
-            for segments, encoded in zip(texts, _encode(self.with_special, whole, offsets), strict=True)
+            self._encode_in_stretches(segments) if is_typed else next(encoded)
+            for segments, is_typed in zip(texts, typed, strict=True)
         ]
 
     def encode_chat_stretch(self, text: str) -> Encoded:
@@ -165,22 +169,25 @@ class TextEncoder:
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
         """Whether the user's own text contains the text of a special token."""
-        texts = [segment.text for segment in segments if segment.from_user]
-        if not any(sign in text for text in texts for sign in self._special_signs):
-            return False
-        return any(token in text for text in texts for token in self._id_of)
+        return any(self._has_special(segment.text) for segment in segments if segment.from_user)
+
+    def _has_special(self, text: str) -> bool:
+        for sign in self._special_signs:
+            if sign in text:
+                return any(token in text for token in self._special_texts)
+        return False
 
     def ends_in_special_text(self, text: str) -> bool:
         """Whether the text ends with the text of a special token, such as an EOS that the user typed."""
-        return text.rstrip().endswith(tuple(self._id_of))
+        return text.rstrip().endswith(self._special_texts)
 
     def has_marker(self, text: str, markers: Sequence[str]) -> bool:
         """Return whether a text contains a special token's text, other than at its end, or a line that begins with one
         of the markers."""
         inside = text.rstrip()
-        if inside.endswith(tuple(self._id_of)):
-            inside = inside.removesuffix(next(token for token in self._id_of if inside.endswith(token)))
-        if any(sign in inside for sign in self._special_signs) and any(token in inside for token in self._id_of):
+        if inside.endswith(self._special_texts):
+            inside = inside.removesuffix(next(token for token in self._special_texts if inside.endswith(token)))
+        if self._has_special(inside):
             return True
         present = [marker for marker in markers if marker in inside]
         return any(line.lstrip().startswith(tuple(present)) for line in inside.splitlines()) if present else False

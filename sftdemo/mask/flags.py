@@ -11,8 +11,12 @@ from .checks import CHECKS
 from .encoding import TextEncoder
 from .row import Row
 
+_ORDER = {check: position for position, check in enumerate(CHECKS)}
 
-def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: TextEncoder) -> tuple[str, ...]:
+
+def flags_of(
+    row: Row, trained: int, length: int, max_length: int, encoder: TextEncoder, too_long: str = "cut"
+) -> tuple[str, ...]:
     """Return the flags of a row, as keys of `checks.CHECKS` in their order there.
 
     Args:
@@ -20,12 +24,15 @@ def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: Text
             How many tokens are trained, of those that `max_length` keeps.
         length (`int`):
             How many tokens the row has before `max_length` cuts any.
+        too_long (`str`, *optional*, defaults to `"cut"`):
+            The setting of this name.
     """
     has_eos, prompt_length = row.stop_id is not None, row.answers[0][0] if row.answers else length
     mask, example = row.hand_mask, row.example
     end = row.answers[-1][1] if row.answers else length
     cut, nothing = max((length if mask else end) - max_length, 0), trained == 0
     happened = {
+        "too_long": too_long == "refuse" and length > max_length,
         "prompt_too_long": nothing and prompt_length >= max_length and bool(row.answers),
         "answer_cut": cut > has_eos,
         "eos_cut": cut > 0 and has_eos,
@@ -39,8 +46,8 @@ def flags_of(row: Row, trained: int, length: int, max_length: int, encoder: Text
         **_of_answers(row, encoder),
         **(_of_conversation(row.example) if row.part == 0 else {}),
     }
-    told = row.told.union(check for check, _ in row.notes)
-    return tuple([flag for flag in CHECKS if happened.get(flag) or flag in told])
+    found = {*row.told, *[check for check, _ in row.notes], *[flag for flag, is_so in happened.items() if is_so]}
+    return tuple(sorted(found, key=_ORDER.__getitem__))
 
 
 def _of_answers(row: Row, encoder: TextEncoder) -> dict[str, bool]:

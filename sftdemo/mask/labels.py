@@ -187,12 +187,16 @@ class Masker:
             The most tokens that a sequence keeps.
         stop_ids (`frozenset[int]`, *optional*):
             The ids at which generation stops by the model's generation config. The tokenizer's EOS is always one.
+        too_long (`str`, *optional*, defaults to `"cut"`):
+            What becomes of longer rows: `"cut"`; `"drop"`, a problem in their place; or `"refuse"`, an error of the
+            audit.
     """
 
     tokenizer: PreTrainedTokenizerBase
     template: Template
     max_length: int
     stop_ids: frozenset[int] = frozenset()
+    too_long: str = "cut"
 
     def tokenize(self, examples: Iterable[Example]) -> tuple[list[TokenizedExample], list[Problem]]:
         """Tokenise and mask examples to show them. Rows that cannot be rendered are returned as problems. Meant for a
@@ -200,7 +204,7 @@ class Masker:
         encoder = encoder_for(self.tokenizer)
         rows = self._encode(examples)
         sequences = [sequence for row in rows if not isinstance(row, Problem) for sequence in row]
-        tokenized = [_explain(sequence, encoder, self.max_length) for sequence in sequences]
+        tokenized = [_explain(sequence, encoder, self) for sequence in sequences]
         return tokenized, [row for row in rows if isinstance(row, Problem)]
 
     def mask(self, examples: Iterable[Example]) -> Iterator[tuple[MaskedExample, ...] | Problem]:
@@ -219,12 +223,25 @@ class Masker:
                     if isinstance(row, Problem):
                         yield row
                     else:
-                        yield tuple(_mask(each, decide_labels(each), encoder, self.max_length) for each in row)
+                        yield tuple(_mask(each, decide_labels(each), encoder, self) for each in row)
 
     def _encode(self, examples: Iterable[Example], offsets: bool = True) -> list[list[Row] | Problem]:
         """Return the sequences of each example, or why it has none."""
         rows = encode_rows(examples, self.tokenizer, self.template, self.stop_ids, offsets)
-        return [row if isinstance(row, Problem) else _wrong_label(row[0].example) or row for row in rows]
+        return [
+            row if isinstance(row, Problem) else _wrong_label(row[0].example) or self._dropped(row) or row
+            for row in rows
+        ]
+
+    def _dropped(self, row: list[Row]) -> Problem | None:
+        """Return why the row is left out, if it is too long and such rows are to be dropped."""
+        if self.too_long != "drop":
+            return None
+        length = max(len(sequence.input_ids) for sequence in row)
+        if length <= self.max_length:
+            return None
+        words = f"has {length:,} tokens, and max length is {self.max_length:,}. Raise it, or shorten the row."
+        return Problem(row[0].example.row, row[0].example.line, words, dropped=True)
 
 
 CHUNK = 1000  # examples held at once as the tokenizer's own objects, which take about 100 bytes per token
@@ -265,8 +282,9 @@ def _wrong_label(example: Example) -> Problem | None:
     )
 
 
-def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) -> MaskedExample:
+def _mask(row: Row, labels: list[int], encoder: TextEncoder, masker: Masker) -> MaskedExample:
     """Return the example with its labels, cut to `max_length`."""
+    max_length = masker.max_length
     input_ids, kept = row.input_ids, labels[:max_length]
     return MaskedExample(
         row=row.example.row,
@@ -274,7 +292,7 @@ def _mask(row: Row, labels: list[int], encoder: TextEncoder, max_length: int) ->
         input_ids=tuple(input_ids[:max_length]),
         labels=tuple(kept),
         cut_labels=tuple(labels[max_length:]),
-        flags=flags_of(row, len(kept) - kept.count(IGNORE_INDEX), len(labels), max_length, encoder),
+        flags=flags_of(row, len(kept) - kept.count(IGNORE_INDEX), len(labels), max_length, encoder, masker.too_long),
         notes=row.notes,
         ends=_ends(row, kept),
     )
@@ -291,15 +309,15 @@ def _ends(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(ends - {IGNORE_INDEX}))
 
 
-def _explain(row: Row, encoder: TextEncoder, max_length: int) -> TokenizedExample:
+def _explain(row: Row, encoder: TextEncoder, masker: Masker) -> TokenizedExample:
     """Return a masked example with everything that is needed to show it."""
-    masked = _mask(row, decide_labels(row), encoder, max_length)
+    masked = _mask(row, decide_labels(row), encoder, masker)
     return TokenizedExample(
         **{each.name: getattr(masked, each.name) for each in fields(masked)},
         text=row.text,
         spans=tuple(row.spans),
         kinds=kinds_of(row, encoder),
-        cut_ids=tuple(row.input_ids[max_length:]),
+        cut_ids=tuple(row.input_ids[masker.max_length :]),
         joint_ids=tuple(row.joint_ids or ()),
     )
 

@@ -78,8 +78,12 @@ class Row:
     @property
     def input_ids(self) -> list[int]:
         """Return all ids of the row, with the one that ends it."""
-        ids = [index for piece in self.pieces for index in piece.encoded.ids]
-        return ids if self.stop_id is None else [*ids, self.stop_id]
+        ids: list[int] = []
+        for piece in self.pieces:
+            ids += piece.encoded.ids
+        if self.stop_id is not None:
+            ids.append(self.stop_id)
+        return ids
 
     @property
     def spans(self) -> list[Span]:

@@ -43,7 +43,8 @@ class OpenModel:
         Raises:
             TemplateError: when the template is malformed.
         """
-        return Masker(self.tokenizer, template_of(self.config), self.config.max_length, stop_ids(self.source))
+        config = self.config
+        return Masker(self.tokenizer, template_of(config), config.max_length, stop_ids(self.source), config.too_long)
 
     def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
         """Load the weights onto the device of `config`, yield a `Model` and return the model. The `Model` says bf16 if

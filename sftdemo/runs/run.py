@@ -27,6 +27,7 @@ from ..core.events import (
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out
+from ..data.problems import group_problems
 from ..data.questions import typed_prompt
 from ..data.templates import get_template
 from ..mask.labels import MaskedExample
@@ -144,7 +145,8 @@ def train_model(
             if isinstance(event, Step):
                 step = event
             elif isinstance(event, Prepared):
-                event = replace(event, left_out=setup.rows.left_out, mask_hash=setup.rows.mask_hash)
+                left_out = [str(group) for group in group_problems(setup.rows.left_out)]
+                event = replace(event, left_out=left_out, mask_hash=setup.rows.mask_hash)
             yield event
     return events.result, step
 

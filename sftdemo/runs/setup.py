@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """The sequences to train on (`examples`), a sentence for each row that is not trained (`left_out`), the hash of the
-    whole mask (`labels.MaskHash`), and the ids that are trained as the end of an answer (`ends`)."""
+    """The sequences to train on (`examples`), the rows that are not trained and why (`left_out`), the hash of the whole
+    mask (`labels.MaskHash`), and the ids that are trained as the end of an answer (`ends`)."""
 
     examples: list[MaskedExample] | RowFile
-    left_out: list[str]
+    left_out: tuple[Problem, ...]
     mask_hash: str
     ends: frozenset[int]
 
@@ -126,14 +126,14 @@ def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows
     examples: list[MaskedExample] | RowFile = []
     if isinstance(data.train, StreamedExamples):
         examples = RowFile(Path(scratch) / "rows.arrow")
-    left_out = [str(problem) for problem in data.problems]
+    left_out = list(data.problems)
     for example, sequences in audit.review(data.train, opened.masker):
         if isinstance(sequences, Problem):
-            left_out.append(str(sequences))
+            left_out.append(sequences)
             continue
         for masked in sequences:
             if not masked.trained:
-                left_out.append(f"row {example.row}: {CHECKS['nothing_trained']}")
+                left_out.append(Problem(example.row, example.line, str(CHECKS["nothing_trained"])))
             elif isinstance(examples, RowFile):
                 examples.add(masked.input_ids, masked.labels, masked.trained)
             else:
@@ -143,4 +143,4 @@ def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows
     found = errors(audit.findings())
     if found and not config.anyway:
         raise TrainingError(f"the audit found an error: {found[0]} Or train anyway (--anyway).")
-    return Rows(examples, left_out, str(audit.mask_hash), frozenset(audit.ends))
+    return Rows(examples, tuple(left_out), str(audit.mask_hash), frozenset(audit.ends))

@@ -27,7 +27,10 @@ from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
 from .lint import FORMATS
 
-MASK_SETTINGS = ("model", "template", "turns", "chat_template_kwargs", "max_length", "batch_size", "hold_out", "seed")
+MASK_SETTINGS = (
+    *("model", "template", "turns", "chat_template_kwargs", "max_length", "too_long"),
+    *("batch_size", "hold_out", "seed"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

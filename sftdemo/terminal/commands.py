@@ -161,7 +161,7 @@ def lint(options: argparse.Namespace) -> int:
     remarks = remarks_on(problems, findings, lines)
     if remarks or options.format in ("json", "sarif"):
         print(formatted(remarks, str(options.data), options.format))
-    return int(bool(problems or errors(findings)))
+    return int(bool(errors(findings)) or any(not problem.dropped for problem in problems))
 
 
 def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> None:
@@ -189,8 +189,11 @@ def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> Non
 
 def _refuse(problems: Iterable[Problem], every: bool) -> None:
     """Print the refused rows, those of one reason together unless `every` one is wanted."""
-    for problem in problems if every else group_problems(problems):
-        print(f"sftdemo: refused {problem}", file=sys.stderr)
+    problems = list(problems)
+    for verb, dropped in (("refused", False), ("left out", True)):
+        chosen = [problem for problem in problems if problem.dropped is dropped]
+        for problem in chosen if every else group_problems(chosen):
+            print(f"sftdemo: {verb} {problem}", file=sys.stderr)
 
 
 def _follow(steps: Generator[Event, None, Result]) -> Result:

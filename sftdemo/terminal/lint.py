@@ -12,7 +12,8 @@ from ..data.examples import Problem
 from ..mask.checks import CHECKS, Finding
 
 FORMATS = ("text", "json", "github", "sarif")
-REFUSED = "refused"  # the rule of rows that cannot be read
+REFUSED, DROPPED = "refused", "dropped"  # the rules of rows that are not looked at
+_UNUSED = {REFUSED: "the row cannot be read", DROPPED: "the row has more tokens than max length"}
 _LEVELS = {"error": "error", "warning": "warning", "note": "notice"}  # GitHub's words
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -25,7 +26,7 @@ class Remark:
         severity (`str`):
             `"error"`, `"warning"` or `"note"`.
         rule (`str`):
-            A key of `checks.CHECKS`, or `REFUSED`.
+            A key of `checks.CHECKS`, `REFUSED` or `DROPPED`.
         message (`str`):
             What is wrong, why it matters and what to do.
         row, line (`int`, *optional*):
@@ -46,7 +47,12 @@ def remarks_on(problems: Iterable[Problem], findings: Iterable[Finding], lines: 
         lines (`dict[int, int | None]`):
             The line of each row.
     """
-    remarks = [Remark("error", REFUSED, each.message, each.row, each.line) for each in problems]
+    remarks = [
+        Remark("note", DROPPED, each.message, each.row, each.line)
+        if each.dropped
+        else Remark("error", REFUSED, each.message, each.row, each.line)
+        for each in problems
+    ]
     for finding in findings:
         words = f"{finding.what}. {finding.why} {finding.remedy}"
         rows: Sequence[int | None] = finding.rows or [None]
@@ -98,7 +104,7 @@ def _sarif(remarks: Sequence[Remark], path: str) -> dict[str, Any]:
 
 def _rules(used: Iterable[str]) -> Iterator[dict[str, Any]]:
     for rule in used:
-        words = CHECKS[rule].what if rule in CHECKS else "the row cannot be read"
+        words = _UNUSED[rule] if rule in _UNUSED else CHECKS[rule].what
         yield {"id": rule, "shortDescription": {"text": words}}
 
 

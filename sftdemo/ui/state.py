@@ -45,7 +45,8 @@ class View:
     @property
     def masker(self) -> Masker:
         """What masks these examples."""
-        return Masker(self.tokenizer, self.template, self.config.max_length, self.stop_ids)
+        config = self.config
+        return Masker(self.tokenizer, self.template, config.max_length, self.stop_ids, config.too_long)
 
     def page(self, number: int) -> tuple[int, Sequence[Example]]:
         """A page's number, brought into range, and its examples."""
@@ -145,9 +146,7 @@ def _opened(path: str, changed: float) -> tuple[ParsedExamples, tuple[int, ...]]
 def _paginate(examples: Sequence[Example]) -> tuple[int, ...]:
     pages, rows, characters = [], PAGE_ROWS, 0
     for index, example in enumerate(examples):
-        length = len(example.completion) + len(example.instruction) + len(example.input) + len(example.prompt or "")
-        length += 4 * len(example.tokens.input_ids) if example.tokens else 0  # characters of a token, about
-        length += sum(len(message.text) + len(message.extra) for message in example.messages) + len(example.context)
+        length = example.characters
         if rows == PAGE_ROWS or characters + length > PAGE_CHARACTERS:
             pages.append(index)
             rows = characters = 0

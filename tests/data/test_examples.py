@@ -289,6 +289,19 @@ class TestSources:
         with pytest.raises(DataError, match="the limit is 100"):
             parse(*[ROW] * 10)
 
+    def test_a_row_of_too_many_characters_is_refused_alone(self, monkeypatch):
+        monkeypatch.setattr(examples, "MAX_CHARACTERS", 40)
+        long = [
+            {"instruction": "a" * 20, "input": "b" * 10, "output": "c" * 11},
+            {"messages": [{"role": "user", "content": "a" * 20}, {"role": "assistant", "content": "b" * 21}]},
+            {"prompt": "a", "completion": "b" * 40, "held_out": True},
+            {"input_ids": [1] * 11},
+        ]
+        data = parse(ROW, *long, ROW)
+        assert [example.row for example in data.train] == [0, 5]
+        assert [problem.row for problem in data.problems] == [1, 2, 3, 4]
+        assert "has 41 characters; the limit is 40. Split it into rows." in data.problems[0].message
+
     def test_invalid_utf8_names_the_byte_and_the_line(self, tmp_path):
         file = tmp_path / "latin.csv"
         file.write_bytes("instruction,output\na,b\nc,café\n".encode("latin-1"))

@@ -49,11 +49,13 @@ def tokenizer_of(name: str):
     return tokenizer_named(name)
 
 
-def audited(*rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, turns="all", stop_ids=()) -> Audit:
+def audited(
+    *rows, name="characters", spec=PLAIN, max_length=100, batch_size=8, turns="all", stop_ids=(), too_long="cut"
+) -> Audit:
     data = parse_examples(json.dumps(rows))
     assert not data.problems
     audit = Audit(batch_size, max_length, data.held_out)
-    masker = Masker(tokenizer_of(name), get_template(spec, turns), max_length, frozenset(stop_ids))
+    masker = Masker(tokenizer_of(name), get_template(spec, turns), max_length, frozenset(stop_ids), too_long)
     assert not [masked for _, masked in audit.review(data.train, masker) if isinstance(masked, Problem)]
     return audit
 
@@ -110,6 +112,9 @@ CASES = [
     ("nothing_trained", [GOOD, VERBATIM | marked("a\nbc", eos=False)], [1], [GOOD, VERBATIM | marked("a\nbc")], {}, {}),
     ("nothing_trained", [{"prompt": "", "completion": ""}], [0], None, {"name": "gpt2"}, {"name": "characters"}),
     ("prompt_too_long", [GOOD, row("x" * 28, "b"), GOOD], [1], [row("x" * 27, "b")], {"max_length": 30}, {}),
+    ("too_long", [GOOD, row("a", "x" * 27), row("x" * 40, "b")], [1, 2], [row("a", "x" * 26)], {
+        "max_length": 30, "too_long": "refuse"
+    }, {"too_long": "cut"}),
     ("no_eos", [GOOD, row("b", "c")], [0, 1], None, {"name": "without_eos"}, {"name": "characters"}),
     ("mask_not_used", [GOOD, VERBATIM | marked("a\nbd", (2, 3))], [1], [VERBATIM | marked("a\nbc", (2, 3))], {}, {}),
     ("answer_cut", [row("a", "x" * 28), GOOD, GOOD], [0], [row("a", "x" * 27), GOOD, GOOD], {"max_length": 30}, {}),
@@ -193,6 +198,7 @@ class TestChecks:
             *(
                 "nothing_trained",
                 "prompt_too_long",
+                "too_long",
                 "no_eos",
                 "mask_not_used",
                 "prompt_not_continued",
@@ -256,6 +262,8 @@ class TestChecks:
         assert set(found(row("a", "x" * 40), GOOD, GOOD, max_length=30)) >= {"answer_cut"}
         assert "eos_cut" not in found(row("a", "x" * 40), GOOD, max_length=30)
         assert "special_text" not in found(row("a", "x </s>"))
+        for long in (row("x" * 40, "b"), row("c", "x" * 40), row("c", "x" * 27)):
+            assert set(found(long, GOOD, max_length=30, too_long="refuse")) == {"too_long"}
 
 
 SAME = [

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from strategies import PIECES, SENTENCES, prose, templates, texts
 from tiny import CHATML, MAKERS, byte_level, tokenizer_named
 
+from sftdemo.core.config import RunConfig
+from sftdemo.core.errors import ConfigError
 from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import get_template
@@ -170,6 +172,57 @@ class TestStopToken:
     def test_it_is_eos_where_the_template_puts_none(self):
         tokenizer = byte_level("<|endoftext|>", chat_template="{% for m in messages %}{{ m.content }}\n{% endfor %}")
         assert end_ids(tokenizer, chat=True) == {tokenizer.eos_token_id}
+
+
+class TestTooLong:
+    """One token a character, a BOS before and an EOS after."""
+
+    ROWS = (
+        Example(0, "c", instruction="a"),
+        Example(1, "c" * 7, instruction="a", line=7),
+        Example(2, "c" * 6, instruction="a"),
+        Example(3, "c", prompt="a" * 1200),
+    )
+
+    def both_ways(self, examples, name="characters", **settings) -> list:
+        masker = Masker(tokenizer_named(name), get_template("{instruction}\n"), 10, **settings)
+        shown, problems = masker.tokenize(examples)
+        streamed = list(masker.mask(examples))
+        assert [row for row in streamed if isinstance(row, Problem)] == problems
+        masked = [each for row in streamed if not isinstance(row, Problem) for each in row]
+        assert [(each.row, each.labels) for each in masked] == [(each.row, each.labels) for each in shown]
+        return streamed
+
+    def test_dropped_rows_are_problems_of_their_own_kind(self):
+        first, second, third, fourth = self.both_ways(self.ROWS, too_long="drop")
+        assert [len(each.input_ids) for row in (first, third) for each in row] == [5, 10]
+        words = "has {} tokens, and max length is 10. Raise it, or shorten the row."
+        assert second == Problem(1, 7, words.format("11"), dropped=True)
+        assert fourth == Problem(3, None, words.format("1,203"), dropped=True)
+
+    def test_a_conversation_is_dropped_whole(self):
+        unstopped = (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        )
+        masker = Masker(byte_level("</s>", chat_template=unstopped), get_template("chat"), 24)
+        talk = Example(0, "d" * 9, messages=tuple(map(Message, ("user", "assistant", "user"), "abc")))
+        (sequences,) = masker.mask([talk])
+        assert [each.cut > 0 for each in sequences] == [False, True]
+        (dropped,) = replace(masker, too_long="drop").mask([talk])
+        assert isinstance(dropped, Problem)
+        assert dropped.dropped
+
+    def test_others_are_as_they_were(self):
+        plain = self.both_ways(self.ROWS)
+        assert [each.cut for row in plain for each in row] == [0, 1, 0, 1193]
+        assert [row for row in self.both_ways(self.ROWS, too_long="refuse") if isinstance(row, Problem)] == []
+        kept = [row for row in self.both_ways(self.ROWS, too_long="drop") if not isinstance(row, Problem)]
+        assert kept == [plain[0], plain[2]]
+
+    def test_another_word_is_refused(self):
+        with pytest.raises(ConfigError, match="too_long is 'skip'; choose one of cut, drop, refuse"):
+            RunConfig(too_long="skip")
 
 
 class TestStreaming:

@@ -107,6 +107,21 @@ class TestEvents:
             assert says in reason
         assert isinstance(events[-1], Finished)
 
+    def test_dropped_rows_are_told_together(self, config, tmp_path):
+        long = [{"instruction": "word " * count, "output": "x"} for count in (50, 60)]
+        settings = replace(config, max_length=40, too_long="drop")
+        (prepared,) = of(Prepared, run(settings, data_of(*ROWS, *long), tmp_path / "out"))
+        assert prepared.examples == 2
+        (told,) = prepared.left_out
+        assert told.startswith("2 rows: has ")
+        assert told.endswith(", first in row 3, row 4.")
+
+    def test_too_long_rows_that_are_refused_stop_the_run(self, config, tmp_path):
+        long = {"instruction": "a", "output": "word " * 60}
+        settings = replace(config, max_length=40, too_long="refuse")
+        (failed,) = of(Failed, run(settings, data_of(*ROWS, *ROWS, long), tmp_path / "out"))
+        assert "the row has more tokens than max length (row 6)" in failed.message
+
     def test_max_length_is_held_below_the_models_positions(self, config, tmp_path):
         long = {"instruction": "a", "output": "word " * 400}  # one row of three: cut, but not as most are
         events = list(run(replace(config, max_length=4096), data_of(*ROWS, long), tmp_path / "out"))

@@ -45,6 +45,17 @@ def test_the_exit_code_says_whether_there_are_errors(lint, rows, code, kind):
     assert lint(rows, "--format", kind)[0] == code
 
 
+def test_a_row_that_the_settings_drop_is_a_note_and_one_they_refuse_an_error(lint):
+    rows = [GOOD, GOOD | {"output": "x" * 300}]
+    code, out, _ = lint(rows, "--max-length=80", "--too-long=drop")
+    assert (code, out.count("[dropped]"), out.count("note: row 1: has 3")) == (0, 1, 1)
+    code, out, _ = lint(rows, "--max-length=80", "--too-long=drop", "--format=sarif")
+    rules = json.loads(out)["runs"][0]["tool"]["driver"]["rules"]
+    assert {"id": "dropped", "shortDescription": {"text": "the row has more tokens than max length"}} in rules
+    code, out, _ = lint(rows, "--max-length=80", "--too-long=refuse")
+    assert (code, "error: row 1: the row has more tokens than max length" in out) == (1, True)
+
+
 def test_text(lint):
     _, out, err = lint(ROWS)
     lines = out.splitlines()

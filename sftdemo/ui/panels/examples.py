@@ -76,6 +76,7 @@ def mask_settings() -> dict[str, Component]:
                 elem_id="custom",
             ),
             "max_length": setting_input("max_length", elem_id="max-length"),
+            "too_long": setting_input("too_long", elem_id="too-long"),
             "turns": setting_input("turns", elem_id="turns"),
             "chat_template_kwargs": setting_input(
                 "chat_template_kwargs",
