@@ -15,7 +15,7 @@ from ..core.events import Model, Phase
 from ..data.templates import template_of
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, uses_bf16
-from .sources import ModelSource, resolve, resolve_tokenizer
+from .sources import RUN_RECORD, ModelSource, resolve, resolve_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +90,9 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {folder} holds no vocabulary.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if (folder / RUN_RECORD).is_file():  # a saved run's template is the prompt it was trained on, not the model's own
+        record = json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))
+        tokenizer.chat_template = record.get("chat_template", tokenizer.chat_template)
     return tokenizer
 
 

