@@ -114,8 +114,13 @@ def open_hub(source: HubSource, notes: list[str], token: Token = None) -> HubRow
     else:
         notes.append(f"{source} is read at commit {commit[:12]}.")
     split = _split(source, builder, notes)
+    only = builder.config.name if builder.name == "cache" else None  # of the cache; the Hub may have more
     stream = partial(_records, source, lambda: _explained_batches(source, lambda: builder.as_streaming_dataset(split)))
-    return HubRows(replace(source, revision=commit), stream, partial(_downloaded, source, builder, split))
+    return HubRows(
+        replace(source, revision=commit, config=source.config or only),
+        stream,
+        partial(_downloaded, source, builder, split),
+    )
 
 
 def _commit(source: HubSource, token: Token) -> str | None:
@@ -157,17 +162,19 @@ def _no_answer(source: HubSource, error: Exception) -> DataError:
 
     if isinstance(error, HfHubHTTPError) and error.response.status_code == 401:
         return DataError(f"the Hub refused the token that was sent for {source.name}: {LOG_IN}.")
+    kind = type(error).__name__
     return DataError(
-        f"{source} cannot be read: the Hub did not answer ({type(error).__name__}). Check the network, or name a file."
+        f"{source} cannot be read: the Hub did not answer, or no longer ({kind}). Check the network, or name a file."
     )
 
 
 def _builder(source: HubSource, commit: str | None, token: Token) -> Any:
     """Return what `datasets` reads the data set with."""
     import datasets
+    from datasets import config
 
     # huggingface_hub tries a request six times in 23 seconds; that twenty times over would be ten minutes
-    datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = 1
+    config.STREAMING_READ_MAX_RETRIES = config.STREAMING_OPEN_MAX_RETRIES = 1
     place = f"hf://datasets/{source.name}"  # without hf:// a folder of that name would come first
     try:
         builder: Any = datasets.load_dataset_builder(place, source.config, revision=commit, token=token)
