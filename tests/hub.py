@@ -43,8 +43,9 @@ class Repository:
 
     def commit(self, revision: str) -> str | None:
         commits = {name: sha1(name.encode()) for name in self.revisions}
-        commits["main"] = next(iter(commits.values()))
-        return commits.get(revision) or next((each for each in commits.values() if each == revision), None)
+        if revision == "main":
+            return next(iter(commits.values()))
+        return commits.get(revision) or (revision if revision in commits.values() else None)
 
     def files(self, commit: str) -> dict[str, bytes]:
         return next(files for name, files in self.revisions.items() if sha1(name.encode()) == commit)
