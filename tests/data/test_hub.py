@@ -81,7 +81,9 @@ REPOSITORIES = {
     "tests/script": Repository({"main": {"script.py": b"raise SystemExit('it ran')"} | LINES}),
     "tests/empty": Repository({"main": {"LICENSE": b""}}),
     "tests/images": Repository({"main": {"a.png": b"\x89PNG"}}),
-    "tests/outside": Repository({"main": {"README.md": card(one={"train": f"{ROOT}/sample_data/pirate.jsonl"}), **LINES}}),
+    "tests/outside": Repository(
+        {"main": {"README.md": card(one={"train": f"{ROOT}/sample_data/pirate.jsonl"}), **LINES}}
+    ),
 }
 
 
