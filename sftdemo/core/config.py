@@ -212,10 +212,19 @@ class RunConfig:
         changed = {name: value for name, value in vars(self).items() if value != getattr(usual, name)}
         return changed | ({"full": True} if self.full else {})
 
-    def command_line(self, data: str, weights: Sequence[float] = ()) -> str:
-        """Return the shell command that repeats the run on the file `data` or, with `weights`, the ablation. It names
-        the steps or epochs, and the settings that differ from the defaults."""
+    def command_line(
+        self,
+        data: str,
+        weights: Sequence[float] = (),
+        limit: int | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> str:
+        """Return the shell command that repeats the run on `data` or, with `weights`, the ablation. It names how many
+        of the first rows are read and what they call the columns, the steps or epochs, and the settings that differ
+        from the defaults."""
         words = ["python", "-m", "sftdemo", "ablate" if weights else "train", data]
+        words += ["--limit", str(limit)] if limit is not None else []
+        words += ["--columns", *(f"{ours}={theirs}" for ours, theirs in columns.items())] if columns else []
         switches: list[str] = []
         named: dict[str, Any] = {"steps": self.steps} | self.changed()
         unused = {"prompt_loss_weight": bool(weights), "lora_r": self.full}

@@ -11,6 +11,7 @@ import warnings
 # glibc's mallopt, https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _PAUSE_SOFT = 1  # omp_pause_soft of omp.h
+HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
 
 
 def prepare() -> None:
@@ -20,6 +21,7 @@ def prepare() -> None:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         # How long GNU OpenMP's threads spin before they sleep. By default long: beside a second busy process on
         # 2 cores, generating 8 tokens took 31.9 s, and 2.5 s without any spinning, which in turn costs a small matrix
         # product (266x576x16) on an idle machine three quarters of its speed. 2,000 rounds keep most of both.

@@ -1,4 +1,4 @@
-"""Read examples from a file or pasted text.
+"""Read examples from a file, a data set on the Hub or pasted text.
 
 The table `shapes.SHAPES` has the ways to write a row; they are told apart row by row. Any row may carry
 `held_out: true`: it is never trained, its prompt is answered before and after the training. It may also carry a `mask`
@@ -10,7 +10,8 @@ made by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,50 +20,93 @@ from typing import Any, overload
 from ..core.errors import DataError
 from .columns import check_found, rename
 from .fields import HandMask, read_held_out, read_masks
-from .files import TooLarge, can_stream, read_file, stream_file
+from .files import TooLarge, can_stream, limited, read_file, stream_file
+from .hub import HubRows, Token, is_hub, open_hub, read_source
 from .messages import Message
 from .problems import Problem
-from .records import MAX_BYTES, MAX_CHARACTERS, TOO_DEEP, Record, Refused, kind_of, short
+from .records import (
+    MAX_BYTES,
+    MAX_CHARACTERS,
+    TOO_DEEP,
+    Record,
+    Refused,
+    check_wanted,
+    first_rows,
+    kind_of,
+    short,
+)
 from .shapes import COLUMNS, JSON_COLUMNS, SHAPES, Example, expected_columns, shape_in
 from .text_records import split_records
 
-__all__ = ["Example", "HandMask", "Message", "ParsedExamples", "Problem", "StreamedExamples"]
+__all__ = ["Example", "HandMask", "Message", "Origin", "ParsedExamples", "Problem", "StreamedExamples"]
+
+FIRST_ROWS = 1_000  # of a data set on the Hub, where nobody says how many
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where on the Hub rows come from, with all that is needed to read the same rows again.
+
+    Args:
+        source (`str`):
+            `hub:owner/name@commit`, with the config and the split that were named.
+        commit (`str`):
+            The commit.
+        limit (`int`, *optional*):
+            How many of the first rows were to be read; all without it.
+        columns (`Mapping[str, str]`):
+            As in `read_examples`.
+    """
+
+    source: str
+    commit: str
+    limit: int | None
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class ParsedExamples:
-    """The contents of a source: rows to train on, held-out rows, refused rows, and notes on what is not used."""
+    """The contents of a source: rows to train on, held-out rows, refused rows, notes on what is not used, and where on
+    the Hub the rows come from; None for others."""
 
     train: Sequence[Example]
     held_out: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    origin: Origin | None = None
 
 
 class StreamedExamples(Sequence[Example]):
-    """The rows to train on of a file, read from the disk again on each iteration.
+    """The rows to train on of a source on the disk, read from it again on each iteration.
 
-    Indexing reads from the beginning of the file, so use it for the first rows only."""
+    Indexing reads from the beginning, so use it for the first rows only.
+
+    Args:
+        records (`Callable[[], Iterator[Record]]`):
+            Reads all records, from the first each time.
+        count (`int`):
+            How many of them are to be trained on.
+    """
 
     def __init__(
         self,
-        path: Path,
+        records: Callable[[], Iterator[Record]],
         count: int,
         columns: Mapping[str, str] | None = None,
         left_out: frozenset[int] = frozenset(),
     ):
-        self._path, self._count, self._columns, self._left_out = path, count, columns, left_out
+        self._records, self._count, self._columns, self._left_out = records, count, columns, left_out
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Example]:
-        examples = _Reading(self._columns).train(stream_file(self._path))
+        examples = _Reading(self._columns).train(self._records())
         return (example for example in examples if example.row not in self._left_out)
 
     def without(self, rows: frozenset[int]) -> StreamedExamples:
         """Return the examples without some rows, which must be among them."""
-        return StreamedExamples(self._path, self._count - len(rows), self._columns, self._left_out | rows)
+        return StreamedExamples(self._records, self._count - len(rows), self._columns, self._left_out | rows)
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -76,37 +120,101 @@ class StreamedExamples(Sequence[Example]):
         return rows if isinstance(index, slice) else rows[0]
 
 
-def open_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Like `read_examples`, but without a limit for JSON Lines, Parquet, Arrow and a `datasets` folder: above
-    `MAX_BYTES` the rows to train on stay on the disk (`StreamedExamples`). Raises what `read_examples` raises."""
+def open_examples(
+    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None
+) -> ParsedExamples:
+    """Like `read_examples`, but for more rows than may be held in memory: those to train on stay on the disk
+    (`StreamedExamples`). Above `MAX_BYTES` those of JSON Lines, Parquet, Arrow and a `datasets` folder stay where they
+    are; a data set on the Hub of which all rows are wanted is downloaded into the cache of `datasets`. Raises what
+    `read_examples` raises."""
+    if is_hub(path):
+        return _open_hub(str(path), columns, limit)
     path = Path(path)
     try:
-        return read_examples(path, columns)
+        return read_examples(path, columns, limit)
     except TooLarge:
         if not can_stream(path):
             raise
     reading = _Reading(columns)
-    count = sum(1 for _ in reading.train(stream_file(path, reading.notes)))
-    return reading.result(StreamedExamples(path, count, columns))
+    records = first_rows(stream_file(path, reading.notes), limit, path, reading.notes)
+    return reading.streamed(records, lambda: islice(stream_file(path), limit))
 
 
-def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
+def _open_hub(source: str, columns: Mapping[str, str] | None, limit: int | None) -> ParsedExamples:
+    if limit is not None:
+        with suppress(TooLarge):
+            return read_hub(source, columns, limit)
+    reading = _Reading(columns)
+    rows = open_hub(read_source(source), reading.notes)
+    read = rows.download()
+    records = first_rows((record for record, _ in read()), limit, source, reading.notes)
+    again = lambda: islice((record for record, _ in read()), limit)  # noqa: E731
+    return reading.streamed(records, again, _origin(rows, columns, limit))
+
+
+def read_examples(
+    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None
+) -> ParsedExamples:
     """Read a file: JSON, JSON Lines or CSV in UTF-8 or UTF-16, Parquet or Arrow, each also compressed with gzip or
-    Zstandard or as the only file in a zip; or a folder that `datasets` saved.
+    Zstandard or as the only file in a zip; or a folder that `datasets` saved; or a data set on the Hub, with the user's
+    own login: `hub:owner/name@revision/config[split]`, of which all behind the name may be missing.
 
     Args:
         columns (`Mapping[str, str]`, *optional*):
             Our columns, each with the one of the file that is read as it: `{"prompt": "question"}`.
+        limit (`int`, *optional*):
+            How many of the first rows are read; all without it.
 
     Raises:
-        DataError: when the file cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
+        DataError: when the source cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
             decompressing), is of another format or encoding, or has no rows.
+        ConfigError: when `limit` is below 1.
     """
-    reading = _Reading(columns)
-    content = read_file(Path(path), MAX_BYTES, reading.notes)
+    if is_hub(path):
+        return read_hub(str(path), columns, limit)
+    check_wanted(limit)
+    path, reading = Path(path), _Reading(columns)
+    try:
+        content = read_file(path, MAX_BYTES, reading.notes)
+    except TooLarge:
+        if limit is None or not can_stream(path):
+            raise
+        content = stream_file(path, reading.notes, MAX_BYTES)
     if isinstance(content, str):
-        return parse_examples(content, columns)
-    return reading.result(tuple(reading.train(content)))
+        return _parse(content, reading, columns, limit, path)
+    return reading.result(tuple(reading.train(first_rows(content, limit, path, reading.notes))))
+
+
+def read_hub(
+    source: str, columns: Mapping[str, str] | None = None, limit: int | None = FIRST_ROWS, token: Token = None
+) -> ParsedExamples:
+    """Read the first rows of a data set on the Hub over the network, without leaving them on the disk.
+
+    Args:
+        source (`str`):
+            `hub:owner/name@revision/config[split]`, of which all behind the name may be missing.
+        columns (`Mapping[str, str]`, *optional*):
+            As in `read_examples`.
+        limit (`int`, *optional*, defaults to `FIRST_ROWS`):
+            How many rows are read; None for all.
+        token (`bool` or `str`, *optional*):
+            Who asks: a token, or by default the one of this machine's user. A server that strangers use passes False,
+            so that nobody reads private data sets with its token.
+
+    Raises:
+        DataError: when the data set cannot be had, with the reason, or its rows hold more than `MAX_BYTES`.
+        ConfigError: when `limit` is below 1.
+    """
+    check_wanted(limit)
+    reading = _Reading(columns)
+    rows = open_hub(read_source(source), reading.notes, token)
+    records = limited(source, MAX_BYTES, rows.stream(), "Read its first rows alone (--limit 1000).")
+    train = tuple(reading.train(first_rows(records, limit, source, reading.notes)))
+    return reading.result(train, _origin(rows, columns, limit))
+
+
+def _origin(rows: HubRows, columns: Mapping[str, str] | None, limit: int | None) -> Origin:
+    return Origin(str(rows.source), str(rows.source.revision), limit, dict(columns or {}))
 
 
 def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:
@@ -116,6 +224,16 @@ def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> Parse
     Raises:
         DataError: when the text is longer than `MAX_BYTES` or has no rows.
     """
+    return _parse(text, _Reading(columns), columns)
+
+
+def _parse(
+    text: str,
+    reading: _Reading,
+    columns: Mapping[str, str] | None,
+    limit: int | None = None,
+    source: object = "the text",
+) -> ParsedExamples:
     if len(text) > MAX_BYTES:
         raise DataError(f"the text has {len(text):,} characters; the limit is {MAX_BYTES:,}. Split it.")
     text = text.removeprefix("\ufeff")
@@ -123,9 +241,10 @@ def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> Parse
         raise DataError(
             f"there are no examples yet. Write rows with {expected_columns()}, as a JSON array, JSON Lines or CSV."
         )
-    reading, names = _Reading(columns), columns or {}
+    names = columns or {}
     known, in_json = {*COLUMNS, *names.values()}, {names.get(name, name) for name in JSON_COLUMNS}
-    return reading.result(tuple(reading.train(split_records(text, known, in_json, reading.notes))))
+    records = split_records(text, known, in_json, reading.notes)
+    return reading.result(tuple(reading.train(first_rows(records, limit, source, reading.notes))))
 
 
 class _Reading:
@@ -162,12 +281,19 @@ class _Reading:
             else:
                 yield example
 
-    def result(self, train: Sequence[Example]) -> ParsedExamples:
+    def streamed(
+        self, records: Iterator[Record], again: Callable[[], Iterator[Record]], origin: Origin | None = None
+    ) -> ParsedExamples:
+        """Read the records once, and leave those to train on where `again` reads them."""
+        count = sum(1 for _ in self.train(records))
+        return self.result(StreamedExamples(again, count, self._columns), origin)
+
+    def result(self, train: Sequence[Example], origin: Origin | None = None) -> ParsedExamples:
         check_found(self._columns, self._found)
         ignored = ((name if len(name) <= 60 else f"{name[:59]}…", count) for name, count in self._ignored.items())
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in ignored)
         notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
-        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes)
+        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes, origin)
 
 
 def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -82,7 +83,7 @@ def read_file(path: Path, limit: int = MAX_BYTES, notes: list[str] | None = None
     """
     notes = [] if notes is None else notes
     if path.is_dir():
-        return _limited(path, limit, _folder(path, notes))
+        return limited(path, limit, _folder(path, notes))
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -96,7 +97,7 @@ def read_file(path: Path, limit: int = MAX_BYTES, notes: list[str] | None = None
     table = _table_of(data)
     if table is None:
         return _decoded(data, path)
-    return _limited(path, limit, table_records(TABLES[table](data), str(path), table))
+    return limited(path, limit, table_records(TABLES[table](data), str(path), table))
 
 
 def can_stream(path: Path) -> bool:
@@ -111,21 +112,30 @@ def can_stream(path: Path) -> bool:
     return _table_of(head) is None and head.decode(_encoding(head), "ignore").lstrip().startswith("{")
 
 
-def stream_file(path: Path, notes: list[str] | None = None) -> Iterator[Record]:
-    """Yield the records of a file of any size, none of which are held.
+def stream_file(path: Path, notes: list[str] | None = None, limit: float = inf) -> Iterator[Record]:
+    """Yield the records of a file of any size, none of which are held. Of more bytes than `limit` none are read.
 
     Raises:
-        DataError: when the file cannot be read.
+        DataError: when the file cannot be read; `TooLarge` behind `limit`.
     """
     if path.is_dir():
-        yield from (record for record, _ in _folder(path, [] if notes is None else notes))
+        yield from limited(path, limit, _folder(path, [] if notes is None else notes))
         return
     with path.open("rb") as file:
         table = _table_of(file.read(8))
     if table is not None:
-        yield from (record for record, _ in table_records(TABLES[table](str(path)), str(path), table))
+        yield from limited(path, limit, table_records(TABLES[table](str(path)), str(path), table))
     else:
-        yield from json_lines(file_lines(path))
+        yield from json_lines(_limited_lines(path, limit))
+
+
+def _limited_lines(path: Path, limit: float) -> Iterator[str]:
+    size = 0
+    for line in file_lines(path):
+        size += len(line)
+        if size > limit:
+            raise TooLarge(f"{path} has more than {limit:,} characters up to the last row wanted. Take fewer rows.")
+        yield line
 
 
 def file_lines(path: Path) -> Iterator[str]:
@@ -152,10 +162,17 @@ def _folder(path: Path, notes: list[str]) -> Iterator[tuple[Record, int]]:
     return table_records(folder_batches(path, notes), str(path), "a folder of datasets")
 
 
-def _limited(path: Path, limit: int, records: Iterator[tuple[Record, int]]) -> Iterator[Record]:
+def limited(
+    source: object, limit: float, records: Iterator[tuple[Record, int]], remedy: str = "Split the file."
+) -> Iterator[Record]:
+    """Yield the records, each of which comes with the bytes of all values up to there.
+
+    Raises:
+        TooLarge: when they are more than `limit`.
+    """
     for record, size in records:
         if size > limit:
-            raise TooLarge(f"{path} has more than {limit:,} bytes of values, the limit. Split the file.")
+            raise TooLarge(f"{source} has more than {limit:,} bytes of values, the limit. {remedy}")
         yield record
 
 

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
+
+from ..core.errors import ConfigError
+from ..core.text import plural
 
 MAX_BYTES = 64 * 2**20
 # Of one row: about 750,000 tokens, beyond the positions of most models. The tokenizer takes 170 bytes a character.
@@ -38,6 +43,30 @@ class Huge:
 
     def __init__(self, digits: int):
         self.digits = digits
+
+
+def check_wanted(limit: int | None) -> None:
+    """Check how many rows are wanted; None is all of them.
+
+    Raises:
+        ConfigError: when it is less than one.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit:,}, which leaves no row; give 1 or more.")
+
+
+def first_rows(records: Iterator[Record], limit: int | None, source: object, notes: list[str]) -> Iterator[Record]:
+    """Yield the first `limit` records, all without it. `notes` takes whether there were more."""
+    count = 0
+    for record in islice(records, limit):
+        count += 1
+        yield record
+    if limit is None:
+        return
+    if next(records, None) is None:
+        notes.append(f"{source} has {count:,} {plural(count, 'row')}, all of which are read; the limit is {limit:,}.")
+    else:
+        notes.append(f"the first {count:,} {plural(count, 'row')} of {source} are read; there are more.")
 
 
 def checked(record: object) -> object:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import DataError
+from .hub import is_hub
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "sample_data"  # in a wheel; in the repository they lie beside the package
@@ -72,8 +73,11 @@ def get_sample(name: str) -> Sample:
     raise DataError(f"there is no sample called {name!r}; choose one of {known}.")
 
 
-def data_file(name: str) -> Path:
-    """The file called `name`; where there is no such file, but a sample of that name, the sample's."""
+def data_file(name: str) -> Path | str:
+    """The file called `name`; where there is no such file, but a sample of that name, the sample's. What names a data
+    set on the Hub stays as it is."""
+    if is_hub(name):
+        return name
     path = Path(name)
     if path.exists() and not path.is_dir():
         return path

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,12 @@ def folder_batches(path: Path, notes: list[str]) -> Iterator[Any]:
 def _saved(path: Path) -> Iterator[Any]:
     import datasets
 
-    data: Any = datasets.load_from_disk(str(path)).with_format("arrow")  # one without splits
-    for table in data.iter(ROWS_AT_ONCE):
+    yield from dataset_batches(datasets.load_from_disk(str(path)))
+
+
+def dataset_batches(data: Any) -> Iterator[Any]:
+    """Return the batches of a `Dataset`, or of an `IterableDataset`, as they are stored: images stay bytes."""
+    for table in data.with_format("arrow").iter(ROWS_AT_ONCE):
         yield from table.to_batches()
 
 
@@ -99,7 +104,7 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
     """Yield the records of a table, each with the bytes of all values up to its batch.
 
     Null is left out, in objects too: a table gives every row the keys of all the others. Bytes that are text are
-    read as such, dates and the like as their text.
+    read as such, dates and the like as their text, values of Arrow's JSON as what their text says.
 
     Raises:
         DataError: when the table is damaged, or has a column twice.
@@ -111,13 +116,14 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
             _check_names(batch.schema.names)
             size += batch.nbytes
             plain = {field.name for field in batch.schema if _is_plain(field.type)}
+            in_json = _json_paths(batch.schema)
             for record in batch.to_pylist(maps_as_pydicts="strict"):
                 kept = {
                     name: value if name in plain else _column(value)
                     for name, value in record.items()
                     if value is not None
                 }
-                yield (row, None, checked(kept)), size
+                yield (row, None, checked(reduce(_decoded, in_json, kept))), size
                 row += 1
     # pyarrow raises kinds of ValueError and OSError; the others are of values that Python cannot hold, such as a date
     # of the year 10000
@@ -140,6 +146,34 @@ def _is_plain(kind: Any) -> bool:
         kind = kind.value_type
     tests = (types.is_string, types.is_large_string, types.is_boolean, types.is_integer, types.is_floating)
     return any(test(kind) for test in tests)
+
+
+def _json_paths(schema: Any) -> list[list[Any]]:
+    """Return where in a row text stands that is JSON: `datasets` writes objects of unlike keys in this way."""
+    if not any(_has_json(field.type) for field in schema):
+        return []
+    from datasets import Features
+    from datasets.utils.json import get_json_field_paths_from_feature
+
+    return get_json_field_paths_from_feature(Features.from_arrow_schema(schema))
+
+
+def _has_json(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return kind == pa.json_() or any(_has_json(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _decoded(value: Any, path: list[Any]) -> Any:
+    """Return a value with the JSON behind a path read; 0 in a path is each item of a list."""
+    from datasets.utils.json import json_decode_field
+
+    if value is None or not path:
+        return json_decode_field(value, "")
+    name, *rest = path
+    if name == 0:
+        return [_decoded(each, rest) for each in value]
+    return value | {name: _decoded(value[name], rest)} if name in value else value
 
 
 def _column(value: Any) -> Any:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.config import DEFAULT_MODEL
+from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ModelError
 from ..core.events import Phase
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RUN_RECORD = "run.json"  # its presence marks the folder of a saved run
-HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 _FILES = ["*.safetensors", *_TOKENIZER_FILES]
 _HUB = "full precision from the Hub"

@@ -11,7 +11,7 @@ from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
 from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Step, Weights, event_stream
-from ..data.examples import ParsedExamples, Problem
+from ..data.examples import Origin, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt
@@ -97,7 +97,7 @@ def _ablate(
             answers = yield from answers_after(arm, model)
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
-            record = _record(arm, last, columns[-1:])
+            record = _record(arm, data.origin, last, columns[-1:])
             save_run(arms[arm_folder(weight)], record, data, model, setup.tokenizer, setup.rows.ends)
         total = len(weights) * max((step.total for step in steps), default=0)
         outcome = Outcome.of(sum(step.step for step in steps), total)
@@ -105,7 +105,7 @@ def _ablate(
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
             yield Phase("save", f"Saving to {folder}")
-            record = _record(setup, steps[-1], columns) | {"arms": list(arms)}
+            record = _record(setup, data.origin, steps[-1], columns, weights) | {"arms": list(arms)}
             yield from folder.save_arms(record, data, arms, outcome)
             return None
     return outcome
@@ -213,6 +213,9 @@ def _told(setup: Setup, columns: Sequence[_Column]) -> Iterator[Event]:
         yield column.figures
 
 
-def _record(setup: Setup, last: Step, columns: Sequence[_Column]) -> dict:
+def _record(
+    setup: Setup, origin: Origin | None, last: Step, columns: Sequence[_Column], weights: Sequence[float] = ()
+) -> dict:
     found = [column.figures.to_dict() for column in columns]
-    return record_of(setup.config, setup.source, setup.shape, steps=last.step, loss=last.loss, figures=found)
+    results = {"steps": last.step, "loss": last.loss, "figures": found}
+    return record_of(setup.config, setup.source, setup.shape, origin, weights, **results)

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -18,7 +18,7 @@ from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Outcome, Saved, from_dict
 from ..core.files import written_whole
-from ..data.examples import ParsedExamples, to_record
+from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import ModelSource
 from ..model.stopping import mend_stopping
@@ -94,8 +94,20 @@ def load_events(folder: Path) -> list[Event]:
         raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
 
 
-def record_of(config: RunConfig, source: ModelSource, shape: str, **results: object) -> dict:
-    """Return the contents of a run's `RECORD` as a JSON-serializable dict."""
+def record_of(
+    config: RunConfig,
+    source: ModelSource,
+    shape: str,
+    origin: Origin | None,
+    weights: Sequence[float] = (),
+    **results: object,
+) -> dict:
+    """Return the contents of a run's `RECORD` as a JSON-serializable dict. The command that repeats it reads the rows
+    from the Hub if they come from there, else from `EXAMPLES`; with `weights` it is an ablation."""
+    if origin is None:
+        command = config.command_line(EXAMPLES, weights)
+    else:
+        command = config.command_line(origin.source, weights, origin.limit, origin.columns)
     return {
         "sftdemo": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,6 +115,8 @@ def record_of(config: RunConfig, source: ModelSource, shape: str, **results: obj
         "model": {"name": source.name, "copy": source.copy, "hub_id": source.hub_id},
         "config": config.to_dict(),
         "shape": shape,
+        "data": None if origin is None else vars(origin),
+        "command": command,
     } | results
 
 
@@ -211,8 +225,9 @@ def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
 def _card(record: dict) -> str:
     weight = record["config"]["prompt_loss_weight"]
     title = f"# {record['model']['name']}, fine-tuned with sftdemo\n\n"
+    rows = f" Rows: `{record['data']['source']}`." if record["data"] else ""
     about = (
-        f"The model underneath: {record['model']['name']} ({record['model']['copy']}). Settings and answers: "
+        f"The model underneath: {record['model']['name']} ({record['model']['copy']}).{rows} Settings and answers: "
         f"`{RECORD}`.\n"
     )
     if record["kind"] == "ablation":

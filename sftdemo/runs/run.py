@@ -99,7 +99,7 @@ def _run(
             yield Phase("save", f"Saving to {folder}")
             found = [comparison.to_dict() for comparison in comparisons]
             results = {"steps": step.step, "loss": step.loss, "comparisons": found}
-            record = record_of(setup.config, setup.source, setup.shape, **results)
+            record = record_of(setup.config, setup.source, setup.shape, data.origin, **results)
             outcome = Outcome.of(step.step, step.total)
             yield from folder.save(record, data, model, setup.tokenizer, setup.rows.ends, outcome)
             return None

@@ -1,6 +1,6 @@
 """Ask this model as it was trained: `python use.py "PROMPT"`. A copy of this file lies in the folder of every run.
 
-It needs transformers and torch and, for a LoRA adapter, peft. Prompt and end are in the folder: its chat template and its
+It needs transformers, torch and, for a LoRA adapter, peft. Prompt and end are in the folder: its chat template and its
 generation config.
 """
 

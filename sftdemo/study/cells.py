@@ -255,6 +255,7 @@ def _settings(setup: Setup, data: ParsedExamples) -> dict:
             "left out": len(setup.rows.left_out),
             "held out": len(data.held_out),
         },
+        "data": None if data.origin is None else vars(data.origin),
         "examples": digest.hexdigest(),
         "config": {name: value for name, value in setup.config.to_dict().items() if name not in _VARIED},
     }

@@ -133,8 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     samples.set_defaults(command=commands.samples)
 
     bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
-    words = "a file of examples or a sample's name, defaults to the first sample"
+    words = "a file of examples, hub:owner/name or a sample's name, defaults to the first sample"
     bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
+    _add_limit(bench)
     _add_setting(bench, "model")
     bench.add_argument(
         "--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all but disk"
@@ -162,8 +163,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "data",
         type=data_file,
         metavar="DATA",
-        help=f"a JSON, JSON Lines or CSV file of examples, or the name of a sample: {names}",
+        help=f"a JSON, JSON Lines or CSV file of examples, hub:owner/name on the Hub, or the name of a sample: {names}",
     )
+    _add_limit(parser)
     parser.add_argument(
         "--columns",
         nargs="+",
@@ -172,6 +174,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="how the file calls the columns, such as prompt=question completion=answer",
     )
     parser.add_argument("--all-problems", action="store_true", help="name every refused row, not three of each reason")
+
+
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=int, metavar="N", help="read only the first N rows, defaults to all")
 
 
 def _add_several(

@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 def _read(options: argparse.Namespace) -> ParsedExamples:
-    data = read_examples(options.data, read_columns(options.columns))
+    data = read_examples(options.data, read_columns(options.columns), options.limit)
     _remark(data, options.all_problems)
     return data
 
@@ -149,7 +149,7 @@ def lint(options: argparse.Namespace) -> int:
     from .lint import formatted, remarks_on
 
     config = _run_config(options)
-    data = hold_out(read_examples(options.data, read_columns(options.columns)), config)
+    data = hold_out(read_examples(options.data, read_columns(options.columns), options.limit), config)
     _note(data.notes)
     opened = _follow(open_model(config, weights=False))
     audit, problems = Audit(config.batch_size, opened.config.max_length, data.held_out), list(data.problems)
@@ -196,6 +196,13 @@ def _refuse(problems: Iterable[Problem], every: bool) -> None:
             print(f"sftdemo: {verb} {problem}", file=sys.stderr)
 
 
+def _command(options: argparse.Namespace, data: ParsedExamples | None) -> str:
+    """Return the command that was called, with the commit of a data set on the Hub."""
+    origin = data.origin if data else None
+    words = [origin.source if origin and word == options.data else word for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", "sftdemo", *words])
+
+
 def _follow(steps: Generator[Event, None, Result]) -> Result:
     """Show phases on stderr and return the generator's result."""
     from .mask import Status
@@ -213,7 +220,7 @@ def train(options: argparse.Namespace) -> int:
 
     with distributed.together():
         config = _run_config(options)
-        data = open_examples(options.data, read_columns(options.columns))
+        data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():
             _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
@@ -246,7 +253,7 @@ def study(options: argparse.Namespace) -> int:
     config, data = _run_config(options), _read(options)
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
-    events = reported(work, output, shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]), judge)
+    events = reported(work, output, _command(options, data), judge)
     failed = _print_events(events, options.json, StudyPrinter)
     if not failed and not options.json:
         print_study(output, judge)
@@ -326,14 +333,15 @@ def bench(options: argparse.Namespace) -> int:
 
     if options.write:
         check_file(Path(options.write))
-    data = read_examples(options.data) if options.data else None
+    data = read_examples(options.data, limit=options.limit) if options.data else None
     if data:
         _remark(data)
     source = _follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()
-    command = shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]])
-    return print_bench(source, tokenizer, data, options, command, stop_on_interrupt("what is being measured"))
+    return print_bench(
+        source, tokenizer, data, options, _command(options, data), stop_on_interrupt("what is being measured")
+    )
 
 
 def app(options: argparse.Namespace) -> int:

@@ -68,3 +68,8 @@ def test_to_dict_is_json_and_reads_back():
     config = RunConfig(prompts=("a", "b"), epochs=2, turns="last", anyway=True)
     record = json.loads(json.dumps(config.to_dict()))
     assert RunConfig(**record | {"prompts": tuple(record["prompts"])}) == config
+
+
+def test_the_command_names_how_the_rows_are_read():
+    command = RunConfig().command_line("hub:a/b@c", limit=5, columns={"prompt": "my question", "output": "a"})
+    assert command == ("python -m sftdemo train hub:a/b@c --limit 5 --columns 'prompt=my question' output=a --steps 12")

@@ -23,6 +23,25 @@ def records(table: pa.Table, tmp_path, limit: int = 10**6) -> list:
     return [record for _, _, record in read_file(tmp_path / "rows.parquet", limit)]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "folder"])
+def test_values_of_arrows_json_are_what_their_text_says(kind, tmp_path):
+    """`datasets` writes objects of unlike keys in this way; a null in them was written by somebody."""
+    from datasets import Dataset, Features, Json, List, Value
+
+    features = Features({"deep": {"calls": List(Json()), "name": Value("string")}, "flat": Json()})
+    written = [
+        {"deep": {"calls": [{"x": None}, [1], "a"]}, "flat": {"z": "1"}},
+        {"deep": {"name": "b"}, "flat": [None]},
+        {"flat": 1},
+    ]
+    empty = {"calls": None, "name": None}
+    rows = [{"deep": empty | row["deep"] if "deep" in row else None, "flat": row["flat"]} for row in written]
+    data = Dataset.from_list(rows, features=features)
+    path = tmp_path / kind
+    data.save_to_disk(path) if kind == "folder" else data.to_parquet(path)
+    assert [record for _, _, record in read_file(path)] == written
+
+
 class TestValues:
     def test_null_is_left_out_as_in_a_row_without_the_key(self, tmp_path):
         rows = [

@@ -375,6 +375,7 @@ class TestFolder:
         record = json.loads((done.folder / "run.json").read_text())
         assert (record["kind"], record["arms"], record["steps"]) == ("ablation", ["weight-0", "weight-1"], STEPS)
         assert record["figures"] == [each.to_dict() for each in of(Figures, done.events)]
+        assert record["command"] == done.config.command_line("examples.jsonl", ARMS)
         data, again = data_of(), read_examples(done.folder / "examples.jsonl")
         assert [to_record(each) for each in (*again.train, *again.held_out)] == [
             to_record(each) for each in (*data.train, *data.held_out)
@@ -389,6 +390,7 @@ class TestFolder:
             record = json.loads((place / "run.json").read_text())
             assert record["config"] == replace(done.config, prompt_loss_weight=weight).to_dict()
             assert (record["kind"], record["steps"]) == ("adapter", STEPS)
+            assert record["command"] == replace(done.config, prompt_loss_weight=weight).command_line("examples.jsonl")
             assert record["loss"] == by_arm(Step, done.events)[index][-1].loss
             assert record["figures"] == [of(Figures, done.events)[1 + index].to_dict()]
             asked = [row["instruction"] for row in ROWS[3:]]

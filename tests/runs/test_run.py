@@ -264,6 +264,7 @@ class TestOutput:
         assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
         record = json.loads((out / "run.json").read_text())
         assert (record["kind"], record["steps"], record["config"]["batch_size"]) == ("adapter", 4, 2)
+        assert (record["data"], record["command"]) == (None, config.command_line("examples.jsonl"))
         data, again = data_of(), read_examples(out / "examples.jsonl")
         assert [to_record(example) for example in (*again.train, *again.held_out)] == [
             to_record(example) for example in (*data.train, *data.held_out)
