@@ -111,7 +111,10 @@ def test_trls_trainer_only_in_training():
 
 
 def test_nothing_prints_below_the_command_line():
-    assert not offenders(lambda file: not module_of(file).startswith("terminal.") and calls_of(file, "print"))
+    """`runs.use` is a program of its own, which a run's folder takes along."""
+    assert set(offenders(lambda file: not module_of(file).startswith("terminal.") and calls_of(file, "print"))) == {
+        "runs.use"
+    }
 
 
 def test_modules_are_small():

@@ -168,8 +168,8 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-        if source.hub_id:
-            model.config._name_or_path = model.name_or_path = source.hub_id  # what a saved adapter names as its base
+        known = source.base or source
+        model.config._name_or_path = model.name_or_path = known.public_name  # what a saved adapter names as its base
         if source.base is not None:
             from peft import PeftModel
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Step, Weights, event_stream
+from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Weights, event_stream
 from ..data.examples import Origin, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
@@ -89,23 +89,25 @@ def _ablate(
             yield Arm(index, list(weights))
             model = load_model(setup.source, model.device) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
-            model, last = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
-            if not last.step:
+            trained = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
+            model = trained.model
+            if not trained.step.step:
                 break
-            steps.append(last)
+            steps.append(trained.step)
             after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
             answers = yield from answers_after(arm, model)
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
-            record = _record(arm, data.origin, last, columns[-1:])
-            save_run(arms[arm_folder(weight)], record, data, model, setup.tokenizer, setup.rows.ends)
+            record = _record(arm, data.origin, trained.to_record(), columns[-1:])
+            save_run(arms[arm_folder(weight)], record, data, setup.to_save(model))
         total = len(weights) * max((step.total for step in steps), default=0)
         outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
             yield Phase("save", f"Saving to {folder}")
-            record = _record(setup, data.origin, steps[-1], columns, weights) | {"arms": list(arms)}
+            results = {"steps": steps[-1].step, "loss": steps[-1].loss, "arms": list(arms)}
+            record = _record(setup, data.origin, results, columns, weights)
             yield from folder.save_arms(record, data, arms, outcome)
             return None
     return outcome
@@ -214,8 +216,11 @@ def _told(setup: Setup, columns: Sequence[_Column]) -> Iterator[Event]:
 
 
 def _record(
-    setup: Setup, origin: Origin | None, last: Step, columns: Sequence[_Column], weights: Sequence[float] = ()
+    setup: Setup,
+    origin: Origin | None,
+    results: dict[str, object],
+    columns: Sequence[_Column],
+    weights: Sequence[float] = (),
 ) -> dict:
     found = [column.figures.to_dict() for column in columns]
-    results = {"steps": last.step, "loss": last.loss, "figures": found}
-    return record_of(setup.config, setup.source, setup.shape, origin, weights, **results)
+    return record_of(setup.config, setup.source, setup.shape, origin, results | {"figures": found}, weights)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from .. import __version__
 from ..core import distributed
@@ -20,12 +23,40 @@ from ..core.events import Event, Failed, Outcome, Saved, from_dict
 from ..core.files import written_whole
 from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
+from ..model.sources import RUN_RECORD as RECORD
 from ..model.sources import ModelSource
 from ..model.stopping import mend_stopping
+from . import use
+from .card import LOSS_PICTURE, card, loss_svg
 
-RECORD = "run.json"  # its presence marks a run folder
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
+
+
+@dataclass(frozen=True)
+class ModelToSave:
+    """A trained model with what makes it answer elsewhere as it does here.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`), tokenizer (`PreTrainedTokenizerBase`):
+            The tokenizer has the model's own chat template.
+        ends (`Collection[int]`):
+            The ids that were trained as the end of an answer.
+        chat_template (`str`):
+            The prompt that was trained, as the chat template to save.
+        same_ids (`tuple[int, int]`):
+            For how many prompts of the run that template gives the very ids, and for how many it was tried.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    ends: Collection[int]
+    chat_template: str
+    same_ids: tuple[int, int]
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:
@@ -99,8 +130,8 @@ def record_of(
     source: ModelSource,
     shape: str,
     origin: Origin | None,
+    results: Mapping[str, object],
     weights: Sequence[float] = (),
-    **results: object,
 ) -> dict:
     """Return the contents of a run's `RECORD` as a JSON-serializable dict. The command that repeats it reads the rows
     from the Hub if they come from there, else from `EXAMPLES`; with `weights` it is an ablation."""
@@ -112,12 +143,18 @@ def record_of(
         "sftdemo": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": "full" if config.full else "merged" if config.merge else "adapter",
-        "model": {"name": source.name, "copy": source.copy, "hub_id": source.hub_id},
+        "model": {
+            "name": source.name,
+            "copy": source.copy,
+            "hub_id": source.hub_id,
+            "public_name": source.public_name,
+        },
         "config": config.to_dict(),
         "shape": shape,
         "data": None if origin is None else vars(origin),
         "command": command,
-    } | results
+        **results,
+    }
 
 
 class RunFolder:
@@ -149,18 +186,15 @@ class RunFolder:
                 self._events.append(event)
                 yield event
 
-    def save(
-        self, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int], outcome: Outcome
-    ) -> Iterator[Event]:
-        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`. The
-        model will stop at `ends`, which were trained as the end of an answer.
+    def save(self, record: dict, data: ParsedExamples, trained: ModelToSave, outcome: Outcome) -> Iterator[Event]:
+        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`.
 
         Raises:
             TrainingError: if the folder cannot be written.
         """
 
         def write(folder: Path) -> None:
-            _write_model(folder, record, data, model, tokenizer, ends)
+            _write_model(folder, record, data, trained)
 
         yield from self._save(write, record["kind"], outcome)
 
@@ -183,14 +217,14 @@ class RunFolder:
         yield from last
 
 
-def save_run(output: Path, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int]) -> None:
+def save_run(output: Path, record: dict, data: ParsedExamples, trained: ModelToSave) -> None:
     """Write a model and its files to `output` as one whole folder, without events. Used for an arm of an ablation.
 
     Raises:
         TrainingError: if the folder cannot be written.
     """
     with _written(output) as folder:
-        _write_model(folder, record, data, model, tokenizer, ends)
+        _write_model(folder, record, data, trained)
 
 
 @contextmanager
@@ -204,13 +238,24 @@ def _written(output: Path) -> Iterator[Path]:
         raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
 
 
-def _write_model(folder: Path, record: dict, data: ParsedExamples, model, tokenizer, ends: Collection[int]) -> None:
+def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: ModelToSave) -> None:
+    model, tokenizer = trained.model, copy.copy(trained.tokenizer)
     if record["kind"] == "merged":
-        model = model.merge_and_unload()
-    generation_config = mend_stopping(model, tokenizer, ends)
-    model.save_pretrained(folder)
+        model = cast("PeftModel", model).merge_and_unload()
+    generation_config = mend_stopping(model, tokenizer, trained.ends)
+    if record["kind"] == "adapter":  # embeddings are never resized, for which peft would ask the Hub
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    else:
+        model.save_pretrained(str(folder))
     generation_config.save_pretrained(folder)  # peft saves none beside an adapter
+    record = record | {"same_ids": list(trained.same_ids)}
+    if tokenizer.chat_template != trained.chat_template:
+        record |= {"chat_template": tokenizer.chat_template}  # the model's own, for those who train on
+        tokenizer.chat_template = trained.chat_template
     tokenizer.save_pretrained(folder)
+    shutil.copyfile(use.__file__, folder / "use.py")
+    if record["losses"]:
+        (folder / LOSS_PICTURE).write_text(loss_svg(record["losses"]), encoding="utf-8")
     _write_about(folder, record, data)
 
 
@@ -219,34 +264,4 @@ def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
     with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
         for example in chain(data.train, data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
-    (folder / "README.md").write_text(_card(record), encoding="utf-8")
-
-
-def _card(record: dict) -> str:
-    weight = record["config"]["prompt_loss_weight"]
-    title = f"# {record['model']['name']}, fine-tuned with sftdemo\n\n"
-    rows = f" Rows: `{record['data']['source']}`." if record["data"] else ""
-    about = (
-        f"The model underneath: {record['model']['name']} ({record['model']['copy']}).{rows} Settings and answers: "
-        f"`{RECORD}`.\n"
-    )
-    if record["kind"] == "ablation":
-        arms = ", ".join(f"`{name}`" for name in record["arms"])
-        return f"{title}The same training with several prompt-loss weights, a folder each: {arms}.\n{about}"
-    stops = ""
-    if record["kind"] == "adapter":  # with an adapter, peft loads the base's
-        stops = "from transformers import GenerationConfig\n"
-        stops += 'model.generation_config = GenerationConfig.from_pretrained(".")\n'
-    loader = "AutoPeftModelForCausalLM" if record["kind"] == "adapter" else "AutoModelForCausalLM"
-    package = "peft" if record["kind"] == "adapter" else "transformers"
-    masked = "prompts masked" if not weight else f"prompt tokens weighing {weight:g}"
-    trained = f"Trained {record['steps']} steps on the completions of `{EXAMPLES}`, {masked}. Saved: {record['kind']}."
-    return f"""{title}{trained}
-{about}
-```python
-from {package} import {loader}
-model = {loader}.from_pretrained(".")
-{stops}```
-
-or `python -m sftdemo generate . --prompt "..."`.
-"""
+    (folder / "README.md").write_text(card(record), encoding="utf-8")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import distributed
 from ..core.config import RunConfig
+from ..core.curves import thin
 from ..core.events import (
     Answer,
     Before,
@@ -41,6 +42,41 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Stop = Callable[[], bool]
+CURVE = 500  # points of the loss that a run's record keeps
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has made.
+
+    Args:
+        model (`PreTrainedModel` or `PeftModel`):
+            The trained model.
+        step (`Step`):
+            The last step; number 0 without any.
+        losses (`tuple[float, ...]`):
+            The loss of each step, in nats a trained token; thinned out if there are many.
+        prepared (`Prepared`, *optional*):
+            What was trained.
+    """
+
+    model: PreTrainedModel | PeftModel
+    step: Step
+    losses: tuple[float, ...] = ()
+    prepared: Prepared | None = None
+
+    def to_record(self) -> dict[str, object]:
+        """Return the results as they stand in the record of a run."""
+        known = self.prepared
+        mask = (
+            {} if known is None else {name: getattr(known, name) for name in ("examples", "tokens", "trained_tokens")}
+        )
+        return {
+            "steps": self.step.step,
+            "loss": self.step.loss,
+            "losses": list(self.losses),
+            "mask": mask | {"sha256": known.mask_hash if known else ""},
+        }
 
 
 def run(
@@ -88,20 +124,21 @@ def _run(
         if distributed.is_first():
             fingerprint = weights_sha256(model)
             before = yield from answers_before(setup, model, stop)
-        step = Step(0, 0, 0.0, 0.0, 0.0)
+        trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         if not distributed.anyone(stop()):
-            model, step = yield from train_model(setup, model, stop, scratch)
+            trained = yield from train_model(setup, model, stop, scratch)
+        step = trained.step
         if step.step and distributed.is_first():
-            after = yield from answers_after(setup, model)
+            after = yield from answers_after(setup, trained.model)
             comparisons = _compare(setup, before, after)
             yield from comparisons
-            yield Weights(fingerprint, weights_sha256(model), config.full)
+            yield Weights(fingerprint, weights_sha256(trained.model), config.full)
             yield Phase("save", f"Saving to {folder}")
             found = [comparison.to_dict() for comparison in comparisons]
-            results = {"steps": step.step, "loss": step.loss, "comparisons": found}
-            record = record_of(setup.config, setup.source, setup.shape, data.origin, **results)
+            results = trained.to_record() | {"comparisons": found}
+            record = record_of(setup.config, setup.source, setup.shape, data.origin, results)
             outcome = Outcome.of(step.step, step.total)
-            yield from folder.save(record, data, model, setup.tokenizer, setup.rows.ends, outcome)
+            yield from folder.save(record, data, setup.to_save(trained.model), outcome)
             return None
     return Outcome.of(step.step, step.total)
 
@@ -132,11 +169,11 @@ def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator
 
 def train_model(
     setup: Setup, model: PreTrainedModel, stop: Stop, scratch: str, held_out: Sequence[MaskedExample] = ()
-) -> Generator[Event, None, tuple[PreTrainedModel | PeftModel, Step]]:
-    """Train the model, yield the events, and return the trained model and the last `Step`."""
+) -> Generator[Event, None, Trained]:
+    """Train the model, yield the events, and return what it has become."""
     from ..train.loop import train
 
-    step = Step(0, 0, 0.0, 0.0, 0.0)
+    step, losses, prepared = Step(0, 0, 0.0, 0.0, 0.0), list[float](), None
     yield Phase("train", "Training")
     work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out)
     with closing(work):
@@ -144,11 +181,12 @@ def train_model(
         for event in events:
             if isinstance(event, Step):
                 step = event
+                losses.append(event.loss)
             elif isinstance(event, Prepared):
                 left_out = [str(group) for group in group_problems(setup.rows.left_out)]
-                event = replace(event, left_out=left_out, mask_hash=setup.rows.mask_hash)
+                event = prepared = replace(event, left_out=left_out, mask_hash=setup.rows.mask_hash)
             yield event
-    return events.result, step
+    return Trained(events.result, step, tuple(thin(losses, CURVE)), prepared)
 
 
 @event_stream

@@ -21,10 +21,14 @@ from ..mask.checks import CHECKS, errors
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, open_model
-from .folder import RunFolder
+from .folder import ModelToSave, RunFolder
+from .prompt_template import TrainedPrompt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+COMPARED = 50  # prompts whose ids are compared with those that the saved chat template gives
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ class Setup(OpenModel):
     questions: list[Question]
     prompts: list[RenderedPrompt]
     shape: str
+
+    def to_save(self, model: PreTrainedModel | PeftModel) -> ModelToSave:
+        """Return the trained model with what a run's folder needs besides."""
+        prompt, some = TrainedPrompt(template_of(self.config), self.shape, self.tokenizer), self.questions[:COMPARED]
+        chat_template = prompt.to_jinja(some)
+        same = prompt.count_same(chat_template, some)
+        return ModelToSave(model, self.tokenizer, self.rows.ends, chat_template, same)
 
 
 def set_up(

@@ -15,12 +15,12 @@ def load(base: str | None = None) -> tuple[Any, Any]:
     """Return the model and its tokenizer. `base` names the model under an adapter, if it is not on the Hub."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    tokenizer = AutoTokenizer.from_pretrained(str(FOLDER))
     if (FOLDER / "adapter_config.json").is_file():
         from peft import PeftConfig, PeftModel
 
-        base = base or PeftConfig.from_pretrained(FOLDER).base_model_name_or_path
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype="float32"), FOLDER)
+        name = base or str(PeftConfig.from_pretrained(str(FOLDER)).base_model_name_or_path)
+        model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name, dtype="float32"), FOLDER)
     else:
         model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype="float32")
     model.generation_config = GenerationConfig.from_pretrained(FOLDER)

@@ -29,11 +29,10 @@ from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
 from ..runs.folder import RECORD, RunFolder, check_output
-from ..runs.run import Stop, scratch_folder, train_model
+from ..runs.run import Stop, Trained, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel
 
 CELLS = "cells.jsonl"
@@ -119,7 +118,8 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
                     yield event
             model = loading.result
             if cell != BASE:
-                model, last = yield from _trained(setup, cell, model, stop, scratch, wanted, found)
+                trained = yield from _trained(setup, cell, model, stop, scratch, wanted, found)
+                model, last = trained.model, trained.step
                 if last.step < max(last.total, 1):  # stopped before its end
                     break
                 steps = last.step
@@ -177,8 +177,8 @@ def _trained(
     scratch: str,
     wanted: Sequence[Cell],
     found: dict[Cell, StudyCell],
-) -> Generator[Event, None, tuple[PreTrainedModel | PeftModel, Step]]:
-    """Train one cell and return the trained model and the last step. Yields phases instead of the training events."""
+) -> Generator[Event, None, Trained]:
+    """Train one cell and return what it has become. Yields phases instead of the training events."""
     config = replace(setup.config, prompt_loss_weight=cell.weight, seed=cell.seed)
     rows = replace(
         setup.rows, examples=drawn(cast("list[MaskedExample]", setup.rows.examples), cell.rows, cast("int", cell.seed))

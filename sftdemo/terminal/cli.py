@@ -26,6 +26,7 @@ from ..data.samples import SAMPLES, data_file
 from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
 from .lint import FORMATS
+from .lint import lint as lint_rows
 
 MASK_SETTINGS = (
     *("model", "template", "turns", "chat_template_kwargs", "max_length", "too_long"),
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in MASK_SETTINGS:
         _add_setting(lint, name)
     lint.add_argument("--format", choices=FORMATS, default="text", help="of the remarks, defaults to %(default)s")
-    lint.set_defaults(command=commands.lint)
+    lint.set_defaults(command=lint_rows)
 
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
     _add_training(train)

@@ -36,10 +36,10 @@ def _read(options: argparse.Namespace) -> ParsedExamples:
 
 def _remark(data: ParsedExamples, every: bool = False) -> None:
     _refuse(data.problems, every)
-    _note(data.notes)
+    note(data.notes)
 
 
-def _note(notes: Iterable[str]) -> None:
+def note(notes: Iterable[str]) -> None:
     for note in notes:
         print(f"sftdemo: {note}", file=sys.stderr)
 
@@ -51,10 +51,10 @@ def mask(options: argparse.Namespace) -> int:
     from ..data.templates import template_of
     from ..model.loading import open_model
 
-    config = replace(_run_config(options), packing=False)  # here --packing asks for a view
+    config = replace(run_config(options), packing=False)  # here --packing asks for a view
     template_of(config)  # a malformed one is reported before anything is downloaded
     data = _chosen(hold_out(_read(options), config), options.rows)
-    opened = _follow(open_model(config, weights=options.prove))
+    opened = follow(open_model(config, weights=options.prove))
     settle()
     masker = opened.masker
     failed = 0
@@ -140,30 +140,6 @@ def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace
     return int(options.audit and bool(errors(findings)))
 
 
-def lint(options: argparse.Namespace) -> int:
-    """Print what is wrong with the rows, for a machine to read. Returns 1 if a row is refused or an error is found."""
-    from ..data.hold_out import hold_out
-    from ..mask.audit import Audit
-    from ..mask.checks import errors
-    from ..model.loading import open_model
-    from .lint import formatted, remarks_on
-
-    config = _run_config(options)
-    data = hold_out(read_examples(options.data, read_columns(options.columns), options.limit), config)
-    _note(data.notes)
-    opened = _follow(open_model(config, weights=False))
-    audit, problems = Audit(config.batch_size, opened.config.max_length, data.held_out), list(data.problems)
-    for _, row in audit.review(data.train, opened.masker):
-        if isinstance(row, Problem):
-            problems.append(row)
-    findings = audit.findings()
-    lines = {example.row: example.line for example in data.train}
-    remarks = remarks_on(problems, findings, lines)
-    if remarks or options.format in ("json", "sarif"):
-        print(formatted(remarks, str(options.data), options.format))
-    return int(bool(errors(findings)) or any(not problem.dropped for problem in problems))
-
-
 def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> None:
     from ..mask.boundary import inspect_boundary, newline_remedy
     from .mask import print_boundary, print_remedy
@@ -203,7 +179,7 @@ def _command(options: argparse.Namespace, data: ParsedExamples | None) -> str:
     return shlex.join(["python", "-m", "sftdemo", *words])
 
 
-def _follow(steps: Generator[Event, None, Result]) -> Result:
+def follow(steps: Generator[Event, None, Result]) -> Result:
     """Show phases on stderr and return the generator's result."""
     from .mask import Status
 
@@ -219,7 +195,7 @@ def train(options: argparse.Namespace) -> int:
     from ..runs.run import run
 
     with distributed.together():
-        config = _run_config(options)
+        config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():
             _remark(data, options.all_problems)
@@ -227,7 +203,7 @@ def train(options: argparse.Namespace) -> int:
         return _print_events(work, options.json)
 
 
-def _run_config(options: argparse.Namespace) -> RunConfig:
+def run_config(options: argparse.Namespace) -> RunConfig:
     """Return the settings among a command's options. A setting without an option keeps its default."""
     given = {name: value for name, value in vars(options).items() if name in SETTINGS}
     given["prompts"] = tuple(given.get("prompts", ()))
@@ -239,7 +215,7 @@ def ablate(options: argparse.Namespace) -> int:
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    config, data, stop = _run_config(options), _read(options), stop_on_interrupt()
+    config, data, stop = run_config(options), _read(options), stop_on_interrupt()
     work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
     return _print_events(work, options.json)
 
@@ -250,7 +226,7 @@ def study(options: argparse.Namespace) -> int:
     from ..study.report import judge_of, reported
     from .study import StudyPrinter, print_study
 
-    config, data = _run_config(options), _read(options)
+    config, data = run_config(options), _read(options)
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
     events = reported(work, output, _command(options, data), judge)
@@ -336,7 +312,7 @@ def bench(options: argparse.Namespace) -> int:
     data = read_examples(options.data, limit=options.limit) if options.data else None
     if data:
         _remark(data)
-    source = _follow(resolve(options.model))
+    source = follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()
     return print_bench(

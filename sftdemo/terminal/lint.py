@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from ..data.examples import Problem
-from ..mask.checks import CHECKS, Finding
+from ..data.columns import read_columns
+from ..data.examples import Problem, read_examples
+from ..mask.checks import CHECKS, Finding, errors
+from .commands import follow, note, run_config
 
 FORMATS = ("text", "json", "github", "sarif")
 REFUSED, DROPPED = "refused", "dropped"  # the rules of rows that are not looked at
@@ -119,3 +122,25 @@ def _result(remark: Remark, path: str) -> dict[str, Any]:
         "message": {"text": message},
         "locations": [{"physicalLocation": place}],
     }
+
+
+def lint(options: argparse.Namespace) -> int:
+    """Print what is wrong with the rows, for a machine to read. Returns 1 if a row is refused or an error is found."""
+    from ..data.hold_out import hold_out
+    from ..mask.audit import Audit
+    from ..model.loading import open_model
+
+    config = run_config(options)
+    data = hold_out(read_examples(options.data, read_columns(options.columns), options.limit), config)
+    note(data.notes)
+    opened = follow(open_model(config, weights=False))
+    audit, problems = Audit(config.batch_size, opened.config.max_length, data.held_out), list(data.problems)
+    for _, row in audit.review(data.train, opened.masker):
+        if isinstance(row, Problem):
+            problems.append(row)
+    findings = audit.findings()
+    lines = {example.row: example.line for example in data.train}
+    remarks = remarks_on(problems, findings, lines)
+    if remarks or options.format in ("json", "sarif"):
+        print(formatted(remarks, str(options.data), options.format))
+    return int(bool(errors(findings)) or any(not problem.dropped for problem in problems))

@@ -1,0 +1,185 @@
+"""Write the card of a saved run: a README.md with the front matter that the Hub reads, and the loss as a picture.
+
+https://huggingface.co/docs/hub/model-cards
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.palette import LINES
+from ..core.text import markdown_table
+from ..data.hub import read_source
+from ..model.sources import DEFAULT_HUB_ID
+
+LOSS_PICTURE = "loss.svg"
+_LICENSES = {DEFAULT_HUB_ID: "apache-2.0"}  # of models whose card was read
+_ASKED = "What is the capital of Japan?"
+
+
+def card(record: dict[str, Any]) -> str:
+    """Return the card of a run from its record (`folder.record_of`)."""
+    parts = [_front_matter(record), _title(record)]
+    if record["kind"] == "ablation":
+        arms = ", ".join(f"`{name}`" for name in record["arms"])
+        parts.append(f"The same training with several prompt-loss weights, a folder each: {arms}.")
+        return "\n\n".join([*parts, _repeat(record)]) + "\n"
+    parts += [_trained(record), _base(record)]
+    if record["losses"]:
+        parts.append(f"![The loss at each step]({LOSS_PICTURE})")
+    parts += [_python(record), _elsewhere(record)]
+    compared = record.get("comparisons", [])
+    if compared:
+        parts.append("## Before and after\n\n" + "\n\n".join(map(_compared, compared)))
+    parts += [_settings(record), _repeat(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+def loss_svg(losses: Sequence[float]) -> str:
+    """Return a plot of the loss at each step, in nats a trained token, as SVG."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sftdemo"}):  # text as text, reproducible ids
+        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
+        place = figure.subplots()
+        place.plot(range(1, len(losses) + 1), losses, color=LINES[0], marker="o" if len(losses) < 40 else "")
+        place.set(xlabel="step", ylabel="loss, nats a trained token", ylim=(0, None))
+        place.grid(alpha=0.3)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _front_matter(record: dict[str, Any]) -> str:
+    is_adapter = record["kind"] == "adapter"
+    hub_id, data = record["model"]["hub_id"], record["data"]
+    lines = [f"base_model: {hub_id}", f"base_model_relation: {'adapter' if is_adapter else 'finetune'}"] * bool(hub_id)
+    if hub_id in _LICENSES:
+        lines.append(f"license: {_LICENSES[hub_id]}")
+    if data:
+        lines += ["datasets:", f"- {read_source(data['source']).name}"]
+    lines += [f"library_name: {'peft' if is_adapter else 'transformers'}", "pipeline_tag: text-generation"]
+    tags = ["sft", "trl", *([] if record["config"]["full"] else ["lora"]), "sftdemo"]
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _title(record: dict[str, Any]) -> str:
+    return f"# {_base_name(record)}, fine-tuned with sftdemo"
+
+
+def _base_name(record: dict[str, Any]) -> str:
+    return record["model"]["hub_id"] or record["model"]["public_name"]
+
+
+def _trained(record: dict[str, Any]) -> str:
+    mask, weight = record["mask"], record["config"]["prompt_loss_weight"]
+    kind = {
+        "adapter": "A LoRA adapter",
+        "merged": "A LoRA adapter, merged into the weights",
+        "full": "All weights, trained",
+    }[record["kind"]]
+    how = "prompts masked (label -100)" if not weight else f"prompt tokens weighing {weight:g} in the loss"
+    share = f" ({mask['trained_tokens'] / mask['tokens']:.0%})" if mask["tokens"] else ""
+    return (
+        f"{kind}: {record['steps']} steps on {mask['examples']:,} examples, {how}. {mask['trained_tokens']:,} of "
+        f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
+        f"loss: {record['loss']:.3f}."
+    )
+
+
+def _base(record: dict[str, Any]) -> str:
+    """Say which model is underneath, and what to do where others cannot find it by its name."""
+    model, is_adapter = record["model"], record["kind"] == "adapter"
+    if model["hub_id"]:
+        words = f"The model underneath is [{model['hub_id']}](https://huggingface.co/{model['hub_id']})"
+        if "dequantised" in model["copy"]:
+            return (
+                f"{words}. It was trained on another copy of it: {model['copy']}. On the full weights its answers may "
+                "differ a little."
+            )
+        return f"{words} ({model['copy']})."
+    words = f"The model underneath is `{model['public_name']}` ({model['copy']}), which is on no Hub."
+    if is_adapter:
+        words += " Hand on its folder with this one, and say with `--base` where it lies."
+    return words
+
+
+def _python(record: dict[str, Any]) -> str:
+    package = "transformers, torch and peft" if record["kind"] == "adapter" else "transformers and torch"
+    base = "" if record["model"]["hub_id"] or record["kind"] != "adapter" else record["model"]["public_name"]
+    same, compared = record["same_ids"]
+    exact = (
+        f"The prompt that was trained is the chat template of this folder: for {same} of {compared} prompts it gives "
+        "the very ids.\n\n"
+        if compared
+        else ""
+    )
+    if same < compared:
+        exact += (
+            "For the others it does not: a prompt with the text of a special token becomes that token, and some "
+            "tokenizers cut a text otherwise than they did in the training.\n\n"
+        )
+    return (
+        f"## Use it\n\n{exact}In this folder, with {package}:\n\n"
+        f'```bash\npython use.py "{_ASKED}"{base and f" --base {shlex.quote(base)}"}\n```\n\n'
+        f"```python\nfrom use import ask, load\n\nmodel, tokenizer = load({base and json.dumps(base)})\n"
+        f'print(ask(model, tokenizer, "{_ASKED}"))\n```'
+    )
+
+
+def _elsewhere(record: dict[str, Any]) -> str:
+    """Say how llama.cpp, Ollama and vLLM serve it."""
+    merged = "" if record["kind"] != "adapter" else " (merged first)"
+    return f"""## Elsewhere
+
+With sftdemo, as a file for llama.cpp and Ollama{merged}, and checked against this folder prompt by prompt:
+
+```bash
+sftdemo export . --to gguf --output model.gguf
+sftdemo certify . --gguf model.gguf
+llama-server -m model.gguf
+ollama create mine -f Modelfile
+```
+
+With vLLM, from a folder that holds all weights:
+
+```bash
+{"vllm serve ." if record["kind"] != "adapter" else "sftdemo export . --to merged --output merged && vllm serve merged"}
+```"""
+
+
+def _compared(comparison: dict[str, Any]) -> str:
+    asked, before, after = (_fenced(comparison[name]) for name in ("prompt", "before", "after"))
+    first, second = ("" if comparison[f"{name}_stop"] == "EOS" else " (cut)" for name in ("before", "after"))
+    source = {"training": "a row of the training", "held out": "held out", "typed": "typed"}[comparison["source"]]
+    return f"Prompt ({source}):\n\n{asked}\n\nBefore{first}:\n\n{before}\n\nAfter{second}:\n\n{after}"
+
+
+def _fenced(text: str) -> str:
+    """Return a text as a block in which nothing of it is Markdown."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _settings(record: dict[str, Any]) -> str:
+    settings = record["config"] | {"model": _base_name(record)}
+    rows = [(f"`{name}`", f"`{_cell(value)}`") for name, value in settings.items() if value not in ("", [], None)]
+    return f"## Settings\n\n{markdown_table(['setting', 'value'], rows)}"
+
+
+def _cell(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("|", "\\|").replace("`", "'")
+
+
+def _repeat(record: dict[str, Any]) -> str:
+    path, name = (shlex.quote(text) for text in (record["config"]["model"], record["model"]["public_name"]))
+    command = record["command"] if record["model"]["hub_id"] else record["command"].replace(path, name)
+    return f"## Repeat it\n\n```bash\n{command}\n```"
