@@ -147,9 +147,12 @@ def _open_hub(source: str, columns: Mapping[str, str] | None, limit: int | None)
     reading = _Reading(columns)
     rows = open_hub(read_source(source), reading.notes)
     read = rows.download()
-    records = first_rows((record for record, _ in read()), limit, source, reading.notes)
-    again = lambda: islice((record for record, _ in read()), limit)  # noqa: E731
-    return reading.streamed(records, again, _origin(rows, columns, limit))
+
+    def records() -> Iterator[Record]:
+        return (record for record, _ in read())
+
+    first = first_rows(records(), limit, source, reading.notes)
+    return reading.streamed(first, lambda: islice(records(), limit), _origin(rows, columns, limit))
 
 
 def read_examples(

@@ -305,6 +305,8 @@ class TestCommands:
         events = map(json.loads, found.out.splitlines())
         assert next(event["examples"] for event in events if event["event"] == "prepared") == len(ROWS)
         assert len((home / "all" / "examples.jsonl").read_text().splitlines()) == len(ROWS)
+        assert sftdemo(*train, "--limit", 250, "--output", "some", most=1000).code == 0
+        assert len((home / "some" / "examples.jsonl").read_text().splitlines()) == 250
         hub.asked.clear()
         with start(hub, home, HF_HUB_OFFLINE="1") as process:
             ask = asking(process)

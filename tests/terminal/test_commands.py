@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 import pytest
 from tiny import tokenizer_named
 
-from sftdemo.data.examples import read_examples
+from sftdemo.data.examples import Origin, ParsedExamples, read_examples
 from sftdemo.model.prefix_tree import prefix_tree
+from sftdemo.terminal.commands import _command
 
 from .test_cli import called, in_a_plain_terminal, of, one_line
 
@@ -473,3 +475,13 @@ class TestRefusal:
         code, out, err = called(capsys, "train", "rows.json", "--model", gpt2_folder, "--max-length", "50")
         assert (code, out) == (1, [])
         assert one_line(err).startswith("sftdemo: The audit found an error: ")
+
+
+def test_the_command_in_a_report_names_the_commit(monkeypatch):
+    """Of a study and of the bench, whose rows may be on the Hub."""
+    monkeypatch.setattr("sys.argv", ["sftdemo", "study", "hub:a/b[test]", "--limit", "5"])
+    origin = Origin("hub:a/b@c[test]", "c", 5, {})
+    options = Namespace(data="hub:a/b[test]")
+    told = _command(options, ParsedExamples((), (), (), (), origin))
+    assert told == "python -m sftdemo study 'hub:a/b@c[test]' --limit 5"
+    assert _command(options, None) == "python -m sftdemo study 'hub:a/b[test]' --limit 5"
