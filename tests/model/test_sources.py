@@ -46,6 +46,7 @@ class TestResolve:
         base = load_model(source_of(gpt2_folder), CPU)
         torch.manual_seed(0)
         adapted = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+        adapted.peft_config["default"].base_model_name_or_path = str(gpt2_folder)
         adapted.save_pretrained(tmp_path / "adapter")
         source = source_of(tmp_path / "adapter")
         assert source.base.folder == gpt2_folder

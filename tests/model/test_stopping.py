@@ -62,7 +62,7 @@ def test_a_model_that_was_trained_on_a_chat_stops_under_plain_transformers(chat_
         assert tokenizer.decode(answer(tmp_path / "out", word)) == f"{word}<|im_end|>"
 
 
-def test_an_adapter_stops_as_well_loaded_by_this_program_or_as_its_card_says(chat_folder, tmp_path):
+def test_an_adapter_stops_as_well_loaded_by_this_program_or_as_its_card_says(chat_folder, tmp_path, monkeypatch):
     config = RunConfig(str(chat_folder), steps=1, batch_size=4, max_new_tokens=4)
     events = run(config, parse_examples(json.dumps(SAYS)), tmp_path / "out")
     assert not [event for event in events if isinstance(event, Failed)]
@@ -72,8 +72,10 @@ def test_an_adapter_stops_as_well_loaded_by_this_program_or_as_its_card_says(cha
     assert stop_ids(source) == {0, 2}
     assert load_model(source, torch.device("cpu")).generation_config.eos_token_id == [0, 2]
     code = (tmp_path / "out" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.syspath_prepend(tmp_path / "out")
+    monkeypatch.chdir(chat_folder.parent)  # where the base lies under its name
     names: dict = {}
-    exec(code.replace('"."', repr(str(tmp_path / "out"))), names)
+    exec(code, names)
     assert names["model"].generation_config.eos_token_id == [0, 2]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
+from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.core.config import RunConfig
@@ -89,7 +89,7 @@ class Done:
         """The base and the arms, from the disk."""
         places = [self.folder / name for name in json.loads((self.folder / "run.json").read_text())["arms"]]
         base = AutoModelForCausalLM.from_pretrained(self.config.model)
-        return [base.eval(), *(AutoPeftModelForCausalLM.from_pretrained(place).eval() for place in places)]
+        return [base.eval(), *(load_saved(place).eval() for place in places)]
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -425,8 +425,7 @@ class TestWeights:
         assert told.before == weights_sha256(AutoModelForCausalLM.from_pretrained(config.model))
         assert (told.before == told.after) == (kind != "full")
         assert told.full == (kind == "full")
-        loader = AutoPeftModelForCausalLM if kind == "adapter" else AutoModelForCausalLM
-        arms = [loader.from_pretrained(tmp_path / "out" / arm_folder(weight)) for weight in ARMS]
+        arms = [load_saved(tmp_path / "out" / arm_folder(weight)) for weight in ARMS]
         hashes = {weights_sha256(arm) for arm in arms}
         assert (hashes == {told.before}) == (kind == "adapter")
         assert len(hashes) == (1 if kind == "adapter" else 2)
@@ -481,7 +480,7 @@ class TestStop:
         assert json.loads((tmp_path / "out" / "run.json").read_text())["arms"] == ["weight-0"]
         assert not (tmp_path / "out" / "weight-1").exists()
         assert load_events(tmp_path / "out") == events
-        AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out" / "weight-0")
+        load_saved(tmp_path / "out" / "weight-0")
 
     def test_before_the_first_step_saves_nothing(self, config, tmp_path):
         events = self.stopped(config, tmp_path, 0)

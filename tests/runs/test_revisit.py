@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM
+from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.core.config import RunConfig
@@ -99,7 +99,7 @@ class TestStrength:
 
     def test_between_them_the_weights_are_between(self, trained, monkeypatch):
         folder, _ = trained["adapter"]
-        model = AutoPeftModelForCausalLM.from_pretrained(folder)
+        model = load_saved(folder)
         name = next(name for name, _ in model.named_modules() if name.endswith("mlp.c_fc"))
         expected = 0.25 * model.get_submodule(name).get_delta_weight("default")
         seen = []
@@ -151,8 +151,7 @@ class TestTokenLosses:
         folder, _ = trained[kind]
         *rows, last = of((TokenLosses, Finished), token_losses(folder))
         assert isinstance(last, Finished)
-        loader = AutoPeftModelForCausalLM if kind == "adapter" else AutoModelForCausalLM
-        models = [AutoModelForCausalLM.from_pretrained(config.model).eval(), loader.from_pretrained(folder).eval()]
+        models = [AutoModelForCausalLM.from_pretrained(config.model).eval(), load_saved(folder).eval()]
         assert [(row.row, row.source) for row in rows] == [(2, "held out"), (0, "training"), (1, "training")]
         assert all(row.weights == [None, 0.0] for row in rows)
         for row in rows:

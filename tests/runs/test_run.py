@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from saved import load_saved
 from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -198,12 +199,7 @@ class TestBeforeAndAfter:
         (comparison,) = of(Comparison, run(replace(config, **KINDS[kind]), data, out))
         tokenizer = AutoTokenizer.from_pretrained(out)
         base = AutoModelForCausalLM.from_pretrained(gpt2_folder)
-        if kind == "adapter":
-            from peft import AutoPeftModelForCausalLM
-
-            saved = AutoPeftModelForCausalLM.from_pretrained(out)
-        else:
-            saved = AutoModelForCausalLM.from_pretrained(out)
+        saved = load_saved(out)
         assert [comparison.before] == greedy(base, tokenizer, data)
         assert [comparison.after] == greedy(saved, tokenizer, data)
         assert comparison.before != comparison.after

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from peft import AutoPeftModelForCausalLM
+from saved import load_saved
 from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -344,7 +344,7 @@ class TestTrain:
         assert all({"before", "after"} <= set(comparison) for comparison in comparisons)
         assert json.loads(out[-1])["event"] == "finished"
         assert len([line for line in err if "refused row" in line]) == 2
-        AutoPeftModelForCausalLM.from_pretrained("out")
+        load_saved("out")
         _, again, _ = called(capsys, "generate", "out", "--prompt", "Why?", "--json", "--max-new-tokens", "4")
         assert of("answer", again)[0]["answer"] == comparisons[0]["after"]
 
@@ -425,8 +425,8 @@ class TestAblate:
         assert weights.endswith("unchanged")
         assert out[-2].startswith("Saved to outputs: a folder for each arm")
         assert out[-1].startswith("Done in ")
-        AutoPeftModelForCausalLM.from_pretrained("outputs/weight-0")
-        AutoPeftModelForCausalLM.from_pretrained("outputs/weight-1")
+        load_saved("outputs/weight-0")
+        load_saved("outputs/weight-1")
 
     @pytest.mark.parametrize(
         ("words", "weights"), [([], [0.0, 1.0]), (["--weights", "1", "0.25", "0"], [1.0, 0.25, 0.0])]
@@ -508,7 +508,7 @@ class TestInterrupt:
         assert re.search(r"Prompt.*Before.*After", out)
         (done,) = re.findall(r"stopped after step (\d+) of 100000", out)
         assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == int(done) < 100000
-        AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
+        load_saved(tmp_path / "out")
 
     def test_once_asks_and_twice_gives_up(self, capsys, data, monkeypatch):
         asked = []
