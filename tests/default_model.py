@@ -9,12 +9,13 @@ from sftdemo.model.sources import resolve
 
 
 def private_cache(folder: Path) -> Path:
-    """A cache folder for one test session that shares the fetched models with the user's own."""
+    """A cache folder for one test session that shares the fetched models and tools with the user's own."""
     for _ in resolve(DEFAULT_MODEL):
         pass
-    models = cache_folder() / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    (folder / "models").symlink_to(models.resolve())
+    for name in ("models", "tools"):
+        own = cache_folder() / name
+        own.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(own.resolve())
     return folder
 
 

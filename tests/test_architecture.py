@@ -1,4 +1,4 @@
-"""The house: ten folders, imports go down only, and what must stay light stays light."""
+"""The house: eleven folders, imports go down only, and what must stay light stays light."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sftdemo"
-FOLDERS = ["core", "data", "mask", "model", "train", "runs", "study", "bench", "ui", "terminal"]  # the lowest first
+FOLDERS = [
+    "core",
+    "data",
+    "mask",
+    "model",
+    "train",
+    "runs",
+    "export",
+    "study",
+    "bench",
+    "ui",
+    "terminal",
+]  # the lowest first
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -61,7 +73,7 @@ def test_every_folder_has_its_floor():
 
 
 def test_the_listing_tells_the_story():
-    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 13
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 14
 
 
 def test_imports_go_down():

@@ -234,8 +234,8 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """The folder `path` is written. `kind` is "adapter", "merged", "full", "ablation" (one folder per arm) or "study"
-    (a report)."""
+    """The folder or file `path` is written. `kind` is "adapter", "merged", "full", "gguf", "ablation" (one folder per
+    arm) or "study" (a report)."""
 
     path: str
     kind: str

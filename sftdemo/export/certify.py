@@ -67,7 +67,7 @@ def certify(
         url (`str`, *optional*):
             The address of a running server, instead of llama.cpp in this process.
         quantization (`str`, *optional*, defaults to `"f16"`):
-            Of the temporary file: one of `gguf.QUANTIZATIONS`.
+            Of the temporary file: one of `config.QUANTIZATIONS`.
         max_new_tokens (`int`, *optional*, defaults to `NEW_TOKENS`):
             After how many tokens an answer is cut.
         prompts (`Sequence[str]`, *optional*):
@@ -79,6 +79,8 @@ def certify(
     folder, gguf = Path(run), Path(gguf) if gguf else None
     record = read_record(folder)
     saved = read_run(folder)
+    if gguf and not gguf.is_file():
+        raise DataError(f"there is no file {gguf}; write it with `sftdemo export {folder} --to gguf`.")
     with ExitStack() as stack:
         opened = yield from open_model(replace(saved.config, model=str(folder)))
         if gguf is None and url is None:
@@ -131,10 +133,10 @@ def _answer(model: PreTrainedModel, ids: list[int], max_new_tokens: int) -> tupl
     import torch
 
     inputs = torch.tensor([ids], device=model.device)
-    output = model.generate(
-        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=max_new_tokens, do_sample=False
-    )
-    return tuple(cast("torch.Tensor", output)[0, len(ids) :].tolist())
+    mask = torch.ones_like(inputs)
+    generate: Any = model.generate  # which transformers and peft annotate each in another way
+    output = generate(inputs, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False)
+    return tuple(output[0, len(ids) :].tolist())
 
 
 def _by_modelfile(server: Server, modelfile: Path | None, asked: Asked) -> bool | None:
@@ -154,10 +156,8 @@ def compare(
     here: Sequence[object] = asked.answer_ids
     there: Sequence[object] | None = served.answer_ids
     if there is None:  # a server that tells no ids is compared by its text
-        here, there = (
-            str(tokenizer.decode([*asked.answer_ids], skip_special_tokens=True)).strip(),
-            served.answer.strip(),
-        )
+        text = cast("str", tokenizer.decode([*asked.answer_ids], skip_special_tokens=True))
+        here, there = text.strip(), served.answer.strip()
     alike = common_length(here, there)
     parts = alike < min(len(here), len(there))
     same_end = None if parts else len(here) == len(there) and served.ended == asked.ended

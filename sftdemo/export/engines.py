@@ -130,6 +130,6 @@ def llama_cpp(gguf: Path, positions: int | None) -> Generator[Server]:
     try:
         server = xllamacpp.Server(settings)
     except RuntimeError as error:
-        raise ModelError(f"llama.cpp cannot load {gguf}: {error}.") from error
+        raise ModelError(f"llama.cpp cannot load {gguf}: {str(error).rstrip('.')}.") from error
     yield Server(server.listening_address)
     del server

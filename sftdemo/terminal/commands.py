@@ -65,7 +65,7 @@ def mask(options: argparse.Namespace) -> int:
     if options.prove:
         from ..runs.isolation import prove
 
-        failed |= _print_events(prove(opened.config, data), options.json)
+        failed |= print_events(prove(opened.config, data), options.json)
     if not (options.audit or options.packing or options.boundary or options.prove):
         _show_tokens(data, masker, options)
     return failed
@@ -200,7 +200,7 @@ def train(options: argparse.Namespace) -> int:
         if distributed.is_first():
             _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
-        return _print_events(work, options.json)
+        return print_events(work, options.json)
 
 
 def run_config(options: argparse.Namespace) -> RunConfig:
@@ -217,7 +217,7 @@ def ablate(options: argparse.Namespace) -> int:
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
     config, data, stop = run_config(options), _read(options), stop_on_interrupt()
     work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
-    return _print_events(work, options.json)
+    return print_events(work, options.json)
 
 
 def study(options: argparse.Namespace) -> int:
@@ -230,7 +230,7 @@ def study(options: argparse.Namespace) -> int:
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
     events = reported(work, output, _command(options, data), judge)
-    failed = _print_events(events, options.json, StudyPrinter)
+    failed = print_events(events, options.json, StudyPrinter)
     if not failed and not options.json:
         print_study(output, judge)
     return failed
@@ -245,21 +245,21 @@ def generate(options: argparse.Namespace) -> int:
         if options.template is not None:
             raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
         work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
-        return _print_events(work, options.json)
+        return print_events(work, options.json)
     if not options.prompts:
         raise ConfigError("give at least one --prompt, or with a saved run --strength.")
     config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
-    return _print_events(answer(config, options.prompts, options.template), options.json)
+    return print_events(answer(config, options.prompts, options.template), options.json)
 
 
 def losses(options: argparse.Namespace) -> int:
     """Print the loss of every token by the base and by the trained models."""
     from ..runs.revisit import token_losses
 
-    return _print_events(token_losses(Path(options.run), options.device), options.json)
+    return print_events(token_losses(Path(options.run), options.device), options.json)
 
 
-def _print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
+def print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
     """Print events as JSON lines, or in readable form with an `EventPrinter` or what `printer_of` makes. Returns 1 if
     an event is `Failed`, else 0."""
     failed = False

@@ -37,6 +37,7 @@ _KINDS = {
     "adapter": "the LoRA adapter and the tokenizer",
     "merged": "the model with the adapter merged into it, and the tokenizer",
     "full": "the model and the tokenizer",
+    "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
     "ablation": "a folder for each arm, with its model and the tokenizer",
 }
 _NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number

@@ -1,6 +1,7 @@
 """One real run of the default model, through the command line, as the README's table says."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,32 @@ def test_saved_adapter_gives_the_same_answers(pirate, cache):
     (answer,) = [event for event in told if event["event"] == "answer"]
     assert answer["answer"] == first["after"]
     assert answer["stop"] == first["after_stop"]
+
+
+def test_llama_cpp_answers_as_here_and_stops_there(pirate, cache, tmp_path):
+    """Exported to GGUF by llama.cpp's own converter, and asked through llama.cpp."""
+    output, _ = pirate
+    file = tmp_path / "pirate.gguf"
+    export = [sys.executable, "-m", "sftdemo", "export", str(output), "--to", "gguf", "--output", str(file)]
+    done = subprocess.run(export, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    certify = [sys.executable, "-m", "sftdemo", "certify", str(output), "--gguf", str(file), "--json"]
+    done = subprocess.run(certify, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    certificate = json.loads(done.stdout.splitlines()[-1])
+    assert (certificate["engine"], certificate["weights"], certificate["prompts"]) == ("llama.cpp", "f16", 6)
+    assert (certificate["same_ids"], certificate["same_end"], certificate["modelfile_same_ids"]) == (True, True, True)
+    assert sum(check["same_tokens"] == check["tokens"] for check in certificate["checks"]) >= 5  # f16 rounds
+
+
+def test_the_folder_answers_by_itself(pirate, cache, tmp_path):
+    """`use.py`, elsewhere, with the base by another path, as a machine has it that fetched it from the Hub."""
+    output, events = pirate
+    folder = shutil.copytree(output, tmp_path / "moved")
+    (base,) = (cache / "models").glob("*/config.json")
+    first = next(event for event in events if event["event"] == "comparison")
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-I", str(folder / "use.py"), first["prompt"], "--base", str(base.parent)]
+    done = subprocess.run([*command, "--max-new-tokens", "32"], cwd=tmp_path, env=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == first["after"].strip()

@@ -1,0 +1,46 @@
+"""`export` and `certify`: hand on what a run has trained, and prove that it answers elsewhere as it does here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..core.events import Relay
+from ..mask.view import harmless
+from .commands import follow, print_events
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a saved run in another format."""
+    from ..export.formats import export as exported
+
+    return print_events(exported(options.run, options.to, _output(options), options.quantization), options.json)
+
+
+def _output(options: argparse.Namespace) -> Path:
+    """Return where to write: `--output`, or beside the run."""
+    if options.output:
+        return Path(options.output)
+    run = Path(options.run)
+    name = f"{run.resolve().name}-{options.to}"
+    return run.resolve().parent / (f"{name}.gguf" if options.to == "gguf" else name)
+
+
+def certify(options: argparse.Namespace) -> int:
+    """Compare how a run's model answers here and where it is served. Returns 1 where more than rounding differs."""
+    from ..export.certify import certify as certified
+
+    work = certified(
+        options.run, options.gguf, options.url, options.quantization, options.max_new_tokens, options.prompts
+    )
+    if options.json:
+        events = Relay(work)
+        for event in events:
+            print(json.dumps(event.to_dict(), ensure_ascii=False), flush=True)
+        certificate = events.result
+        print(json.dumps(certificate.to_dict(), ensure_ascii=False))
+    else:
+        certificate = follow(work)
+        print(harmless(f"{certificate}\n\n{certificate.table()}"))
+    return int(not certificate.holds)

@@ -1,0 +1,143 @@
+"""A saved run in another format: what it answers stays the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from saved import load_saved
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sftdemo.core.events import Failed, Finished, Saved
+from sftdemo.export import formats
+from sftdemo.export.formats import export, served_tokenizer
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "full"])
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_merged_answers_as_the_run_does(saved, tmp_path, kind, model):
+    run, output = saved(kind, model), tmp_path / "out"
+    *_, told, last = export(run, "merged", output)
+    assert (told, type(last)) == (Saved(str(output), "merged"), Finished)
+    merged = AutoModelForCausalLM.from_pretrained(output)
+    torch.testing.assert_close(logits(merged), logits(load_saved(run)), rtol=1e-4, atol=1e-4)
+    assert AutoTokenizer.from_pretrained(output).chat_template == (run / "chat_template.jinja").read_text()
+    assert not (output / "adapter_config.json").exists()
+    record = json.loads((output / "run.json").read_text())
+    assert record["kind"] == ("merged" if kind == "adapter" else kind)
+    assert (
+        "base_model_relation: finetune" in (output / "README.md").read_text()
+        or "base_model" not in (output / "README.md").read_text()
+    )
+
+
+def test_an_adapter_is_copied(saved, tmp_path):
+    run = saved("adapter")
+    *_, last = export(run, "adapter", tmp_path / "out")
+    assert isinstance(last, Finished)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == {
+        file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()
+    }
+
+
+def test_gguf_gets_the_whole_model_and_a_modelfile(saved, tmp_path, monkeypatch):
+    seen = []
+
+    def convert(folder, output, quantization):
+        seen.append((sorted(file.name for file in folder.iterdir()), quantization))
+        output.write_bytes(b"GGUF")
+        yield from ()
+
+    monkeypatch.setattr(formats, "convert_to_gguf", convert)
+    *_, told, last = export(saved("adapter"), "gguf", tmp_path / "m.gguf", "q8_0")
+    assert (told, type(last)) == (Saved(str(tmp_path / "m.gguf"), "gguf"), Finished)
+    ((files, quantization),) = seen
+    assert {"model.safetensors", "chat_template.jinja", "generation_config.json", "tokenizer.json"} <= set(files)
+    assert quantization == "q8_0"
+    text = (tmp_path / "Modelfile").read_text()
+    assert text.startswith("FROM ./m.gguf\n")
+    assert "### Instruction:\n{{ .Prompt }}\n\n### Response:\n" in text
+    assert text.endswith('PARAMETER stop "<|endoftext|>"\n')
+
+
+@pytest.mark.parametrize(
+    ("kind", "to", "settings", "says"),
+    [
+        ("full", "adapter", {}, "has no adapter: its weights are full. Export it as merged or gguf."),
+        ("adapter", "onnx", {}, "To is 'onnx'; choose one of adapter, merged, gguf"),
+        ("adapter", "gguf", {"quantization": "q2"}, "Quantization is 'q2'; choose one of f16, q8_0, bf16, f32"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(saved, tmp_path, kind, to, settings, says):
+    (failed,) = export(saved(kind), to, tmp_path / "out", **settings)
+    assert isinstance(failed, Failed)
+    assert says in failed.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "to"), [("out", "merged"), ("Modelfile", "gguf")])
+def test_nothing_is_replaced(saved, tmp_path, name, to):
+    (tmp_path / name).write_text("years of work")
+    (failed,) = export(saved("adapter"), to, tmp_path / ("m.gguf" if to == "gguf" else "out"))
+    assert f"{name} is there already" in failed.message
+    assert (tmp_path / name).read_text() == "years of work"
+
+
+def test_what_is_no_run(tmp_path):
+    (failed,) = export(tmp_path, "merged", tmp_path / "out")
+    assert "is not the folder of a saved run" in failed.message
+    (tmp_path / "run.json").write_text(json.dumps({"kind": "ablation", "arms": ["weight-0", "weight-1"]}))
+    (failed,) = export(tmp_path, "merged", tmp_path / "out")
+    assert "holds an ablation; name one of its arms: weight-0, weight-1." in failed.message
+
+
+class TestElsewhere:
+    """A run's folder in another place, without this package, the base's place or a cache."""
+
+    def asked(self, folder, tmp_path, *words: str) -> str:
+        home = tmp_path / "home"
+        home.mkdir(exist_ok=True)
+        environment = {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-I", str(folder / "use.py"), *words],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.removesuffix("\n")
+
+    @pytest.mark.parametrize("kind", ["adapter", "merged", "full"])
+    def test_use_answers_as_the_run_did(self, saved, tmp_path, gpt2_folder, kind):
+        import shutil
+
+        folder = shutil.copytree(saved(kind), tmp_path / "moved")
+        base = ["--base", str(gpt2_folder)] if kind == "adapter" else []
+        compared = json.loads((folder / "run.json").read_text())["comparisons"]
+        asked = [(["Capital of Italy?"], compared[0]), (["Say", "--input", "it"], compared[1])]
+        for words, comparison in asked if kind == "adapter" else asked[:1]:
+            assert self.asked(folder, tmp_path, *words, "--max-new-tokens", "8", *base) == comparison["after"].strip(
+                "\n"
+            )
+
+    def test_no_place_of_this_machine_is_in_the_files_that_others_load(self, saved, gpt2_folder):
+        for kind in ("adapter", "merged", "full"):
+            for name in ("adapter_config.json", "config.json", "README.md", "tokenizer_config.json", "use.py"):
+                if (saved(kind) / name).is_file():
+                    assert str(gpt2_folder.parent) not in (saved(kind) / name).read_text(), name
+
+
+def test_the_served_tokenizer_asks_as_was_trained(saved):
+    text = served_tokenizer(saved("adapter")).apply_chat_template(
+        [{"role": "user", "content": "a", "input": "b"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == "### Instruction:\na\n\n### Input:\nb\n\n### Response:\n"
