@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 CELLS = "cells.jsonl"
 SETTINGS = "study.json"  # its presence marks a study folder
 MOST_WEIGHTS = 8
-_VARIED = ("prompt_loss_weight", "seed", "device", "anyway")  # the device that was found is recorded beside them
+_VARIED = (
+    "prompt_loss_weight",
+    "seed",
+    "device",
+    "anyway",
+    "report_to",
+)  # the device that was found is recorded beside them
 
 
 class Cell(NamedTuple):
@@ -268,7 +274,8 @@ def _check_same(output: Path, before: dict, now: dict) -> None:
     """
     pairs = [("the copy of the model", before["model"]["copy"], now["model"]["copy"])]
     pairs += [("device", before["device"], now["device"])]
-    pairs += [(name, before["config"].get(name), value) for name, value in now["config"].items()]
+    usual = RunConfig().to_dict()  # a study of an earlier version names fewer settings
+    pairs += [(name, before["config"].get(name, usual[name]), value) for name, value in now["config"].items()]
     differences = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, old, new in pairs if old != new]
     differences += ["the examples are others"] if before["examples"] != now["examples"] else []
     if differences:
