@@ -11,7 +11,7 @@ made by hand.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -31,12 +31,14 @@ __all__ = ["Example", "HandMask", "Message", "ParsedExamples", "Problem", "Strea
 
 @dataclass(frozen=True)
 class ParsedExamples:
-    """The contents of a source: rows to train on, held-out rows, refused rows, and notes on what is not used."""
+    """The contents of a source: rows to train on, held-out rows, refused rows, notes on what is not used, and the name
+    of the file, empty for text."""
 
     train: Sequence[Example]
     held_out: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    name: str = field(default="", compare=False)
 
 
 class StreamedExamples(Sequence[Example]):
@@ -87,7 +89,7 @@ def open_examples(path: str | Path, columns: Mapping[str, str] | None = None) ->
             raise
     reading = _Reading(columns)
     count = sum(1 for _ in reading.train(stream_file(path, reading.notes)))
-    return reading.result(StreamedExamples(path, count, columns))
+    return replace(reading.result(StreamedExamples(path, count, columns)), name=path.name)
 
 
 def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) -> ParsedExamples:
@@ -102,11 +104,11 @@ def read_examples(path: str | Path, columns: Mapping[str, str] | None = None) ->
         DataError: when the file cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
             decompressing), is of another format or encoding, or has no rows.
     """
-    reading = _Reading(columns)
-    content = read_file(Path(path), MAX_BYTES, reading.notes)
+    reading, path = _Reading(columns), Path(path)
+    content = read_file(path, MAX_BYTES, reading.notes)
     if isinstance(content, str):
-        return parse_examples(content, columns)
-    return reading.result(tuple(reading.train(content)))
+        return replace(parse_examples(content, columns), name=path.name)
+    return replace(reading.result(tuple(reading.train(content))), name=path.name)
 
 
 def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..core import distributed
-from ..core.config import SETTINGS, RunConfig
+from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem, group_problems
 from .interrupt import stop_on_interrupt
+from .settings import run_config
 
 if TYPE_CHECKING:
     from ..mask.labels import Masker
@@ -51,7 +52,7 @@ def mask(options: argparse.Namespace) -> int:
     from ..data.templates import template_of
     from ..model.loading import open_model
 
-    config = replace(_run_config(options), packing=False)  # here --packing asks for a view
+    config = replace(run_config(options), packing=False)  # here --packing asks for a view
     template_of(config)  # a malformed one is reported before anything is downloaded
     data = _chosen(hold_out(_read(options), config), options.rows)
     opened = _follow(open_model(config, weights=options.prove))
@@ -59,7 +60,7 @@ def mask(options: argparse.Namespace) -> int:
     masker = opened.masker
     failed = 0
     if options.audit or options.packing:
-        failed = _look_over(data, masker, options)
+        failed = _look_over(data, masker, config.batch_size, options)
     if options.boundary:
         _show_boundaries(data, masker, options.json)
     if options.prove:
@@ -67,7 +68,7 @@ def mask(options: argparse.Namespace) -> int:
 
         failed |= _print_events(prove(opened.config, data), options.json)
     if not (options.audit or options.packing or options.boundary or options.prove):
-        _show_tokens(data, masker, options)
+        _show_tokens(data, masker, config.batch_size, options)
     return failed
 
 
@@ -80,13 +81,13 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
     return replace(data, train=tuple(example for example in data.train if example.row in rows))
 
 
-def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> None:
+def _show_tokens(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> None:
     from ..mask.audit import Audit
     from ..mask.labels import CHUNK
     from ..mask.view import to_json
     from .mask import print_rows, print_totals
 
-    audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    audit = Audit(batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
@@ -106,14 +107,14 @@ def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespa
         print_totals(audit, len(data.held_out))
 
 
-def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> int:
+def _look_over(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> int:
     """Print the audit, the packing of the rows, or both. Returns 1 if the audit finds an error, else 0."""
     from ..mask.audit import Audit
     from ..mask.checks import errors
     from ..mask.layouts import layouts
     from .mask import Status, print_audit, print_layouts
 
-    audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    audit = Audit(batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     with Status() as status:
         for count, (_, row) in enumerate(audit.review(data.train, masker)):
@@ -148,7 +149,7 @@ def lint(options: argparse.Namespace) -> int:
     from ..model.loading import open_model
     from .lint import formatted, remarks_on
 
-    config = _run_config(options)
+    config = run_config(options)
     data = hold_out(read_examples(options.data, read_columns(options.columns)), config)
     _note(data.notes)
     opened = _follow(open_model(config, weights=False))
@@ -212,7 +213,7 @@ def train(options: argparse.Namespace) -> int:
     from ..runs.run import run
 
     with distributed.together():
-        config = _run_config(options)
+        config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns))
         if distributed.is_first():
             _remark(data, options.all_problems)
@@ -220,19 +221,12 @@ def train(options: argparse.Namespace) -> int:
         return _print_events(work, options.json)
 
 
-def _run_config(options: argparse.Namespace) -> RunConfig:
-    """Return the settings among a command's options. A setting without an option keeps its default."""
-    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
-    given["prompts"] = tuple(given.get("prompts", ()))
-    return RunConfig(**given)
-
-
 def ablate(options: argparse.Namespace) -> int:
     """Train with several prompt-loss weights and compare on held-out rows."""
     from ..runs.ablation import MOST_ARMS, ablate, check_weights
 
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
-    config, data, stop = _run_config(options), _read(options), stop_on_interrupt()
+    config, data, stop = run_config(options), _read(options), stop_on_interrupt()
     work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
     return _print_events(work, options.json)
 
@@ -243,7 +237,7 @@ def study(options: argparse.Namespace) -> int:
     from ..study.report import judge_of, reported
     from .study import StudyPrinter, print_study
 
-    config, data = _run_config(options), _read(options)
+    config, data = run_config(options), _read(options)
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
     events = reported(work, output, shlex.join(["python", "-m", "sftdemo", *sys.argv[1:]]), judge)
