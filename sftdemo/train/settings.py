@@ -129,9 +129,8 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
         disable_tqdm=True,
         **cast("dict[str, Any]", {"activation_checkpointing": False} | more),
     )
-    settings.report_to = (
-        [] if config.report_to == "none" else [config.report_to]
-    )  # transformers adds Kubeflow by itself
+    # transformers adds Kubeflow by itself where it finds it
+    settings.report_to = [] if config.report_to == "none" else [config.report_to]
     settings._n_gpu = min(settings.n_gpu, 1)  # or several GPUs would get torch's DataParallel, which splits each batch
     return settings
 

@@ -38,7 +38,6 @@ class MaskedTrainer(SFTTrainer):
     """
 
     model: PreTrainedModel | PeftModel  # pyright: ignore[reportIncompatibleVariableOverride]
-    loss_is_scaled_for_ga = True  # `compute_loss` divides by the weights of all accumulated batches
 
     def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, **kwargs):
         super().__init__(*args, **kwargs)
