@@ -110,7 +110,8 @@ def furthest(one, other) -> float:
     return max((first[name] - second[name]).abs().max().item() for name in first)
 
 
-SGD = {"full": True, "learning_rate": 0.5}
+SGD = {"full": True, "learning_rate": 0.05}
+UNCLIPPED = ("optim=sgd", "max_grad_norm=0")
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,8 @@ SGD = {"full": True, "learning_rate": 0.5}
 def test_two_batches_of_4_have_the_gradient_of_one_of_8(llama, tmp_path, more):
     """With SGD a step is the gradient times the rate. The rows of the two batches have unequal numbers of tokens."""
     sizes = (1, 2) if "packing" in more else (4, 8)
-    one, whole = trained(llama, tmp_path, batch_size=sizes[1], steps=1, set=("optim=sgd",), **SGD, **more)
-    pairs = ("optim=sgd", "gradient_accumulation_steps=2")
+    one, whole = trained(llama, tmp_path, batch_size=sizes[1], steps=1, set=UNCLIPPED, **SGD, **more)
+    pairs = (*UNCLIPPED, "gradient_accumulation_steps=2")
     two, parts = trained(llama, tmp_path, batch_size=sizes[0], steps=1, set=pairs, **SGD, **more)
     assert [event.loss for event in one[1:]] == pytest.approx([event.loss for event in two[1:]], abs=1e-5)
     assert furthest(whole, parts) < 1e-5
@@ -132,10 +133,11 @@ def test_a_model_that_takes_no_loss_arguments_accumulates_alike(tmp_path, monkey
     tokenizer.pad_token = tokenizer.eos_token
     setup = tiny_gpt2(tokenizer), tokenizer
     monkeypatch.setattr(type(setup[0]), "accepts_loss_kwargs", False, raising=False)
-    _, whole = trained(setup, tmp_path, batch_size=8, steps=1, set=("optim=sgd",), **SGD)
-    pairs = ("optim=sgd", "gradient_accumulation_steps=2")
+    _, whole = trained(setup, tmp_path, batch_size=8, steps=1, set=UNCLIPPED, **SGD)
+    pairs = (*UNCLIPPED, "gradient_accumulation_steps=2")
     _, parts = trained(setup, tmp_path, batch_size=4, steps=1, set=pairs, **SGD)
     assert furthest(whole, parts) < 1e-5
+    assert furthest(whole, setup[0]) > 1e-3
 
 
 def test_steps_are_counted_after_accumulation(llama, tmp_path):
