@@ -65,7 +65,10 @@ def test_refused(text, says):
 
 def test_numbers_and_an_empty_file():
     assert parse_settings("learning_rate: 2e-3\nhold_out: 2\nsteps:\nepochs: 1\n", "f") == {
-        "learning_rate": 0.002, "hold_out": 2.0, "steps": None, "epochs": 1.0
+        "learning_rate": 0.002,
+        "hold_out": 2.0,
+        "steps": None,
+        "epochs": 1.0,
     }
     assert parse_settings("", "f") == parse_settings("# nothing\n", "f") == {}
 
