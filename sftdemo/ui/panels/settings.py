@@ -12,7 +12,7 @@ from ...core.errors import ConfigError, sentence
 from ...core.settings_file import read_settings
 from ...core.text import plural
 from ...data.templates import CHAT, NAMED_TEMPLATES
-from ..controls import CUSTOM, PAGE_SETTINGS, check_public
+from ..controls import CUSTOM, PAGE_SETTINGS
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .mask import PRIVATE, Updates
@@ -57,7 +57,6 @@ class SettingsHandlers:
             settings = read_settings(path)
             unused = [each for each in settings if each not in PAGE_SETTINGS]
             config = RunConfig(**{each: value for each, value in settings.items() if each in PAGE_SETTINGS})
-            check_public(config)
             values = self._values(config)
             held = self.desk.controls.config(values)
         except ConfigError as error:
