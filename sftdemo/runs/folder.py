@@ -30,7 +30,7 @@ RECORD = "run.json"  # its presence marks a run folder
 EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 SETTINGS = "config.yaml"
-_IN_HUB_CACHE = re.compile(r"models--([^/\\]+?)--([^/\\]+)[/\\]snapshots[/\\]")
+_IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:
@@ -222,7 +222,7 @@ def _settings(record: dict, data: ParsedExamples) -> str:
     words += ["--weights", *weights] if weights else []
     cached = _IN_HUB_CACHE.search(config.model)
     rows = f"the rows of {data.name}, as trained: {EXAMPLES}" if data.name else f"the rows: {EXAMPLES}"
-    return write_settings(config, (shlex.join(words), rows), "/".join(cached.groups()) if cached else None)
+    return write_settings(config, (shlex.join(words), rows), cached[1].replace("--", "/", 1) if cached else None)
 
 
 def _card(record: dict) -> str:

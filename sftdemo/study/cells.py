@@ -27,7 +27,7 @@ from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
-from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
+from ..runs.ablation import check_name, check_rows, check_weights, figures_of, held_out_rows
 from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
@@ -101,6 +101,7 @@ def study(
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     _check_seeds(seeds)
+    check_name(config, "a study")
     data = hold_out(data, config)
     check_rows(data, "a study")
     if isinstance(data.train, StreamedExamples):
