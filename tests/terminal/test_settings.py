@@ -7,9 +7,12 @@ import shlex
 import signal
 
 import pytest
+from pages import ROOT, blocks, sessions
 from safetensors.torch import load_file
 
 from sftdemo.core.config import RunConfig
+from sftdemo.core.settings_file import parse_settings
+from sftdemo.core.trl_settings import ALLOWED, REFUSED
 from sftdemo.terminal.cli import _parser, main
 from sftdemo.terminal.settings import run_config
 
@@ -133,3 +136,26 @@ def test_a_value_that_trl_refuses_is_told_before_the_model_is_loaded(capsys, gpt
     assert main(words) == 1
     (event,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert event["message"] == 'Set gives weight_decay the value "much"; it should be a valid number.'
+
+
+PAGE = ROOT / "docs" / "settings.md"
+FILES = {each.command.removeprefix("cat "): each.output for each in sessions(PAGE) if not each.words}
+
+
+@pytest.mark.parametrize(
+    "session", [each for each in sessions(PAGE) if each.words], ids=lambda session: session.command
+)
+def test_the_docs_print_what_is_said(session, tmp_path, capsys):
+    for name, content in FILES.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    assert main(session.words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", session.output)
+
+
+def test_the_docs_name_what_is_taken_and_why_others_are_not():
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in ALLOWED if f"`{name}`" not in text] == []
+    assert [reason for reason in set(REFUSED.values()) if f"| {reason} | `" not in text] == []
+    (printed,) = blocks(PAGE, "yaml")
+    assert RunConfig(**parse_settings(printed, "run.yaml")).epochs == 2
