@@ -17,7 +17,8 @@ from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..mask.layouts import SEED_LENGTH
 from ..model.loading import load_model
 from ..model.sources import ModelSource
-from ..train.loop import adapter, arguments, dataset
+from ..train.loop import dataset
+from ..train.settings import adapter, arguments
 from ..train.trainer import MaskedTrainer
 
 AnyTrainer = TypeVar("AnyTrainer", bound=SFTTrainer)

@@ -8,11 +8,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from math import inf, isfinite
+from math import inf
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
+from .trl_settings import ACCUMULATION, check_company, read_pairs, write_pairs
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
@@ -21,6 +22,13 @@ LORA_RATE, FULL_RATE = 2e-3, 1e-4
 STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 EXPORT_FORMATS, QUANTIZATIONS = ("adapter", "merged", "gguf"), ("f16", "q8_0", "bf16", "f32")
 BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
+# Where a run can be reported to, with the package that does it.
+REPORTS = {
+    "none": "",
+    **{name: name for name in ("trackio", "wandb", "tensorboard", "mlflow", "comet_ml", "clearml", "codecarbon")},
+    **{name: name for name in ("dagshub", "dvclive", "neptune", "swanlab", "kubeflow")},
+    "azure_ml": "azureml-core",
+}
 _LAST = ("template", "steps", "epochs", "prompts")  # in a command only the switches come after these
 
 
@@ -118,7 +126,7 @@ class RunConfig:
     )
     batch_size: int = setting(
         8,
-        "examples an optimizer step sees; with packing, rows",
+        "examples an optimizer step sees; with packing, rows; gradient_accumulation_steps multiplies them",
         title="Batch size",
         limits=(1, 1_024, "examples, or packed rows, a step"),
         metavar="B",
@@ -170,6 +178,18 @@ class RunConfig:
         limits=(1, 512, "LoRA's rank"),
         metavar="R",
     )
+    set: tuple[str, ...] = setting(
+        (),
+        "a setting of TRL's SFTConfig such as weight_decay=0.01, or of peft's LoraConfig such as lora.lora_alpha=64 "
+        "(or lora.alpha=64), with a value in YAML; may be repeated",
+        title="More of TRL's settings, one name=value a line",
+        metavar="NAME=VALUE",
+    )
+    report_to: str = setting(
+        "none",
+        "what the loss of each step is reported to; that package is installed by you, and nothing is sent without it",
+        choices=REPORTS,
+    )
     merge: bool = setting(False, "save the adapter merged into the model's weights")
     prompts: tuple[str, ...] = setting(
         (),
@@ -196,8 +216,14 @@ class RunConfig:
                 raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, each.choices))}.")
             if each.kind in (int, float):
                 check_limit(name, value)
+            if isinstance(value, list):  # as JSON has it
+                object.__setattr__(self, name, tuple(cast("list[str]", value)))
         if self.chat_template_kwargs.strip():
             check_template_arguments(self.chat_template_kwargs)
+        if self.set:
+            settings = read_pairs(self.set)
+            check_company(settings, self.full, self.report_to)
+            object.__setattr__(self, "set", write_pairs(settings))
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)
         if self.learning_rate is None:
@@ -205,7 +231,18 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them."""
-        return vars(self) | {"prompts": list(self.prompts)}
+        return {name: list(value) if SETTINGS[name].kind is tuple else value for name, value in vars(self).items()}
+
+    @property
+    def trl_settings(self) -> dict[str, Any]:
+        """Return the settings in `set`, by their full names."""
+        return read_pairs(self.set) if self.set else {}
+
+    @property
+    def rows_a_step(self) -> int:
+        """Return how many examples, or with packing rows, an optimizer step sees: as many batches as are
+        accumulated."""
+        return self.batch_size * self.trl_settings.get(ACCUMULATION, 1)
 
     def changed(self) -> dict[str, Any]:
         """Return the settings that differ from the defaults, by name. The default learning rate depends on `full`."""
@@ -262,9 +299,10 @@ def check_limit(name: str, value: float | None) -> None:
         ConfigError: with the setting, the value and the range.
     """
     low, high, unit = SETTINGS[name].limits
-    if value is not None and not (isfinite(value) and low <= value <= high):
+    if value is not None and not low <= value <= high:
+        told = f"{value:,.10g}" if isinstance(value, float) or abs(value) < 10**300 else "an integer beyond all bounds"
         raise ConfigError(
-            f"{name} is {value:,.10g}; it must lie between {low:,.10g} and {high:,.10g}{' ' + unit if unit else ''}."
+            f"{name} is {told}; it must lie between {low:,.10g} and {high:,.10g}{' ' + unit if unit else ''}."
         )
 
 

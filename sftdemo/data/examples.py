@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -66,14 +66,15 @@ class Origin:
 
 @dataclass(frozen=True)
 class ParsedExamples:
-    """The contents of a source: rows to train on, held-out rows, refused rows, notes on what is not used, and where on
-    the Hub the rows come from; None for others."""
+    """The contents of a source: rows to train on, held-out rows, refused rows, notes on what is not used, where on the
+    Hub the rows come from (None for others), and the name of the source, empty for text."""
 
     train: Sequence[Example]
     held_out: tuple[Example, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     origin: Origin | None = None
+    name: str = field(default="", compare=False)
 
 
 class StreamedExamples(Sequence[Example]):
@@ -135,7 +136,7 @@ def open_examples(
     except TooLarge:
         if not can_stream(path):
             raise
-    reading = _Reading(columns)
+    reading = _Reading(columns, path.name)
     records = first_rows(stream_file(path, reading.notes), limit, path, reading.notes)
     return reading.streamed(records, lambda: islice(stream_file(path), limit))
 
@@ -144,7 +145,7 @@ def _open_hub(source: str, columns: Mapping[str, str] | None, limit: int | None)
     if limit is not None:
         with suppress(TooLarge):
             return read_hub(source, columns, limit)
-    reading = _Reading(columns)
+    reading = _Reading(columns, source)
     rows = open_hub(read_source(source), reading.notes)
     read = rows.download()
 
@@ -176,7 +177,8 @@ def read_examples(
     if is_hub(path):
         return read_hub(str(path), columns, limit)
     check_wanted(limit)
-    path, reading = Path(path), _Reading(columns)
+    path = Path(path)
+    reading = _Reading(columns, path.name)
     try:
         content = read_file(path, MAX_BYTES, reading.notes)
     except TooLarge:
@@ -209,7 +211,7 @@ def read_hub(
         ConfigError: when `limit` is below 1.
     """
     check_wanted(limit)
-    reading = _Reading(columns)
+    reading = _Reading(columns, source)
     rows = open_hub(read_source(source), reading.notes, token)
     records = limited(source, MAX_BYTES, rows.stream(), "Read its first rows alone (--limit 1000).")
     train = tuple(reading.train(first_rows(records, limit, source, reading.notes)))
@@ -253,8 +255,9 @@ def _parse(
 class _Reading:
     """Turn records into examples, and collect what is not trained: held-out rows, refused rows, notes."""
 
-    def __init__(self, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(self, columns: Mapping[str, str] | None = None, name: str = "") -> None:
         self.notes: list[str] = []  # of the source as a whole
+        self._name = name
         self._columns = columns or {}
         self._found: dict[str, None] = {}  # the file's columns, in order
         self._held_out: list[Example] = []
@@ -296,7 +299,7 @@ class _Reading:
         ignored = ((name if len(name) <= 60 else f"{name[:59]}…", count) for name, count in self._ignored.items())
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in ignored)
         notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
-        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes, origin)
+        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes, origin, self._name)
 
 
 def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:

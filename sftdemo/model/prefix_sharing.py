@@ -171,7 +171,9 @@ def _quicker(module: torch.nn.Module):
     """Return a faster `forward` for this module, or None: a LoRA layer need not write its result four times, and
     oneDNN's matrix products are faster than MKL's on some processors."""
     if isinstance(module, LoraLinear) and type(module.base_layer) is torch.nn.Linear:
-        return _lora_forward if is_supported(module.base_layer) and not module.base_layer.weight.requires_grad else None
+        plain = all(isinstance(each, torch.nn.Identity) for each in module.lora_dropout.values())
+        frozen = not module.base_layer.weight.requires_grad
+        return _lora_forward if plain and frozen and is_supported(module.base_layer) else None
     return _linear_forward if type(module) is torch.nn.Linear and is_supported(module) and has_avx512() else None
 
 

@@ -73,6 +73,7 @@ def _ablate(
     shown: str | None,
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
+    check_name(config, "an ablation")
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
@@ -125,6 +126,16 @@ def check_weights(weights: Sequence[float], most: int) -> None:
         raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
     if len({arm_folder(weight) for weight in weights}) < len(weights):
         raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")
+
+
+def check_name(config: RunConfig, what: str) -> None:
+    """Refuse one name, in what a run is reported to, for several trainings.
+
+    Raises:
+        ConfigError: if `set` names one.
+    """
+    if "run_name" in config.trl_settings:
+        raise ConfigError(f"set names run_name, but {what} trains several times under one name; leave it out.")
 
 
 def check_rows(data: ParsedExamples, what: str) -> None:

@@ -173,7 +173,7 @@ def _fenced(text: str) -> str:
 def _settings(record: dict[str, Any]) -> str:
     settings = record["config"] | {"model": _base_name(record)}
     rows = [(f"`{name}`", f"`{_cell(value)}`") for name, value in settings.items() if value not in ("", [], None)]
-    return f"## Settings\n\n{markdown_table(['setting', 'value'], rows)}"
+    return f"## Settings\n\n`config.yaml` has them for `--config`.\n\n{markdown_table(['setting', 'value'], rows)}"
 
 
 def _cell(value: object) -> str:

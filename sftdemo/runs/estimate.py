@@ -57,14 +57,14 @@ def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
     if config.steps is not None:
         return config.steps
     rows = ceil(tokens / config.max_length) if config.packing else examples
-    return max(1, ceil((config.epochs or 1) * ceil(rows / config.batch_size)))
+    return max(1, ceil((config.epochs or 1) * ceil(rows / config.rows_a_step)))
 
 
 def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
     """Return the mean number of tokens per optimizer step, without padding."""
     if config.packing:
-        return min(tokens, config.batch_size * config.max_length)
-    return tokens * min(1, config.batch_size / max(1, examples))
+        return min(tokens, config.rows_a_step * config.max_length)
+    return tokens * min(1, config.rows_a_step / max(1, examples))
 
 
 def save_rate(config: RunConfig, device: str, events: Sequence[Event]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -21,6 +23,7 @@ from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Outcome, Saved, from_dict
 from ..core.files import written_whole
+from ..core.settings_file import write_settings
 from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import RUN_RECORD as RECORD
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
+SETTINGS = "config.yaml"
+_IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
 
 
 @dataclass(frozen=True)
@@ -264,4 +269,16 @@ def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
     with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
         for example in chain(data.train, data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
+    (folder / SETTINGS).write_text(_settings(record, data), encoding="utf-8")
     (folder / "README.md").write_text(card(record), encoding="utf-8")
+
+
+def _settings(record: dict, data: ParsedExamples) -> str:
+    """Return the settings of a run as `--config` reads them, without the place of a model that the Hub has."""
+    config = RunConfig(**record["config"])
+    weights = [name.removeprefix("weight-") for name in record.get("arms", [])]
+    words = ["python", "-m", "sftdemo", "ablate" if weights else "train", EXAMPLES, "--config", SETTINGS]
+    words += ["--weights", *weights] if weights else []
+    cached = _IN_HUB_CACHE.search(config.model)
+    rows = f"the rows of {data.name}, as trained: {EXAMPLES}" if data.name else f"the rows: {EXAMPLES}"
+    return write_settings(config, (shlex.join(words), rows), cached[1].replace("--", "/", 1) if cached else None)

@@ -80,8 +80,7 @@ def read_run(folder: Path) -> SavedRun:
     """
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        known = record["config"]
-        config = RunConfig(**known | {"prompts": tuple(known["prompts"])})
+        config = RunConfig(**record["config"])
         places = [folder / name for name in record.get("arms", [])]
         arms = [json.loads((place / RECORD).read_text(encoding="utf-8")) for place in places] or [record]
         weights = [arm["config"]["prompt_loss_weight"] for arm in arms]

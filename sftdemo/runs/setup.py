@@ -85,7 +85,11 @@ def set_up(
     _check_shares(config)
     if distributed.is_first():
         folder.check()
-    choose_device(config.device)  # report a missing device before anything is downloaded
+    device = choose_device(config.device)  # report a missing device before anything is downloaded
+    if config.set or config.report_to != "none":
+        from ..train.settings import check_settings
+
+        check_settings(config, device, scratch)
     with distributed.first_here_first():
         opened = yield from open_model(config)
     if opened.source.base is not None:

@@ -27,7 +27,7 @@ from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
-from ..runs.ablation import check_rows, check_weights, figures_of, held_out_rows
+from ..runs.ablation import check_name, check_rows, check_weights, figures_of, held_out_rows
 from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, Trained, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 CELLS = "cells.jsonl"
 SETTINGS = "study.json"  # its presence marks a study folder
 MOST_WEIGHTS = 8
-_VARIED = ("prompt_loss_weight", "seed", "device", "anyway")  # the device that was found is recorded beside them
+_VARIED = (
+    "prompt_loss_weight",
+    "seed",
+    "device",
+    "anyway",
+    "report_to",
+)  # the device that was found is recorded beside them
 
 
 class Cell(NamedTuple):
@@ -94,6 +100,7 @@ def study(
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     _check_seeds(seeds)
+    check_name(config, "a study")
     data = hold_out(data, config)
     check_rows(data, "a study")
     if isinstance(data.train, StreamedExamples):
@@ -269,7 +276,8 @@ def _check_same(output: Path, before: dict, now: dict) -> None:
     """
     pairs = [("the copy of the model", before["model"]["copy"], now["model"]["copy"])]
     pairs += [("device", before["device"], now["device"])]
-    pairs += [(name, before["config"].get(name), value) for name, value in now["config"].items()]
+    usual = RunConfig().to_dict()  # a study of an earlier version names fewer settings
+    pairs += [(name, before["config"].get(name, usual[name]), value) for name, value in now["config"].items()]
     differences = [f"{name} was {_shown(old)} and is {_shown(new)}" for name, old, new in pairs if old != new]
     differences += ["the examples are others"] if before["examples"] != now["examples"] else []
     if differences:

@@ -14,6 +14,7 @@ from ..core.errors import SftdemoError, TrainingError, sentence
 from ..core.events import Event, Failed, Finished, Saved, StudyCell
 from ..core.files import write_whole
 from ..core.text import markdown_table
+from ..core.trl_settings import ACCUMULATION, read_pairs
 from ..data.samples import SAMPLES, has_style
 from ..mask.view import harmless
 from .cells import BASE, Cell, read_cells, read_settings
@@ -212,11 +213,12 @@ def _measured(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict) -
     whole = len(weights) * len(seeds) * len(sizes)
     decides = ["which rows are drawn"] if min(sizes) < settings["rows"]["to train on"] else []
     decides += ["the order of the rows"] + ["how the adapter begins"] * (not config["full"])
+    batches = read_pairs(config.get("set", [])).get(ACCUMULATION, 1)  # an earlier version's study has no `set`
     about = (
         f"Weights {', '.join(f'{weight:g}' for weight in weights)}; seeds {', '.join(map(str, seeds))}; rows "
         f"{', '.join(f'{rows:,}' for rows in sizes)}: {len(trained)} of {whole} cells. Each is a training of its own "
         f"from the same model, in {' to '.join(map(str, sorted({steps[0], steps[-1]})))} steps of up to "
-        f"{config['batch_size']} {'packed rows' if config['packing'] else 'rows'}. A seed decides "
+        f"{config['batch_size'] * batches} {'packed rows' if config['packing'] else 'rows'}. A seed decides "
         f"{' and '.join(decides)}; all weights of one seed have the same."
     )
     limits = (

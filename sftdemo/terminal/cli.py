@@ -73,9 +73,10 @@ def _parser() -> argparse.ArgumentParser:
 
     mask = subparsers.add_parser("mask", help="show which tokens of the examples are trained")
     _add_data(mask)
+    _add_config(mask)
     for name in MASK_SETTINGS:
-        _add_setting(mask, name)
-    _add_setting(mask, "device", help="for --prove, defaults to the best there is")
+        _add_setting(mask, name, in_file=True)
+    _add_setting(mask, "device", in_file=True, help="for --prove, defaults to the best there is")
     mask.add_argument("--audit", action="store_true", help="what is wrong with the rows, why it matters, what to do")
     mask.add_argument("--boundary", action="store_true", help="the end of each prompt, tokenised alone and together")
     mask.add_argument("--packing", action="store_true", help="how the examples lie in the rows of a batch")
@@ -86,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     lint = subparsers.add_parser("lint", help="check examples in CI or an editor: exit code 1 on errors")
     _add_data(lint)
+    _add_config(lint)
     for name in MASK_SETTINGS:
-        _add_setting(lint, name)
+        _add_setting(lint, name, in_file=True)
     lint.add_argument("--format", choices=FORMATS, default="text", help="of the remarks, defaults to %(default)s")
     lint.set_defaults(command=lint_rows)
 
@@ -211,6 +213,10 @@ def _add_quantization(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of settings; options go before it")
+
+
 def _add_several(
     parser: argparse.ArgumentParser, option: str, default: Sequence[float], metavar: str, help: str
 ) -> None:
@@ -225,11 +231,13 @@ def _add_training(
     """What all trainings take: the data, every setting but those `without`, and where and how to write. One that does
     not replace what is there goes on with it."""
     _add_data(parser)
+    _add_config(parser)
     length, method = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     groups = {"steps": length, "epochs": length, "full": method, "lora_r": method}
     for name in SETTINGS:
         if name not in without:
-            _add_setting(groups.get(name, parser), name)
+            _add_setting(groups.get(name, parser), name, in_file=True)
+    parser.set_defaults(unused=tuple(without))
     parser.add_argument("--output", default=output, metavar="FOLDER", help="where to save, defaults to %(default)s")
     if replaces:
         parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output's folder")
@@ -242,8 +250,9 @@ def _words(name: str) -> str:
     return f"{', '.join(NAMED_TEMPLATES)}, {CHAT} (the model's own), or {words}" if name == "template" else words
 
 
-def _add_setting(parser: argparse._ActionsContainer, name: str, **more: Any) -> None:
-    """An option for the setting; `more` replaces what the setting says of itself."""
+def _add_setting(parser: argparse._ActionsContainer, name: str, in_file: bool = False, **more: Any) -> None:
+    """An option for the setting; `more` replaces what the setting says of itself. One that may stand `in_file` is
+    absent from the options unless it is given, so that the file's counts."""
     setting = SETTINGS[name]
     about: dict[str, Any] = {"dest": name, "default": setting.default, "help": _words(name)}
     if setting.kind is bool:
@@ -254,5 +263,6 @@ def _add_setting(parser: argparse._ActionsContainer, name: str, **more: Any) -> 
     else:
         about |= {"type": unescape if name == "template" else setting.kind, "metavar": setting.metavar}
         about["choices"] = tuple(setting.choices) or None
-        about["help"] += ", defaults to %(default)s" if setting.default is not None else ""
+        about["help"] += f", defaults to {setting.default}" if setting.default not in (None, "") else ""
+    about |= {"default": argparse.SUPPRESS} if in_file else {}
     parser.add_argument(setting.option, **about | more)

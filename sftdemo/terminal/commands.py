@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..core import distributed
-from ..core.config import SETTINGS, RunConfig
+from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem, group_problems
 from .interrupt import stop_on_interrupt
+from .settings import run_config
 
 if TYPE_CHECKING:
     from ..mask.labels import Masker
@@ -59,7 +60,7 @@ def mask(options: argparse.Namespace) -> int:
     masker = opened.masker
     failed = 0
     if options.audit or options.packing:
-        failed = _look_over(data, masker, options)
+        failed = _look_over(data, masker, config.batch_size, options)
     if options.boundary:
         _show_boundaries(data, masker, options.json)
     if options.prove:
@@ -67,7 +68,7 @@ def mask(options: argparse.Namespace) -> int:
 
         failed |= print_events(prove(opened.config, data), options.json)
     if not (options.audit or options.packing or options.boundary or options.prove):
-        _show_tokens(data, masker, options)
+        _show_tokens(data, masker, config.batch_size, options)
     return failed
 
 
@@ -80,13 +81,13 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
     return replace(data, train=tuple(example for example in data.train if example.row in rows))
 
 
-def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> None:
+def _show_tokens(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> None:
     from ..mask.audit import Audit
     from ..mask.labels import CHUNK
     from ..mask.view import to_json
     from .mask import print_rows, print_totals
 
-    audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    audit = Audit(batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
@@ -106,14 +107,14 @@ def _show_tokens(data: ParsedExamples, masker: Masker, options: argparse.Namespa
         print_totals(audit, len(data.held_out))
 
 
-def _look_over(data: ParsedExamples, masker: Masker, options: argparse.Namespace) -> int:
+def _look_over(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> int:
     """Print the audit, the packing of the rows, or both. Returns 1 if the audit finds an error, else 0."""
     from ..mask.audit import Audit
     from ..mask.checks import errors
     from ..mask.layouts import layouts
     from .mask import Status, print_audit, print_layouts
 
-    audit = Audit(options.batch_size, masker.max_length, data.held_out)
+    audit = Audit(batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     with Status() as status:
         for count, (_, row) in enumerate(audit.review(data.train, masker)):
@@ -201,13 +202,6 @@ def train(options: argparse.Namespace) -> int:
             _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
         return print_events(work, options.json)
-
-
-def run_config(options: argparse.Namespace) -> RunConfig:
-    """Return the settings among a command's options. A setting without an option keeps its default."""
-    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
-    given["prompts"] = tuple(given.get("prompts", ()))
-    return RunConfig(**given)
 
 
 def ablate(options: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from .. import __version__
 from ..data.columns import read_columns
 from ..data.examples import Problem, read_examples
 from ..mask.checks import CHECKS, Finding, errors
-from .commands import follow, note, run_config
+from .commands import follow, note
+from .settings import run_config
 
 FORMATS = ("text", "json", "github", "sarif")
 REFUSED, DROPPED = "refused", "dropped"  # the rules of rows that are not looked at

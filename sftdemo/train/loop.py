@@ -5,15 +5,15 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
-from typing import cast
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
-from trl import SFTConfig
 
 from ..core import distributed
 from ..core.config import RunConfig
@@ -21,8 +21,8 @@ from ..core.errors import TrainingError
 from ..core.events import HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
-from ..model.devices import uses_bf16
 from .callbacks import Reporter, in_turns
+from .settings import adapter, arguments, refused
 from .trainer import MaskedTrainer, Rows, totals
 
 
@@ -51,7 +51,13 @@ def train(
         raise TrainingError("no example has a trained token, so there is nothing to learn.")
     disable_progress_bars()
     closed = False
-    trainer = _trainer(model, tokenizer, examples, config, scratch, held_out)
+    try:
+        trainer = _trainer(model, tokenizer, examples, config, scratch, held_out)
+    except (ValueError, TypeError, RuntimeError, re.error) as error:
+        if not config.set:  # of this program's own settings none should fail
+            raise
+        raise TrainingError(refused(config, error)) from error
+    _check_adapter(trainer.model)
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
     def work(emit: Callable[[int | Step | HeldOut], None]) -> None:
@@ -79,6 +85,16 @@ def _whole(trainer: MaskedTrainer, spare: PreTrainedModel | PeftModel) -> PreTra
     return spare.to(trainer.args.device)  # pyright: ignore[reportArgumentType] - as in `load_model`
 
 
+def _check_adapter(model: PreTrainedModel | PeftModel) -> None:
+    """Refuse an adapter on the embeddings or the head: they often are one matrix, which two adapters cannot share."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if any(isinstance(module, BaseTunerLayer) for module in ends):
+        raise TrainingError(
+            "set puts the adapter on the model's embeddings or on its head; name linear layers in between, such as "
+            "lora.target_modules=[q_proj,v_proj]."
+        )
+
+
 def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_out) -> MaskedTrainer:
     trainer = MaskedTrainer(
         model=model,
@@ -92,45 +108,6 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
-    """Return TRL's settings for a run."""
-    settings = SFTConfig(
-        output_dir=scratch,
-        per_device_train_batch_size=config.batch_size // distributed.count(),
-        max_steps=config.steps or -1,
-        num_train_epochs=config.epochs or 1,
-        learning_rate=cast("float", config.learning_rate),  # `RunConfig` has set it
-        seed=config.seed,
-        packing=config.packing,
-        packing_strategy="bfd",
-        max_length=config.max_length if config.packing else None,  # the examples are cut already
-        use_cpu=device.type == "cpu",
-        bf16=uses_bf16(device),
-        activation_checkpointing=False,
-        dataloader_pin_memory=device.type == "cuda",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    settings._n_gpu = min(settings.n_gpu, 1)  # or several GPUs would get torch's DataParallel, which splits each batch
-    return settings
-
-
-def adapter(config: RunConfig) -> LoraConfig | None:
-    """Return the adapter to train; None with full fine-tuning."""
-    if config.full:
-        return None
-    return LoraConfig(
-        r=config.lora_r,
-        lora_alpha=2 * config.lora_r,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
 
 
 def dataset(examples: Rows) -> Dataset:

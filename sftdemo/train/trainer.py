@@ -38,6 +38,7 @@ class MaskedTrainer(SFTTrainer):
     """
 
     model: PreTrainedModel | PeftModel  # pyright: ignore[reportIncompatibleVariableOverride]
+    loss_is_scaled_for_ga = True  # also for a model that takes no `num_items_in_batch`: `compute_loss` divides itself
 
     def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, **kwargs):
         super().__init__(*args, **kwargs)

@@ -77,6 +77,8 @@ def _component(setting: Setting) -> tuple[type[Component], dict]:
         return gr.Slider, {"minimum": 0, "maximum": 1, "step": 0.01, "info": info}
     if setting.kind is int:
         return gr.Number, {"precision": 0}
+    if setting.kind is tuple:
+        return gr.Textbox, {"lines": 2, "max_lines": 6}  # with a single line, Enter would not begin another
     return {bool: gr.Checkbox, float: gr.Number}.get(setting.kind, gr.Textbox), {}
 
 
@@ -117,5 +119,7 @@ def check_public(config: RunConfig) -> None:
             raise ConfigError(
                 f"{name} is {value:g}; this public page allows {most:g}. Run it on your own machine for more."
             )
+    if config.set:
+        raise ConfigError("set is not offered on this public page; run it on your own machine to set more.")
     if len(config.prompts) > 16:
         raise ConfigError(f"there are {len(config.prompts)} prompts to compare; this public page allows 16.")

@@ -19,6 +19,7 @@ from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
+from .panels.settings import SettingsHandlers, SettingsPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
@@ -66,7 +67,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         questions = widget("asked", asked([]))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
         buttons = _buttons()
-        controls = Controls(**inputs, **training_settings(placed=inputs))
+        settings_file = SettingsPanel()
+        controls = Controls(**inputs, **training_settings(placed=inputs, last=settings_file.place))
         progress_panel = _progress_panel()
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
@@ -90,6 +92,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         scans = MaskHandlers(desk, sources, masked).wire(page)
         LaboratoryHandlers(desk, laboratory).wire(scans)
+        SettingsHandlers(desk, settings_file).wire()
         outputs = RunOutputs(
             **buttons,
             **progress_panel,

@@ -536,6 +536,12 @@ def test_what_cannot_be_compared_is_a_sentence(config, tmp_path, rows, weights, 
     assert not (tmp_path / "out").exists()
 
 
+def test_one_name_for_several_trainings_is_refused(config, tmp_path):
+    named = replace(config, report_to="trackio", set=("run_name=one",))
+    (event,) = ablate(named, data_of(), tmp_path / "out", ARMS)
+    assert event == Failed("Set names run_name, but an ablation trains several times under one name; leave it out.")
+
+
 def test_several_processes_are_refused(config, tmp_path, monkeypatch):
     for name, value in (("LOCAL_RANK", "0"), ("RANK", "0"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)

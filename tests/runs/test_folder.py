@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import pytest
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Event, Failed, Finished, Model, Saved
+from sftdemo.core.settings_file import parse_settings
 from sftdemo.data.examples import parse_examples
 from sftdemo.runs.ablation import ablate
 from sftdemo.runs.folder import load_events
@@ -65,6 +68,20 @@ def test_events_that_cannot_be_written_leave_the_folder_as_it_was(work, tmp_path
     assert "could not be saved" in last.message
     assert not any(isinstance(event, Saved | Finished) for event in events)
     assert [list(folder.iterdir()) for folder in tmp_path.iterdir()] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("models--org--tiny/snapshots/0a1b", "org/tiny"), ("models--tiny/snapshots/0a1b", "tiny"), ("tiny", None)],
+)
+def test_the_settings_name_a_model_of_the_hub_without_its_place(tmp_path, gpt2_folder, place, name):
+    folder = shutil.copytree(gpt2_folder, tmp_path / place)
+    config = RunConfig(str(folder), steps=1, batch_size=2, max_length=128, max_new_tokens=2, anyway=True)
+    assert isinstance(list(run(config, DATA, tmp_path / "out"))[-1], Finished)
+    text = (tmp_path / "out" / "config.yaml").read_text(encoding="utf-8")
+    assert RunConfig(**parse_settings(text, "config.yaml")) == replace(config, model=name or str(folder))
+    assert (name is None) == (str(tmp_path) in text)
+    assert "# the rows: examples.jsonl" in text
 
 
 class TestEarlierRun:

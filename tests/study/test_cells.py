@@ -286,6 +286,10 @@ class TestRefusals:
         assert says in refusal(begun(config, tmp_path / "out", **changed))
         assert not (tmp_path / "out").exists()
 
+    def test_one_name_for_several_trainings(self, config, tmp_path):
+        named = replace(config, report_to="trackio", set=("run_name=one",))
+        assert "a study trains several times under one name" in refusal(begun(named, tmp_path / "out"))
+
     @pytest.mark.parametrize(
         ("rows", "says"),
         [

@@ -202,6 +202,10 @@ class TestMarkdown:
         assert "not measured" not in text
         assert "all of 3 seeds would still agree on a direction in 25.0% of such comparisons" in text
 
+    def test_a_step_sees_all_accumulated_batches(self):
+        settings = STUDY | {"config": STUDY["config"] | {"set": ["gradient_accumulation_steps=3"]}}
+        assert "steps of up to 12 rows." in markdown(FEW, frame_of(FEW, None), settings, MACHINE, COMMAND)
+
     def test_what_is_not_measured_yet(self):
         text = text_of(FEW[:-1])
         assert "5 of 6 cells." in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 from dataclasses import replace
@@ -10,9 +9,9 @@ from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
+from run_settings import configs
 
-from sftdemo.core.config import SETTINGS, RunConfig
+from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Finished
 from sftdemo.terminal.cli import main
 
@@ -52,39 +51,10 @@ def as_trained(config: RunConfig) -> RunConfig:
     return replace(config, lora_r=16) if config.full else config
 
 
-def values(name: str):
-    """What the setting may be."""
-    setting = SETTINGS[name]
-    if setting.choices:
-        return st.sampled_from([*setting.choices])
-    if setting.kind is bool:
-        return st.booleans()
-    low, high, _ = setting.limits
-    return st.integers(low, high) if setting.kind is int else st.floats(low, high)
-
-
-TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=20)
-LENGTH = st.one_of(
-    st.fixed_dictionaries({"steps": values("steps")}), st.fixed_dictionaries({"epochs": values("epochs")}), st.just({})
-)
-METHOD = st.sampled_from([{}, {"full": True}, {"merge": True}])
-TEXTS = {
-    "model": st.sampled_from(["gpt2", "my models/it's here", "C:\\new\\tiny", "naïve/$HOME"]),
-    "template": st.one_of(st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT),
-    "chat_template_kwargs": st.dictionaries(TEXT, TEXT | st.booleans(), max_size=2).map(json.dumps) | st.just(""),
-    "prompts": st.lists(TEXT, max_size=3).map(tuple),
-}
-EXCLUSIVE = ("steps", "epochs", "full", "merge")
-OTHERS = st.fixed_dictionaries(
-    {}, optional=TEXTS | {name: values(name) for name in SETTINGS if name not in (*TEXTS, *EXCLUSIVE)}
-)
-
-
-@given(LENGTH, METHOD, OTHERS)
-@example({}, {}, {})
-@example({"epochs": 1}, {"full": True}, {"learning_rate": 1e-4})
-def test_any_settings(length, method, others):
-    config = RunConfig(**length, **method, **others)
+@given(configs())
+@example(RunConfig())
+@example(RunConfig(epochs=1, full=True, learning_rate=1e-4))
+def test_any_settings(config):
     assert as_trained(read_back(config)) == as_trained(config)
 
 
@@ -106,6 +76,8 @@ def test_any_settings(length, method, others):
         {"epochs": 1.0},
         {"merge": True, "packing": True, "lora_r": 8},
         {"turns": "last", "anyway": True},
+        {"set": ("weight_decay=0.01", "lora.target_modules=[q_proj, v_proj]", "lr_scheduler_kwargs={'a b': '1e-3'}")},
+        {"report_to": "trackio", "set": ("run_name='-x'", 'project=it\'s "mine"')},
     ],
     ids=str,
 )

@@ -17,6 +17,8 @@ PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_toke
 def another(name: str):
     """What an input holds for a setting that is not at its default, and the setting then."""
     setting = SETTINGS[name]
+    if name == "set":
+        return "weight_decay=1e-2\n\n lora.alpha = 4", ("weight_decay=0.01", "lora.lora_alpha=4")
     if setting.kind is tuple:
         return "a \n\n b", ("a", "b")
     if name == "chat_template_kwargs":

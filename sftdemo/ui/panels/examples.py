@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import gradio as gr
 from gradio.components import Component
@@ -90,8 +90,9 @@ def mask_settings() -> dict[str, Component]:
     return inputs
 
 
-def training_settings(placed: Collection[str]) -> dict[str, Component]:
-    """Lay out every setting that is not `placed` elsewhere in a closed accordion, and return them by name."""
+def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict[str, Component]:
+    """Lay out every setting that is not `placed` elsewhere in a closed accordion, then what `last` lays out, and return
+    the settings by name."""
     with gr.Accordion("Training settings", open=False):
         with gr.Row():
             inputs = {
@@ -107,11 +108,13 @@ def training_settings(placed: Collection[str]) -> dict[str, Component]:
                 ),
             }
         left = dict.fromkeys(["lora_r", "max_new_tokens", "seed", "device", *PAGE_SETTINGS])
-        left = [name for name in left if name not in placed and name not in inputs]
+        left = [name for name in left if name not in (*placed, *inputs, "set")]
         with gr.Row():
             inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is not bool}
         inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is bool}
+        inputs["set"] = setting_input("set", placeholder="weight_decay=0.01\nlora.alpha=64", elem_id="set")
         inputs["against"] = gr.Slider(
             0, 1, value=1.0, step=0.01, label="Both ways: the prompt-loss weight of the second model", elem_id="against"
         )
+        last()
     return inputs
