@@ -87,11 +87,12 @@ def _trained(record: dict[str, Any]) -> str:
         "full": "All weights, trained",
     }[record["kind"]]
     how = "prompts masked (label -100)" if not weight else f"prompt tokens weighing {weight:g} in the loss"
+    rows = f" Rows: `{record['data']['source']}`." if record["data"] else ""
     share = f" ({mask['trained_tokens'] / mask['tokens']:.0%})" if mask["tokens"] else ""
     return (
         f"{kind}: {record['steps']} steps on {mask['examples']:,} examples, {how}. {mask['trained_tokens']:,} of "
         f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
-        f"loss: {record['loss']:.3f}."
+        f"loss: {record['loss']:.3f}.{rows}"
     )
 
 

@@ -371,7 +371,15 @@ class TestRanOn:
 class TestFolder:
     def test_what_is_saved(self, done):
         names = {file.name for file in done.folder.iterdir()}
-        assert names == {"weight-0", "weight-1", "run.json", "examples.jsonl", "events.jsonl", "README.md"}
+        assert names == {
+            "weight-0",
+            "weight-1",
+            "config.yaml",
+            "run.json",
+            "examples.jsonl",
+            "events.jsonl",
+            "README.md",
+        }
         record = json.loads((done.folder / "run.json").read_text())
         assert (record["kind"], record["arms"], record["steps"]) == ("ablation", ["weight-0", "weight-1"], STEPS)
         assert record["figures"] == [each.to_dict() for each in of(Figures, done.events)]
