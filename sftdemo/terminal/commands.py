@@ -19,6 +19,7 @@ from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem, group_problems
 from .interrupt import stop_on_interrupt
+from .reports import aside
 from .settings import run_config
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def train(options: argparse.Namespace) -> int:
         if distributed.is_first():
             _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
-        return print_events(work, options.json)
+        return print_events(aside(work, config), options.json)
 
 
 def ablate(options: argparse.Namespace) -> int:
@@ -211,7 +212,7 @@ def ablate(options: argparse.Namespace) -> int:
     check_weights(options.weights, MOST_ARMS)  # as with any setting, a wrong one is a wrong call
     config, data, stop = run_config(options), _read(options), stop_on_interrupt()
     work = ablate(config, data, options.output, options.weights, stop, overwrite=options.overwrite)
-    return print_events(work, options.json)
+    return print_events(aside(work, config), options.json)
 
 
 def study(options: argparse.Namespace) -> int:
@@ -223,7 +224,7 @@ def study(options: argparse.Namespace) -> int:
     config, data = run_config(options), _read(options)
     output, judge = Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
-    events = reported(work, output, _command(options, data), judge)
+    events = reported(aside(work, config), output, _command(options, data), judge)
     failed = print_events(events, options.json, StudyPrinter)
     if not failed and not options.json:
         print_study(output, judge)

@@ -132,8 +132,9 @@ def _summary(run: PastRun) -> dict:
 
 
 def _short(value: object) -> str:
-    text = str(value).replace("\n", "↵")
-    return text if len(text) <= 30 else text[:29] + "…"
+    text = (" ".join(value) if isinstance(value, tuple) else str(value)).replace("\n", "↵")
+    most = 90 if isinstance(value, tuple) else 30
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _endings(run: PastRun) -> str:

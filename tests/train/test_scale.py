@@ -56,6 +56,7 @@ WAYS = {
     "lora": {"batch_size": 4, "epochs": 2},
     "full": {"batch_size": 2, "epochs": 1, "full": True},
     "packed": {"batch_size": 2, "epochs": 2, "packing": True},
+    "accumulated": {"batch_size": 4, "epochs": 2, "set": ("gradient_accumulation_steps=2",)},
     "weighted": {"batch_size": 4, "epochs": 2, "prompt_loss_weight": 0.25},
     "one batch": {"batch_size": 24, "steps": 3, "full": True, "packing": True},
 }
@@ -142,6 +143,7 @@ def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
     data, commands = written(folder), {}
     for name, settings in (WAYS | OTHERS).items():
         words = {f"--{key.replace('_', '-')}": value for key, value in (SETTINGS | settings).items()}
+        words |= {key: value[0] for key, value in words.items() if isinstance(value, tuple)}
         options = [key if value is True else f"{key}={value}" for key, value in words.items()]
         model = f"--model={llama_folder if name in WAYS else gpt2_folder}"
         rows = folder / "none.jsonl" if name == "no data" else data

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from copy import deepcopy
 from dataclasses import fields, replace
-from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig
+from stand_in_trackio import stand_in
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from transformers.integrations import integration_utils
 from trl import SFTConfig
@@ -189,23 +188,7 @@ def test_modules_that_cannot_be_adapted(llama, tmp_path, pair, says):
 class TestReport:
     @pytest.fixture
     def sent(self, monkeypatch) -> list[tuple]:
-        """What reaches a package that stands in for trackio."""
-        found: list[tuple] = []
-        trackio = ModuleType("trackio")
-        trackio.__spec__ = SimpleNamespace()  # what tells transformers that the package is there
-        trackio.__version__ = "0"
-        trackio.context_vars = SimpleNamespace(current_space_id=SimpleNamespace(get=lambda: None))
-        trackio.init = lambda **words: found.append(("init", words["project"], words["name"]))
-        trackio.log = lambda logs, **_: found.append(("log", logs))
-        trackio.finish = lambda: found.append(("finish",))
-
-        class Settings(dict):
-            def update(self, *words, **more):
-                pass
-
-        trackio.config = Settings()
-        monkeypatch.setitem(sys.modules, "trackio", trackio)
-        return found
+        return stand_in(monkeypatch)
 
     def test_nothing_is_sent_unasked(self, llama, tmp_path, sent):
         trained(llama, tmp_path)

@@ -29,7 +29,7 @@ PAST = PastRun(
     finished="2026-03-04T05:06:07+00:00",
     weights=(0.0, 1.0),
     examples=2,
-    settings={"steps": 3, "template": "Q: {instruction}\nA:\n"},
+    settings={"steps": 3, "template": "Q: {instruction}\nA:\n", "set": ("weight_decay=0.1", "warmup_steps=2")},
     curves=((3.0, 1.5), (3.0, 2.0)),
     comparisons=(Columns("Why?", "typed", ["", "Arr", "So"], ["length", "EOS", "EOS"]),),
     figures=(BASE, BASE, BASE),
@@ -113,7 +113,10 @@ class TestHistory:
         (run,) = shown["runs"]
         assert run["title"] == "gpt2, masked against unmasked, 2 rows"
         assert run["when"] == "04 Mar 2026, 05:06 UTC"
-        assert run["detail"] == "6 steps, 12 s · steps 3, template Q: {instruction}↵A:↵"
+        assert (
+            run["detail"]
+            == "6 steps, 12 s · steps 3, template Q: {instruction}↵A:↵, set weight_decay=0.1 warmup_steps=2"
+        )
         assert "held-out loss on the answers: 3.00 → 1.50, 3.00 → 2.00" in run["result"]
         assert "of 1: base 0, masked 1, unmasked 1" in run["result"]
         assert run["curves"] == [[3.0, 1.5], [3.0, 2.0]]
