@@ -17,8 +17,9 @@ from .controls import Controls, setting_input
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
-from .panels.mask import MaskHandlers, MaskOutputs
+from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
+from .panels.sources import SourceHandlers
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
@@ -75,7 +76,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
         command = gr.Code(
-            label="These settings in a terminal; the download holds examples.jsonl",
+            label=COMMAND,
             language="shell",
             wrap_lines=True,
             interactive=False,
@@ -88,6 +89,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         masked = MaskOutputs(
             model_status, mask, counts, audit, questions, export, buttons["train"], buttons["both"], anyway, command
         )
+        SourceHandlers(desk, sources).wire()
         scans = MaskHandlers(desk, sources, masked).wire(page)
         LaboratoryHandlers(desk, laboratory).wire(scans)
         outputs = RunOutputs(

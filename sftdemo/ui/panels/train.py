@@ -87,7 +87,7 @@ class RunHandlers:
             yield {out.run_status: progress("failed", sentence(error))}
             return
         yield self._starting(run_id) | {
-            out.command: config.command_line("examples.jsonl", weights),
+            out.command: self.desk.command(values, config, weights)[0],
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
         for events in self.desk.backend.watch(run_id):

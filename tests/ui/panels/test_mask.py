@@ -86,7 +86,7 @@ class TestDraw:
     def test_good_rows_survive_beside_refused_ones(self, ui, values):
         mask, *_ = drawn(ui, values(examples=json.dumps([ROWS[0], {"instruction": "a"}, 5])))
         assert len(mask["rows"]) == 1
-        assert [problem[:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
+        assert [problem["words"][:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
 
     @pytest.mark.parametrize(("changed", "says"), WRONG, ids=str)
     def test_what_cannot_be_trained_is_a_sentence_and_no_button(self, ui, values, changed, says):
@@ -116,7 +116,8 @@ class TestDraw:
     def test_user_text_travels_inside_the_json_only(self, ui, values, evil):
         rows = [{"instruction": evil, "output": evil}, {"instruction": "a", evil: evil}]
         changed = values(examples=json.dumps(rows), prompts=evil, template="custom", custom=evil + "{instruction}\n")
-        assert all(isinstance(output, str) for output in ui.masking.draw(changed).values())
+        updates = ui.masking.draw(changed)
+        assert all(isinstance(updates[each], str) for each in updates if isinstance(each, gr.HTML))
         mask, asked, _ = drawn(ui, changed)
         text = "".join(token[0] for token in mask["rows"][0]["tokens"])
         assert text.replace("␣", " ").count(evil) == 3
@@ -223,23 +224,23 @@ class TestGetReady:
         assert not both["interactive"]
 
 
-SOURCE = ("examples", "opened", "page", "card")
+SOURCE = ("examples", "opened", "page", "card", "columns", "only", "hub_status")
 
 
 class TestSources:
     def shown_text(self, ui, updates: dict) -> dict:
         """The text box, which is shown in place of an opened file."""
-        box, opened, page, card = parts(ui, updates, *SOURCE)
+        box, opened, page, card, *_ = parts(ui, updates, *SOURCE)
         assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
         return box
 
     def test_a_sample_comes_as_text(self, ui):
-        box = self.shown_text(ui, ui.masking.take_sample(SAMPLES[1].name))
+        box = self.shown_text(ui, ui.opening.take_sample(SAMPLES[1].name))
         assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
 
     def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
         (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
-        box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / "mine.csv")))
+        box = self.shown_text(ui, ui.opening.open_file(str(tmp_path / "mine.csv")))
         assert box["value"] == "instruction,output\na,b\n"
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
@@ -247,13 +248,13 @@ class TestSources:
         (tmp_path / "mine.csv").write_text("instruction,output\na,é\n", encoding=encoding)
         (tmp_path / "mine.gz").write_bytes(gzip.compress((tmp_path / "mine.csv").read_bytes()))
         for name in ("mine.csv", "mine.gz"):
-            box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / name)))
+            box = self.shown_text(ui, ui.opening.open_file(str(tmp_path / name)))
             assert box["value"] == "instruction,output\na,é\n"
 
     def test_a_table_stays_a_file(self, ui, values, tmp_path):
         path = tmp_path / "mine.parquet"
         pq.write_table(pa.Table.from_pylist(ROWS[:2]), path)
-        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
+        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
         assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
@@ -265,7 +266,7 @@ class TestSources:
     def test_another_format_is_named(self, ui, tmp_path):
         (tmp_path / "mine.txt").write_bytes(b"%PDF-1.7")
         with pytest.raises(gr.Error, match=r"^'mine\.txt is a PDF file\."):
-            ui.masking.open_file(str(tmp_path / "mine.txt"))
+            ui.opening.open_file(str(tmp_path / "mine.txt"))
 
     def test_the_button_offers_every_format(self, ui):
         assert ui.masking.sources.upload.file_types == [*FILE_TYPES]
@@ -275,23 +276,23 @@ class TestSources:
         path = tmp_path / "long.jsonl"
         path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
         assert path.stat().st_size > state.EDITABLE
-        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
+        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
         assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
         mask, *_ = drawn(ui, values(opened=opened))
         assert mask["total"] == 1000
-        assert mask["problems"][0].startswith("row 1000 (line 1001)")
+        assert mask["problems"][0]["words"].startswith("row 1000 (line 1001)")
 
-        assert "value" not in self.shown_text(ui, ui.masking.close_file())  # the text is as it was
+        assert "value" not in self.shown_text(ui, ui.opening.close())  # the text is as it was
 
     def test_just_as_long_as_may_be_edited(self, ui, tmp_path, monkeypatch):
         path = tmp_path / "rows.json"
         path.write_text(TEXT)
-        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT))
-        assert named(ui, ui.masking.open_file(str(path)))["examples"]["value"] == TEXT
-        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT) - 1)
-        assert named(ui, ui.masking.open_file(str(path)))["opened"] == str(path)
+        monkeypatch.setattr("sftdemo.ui.panels.sources.EDITABLE", len(TEXT))
+        assert named(ui, ui.opening.open_file(str(path)))["examples"]["value"] == TEXT
+        monkeypatch.setattr("sftdemo.ui.panels.sources.EDITABLE", len(TEXT) - 1)
+        assert named(ui, ui.opening.open_file(str(path)))["opened"] == str(path)
 
     @pytest.mark.parametrize(
         ("name", "content", "says"),
@@ -304,7 +305,7 @@ class TestSources:
     def test_one_that_cannot_be_read_is_named_without_its_folder(self, ui, tmp_path, name, content, says):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(gr.Error, match=says) as error:
-            ui.masking.open_file(str(tmp_path / name))
+            ui.opening.open_file(str(tmp_path / name))
         assert str(tmp_path) not in error.value.message
 
 
