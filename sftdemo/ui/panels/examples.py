@@ -48,9 +48,10 @@ class Sources:
             )
             self.open_hub = gr.Button("Open", size="sm", scale=1, min_width=110, elem_id="open-hub")
         self.hub_status = progress_widget("hub-status", progress("idle", ""))
+        self.columns = ColumnsPanel()
         self.examples = gr.Textbox(
             value=SAMPLES[0].path.read_text(encoding="utf-8"),
-            label="Examples: JSON, JSON Lines or CSV",
+            label="Examples: JSON, JSON Lines or CSV. Other kinds come in by Open a file.",
             lines=16,
             max_lines=24,
             elem_id="examples",
@@ -59,7 +60,6 @@ class Sources:
         with gr.Group(visible=False, elem_id="opened") as self.card:
             self.status = progress_widget("opened-status", progress("idle", ""))
             self.close = gr.Button("Close it, back to the text", size="sm", elem_id="close-file")
-        self.columns = ColumnsPanel()
 
 
 def mask_settings() -> dict[str, Component]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 
 import gradio as gr
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
+from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
-from sftdemo.data.files import FILE_TYPES
-from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
 from sftdemo.ui import state
@@ -222,91 +217,6 @@ class TestGetReady:
         assert (json.loads(asked)["questions"], command) == ([], "")
         assert not button["interactive"]
         assert not both["interactive"]
-
-
-SOURCE = ("examples", "opened", "page", "card", "columns", "only", "hub_status")
-
-
-class TestSources:
-    def shown_text(self, ui, updates: dict) -> dict:
-        """The text box, which is shown in place of an opened file."""
-        box, opened, page, card, *_ = parts(ui, updates, *SOURCE)
-        assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
-        return box
-
-    def test_a_sample_comes_as_text(self, ui):
-        box = self.shown_text(ui, ui.opening.take_sample(SAMPLES[1].name))
-        assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
-
-    def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
-        (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
-        box = self.shown_text(ui, ui.opening.open_file(str(tmp_path / "mine.csv")))
-        assert box["value"] == "instruction,output\na,b\n"
-
-    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
-    def test_a_text_in_another_encoding_or_compressed_goes_there_as_well(self, ui, tmp_path, encoding):
-        (tmp_path / "mine.csv").write_text("instruction,output\na,é\n", encoding=encoding)
-        (tmp_path / "mine.gz").write_bytes(gzip.compress((tmp_path / "mine.csv").read_bytes()))
-        for name in ("mine.csv", "mine.gz"):
-            box = self.shown_text(ui, ui.opening.open_file(str(tmp_path / name)))
-            assert box["value"] == "instruction,output\na,é\n"
-
-    def test_a_table_stays_a_file(self, ui, values, tmp_path):
-        path = tmp_path / "mine.parquet"
-        pq.write_table(pa.Table.from_pylist(ROWS[:2]), path)
-        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
-        assert "value" not in box
-        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
-        assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
-        assert json.loads(status)["detail"] == "a table, not a text to be edited here"
-        assert (
-            drawn(ui, values(opened=opened))[0]["rows"] == drawn(ui, values(examples=json.dumps(ROWS[:2])))[0]["rows"]
-        )
-
-    def test_another_format_is_named(self, ui, tmp_path):
-        (tmp_path / "mine.txt").write_bytes(b"%PDF-1.7")
-        with pytest.raises(gr.Error, match=r"^'mine\.txt is a PDF file\."):
-            ui.opening.open_file(str(tmp_path / "mine.txt"))
-
-    def test_the_button_offers_every_format(self, ui):
-        assert ui.masking.sources.upload.file_types == [*FILE_TYPES]
-
-    def test_a_long_file_does_not(self, ui, values, tmp_path):
-        row = {"instruction": "Say hello", "output": "Hello " * 100}
-        path = tmp_path / "long.jsonl"
-        path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
-        assert path.stat().st_size > state.EDITABLE
-        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
-        assert "value" not in box
-        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
-        assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
-        mask, *_ = drawn(ui, values(opened=opened))
-        assert mask["total"] == 1000
-        assert mask["problems"][0]["words"].startswith("row 1000 (line 1001)")
-
-        assert "value" not in self.shown_text(ui, ui.opening.close())  # the text is as it was
-
-    def test_just_as_long_as_may_be_edited(self, ui, tmp_path, monkeypatch):
-        path = tmp_path / "rows.json"
-        path.write_text(TEXT)
-        monkeypatch.setattr("sftdemo.ui.panels.sources.EDITABLE", len(TEXT))
-        assert named(ui, ui.opening.open_file(str(path)))["examples"]["value"] == TEXT
-        monkeypatch.setattr("sftdemo.ui.panels.sources.EDITABLE", len(TEXT) - 1)
-        assert named(ui, ui.opening.open_file(str(path)))["opened"] == str(path)
-
-    @pytest.mark.parametrize(
-        ("name", "content", "says"),
-        [
-            ("bad.json", b'[{"instruction": "\xff"}]', "bad.json is not UTF-8"),
-            ("diary.csv", b"Dear diary", "neither JSON nor CSV"),
-            ("empty.jsonl", b"", "no examples yet"),
-        ],
-    )
-    def test_one_that_cannot_be_read_is_named_without_its_folder(self, ui, tmp_path, name, content, says):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(gr.Error, match=says) as error:
-            ui.opening.open_file(str(tmp_path / name))
-        assert str(tmp_path) not in error.value.message
 
 
 def test_drawing_and_scanning_follow_every_input(ui):
