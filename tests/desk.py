@@ -158,6 +158,7 @@ def named(page: Page, updates: dict) -> dict:
     owners += [page.laboratory.panel, page.desk.session]
     names = {component: name for owner in owners for name, component in vars(owner).items()}
     names[page.desk.session.audit] = "kept"
+    names[page.desk.session.only] = "session_only"
     return {names[component]: update for component, update in updates.items()}
 
 

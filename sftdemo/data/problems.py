@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import ConfigError
+from ..core.files import write_whole
 
 EXAMPLES_NAMED = 3
 
@@ -25,6 +30,24 @@ class Problem:
     def where(self) -> str:
         """Return the row and, if it is known, its line."""
         return f"row {self.row}" if self.line is None else f"row {self.row} (line {self.line})"
+
+
+def save_problems(path: str | Path, problems: Iterable[Problem]) -> None:
+    """Write the problems to a file, in the order of the rows: JSON Lines of `row`, `line` (null where it is not known)
+    and `message`; `dropped` is true for a row that is left out and not refused.
+
+    Raises:
+        ConfigError: if the file cannot be written.
+    """
+    ordered = sorted(problems, key=lambda problem: problem.row)
+    lines = [
+        json.dumps({name: getattr(each, name) for name in ("row", "line", "message", "dropped")}, ensure_ascii=False)
+        for each in ordered
+    ]
+    try:
+        write_whole(Path(path), "".join(f"{line}\n" for line in lines))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}. Name another file.") from error
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .controls import Controls, setting_input
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
-from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
+from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.sources import SourceHandlers
 from .panels.train import RunHandlers, RunOutputs
@@ -55,9 +55,11 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
                 counts = widget("totals", totals(None, 0))
+                only = gr.Dropdown([ALL_ROWS], value="", label="Show", visible=False, elem_id="only")
                 mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
+                refusals = gr.DownloadButton("", visible=False, size="sm", elem_id="refusals")
         audit = widget("audit", audit_findings([], ""))
         laboratory = LaboratoryPanel()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
@@ -87,7 +89,18 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         history = HistoryPanel()
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(
-            model_status, mask, counts, audit, questions, export, buttons["train"], buttons["both"], anyway, command
+            model_status=model_status,
+            mask=mask,
+            only=only,
+            totals=counts,
+            audit=audit,
+            asked=questions,
+            export=export,
+            refusals=refusals,
+            train=buttons["train"],
+            both=buttons["both"],
+            anyway=anyway,
+            command=command,
         )
         SourceHandlers(desk, sources).wire()
         scans = MaskHandlers(desk, sources, masked).wire(page)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..core.config import RunConfig
-from ..data.examples import Example, HandMask, ParsedExamples
+from ..data.examples import Example, HandMask, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
@@ -129,7 +129,7 @@ class Desk:
         audit, only = values[self.session.audit], values[self.session.only]
         if not only or audit is None:
             return View(config, template, tokenizer, stop_ids, data, data.train, pages, reading.choice)
-        wanted = audit.flagged(None if only == ANY else only)
+        wanted = audit.flagged(check_of(only))
         shown = tuple(example for example in data.train if example.row in wanted)
         return View(config, template, tokenizer, stop_ids, data, shown, paginate(shown), reading.choice)
 
@@ -139,11 +139,19 @@ def _file_name(text: str) -> str:
     return {"[": "data.json", "{": "data.jsonl"}.get(text.strip()[:1], "data.csv")
 
 
-def audit_of(view: View) -> Iterator[tuple[Audit, float | None]]:
-    """Masks and audits all rows: the audit so far with the fraction that is done, at the end with None."""
+def check_of(only: str) -> str | None:
+    """The check whose rows are shown; None for those of any."""
+    return None if only == ANY else only
+
+
+def audit_of(view: View, refused: list[Problem]) -> Iterator[tuple[Audit, float | None]]:
+    """Masks and audits all rows: the audit so far with the fraction that is done, at the end with None. `refused` takes
+    the rows that cannot be rendered, or are too long."""
     audit, train = Audit(view.config.batch_size, view.config.max_length, view.data.held_out), view.data.train
     last = time.monotonic()
-    for count, _ in enumerate(audit.review(train, view.masker)):
+    for count, (_, masked) in enumerate(audit.review(train, view.masker)):
+        if isinstance(masked, Problem):
+            refused.append(masked)
         if time.monotonic() - last > TICK:
             last = time.monotonic()
             yield audit, count / len(train)

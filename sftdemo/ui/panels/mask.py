@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ...core.config import RunConfig
 from ...core.errors import DataError, SftdemoError, sentence
 from ...core.text import duration, plural
 from ...data.examples import Example, to_record
+from ...data.problems import Problem, save_problems
 from ...data.questions import questions_of
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
@@ -23,12 +24,13 @@ from ...model.devices import choose_device
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
 from ..reading import text_of_row
-from ..state import Desk, View, audit_of, content_of
+from ..state import ANY, Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, mask_message, mask_rows, progress, totals
 from .examples import Sources
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
 COMMAND = "These settings in a terminal"
+ALL_ROWS = ("all rows", "")
 _OFF = gr.update(interactive=False)
 
 
@@ -38,10 +40,12 @@ class MaskOutputs:
 
     model_status: gr.HTML
     mask: gr.HTML
+    only: gr.Dropdown
     totals: gr.HTML
     audit: gr.HTML
     asked: gr.HTML
     export: gr.DownloadButton
+    refusals: gr.DownloadButton
     train: gr.Button
     both: gr.Button
     anyway: gr.Checkbox
@@ -62,7 +66,10 @@ class MaskHandlers:
         controls, session, sources, out = self.desk.controls, self.desk.session, self.sources, self.out
         everything = {*controls.all(), *session.all()}
         drawn = [out.mask, out.asked, out.command, *sources.columns.outputs()]
-        scanned = [out.totals, out.audit, out.train, out.both, out.anyway, session.audit]
+        scanned = [
+            *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
+            *(out.refusals, out.only, session.only, out.mask),
+        ]
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         inputs = [control for control in controls.all() if control is not controls.model]
         kept = [session.opened, session.columns, session.masks]
@@ -85,7 +92,11 @@ class MaskHandlers:
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
         out.mask.read(self.read_row, everything, out.mask, **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)
-        out.audit.goto(self.go_to, everything, [out.mask, session.page, session.picked], **PRIVATE)
+        gone = [out.mask, session.page, session.picked, out.only, session.only]
+        out.audit.goto(self.go_to, everything, gone, **PRIVATE)
+        filtered = [out.mask, session.page, session.only]
+        out.only.input(self.show_only, {*everything, out.only}, filtered, **PRIVATE)
+        out.audit.only(self.show_only_of, everything, [*filtered, out.only], **PRIVATE)
         out.mask.toggle(self.toggle, everything, session.masks, **PRIVATE)
         out.mask.reset(self.reset, everything, session.masks, **PRIVATE)
         session.masks.change(self.export, everything, out.export, **PRIVATE)
@@ -145,14 +156,16 @@ class MaskHandlers:
             if view is None:
                 return
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
-            for audit, fraction in audit_of(view):
+            refused: list[Problem] = []
+            for audit, fraction in audit_of(view, refused):
                 if fraction is not None:
                     waiting = gr.update(value="Looking the rows over…", interactive=False)
                     yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: _OFF}
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
             counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), kept: None}
-            yield counted | {out.train: nothing, out.both: _OFF, out.anyway: gr.update(visible=False)}
+            counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals, out.only)}
+            yield counted | {out.train: nothing, out.both: _OFF}
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
@@ -163,8 +176,31 @@ class MaskHandlers:
             out.train: train,
             out.both: both,
             out.anyway: gr.update(visible=bool(errors(findings)) and bool(audit.rows)),
+            out.refusals: _refusals((*view.data.problems, *refused)),
             kept: audit,
-        }
+        } | self._filtered(values | {kept: audit}, audit, findings)
+
+    def _filtered(self, values: dict, audit: Audit, findings: list[Finding]) -> Updates:
+        """What rows can be shown after an audit, and those that are, where it is those with a finding."""
+        only, asked_for = self.desk.session.only, values[self.desk.session.only]
+        choices = _filters(audit, findings)
+        now = asked_for if asked_for in [value for _, value in choices] else ""
+        updates: Updates = {self.out.only: gr.update(choices=choices, value=now, visible=len(choices) > 1)}
+        if not asked_for:
+            return updates
+        mask = self._at(values | {only: now}, lambda view: (values[self.desk.session.page], None))[self.out.mask]
+        return updates | {only: now, self.out.mask: mask}
+
+    def show_only(self, values: dict) -> Updates:
+        """All rows, or those with the finding that was chosen."""
+        only = self.desk.session.only
+        values = values | {only: values[self.out.only] or ""}
+        return self._at(values, lambda view: (0, None)) | {only: values[only]}
+
+    def show_only_of(self, values: dict, event: gr.EventData) -> Updates:
+        """The rows with a finding whose button was pressed."""
+        check = str(event.check)
+        return self.show_only(values | {self.out.only: check}) | {self.out.only: check}
 
     def turn(self, values: dict, event: gr.EventData) -> Updates:
         """Another page of rows."""
@@ -176,8 +212,12 @@ class MaskHandlers:
 
     def go_to(self, values: dict, event: gr.EventData) -> Updates:
         """The page of a row, with that row in view."""
-        row = int(event.row)
-        return self._at(values, lambda view: (view.page_of(row), row)) | {self.desk.session.picked: row}
+        row, only, audit = int(event.row), self.desk.session.only, values[self.desk.session.audit]
+        updates: Updates = {self.desk.session.picked: row}
+        if values[only] and (audit is None or row not in audit.flagged(check_of(values[only]))):
+            values = values | {only: ""}
+            updates |= {only: "", self.out.only: ""}
+        return self._at(values, lambda view: (view.page_of(row), row)) | updates
 
     def read_row(self, values: dict, event: gr.EventData) -> str | dict:
         """What a refused row says, which has no tokens, in the mask's place."""
@@ -253,6 +293,23 @@ def _page(
     total = len(view.shown)
     drawn = mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight, total, row_text)
     return drawn, examples
+
+
+def _filters(audit: Audit, findings: list[Finding]) -> list[tuple[str, str]]:
+    """Which rows can be shown, as (words, value): all, those with a finding, those of each finding that has rows."""
+    each = [(f"only: {found.what} ({found.count:,})", found.check) for found in findings if found.count]
+    some = [(f"only rows with a finding ({len(audit.flagged()):,})", ANY)] if each else []
+    return [ALL_ROWS, *some, *each]
+
+
+def _refusals(problems: Sequence[Problem]) -> dict:
+    """The button that saves what was refused and left out."""
+    if not problems:
+        return gr.update(visible=False)
+    folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
+    save_problems(folder / "refusals.jsonl", problems)
+    label = f"Save the {len(problems):,} {plural(len(problems), 'refusal')}"
+    return gr.update(visible=True, value=str(folder / "refusals.jsonl"), label=label)
 
 
 def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:

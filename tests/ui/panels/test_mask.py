@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, parts, scanned
+from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
@@ -240,3 +240,95 @@ def test_drawing_and_scanning_follow_every_input(ui):
 
 def test_the_chosen_row_is_kept(ui):
     assert ui.masking.pick(event(row=3)) == 3
+
+
+def twins(count: int) -> str:
+    """Rows of which each tenth has a twin's answer, so that the audit flags it."""
+    return json.dumps(
+        [
+            {"instruction": "the same" if row % 10 == 0 else f"Count to {row}", "output": f"{row % 20}"}
+            for row in range(count)
+        ]
+    )
+
+
+class TestOnlyRowsWithAFinding:
+    @pytest.fixture
+    def looked_over(self, ui, values):
+        """The page after the audit of 1,200 rows, of which 120 have a finding."""
+        given = values(examples=twins(1200))
+        *_, last = ui.masking.scan(given)
+        return given | {ui.desk.session.audit: last[ui.desk.session.audit]}, last
+
+    def test_the_choices(self, ui, looked_over):
+        _, last = looked_over
+        only = last[ui.masking.out.only]
+        assert only["visible"]
+        assert [value for _, value in only["choices"]] == ["", "any", "conflicting_answers", "duplicates"]
+        assert only["choices"][1][0] == "only rows with a finding (120)"
+
+    @pytest.mark.parametrize("check", ["any", "conflicting_answers"])
+    def test_pages_of_those_rows(self, ui, looked_over, check):
+        given, _ = looked_over
+        out = ui.masking.out
+        mask, page, only = parts(ui, ui.masking.show_only(given | {out.only: check}), "mask", "page", "session_only")
+        mask = json.loads(mask)
+        assert (page, only, mask["total"], mask["pages"]) == (0, check, 120, 3)
+        assert [row["row"] for row in mask["rows"]] == list(range(0, 500, 10))
+        turned = ui.masking.turn(given | {ui.desk.session.only: check}, event(page=2))
+        mask = json.loads(named(ui, turned)["mask"])
+        assert [row["row"] for row in mask["rows"]] == list(range(1000, 1200, 10))
+        assert drawn(ui, given | {ui.desk.session.only: check})[2]  # the command stands whatever is shown
+
+    def test_the_button_of_a_finding(self, ui, looked_over):
+        given, _ = looked_over
+        updates = named(ui, ui.masking.show_only_of(given, event(check="duplicates")))
+        assert (updates["only"], updates["session_only"]) == ("duplicates", "duplicates")
+        assert json.loads(updates["mask"])["total"] == 120
+
+    def test_going_to_a_row_that_is_not_shown_shows_all(self, ui, looked_over):
+        given, _ = looked_over
+        filtered = given | {ui.desk.session.only: "any"}
+        updates = named(ui, ui.masking.go_to(filtered, event(row=1190)))
+        assert (json.loads(updates["mask"])["page"], "only" in updates) == (2, False)
+        updates = named(ui, ui.masking.go_to(filtered, event(row=1191)))
+        assert (json.loads(updates["mask"])["page"], updates["only"], updates["session_only"]) == (23, "", "")
+
+    def test_after_an_edit_the_new_audit_decides(self, ui, values, looked_over):
+        given, _ = looked_over
+        edited = given | {ui.desk.controls.examples: twins(100), ui.desk.session.only: "any"}
+        *_, last = ui.masking.scan(edited)
+        assert json.loads(last[ui.masking.out.mask])["total"] == 10
+        mended = given | {ui.desk.controls.examples: TEXT, ui.desk.session.only: "any"}
+        *_, last = ui.masking.scan(mended)
+        assert (last[ui.desk.session.only], last[ui.masking.out.only]["visible"]) == ("", False)
+        assert json.loads(last[ui.masking.out.mask])["total"] == 2
+
+
+class TestRefusals:
+    TEXT = json.dumps([*ROWS, {"instruction": "a"}, 5, {"instruction": "b", "output": "c " * 200}])
+
+    def test_they_are_saved_with_those_left_out(self, ui, values):
+        *_, last = ui.masking.scan(values(examples=self.TEXT, max_length=60, too_long="drop"))
+        saved = last[ui.masking.out.refusals]
+        assert (saved["visible"], saved["label"]) == (True, "Save the 3 refusals")
+        with open(saved["value"], encoding="utf-8") as file:
+            records = [json.loads(line) for line in file]
+        assert [(each["row"], each["line"], each["dropped"]) for each in records] == [
+            (3, None, False),
+            (4, None, False),
+            (5, None, True),
+        ]
+        assert records[0]["message"].startswith('has no "output"')
+
+    def test_without_any_there_is_no_button(self, ui, values):
+        for text in (TEXT, "Dear diary"):
+            *_, last = ui.masking.scan(values(examples=text))
+            assert not last[ui.masking.out.refusals]["visible"]
+
+    def test_what_a_refused_row_says(self, ui, values):
+        said = json.loads(ui.masking.read_row(values(examples=self.TEXT), event(row=3, line=None)))
+        assert said["row_text"] == [3, '{"instruction": "a"}']
+        assert said["rows"]
+        late = json.loads(ui.masking.read_row(values(examples="Dear diary"), event(row=3, line=None)))
+        assert "neither JSON nor CSV" in late["message"]

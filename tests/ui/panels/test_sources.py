@@ -22,7 +22,7 @@ from sftdemo.ui.panels.columns import chosen
 ODD = [{"Frage": f"Was ist {row}?", "Antwort": f"Eine Zahl, {row}.", "id": row} for row in range(30)]
 ODD_TEXT = "\n".join(map(json.dumps, ODD))
 
-SOURCE = ("examples", "opened", "page", "card", "columns", "only", "hub_status")
+SOURCE = ("examples", "opened", "page", "card", "columns", "session_only", "hub_status")
 
 
 class TestSources:
