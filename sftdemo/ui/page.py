@@ -16,6 +16,7 @@ from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
+from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
@@ -51,11 +52,12 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
                 sources = Sources()
                 inputs = {"examples": sources.examples} | mask_settings()
+                keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
                 counts = widget("totals", totals(None, 0))
-                only = gr.Dropdown([ALL_ROWS], value="", label="Show", visible=False, elem_id="only")
+                only = gr.Dropdown([ALL_ROWS], value="", label="Show", container=False, visible=False, elem_id="only")
                 mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
@@ -102,8 +104,10 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             anyway=anyway,
             command=command,
         )
-        SourceHandlers(desk, sources).wire()
+        opening = SourceHandlers(desk, sources)
+        opening.wire()
         scans = MaskHandlers(desk, sources, masked).wire(page)
+        KeepHandlers(desk, keep, sources, opening).wire(page)
         LaboratoryHandlers(desk, laboratory).wire(scans)
         outputs = RunOutputs(
             **buttons,

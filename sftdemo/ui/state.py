@@ -167,6 +167,11 @@ def with_masks(reading: Reading, masks: Masks) -> Reading:
     return replace(reading, data=replace(data, train=train))
 
 
+def with_own_masks(example: Example, masks: tuple[HandMask, ...]) -> Example:
+    """The example with these masks made by hand."""
+    return replace(example, masks=masks)
+
+
 def content_of(example: Example) -> Example:
     """What an example is apart from its place and its mask: a mask made by hand stays with it when rows move."""
     return replace(example, row=0, line=None, masks=())

@@ -51,7 +51,7 @@ class Sources:
         self.columns = ColumnsPanel()
         self.examples = gr.Textbox(
             value=SAMPLES[0].path.read_text(encoding="utf-8"),
-            label="Examples: JSON, JSON Lines or CSV. Other kinds come in by Open a file.",
+            label="Examples: JSON, JSON Lines or CSV; others by Open a file",
             lines=16,
             max_lines=24,
             elem_id="examples",
