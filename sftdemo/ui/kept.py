@@ -23,6 +23,7 @@ from .state import Masks, content_of, with_own_masks
 
 STORAGE_KEY = "sftdemo-kept-1"  # another number when what is kept changes its form
 KEPT_BYTES = 200_000  # of the text, and of the masks; the browser sends all of it at each edit and has room for 5 MB
+NAME_SHOWN = 200  # characters of what is named to the person
 _PARTS = ("text", "masks", "columns", "settings", "opened")
 
 
@@ -74,15 +75,20 @@ def from_kept(value: object, controls: Controls) -> Kept:
     columns = columns if _is_choice(columns) else None
     opened, hub = kept.get("opened"), ""
     notes = [*text_notes, *mask_notes]
-    if isinstance(opened, str) and is_hub(opened):
-        hub = opened
+    if isinstance(opened, str) and is_hub(opened) and half_at(opened) is None:
+        hub = opened[:NAME_SHOWN]
         notes.append("The data set that was open is not kept; press Open to read it again.")
     elif opened:
         notes.append("The file that was open is not kept in a browser; open it again.")
-    unused += [str(name)[:40] for name in kept if name not in _PARTS]
+    unused += [_plain(name) for name in kept if name not in _PARTS]
     if unused:
         notes.append(f"Not used of what this browser kept: {', '.join(unused[:8])}. The defaults stand instead.")
     return Kept(text, masks, columns, settings, hub, tuple(notes))
+
+
+def _plain(name: object) -> str:
+    """Return a name as a page can show it."""
+    return str(name)[:NAME_SHOWN].encode("utf-8", "replace").decode()
 
 
 def _text(text: object, given: bool) -> tuple[str | None, list[str]]:
@@ -110,7 +116,7 @@ def _settings(values: object, controls: Controls) -> tuple[dict[str, Any], list[
     given = {str(name): value for name, value in cast("dict[Any, Any]", values).items()}
     inputs = settings_of(controls)
     good = {name: value for name, value in given.items() if name in inputs and _fits(name, value, inputs[name])}
-    return good, [name[:40] for name in given if name not in good]
+    return good, [_plain(name) for name in given if name not in good]
 
 
 def settings_of(controls: Controls) -> dict[str, Component]:
