@@ -70,7 +70,9 @@ def mask_settings() -> dict[str, Component]:
                 "model",
                 gr.Dropdown,
                 choices=list(MODELS),
-                info="From the list" if is_public() else "From the list, or a folder, a GGUF file, any Hub id",
+                info="From the list"
+                if is_public()
+                else "From the list, or a folder (a tokenizer alone draws the mask), a GGUF file, any Hub id",
                 allow_custom_value=not is_public(),
                 elem_id="model",
             ),

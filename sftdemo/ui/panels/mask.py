@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ...core.config import RunConfig
-from ...core.errors import DataError, SftdemoError, sentence
+from ...core.errors import DataError, ModelError, SftdemoError, sentence
 from ...core.text import duration, plural
 from ...data.examples import Example, to_record
 from ...data.problems import Problem, save_problems
@@ -21,6 +21,7 @@ from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
 from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
+from ...model.sources import check_weights
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
 from ..reading import text_of_row
@@ -169,7 +170,11 @@ class MaskHandlers:
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+        try:
+            check_weights(view.config.model)
+            train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+        except ModelError:
+            train, both = gr.update(value="No weights here to train: a tokenizer alone", interactive=False), _OFF
         yield {
             out.totals: totals(audit, held_out),
             out.audit: audit_findings(findings, message),

@@ -7,6 +7,7 @@ import json
 import gradio as gr
 import pytest
 from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
+from tiny import tokenizer_named
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
@@ -332,3 +333,25 @@ class TestRefusals:
         assert said["rows"]
         late = json.loads(ui.masking.read_row(values(examples="Dear diary"), event(row=3, line=None)))
         assert "neither JSON nor CSV" in late["message"]
+
+
+class TestTokenizerAlone:
+    @pytest.fixture
+    def alone(self, tmp_path):
+        tokenizer_named("gpt2").save_pretrained(tmp_path)
+        return {"model": str(tmp_path)}
+
+    def test_mask_and_audit_work_and_there_is_nothing_to_train(self, ui, values, alone):
+        given = values(**alone)
+        *_, ready = ui.masking.get_ready(given)
+        assert json.loads(named(ui, ready)["model_status"])["title"].endswith("a tokenizer alone, without weights")
+        assert len(drawn(ui, given)[0]["rows"]) == 2
+        *_, scan = scanned(ui, given)
+        assert scan.audit["message"].startswith("✓")
+        assert scan.train["value"] == "No weights here to train: a tokenizer alone"
+        assert (scan.train["interactive"], scan.both["interactive"]) == (False, False)
+
+    def test_a_click_that_comes_all_the_same_is_answered(self, ui, values, alone):
+        (look,) = ui.running.train_both(values(**alone))
+        (status,) = parts(ui, look, "run_status")
+        assert "has no weights to train" in json.loads(status)["title"]
