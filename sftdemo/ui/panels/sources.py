@@ -86,7 +86,8 @@ class SourceHandlers:
         except DataError as error:
             yield {status: progress("failed", sentence(error)), button: ready}
         else:
-            shown = progress("done", f"{str(rows.source).removeprefix(HUB)}: {_count(rows)}", "a data set on the Hub")
+            where = f"a data set on the Hub, at commit {str(rows.source.revision)[:12]}"
+            shown = progress("done", f"{source.removeprefix(HUB)}: {_count(rows)}", where)
             yield self._source(opened=str(rows.source)) | {self.sources.status: shown, button: ready}
         finally:
             pool.shutdown(wait=False)  # a page that was closed does not wait for the Hub

@@ -200,7 +200,8 @@ class TestHub:
         assert not button["interactive"]
         last = named(ui, last)
         assert last["opened"] == f"hub:a/b@{self.COMMIT}[test]"
-        assert json.loads(last["status"])["title"] == f"a/b@{self.COMMIT}[test]: all 30 rows"
+        assert json.loads(last["status"])["title"] == "a/b[test]: all 30 rows"
+        assert json.loads(last["status"])["detail"] == "a data set on the Hub, at commit cccccccccccc"
         assert (last["examples"], last["card"]["visible"]) == ({"visible": False, "__type__": "update"}, True)
         assert last["open_hub"]["interactive"]
         mask, _, command = drawn(ui, values(opened=last["opened"]))
