@@ -48,6 +48,9 @@ class Sources:
             )
             self.open_hub = gr.Button("Open", size="sm", scale=1, min_width=110, elem_id="open-hub")
         self.hub_status = progress_widget("hub-status", progress("idle", ""))
+        with gr.Group(visible=False, elem_id="opened") as self.card:
+            self.status = progress_widget("opened-status", progress("idle", ""))
+            self.close = gr.Button("Close it, back to the text", size="sm", elem_id="close-file")
         self.columns = ColumnsPanel()
         self.examples = gr.Textbox(
             value=SAMPLES[0].path.read_text(encoding="utf-8"),
@@ -57,9 +60,6 @@ class Sources:
             elem_id="examples",
             elem_classes="examples",
         )
-        with gr.Group(visible=False, elem_id="opened") as self.card:
-            self.status = progress_widget("opened-status", progress("idle", ""))
-            self.close = gr.Button("Close it, back to the text", size="sm", elem_id="close-file")
 
 
 def mask_settings() -> dict[str, Component]:

@@ -174,7 +174,8 @@ class MaskHandlers:
             check_weights(view.config.model)
             train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
         except ModelError:
-            train, both = gr.update(value="No weights here to train: a tokenizer alone", interactive=False), _OFF
+            train = gr.update(value="No weights here to train: a tokenizer alone", interactive=False)
+            both = gr.update(value="Train both ways", interactive=False)
         yield {
             out.totals: totals(audit, held_out),
             out.audit: audit_findings(findings, message),
