@@ -18,6 +18,7 @@ from sftdemo.ui.panels.history import HistoryHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
 from sftdemo.ui.panels.revisit import RevisitHandlers
+from sftdemo.ui.panels.sources import SourceHandlers
 from sftdemo.ui.panels.train import RunHandlers
 from sftdemo.ui.state import Desk
 
@@ -61,6 +62,7 @@ class Page:
     blocks: gr.Blocks
     desk: Desk
     masking: MaskHandlers
+    opening: SourceHandlers
     running: RunHandlers
     laboratory: LaboratoryHandlers
     revisit: RevisitHandlers
@@ -81,7 +83,9 @@ def build_page(backend: Backend) -> Page:
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    others = (owners[kind] for kind in (RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers))
+    others = (
+        owners[kind] for kind in (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers)
+    )
     return Page(blocks, masking.desk, masking, *others)
 
 
@@ -105,7 +109,8 @@ def event(**data: object) -> SimpleNamespace:
 def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
     """What `draw` makes of the mask, the questions and the command."""
     out, updates = page.masking.out, page.masking.draw(values)
-    return json.loads(updates[out.mask]), json.loads(updates[out.asked]), updates[out.command]
+    command = updates[out.command]
+    return json.loads(updates[out.mask]), json.loads(updates[out.asked]), command and command["value"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ def named(page: Page, updates: dict) -> dict:
     owners += [page.laboratory.panel, page.desk.session]
     names = {component: name for owner in owners for name, component in vars(owner).items()}
     names[page.desk.session.audit] = "kept"
+    names[page.desk.session.only] = "session_only"
     return {names[component]: update for component, update in updates.items()}
 
 

@@ -3,13 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ConfigError, DataError
-from .records import short
-from .shapes import COLUMNS
+from .records import UNREAD_KEPT, short
+from .shapes import COLUMNS, shape_in
 
 NAMES = frozenset((*COLUMNS, "held_out", "mask"))
+# What others call the two columns, the surest first; compared in small letters.
+_PROMPTS = (
+    *("instruction", "prompt", "question", "query", "input", "problem", "task", "user", "human", "source"),
+    *("frage", "anweisung", "aufgabe", "pregunta", "domanda", "title", "titel", "subject", "document", "article"),
+    *("sentence", "context", "text"),
+)
+_ANSWERS = (
+    *("output", "completion", "response", "answer", "answers", "solution", "reply", "assistant", "bot", "target"),
+    *("antwort", "lösung", "ausgabe", "réponse", "reponse", "respuesta", "risposta", "summary", "translation"),
+    *("label", "body", "text"),
+)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Rows that are refused for their columns: no shape has them, or the shape lacks its answer. How many there are,
+    and the first of them."""
+
+    count: int = 0
+    records: tuple[Mapping[str, Any], ...] = ()
+
+    def with_record(self, record: Mapping[str, Any]) -> Unread:
+        """Return the same with one more row."""
+        kept = (*self.records, record) if len(self.records) < UNREAD_KEPT else self.records
+        return Unread(self.count + 1, kept)
+
+
+def is_known(record: Mapping[str, Any]) -> bool:
+    """Return whether a record has all columns that some shape needs."""
+    shape = shape_in(record)
+    return shape is not None and all(record.get(name) is not None for name in shape.needed)
+
+
+def columns_in(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the columns that hold something in any of the records, in their order."""
+    return list(dict.fromkeys(name for record in records for name, value in record.items() if value is not None))
+
+
+def guess_columns(records: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """Guess which columns hold the prompt and the answer: by their names, else the longest text is the answer and the
+    first other text the prompt. None where there are no two columns of text."""
+    texts = {
+        name: [text for record in records if isinstance(text := record.get(name), str) and text.strip()]
+        for name in columns_in(records)
+    }
+    named = {name: found for name, found in texts.items() if 2 * len(found) > len(records)}
+    if len(named) < 2:
+        return None
+    by_length = sorted(named, key=lambda name: -sum(map(len, named[name])) / len(named[name]))
+    prompt = _first_named(named, _PROMPTS[:-1])
+    answer = _first_named([name for name in named if name != prompt], _ANSWERS)
+    answer = answer or next(name for name in by_length if name != prompt)
+    prompt = prompt or _first_named([name for name in named if name != answer], _PROMPTS)
+    return prompt or next(name for name in named if name != answer), answer
+
+
+def _first_named(names: Iterable[str], known: Sequence[str]) -> str | None:
+    by_name = {name.strip().casefold(): name for name in names}
+    return next((by_name[name] for name in known if name in by_name), None)
 
 
 def read_columns(pairs: Sequence[str]) -> dict[str, str]:

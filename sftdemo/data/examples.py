@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..core.errors import DataError
-from .columns import check_found, rename
+from .columns import Unread, check_found, is_known, rename
 from .fields import HandMask, read_held_out, read_masks
-from .files import TooLarge, can_stream, limited, read_file, stream_file
-from .hub import HubRows, Token, is_hub, open_hub, read_source
+from .files import TooLarge, can_stream, read_file, stream_file
+from .hub import FetchedRows, HubRows, Token, fetch_rows, is_hub, open_hub, read_source
 from .messages import Message
 from .problems import Problem
 from .records import (
@@ -67,7 +67,8 @@ class Origin:
 @dataclass(frozen=True)
 class ParsedExamples:
     """The contents of a source: rows to train on, held-out rows, refused rows, notes on what is not used, where on the
-    Hub the rows come from (None for others), and the name of the source, empty for text."""
+    Hub the rows come from (None for others), the name of the source (empty for text), and what was refused for its
+    columns."""
 
     train: Sequence[Example]
     held_out: tuple[Example, ...]
@@ -75,6 +76,7 @@ class ParsedExamples:
     notes: tuple[str, ...]
     origin: Origin | None = None
     name: str = field(default="", compare=False)
+    unread: Unread = field(default_factory=Unread, compare=False)
 
 
 class StreamedExamples(Sequence[Example]):
@@ -210,15 +212,17 @@ def read_hub(
         DataError: when the data set cannot be had, with the reason, or its rows hold more than `MAX_BYTES`.
         ConfigError: when `limit` is below 1.
     """
-    check_wanted(limit)
-    reading = _Reading(columns, source)
-    rows = open_hub(read_source(source), reading.notes, token)
-    records = limited(source, MAX_BYTES, rows.stream(), "Read its first rows alone (--limit 1000).")
-    train = tuple(reading.train(first_rows(records, limit, source, reading.notes)))
-    return reading.result(train, _origin(rows, columns, limit))
+    return read_fetched(fetch_rows(source, limit, token, MAX_BYTES), columns)
 
 
-def _origin(rows: HubRows, columns: Mapping[str, str] | None, limit: int | None) -> Origin:
+def read_fetched(rows: FetchedRows, columns: Mapping[str, str] | None = None) -> ParsedExamples:
+    """Read rows that `fetch_rows` has fetched, with `columns` as in `read_examples`."""
+    reading = _Reading(columns, rows.source.name)
+    reading.notes += rows.notes
+    return reading.result(tuple(reading.train(rows.records)), _origin(rows, columns, rows.limit))
+
+
+def _origin(rows: HubRows | FetchedRows, columns: Mapping[str, str] | None, limit: int | None) -> Origin:
     return Origin(str(rows.source), str(rows.source.revision), limit, dict(columns or {}))
 
 
@@ -263,6 +267,7 @@ class _Reading:
         self._held_out: list[Example] = []
         self._problems: list[Problem] = []
         self._ignored: dict[str, int] = {}  # columns, and in how many rows they stand
+        self._unread = Unread()
 
     def train(self, records: Iterable[Record]) -> Iterator[Example]:
         """Yield the examples to train on."""
@@ -277,6 +282,8 @@ class _Reading:
                     replaced = []
                 example, unused = _example(row, line, record)
             except (Refused, RecursionError) as reason:  # a string of a row may hold JSON of its own, however deep
+                if isinstance(record, dict) and not is_known(record):
+                    self._unread = self._unread.with_record(record)
                 sentence = str(reason) if isinstance(reason, Refused) else TOO_DEEP
                 self._problems.append(Problem(row, line, sentence))
                 continue
@@ -299,7 +306,8 @@ class _Reading:
         ignored = ((name if len(name) <= 60 else f"{name[:59]}…", count) for name, count in self._ignored.items())
         columns = ", ".join(f"{name!r} ({count} rows)" for name, count in ignored)
         notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
-        return ParsedExamples(train, tuple(self._held_out), tuple(self._problems), notes, origin, self._name)
+        notes_of = (tuple(self._held_out), tuple(self._problems), notes)
+        return ParsedExamples(train, *notes_of, origin, self._name, self._unread)
 
 
 def _example(row: int, line: int | None, record: object) -> tuple[Example, list[str]]:

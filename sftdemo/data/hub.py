@@ -15,7 +15,8 @@ from typing import Any
 
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import DataError
-from .records import Record
+from .files import limited
+from .records import MAX_BYTES, Record, check_wanted, first_rows
 from .tables import dataset_batches, table_records
 
 HUB = "hub:"
@@ -121,6 +122,27 @@ def open_hub(source: HubSource, notes: list[str], token: Token = None) -> HubRow
         stream,
         partial(_downloaded, source, builder, split),
     )
+
+
+@dataclass(frozen=True)
+class FetchedRows:
+    """The first rows of a data set at one commit, and notes on them: `limit` were wanted; None is all."""
+
+    source: HubSource
+    limit: int | None
+    records: tuple[Record, ...]
+    notes: tuple[str, ...]
+
+
+def fetch_rows(source: str, limit: int | None, token: Token = None, most: int = MAX_BYTES) -> FetchedRows:
+    """Read the first rows of a data set over the network, at most `most` bytes of them. The arguments and the errors
+    are those of `read_hub`."""
+    check_wanted(limit)
+    notes: list[str] = []
+    rows = open_hub(read_source(source), notes, token)
+    records = limited(source, most, rows.stream(), "Read its first rows alone (--limit 1000).")
+    kept = tuple(first_rows(records, limit, source, notes))
+    return FetchedRows(rows.source, limit, kept, tuple(notes))
 
 
 def _commit(source: HubSource, token: Token) -> str | None:

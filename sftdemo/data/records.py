@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
 from ..core.text import plural
 
 MAX_BYTES = 64 * 2**20
@@ -22,11 +22,21 @@ MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would 
 # none. Without a limit, a text of many such beginnings would be read from each of them to its end.
 PATIENCE = 2**24
 
+UNREAD_KEPT = 20  # of the rows whose columns are not known, to guess from what they are
+
 Record = tuple[int, int | None, object]  # row from 0, line from 1 or None, the record or a `Refused` in its place
 
 
 class Refused(Exception):
     """Why a record is refused, and what to write instead. The caller knows the row and adds its number."""
+
+
+class UnknownColumns(DataError):
+    """A table whose header has none of the known columns; `records` are the first of its rows."""
+
+    def __init__(self, message: str, records: Sequence[Mapping[str, Any]]):
+        super().__init__(message)
+        self.records = tuple(records)
 
 
 class Repeated(dict[str, Any]):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import cast
 
 from ..core.errors import DataError
 from ..core.text import plural
 from .json_records import json_array, json_lines, lines_of, parse_json
-from .records import MAX_BYTES, PATIENCE, Record, Refused, checked, short
+from .records import MAX_BYTES, PATIENCE, UNREAD_KEPT, Record, Refused, UnknownColumns, checked, short
 
 _QUOTES = 'Put the cell in ", and write " inside it as "".'
 
@@ -57,10 +59,7 @@ def _csv(text: str, columns: Collection[str], json_columns: Collection[str], not
     except csv.Error as error:
         raise DataError(f"the header is not valid CSV: {error}. {_QUOTES}") from error
     if not set(columns) & set(header):
-        raise DataError(
-            f"the text is neither JSON nor CSV with known columns: its first line is {short(first_line)}. "
-            f"Begin with [ or {{, or with a header line such as instruction,output."
-        )
+        raise _unknown(text, header, first_line)
     line, row, patience = line + reader.line_num, 0, PATIENCE
     while True:
         begin, passed = stream.tell(), reader.line_num
@@ -88,6 +87,20 @@ def _csv(text: str, columns: Collection[str], json_columns: Collection[str], not
         patience += 2 * (stream.tell() - begin)
         if patience < 0:
             return
+
+
+def _unknown(text: str, header: list[str], first_line: str) -> DataError:
+    """Return why a text without a known column is refused: with its rows, if it is a table of other columns."""
+    reason = (
+        f"the text is neither JSON nor CSV with known columns: its first line is {short(first_line)}. "
+        f"Begin with [ or {{, or with a header line such as instruction,output."
+    )
+    if len(header) < 2:
+        return DataError(reason)
+    records = [record for _, _, record in islice(_csv(text, header, (), []), UNREAD_KEPT)]
+    rows = [cast("dict[str, object]", record) for record in records if isinstance(record, dict)]
+    rows = [row for row in rows if len(row) == len(header)]
+    return UnknownColumns(reason, rows) if rows and len(rows) == len(records) else DataError(reason)
 
 
 def _names(cells: list[str], notes: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from ..core.text import plural
 from ..data.examples import Example, Problem
@@ -45,9 +46,8 @@ class Audit:
         self.fresh: list[int] = []
         self._sharing = Sharing(batch_size)
         self.ends: set[int] = set()
-        self._found: dict[str, tuple[int, list[int]]] = {}
+        self._found: dict[str, list[int]] = {}
         self._details: dict[str, tuple[str, int]] = {}  # the first, and how many there are
-        self._last: dict[str, int] = {}  # the last row of each check
         self._most_cut, self._eos = 0, False
         self._asked = {hash(_prompt_key(example)) for example in held_out}
         self._answers: dict[int, list[tuple[int, int]]] = {}  # hash of a prompt -> (row, hash of its answer)
@@ -97,32 +97,33 @@ class Audit:
             self._note(check, example.row)
 
     def _note(self, check: str, row: int) -> None:
-        count, rows = self._found.setdefault(check, (0, []))
-        if row == self._last.get(check):
-            return  # another sequence of the same row
-        self._last[check] = row
-        if len(rows) < ROWS_NAMED:
+        rows = self._found.setdefault(check, [])
+        if rows[-1:] != [row]:  # or it is another sequence of the same row
             rows.append(row)
-        self._found[check] = (count + 1, rows)
 
     def findings(self) -> list[Finding]:
         """Return the findings so far: first whether the trained model will stop, then the most severe."""
-        found = [self._finding(check, count, rows) for check, (count, rows) in self._found.items()]
+        found = [self._finding(check, rows) for check, rows in self._found.items()]
         for check, rows in self._repeated().items():
             if rows:
-                found.append(self._finding(check, len(rows), sorted(rows)[:ROWS_NAMED]))
+                found.append(self._finding(check, sorted(rows)))
         if self.tokens and 0 < self.trained / self.tokens < LOW_SHARE:
             share = f"only {self.trained / self.tokens:.1%} of all tokens are trained"
-            found.append(self._finding("low_share", 0, [], share))
+            found.append(self._finding("low_share", [], share))
         padding = padded(self.lengths, self.batch_size, self.max_length)
         if len(self.lengths) > 1 and 1 - padding.fill > HIGH_PADDING:
             share = f"padded, {1 - padding.fill:.0%} of all positions would be padding"
-            found.append(self._finding("padding", 0, [], share))
+            found.append(self._finding("padding", [], share))
         order = list(CHECKS)
         return sorted(
             found,
             key=lambda each: (each.check != "stop_differs", SEVERITIES.index(each.severity), order.index(each.check)),
         )
+
+    def flagged(self, check: str | None = None) -> frozenset[int]:
+        """Return the rows of one finding, or by default of all."""
+        found = self._found | self._repeated()
+        return frozenset(found.get(check, ()) if check else chain.from_iterable(found.values()))
 
     def _repeated(self) -> dict[str, list[int]]:
         """Return the rows that occur more than once, and the rows whose prompt has a different answer elsewhere."""
@@ -135,9 +136,9 @@ class Audit:
                 conflicting += [row for row, _ in rows] if len(copies) > 1 else []
         return {"duplicates": duplicates, "conflicting_answers": conflicting}
 
-    def _finding(self, check: str, count: int, rows: list[int], what: str = "") -> Finding:
+    def _finding(self, check: str, rows: list[int], what: str = "") -> Finding:
         known = CHECKS[check]
-        severity = known.severity
+        severity, count = known.severity, len(rows)
         if check in ("answer_cut", "eos_cut", "end_untrained", "end_missing") and count >= MOSTLY * self.examples:
             severity = "error"
         if check == "answer_cut":
@@ -146,7 +147,7 @@ class Audit:
         if check in self._details:
             details, times = self._details[check]
             what = f"{known.what}: {details}{f' (and {times - 1:,} more)' if times > 1 else ''}"
-        return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows))
+        return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows[:ROWS_NAMED]))
 
 
 def _prompt_key(example: Example) -> str:

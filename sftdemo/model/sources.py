@@ -17,6 +17,8 @@ DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RUN_RECORD = "run.json"  # its presence marks the folder of a saved run
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 _FILES = ["*.safetensors", *_TOKENIZER_FILES]
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+TOKENIZER_ALONE = "a tokenizer alone, without weights"
 _HUB = "full precision from the Hub"
 _BUNDLED = "bundled 4-bit weights, dequantised"
 
@@ -70,6 +72,37 @@ def find_local(name: str) -> ModelSource | None:
     return None
 
 
+def find_tokenizer(name: str) -> ModelSource | None:
+    """Return the model called `name`, or its tokenizer alone, if it needs no network and no conversion; else None. A
+    tokenizer alone is good for `load_tokenizer` only."""
+    path, source = Path(name).expanduser(), find_local(name)
+    if source is not None or name == DEFAULT_MODEL:
+        return source
+    if (path / "tokenizer.json").is_file():
+        return ModelSource(name, path, "tokenizer of a LoRA adapter" if _is_adapter(path) else TOKENIZER_ALONE)
+    if path.exists() or not _is_hub_id(name):
+        return None
+    folder = _snapshot(name, _TOKENIZER_FILES)
+    if folder is None or not any((folder / file).is_file() for file in _VOCABULARIES):
+        return None
+    return ModelSource(name, folder, "tokenizer from the Hub; the weights come when it is trained", hub_id=name)
+
+
+def check_weights(name: str) -> None:
+    """Check that a model that is here has weights; those of one on the Hub can be fetched.
+
+    Raises:
+        ModelError: when it is a folder with a tokenizer alone.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not _is_adapter(folder) and not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{name} has no weights to train: no .safetensors file. Choose a model that has.")
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
 def resolve(name: str) -> Generator[Phase, None, ModelSource]:
     """Find a model, fetch and convert what is missing, yield the progress and return the `ModelSource`.
 
@@ -83,7 +116,7 @@ def resolve(name: str) -> Generator[Phase, None, ModelSource]:
     """
     yield Phase("model", f"Looking for {name}")
     path = Path(name).expanduser()
-    if (path / "adapter_config.json").is_file():
+    if _is_adapter(path):
         base = yield from resolve(_base_name(path))
         return ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
     source = find_local(name)
@@ -157,14 +190,21 @@ def _is_hub_id(name: str) -> bool:
 
 def _cached(hub_id: str) -> Path | None:
     """Return the folder of a complete snapshot in the Hub's own cache."""
+    folder = _snapshot(hub_id, _FILES)
+    if folder is None or not (folder / "config.json").exists():
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
+
+
+def _snapshot(hub_id: str, files: list[str]) -> Path | None:
+    """Return the folder of a snapshot in the Hub's own cache, whatever it holds."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=_FILES, local_files_only=True))
+        return Path(snapshot_download(hub_id, allow_patterns=files, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
-    return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
 
 def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[Phase, None, ModelSource]:

@@ -33,7 +33,7 @@ from ..data.questions import typed_prompt
 from ..data.templates import get_template
 from ..mask.labels import MaskedExample
 from ..model.loading import open_model, weights_sha256
-from ..model.sources import resolve
+from ..model.sources import resolve, resolve_tokenizer
 from .folder import RunFolder, record_of, way_of_asking
 from .setup import Setup, set_up
 
@@ -190,9 +190,10 @@ def train_model(
 
 
 @event_stream
-def fetch(name: str, stop: Stop = lambda: False) -> Generator[Event, None, Outcome]:
-    """Download a model if it is not on this disk. The last event is `Finished` or `Failed`. `stop` has no effect."""
-    yield from resolve(name)
+def fetch(name: str, stop: Stop = lambda: False, weights: bool = True) -> Generator[Event, None, Outcome]:
+    """Download a model, or without `weights` its tokenizer, if it is not on this disk. The last event is `Finished` or
+    `Failed`. `stop` has no effect."""
+    yield from (resolve if weights else resolve_tokenizer)(name)
     return Outcome()
 
 

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("--prove", action="store_true", help="with the model: that packed examples do not see each other")
     mask.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="only these rows, counted from 0")
     mask.add_argument("--json", action="store_true", help="print one JSON object an example, or for each view one")
+    _add_saved_problems(mask)
     mask.set_defaults(command=commands.mask)
 
     lint = subparsers.add_parser("lint", help="check examples in CI or an editor: exit code 1 on errors")
@@ -91,10 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     for name in MASK_SETTINGS:
         _add_setting(lint, name, in_file=True)
     lint.add_argument("--format", choices=FORMATS, default="text", help="of the remarks, defaults to %(default)s")
+    _add_saved_problems(lint)
     lint.set_defaults(command=lint_rows)
 
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
     _add_training(train)
+    _add_saved_problems(train, "every row that is refused while the data is read")
     train.set_defaults(command=commands.train)
 
     ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
@@ -201,6 +204,11 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         help="how the file calls the columns, such as prompt=question completion=answer",
     )
     parser.add_argument("--all-problems", action="store_true", help="name every refused row, not three of each reason")
+
+
+def _add_saved_problems(parser: argparse.ArgumentParser, which: str = "every refused row") -> None:
+    words = f"write {which} to this file: JSON Lines of row, line and message"
+    parser.add_argument("--save-problems", metavar="FILE", help=words)
 
 
 def _add_limit(parser: argparse.ArgumentParser) -> None:

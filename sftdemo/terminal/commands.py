@@ -17,8 +17,9 @@ from ..core.errors import ConfigError, DataError
 from ..core.events import Event, Failed, Phase, Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
-from ..data.problems import Problem, group_problems
+from ..data.problems import Problem
 from .interrupt import stop_on_interrupt
+from .refusals import refuse, save
 from .reports import aside
 from .settings import run_config
 
@@ -37,7 +38,7 @@ def _read(options: argparse.Namespace) -> ParsedExamples:
 
 
 def _remark(data: ParsedExamples, every: bool = False) -> None:
-    _refuse(data.problems, every)
+    refuse(data.problems, every)
     note(data.notes)
 
 
@@ -56,6 +57,7 @@ def mask(options: argparse.Namespace) -> int:
     config = replace(run_config(options), packing=False)  # here --packing asks for a view
     template_of(config)  # a malformed one is reported before anything is downloaded
     data = _chosen(hold_out(_read(options), config), options.rows)
+    save(options, data.problems)  # those that the model's template refuses are to come
     opened = follow(open_model(config, weights=options.prove))
     settle()
     masker = opened.masker
@@ -101,7 +103,8 @@ def _show_tokens(data: ParsedExamples, masker: Masker, batch_size: int, options:
                 print(json.dumps(to_json(example), ensure_ascii=False))
         if not options.json:
             print_rows(examples, masker.tokenizer)
-    _refuse(refused, options.all_problems)
+    refuse(refused, options.all_problems)
+    save(options, (*data.problems, *refused))
     if not audit.examples:
         raise DataError("there is no row to show.")
     if not options.json:
@@ -123,7 +126,8 @@ def _look_over(data: ParsedExamples, masker: Masker, batch_size: int, options: a
                 refused.append(row)
             if count % 1000 == 0:
                 status.show(Phase("audit", f"Masked {count:,} rows", count / len(data.train)))
-    _refuse(refused, options.all_problems)
+    refuse(refused, options.all_problems)
+    save(options, (*data.problems, *refused))
     if not audit.examples:
         raise DataError("there is no row to look over.")
     findings = audit.findings()
@@ -165,15 +169,6 @@ def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> Non
         print_remedy(remedy)
 
 
-def _refuse(problems: Iterable[Problem], every: bool) -> None:
-    """Print the refused rows, those of one reason together unless `every` one is wanted."""
-    problems = list(problems)
-    for verb, dropped in (("refused", False), ("left out", True)):
-        chosen = [problem for problem in problems if problem.dropped is dropped]
-        for problem in chosen if every else group_problems(chosen):
-            print(f"sftdemo: {verb} {problem}", file=sys.stderr)
-
-
 def _command(options: argparse.Namespace, data: ParsedExamples | None) -> str:
     """Return the command that was called, with the commit of a data set on the Hub."""
     origin = data.origin if data else None
@@ -201,6 +196,7 @@ def train(options: argparse.Namespace) -> int:
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():
             _remark(data, options.all_problems)
+            save(options, data.problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
         return print_events(aside(work, config), options.json)
 

@@ -13,6 +13,7 @@ from ..data.columns import read_columns
 from ..data.examples import Problem, read_examples
 from ..mask.checks import CHECKS, Finding, errors
 from .commands import follow, note
+from .refusals import save
 from .settings import run_config
 
 FORMATS = ("text", "json", "github", "sarif")
@@ -139,6 +140,7 @@ def lint(options: argparse.Namespace) -> int:
     for _, row in audit.review(data.train, opened.masker):
         if isinstance(row, Problem):
             problems.append(row)
+    save(options, problems)
     findings = audit.findings()
     lines = {example.row: example.line for example in data.train}
     remarks = remarks_on(problems, findings, lines)

@@ -23,7 +23,7 @@ from ..data.examples import ParsedExamples
 from ..mask.layouts import load_packer
 from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
-from ..model.sources import ModelSource, find_local, resolve_tokenizer
+from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
 from ..runs.ablation import ablate
 from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
@@ -42,7 +42,8 @@ class Backend:
 
     def __init__(self):
         self._runs = Jobs()
-        self._fetches: dict[str, Job] = {}
+        self._fetches: dict[tuple[str, bool], Job] = {}
+        self._tokenizers: dict[str, ModelSource] = {}
         self._lock = threading.Lock()
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
         self._gpu_events: dict[str, Iterator[Event]] = {}
@@ -62,7 +63,7 @@ class Backend:
         settle()
 
     def prepare(self, name: str) -> Iterator[Phase]:
-        """Fetch a model, load its tokenizer and yield the progress. One fetch serves all visitors who wait for it.
+        """Fetch a model's tokenizer, load it and yield the progress. One fetch serves all visitors who wait for it.
 
         Raises:
             ModelError: if it cannot be fetched.
@@ -71,23 +72,43 @@ class Backend:
         with _IMPORTS:
             is_there = self.source(name) is not None
         if not is_there:
-            with self._lock:
-                job = self._fetches.get(name)
-                if job is None or job.done:
-                    job = self._fetches[name] = Job(fetch, name)
-            for events in job.watch():
-                last = events[-1] if events else None
-                if isinstance(last, Failed):
-                    raise ModelError(last.message)
-                if isinstance(last, Phase):
-                    yield last
+            yield from self._fetch(name, weights=False)
         yield Phase("model", "Loading the tokenizer")
         with _IMPORTS:
             self.tokenizer(name)
 
+    def fetch_weights(self, name: str) -> Iterator[Phase]:
+        """Fetch the weights of a model on the Hub, of which the mask needs the tokenizer only, and yield the progress.
+
+        Raises:
+            ModelError: if they cannot be fetched, or if there are none.
+        """
+        check_weights(name)
+        if not Path(name).expanduser().exists() and find_local(name) is None:
+            yield from self._fetch(name, weights=True)
+
+    def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
+        with self._lock:
+            job = self._fetches.get((name, weights))
+            if job is None or job.done:
+                self._tokenizers.pop(name, None)
+                job = self._fetches[name, weights] = Job(partial(fetch, name, weights=weights))
+        for events in job.watch():
+            last = events[-1] if events else None
+            if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
+                raise ModelError(last.message)
+            if isinstance(last, Phase):
+                yield last
+        if not weights and (found := find_tokenizer(name)) is not None:
+            self._tokenizers[name] = found
+
     def source(self, name: str) -> ModelSource | None:
-        """Return the model called `name` if it is on this disk, else None."""
-        return find_local(name)
+        """Return the model called `name`, or its tokenizer alone, if it is on this disk, else None. A tokenizer in the
+        Hub's cache counts once `prepare` has seen all its files arrive."""
+        found = find_local(name)
+        if found is None and Path(name).expanduser().exists():
+            return find_tokenizer(name)
+        return self._tokenizers.get(name) if found is None else found
 
     def tokenizer(self, name: str):
         """Return the tokenizer of a model that is prepared."""

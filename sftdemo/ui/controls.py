@@ -47,7 +47,7 @@ class Controls(SimpleNamespace):
             ConfigError: for a value that is not a number, is out of range, or is not allowed on a public page.
         """
         inputs = {name: getattr(self, name) for name in PAGE_SETTINGS}
-        given = {name: _read(PAGE_SETTINGS[name], values[each], each.value) for name, each in inputs.items()}
+        given = {name: read_setting(PAGE_SETTINGS[name], values[each], each.value) for name, each in inputs.items()}
         if given["template"] == CUSTOM:
             given["template"] = values[self.custom]
         config = RunConfig(**given)
@@ -82,7 +82,7 @@ def _component(setting: Setting) -> tuple[type[Component], dict]:
     return {bool: gr.Checkbox, float: gr.Number}.get(setting.kind, gr.Textbox), {}
 
 
-def _read(setting: Setting, value: Any, at_first: object) -> Any:
+def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
     """Return the setting that an input's value stands for. A number may be left empty if it is empty `at_first`."""
     if setting.kind is bool:
         return bool(value)

@@ -16,10 +16,12 @@ from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
+from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
-from .panels.mask import MaskHandlers, MaskOutputs
+from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.settings import SettingsHandlers, SettingsPanel
+from .panels.sources import SourceHandlers
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
@@ -51,13 +53,16 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
                 sources = Sources()
                 inputs = {"examples": sources.examples} | mask_settings()
+                keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
                 counts = widget("totals", totals(None, 0))
+                only = gr.Dropdown([ALL_ROWS], value="", label="Show", container=False, visible=False, elem_id="only")
                 mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
+                refusals = gr.DownloadButton("", visible=False, size="sm", elem_id="refusals")
         audit = widget("audit", audit_findings([], ""))
         laboratory = LaboratoryPanel()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")
@@ -77,7 +82,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
         command = gr.Code(
-            label="These settings in a terminal; the download holds examples.jsonl",
+            label=COMMAND,
             language="shell",
             wrap_lines=True,
             interactive=False,
@@ -88,9 +93,23 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         history = HistoryPanel()
         desk = Desk(backend or Backend(), controls, kept)
         masked = MaskOutputs(
-            model_status, mask, counts, audit, questions, export, buttons["train"], buttons["both"], anyway, command
+            model_status=model_status,
+            mask=mask,
+            only=only,
+            totals=counts,
+            audit=audit,
+            asked=questions,
+            export=export,
+            refusals=refusals,
+            train=buttons["train"],
+            both=buttons["both"],
+            anyway=anyway,
+            command=command,
         )
+        opening = SourceHandlers(desk, sources)
+        opening.wire()
         scans = MaskHandlers(desk, sources, masked).wire(page)
+        KeepHandlers(desk, keep, sources, opening).wire(page)
         LaboratoryHandlers(desk, laboratory).wire(scans)
         SettingsHandlers(desk, settings_file).wire()
         outputs = RunOutputs(

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from ..core.config import RunConfig
-from ..data.examples import Example, HandMask, ParsedExamples, parse_examples, read_examples
+from ..data.examples import Example, HandMask, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
 from .controls import Controls
+from .reading import ColumnChoice, Reading, choice_for, paginate, read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EDITABLE = 500_000  # bytes of a file that still goes into the text box; the browser sends all of it at each edit
 TICK = 0.4  # seconds between two reports while many rows are looked over
-PAGE_ROWS, PAGE_CHARACTERS = 50, 40_000  # of a page of rows: about 10,000 tokens
+ANY = "any"  # in place of a check: rows with any finding
 
 Masks = dict[Example, tuple[HandMask, ...]]
 
@@ -33,14 +33,17 @@ Masks = dict[Example, tuple[HandMask, ...]]
 @dataclass(frozen=True)
 class View:
     """The examples as one set of settings shows them; their `max_length` is no more than the model has positions.
-    `pages` are the indices of the pages' first examples."""
+    `shown` are those to train on or, where only rows with a finding are wanted, these; `pages` are the indices of the
+    pages' first ones. `choice` says how columns that are not known are read."""
 
     config: RunConfig
     template: Template
     tokenizer: PreTrainedTokenizerBase
     stop_ids: frozenset[int]
     data: ParsedExamples
+    shown: Sequence[Example]
     pages: tuple[int, ...]
+    choice: ColumnChoice | None = None
 
     @property
     def masker(self) -> Masker:
@@ -52,11 +55,11 @@ class View:
         """A page's number, brought into range, and its examples."""
         number = min(max(number, 0), max(len(self.pages) - 1, 0))
         begin, end = [*self.pages, 0][number], [*self.pages, None][number + 1] if self.pages else 0
-        return number, self.data.train[begin:end]
+        return number, self.shown[begin:end]
 
     def page_of(self, row: int) -> int:
         """The page on which a row stands; the first, if it is on none."""
-        index = next((i for i, example in enumerate(self.data.train) if example.row == row), 0)
+        index = next((i for i, example in enumerate(self.shown) if example.row == row), 0)
         return max((number for number, first in enumerate(self.pages) if first <= index), default=0)
 
     def example(self, row: int) -> Example | None:
@@ -78,11 +81,35 @@ class Desk:
         Raises:
             DataError: where there are none, or they cannot be read.
         """
-        return self._data(values)[0]
+        return self._read(values).data
 
-    def _data(self, values: dict) -> tuple[ParsedExamples, tuple[int, ...]]:
-        session = self.session
-        return examples_of(values[self.controls.examples] or "", values[session.opened], values[session.masks])
+    def _read(self, values: dict) -> Reading:
+        return with_masks(read(*self._source(values)), values[self.session.masks])
+
+    def _source(self, values: dict) -> tuple[str, str | None, Mapping[str, Any] | None]:
+        return values[self.controls.examples] or "", values[self.session.opened], values[self.session.columns]
+
+    def choice(self, values: dict) -> ColumnChoice | None:
+        """How the columns are read where no shape has them; None where they are known."""
+        return choice_for(*self._source(values))
+
+    def command(self, values: dict, config: RunConfig, weights: Sequence[float] = ()) -> tuple[str, str]:
+        """The command that repeats a run, and what its file of examples is.
+
+        Raises:
+            DataError: as `data` does.
+        """
+        reading, opened = self._read(values), values[self.session.opened]
+        data, columns = reading.data, reading.choice and reading.choice.columns
+        by_hand = any(example.masks for example in data.train)
+        if data.origin and not by_hand:
+            command = config.command_line(data.origin.source, weights, data.origin.limit, data.origin.columns)
+            return command, "the rows come from the Hub"
+        if not columns or by_hand:
+            return config.command_line("examples.jsonl", weights), "the download holds examples.jsonl"
+        name = Path(opened).name if opened else _file_name(values[self.controls.examples])
+        where = f"{name} is the file that is open" if opened else f"{name} is the text, saved"
+        return config.command_line(name, weights, columns=columns), where
 
     def view(self, values: dict) -> View | None:
         """The examples under the settings; None while the model is still on its way.
@@ -96,34 +123,53 @@ class Desk:
             return None
         tokenizer, stop_ids = self.backend.tokenizer(config.model), self.backend.stop_ids(config.model)
         config = replace(config, max_length=self.backend.max_length(config.model, config.max_length))
-        everything, pages = self._data(values)
-        data = hold_out(everything, config)
-        pages = pages if data is everything else _paginate(data.train)
-        return View(config, template, tokenizer, stop_ids, data, pages)
+        reading = self._read(values)
+        data = hold_out(reading.data, config)
+        pages = reading.pages if data is reading.data else paginate(data.train)
+        audit, only = values[self.session.audit], values[self.session.only]
+        if not only or audit is None:
+            return View(config, template, tokenizer, stop_ids, data, data.train, pages, reading.choice)
+        wanted = audit.flagged(check_of(only))
+        shown = tuple(example for example in data.train if example.row in wanted)
+        return View(config, template, tokenizer, stop_ids, data, shown, paginate(shown), reading.choice)
 
 
-def audit_of(view: View) -> Iterator[tuple[Audit, float | None]]:
-    """Masks and audits all rows: the audit so far with the fraction that is done, at the end with None."""
+def _file_name(text: str) -> str:
+    """A name for a file of the text."""
+    return {"[": "data.json", "{": "data.jsonl"}.get(text.strip()[:1], "data.csv")
+
+
+def check_of(only: str) -> str | None:
+    """The check whose rows are shown; None for those of any."""
+    return None if only == ANY else only
+
+
+def audit_of(view: View, refused: list[Problem]) -> Iterator[tuple[Audit, float | None]]:
+    """Masks and audits all rows: the audit so far with the fraction that is done, at the end with None. `refused` takes
+    the rows that cannot be rendered, or are too long."""
     audit, train = Audit(view.config.batch_size, view.config.max_length, view.data.held_out), view.data.train
     last = time.monotonic()
-    for count, _ in enumerate(audit.review(train, view.masker)):
+    for count, (_, masked) in enumerate(audit.review(train, view.masker)):
+        if isinstance(masked, Problem):
+            refused.append(masked)
         if time.monotonic() - last > TICK:
             last = time.monotonic()
             yield audit, count / len(train)
     yield audit, None
 
 
-def examples_of(text: str, opened: str | None, masks: Masks) -> tuple[ParsedExamples, tuple[int, ...]]:
-    """The examples of the opened file, or else of the text, with the masks made by hand; and their pages.
+def with_masks(reading: Reading, masks: Masks) -> Reading:
+    """The same with the masks made by hand."""
+    if not masks:
+        return reading
+    data = reading.data
+    train = tuple(replace(each, masks=masks.get(content_of(each), each.masks)) for each in data.train)
+    return replace(reading, data=replace(data, train=train))
 
-    Raises:
-        DataError: as `parse_examples` and `read_examples` do.
-    """
-    data, pages = _parsed(text) if opened is None else _opened(opened, Path(opened).stat().st_mtime)
-    if masks:
-        train = tuple(replace(each, masks=masks.get(content_of(each), each.masks)) for each in data.train)
-        data = replace(data, train=train)
-    return data, pages
+
+def with_own_masks(example: Example, masks: tuple[HandMask, ...]) -> Example:
+    """The example with these masks made by hand."""
+    return replace(example, masks=masks)
 
 
 def content_of(example: Example) -> Example:
@@ -131,37 +177,17 @@ def content_of(example: Example) -> Example:
     return replace(example, row=0, line=None, masks=())
 
 
-@lru_cache(maxsize=8)
-def _parsed(text: str) -> tuple[ParsedExamples, tuple[int, ...]]:
-    data = parse_examples(text)
-    return data, _paginate(data.train)
-
-
-@lru_cache(maxsize=2)
-def _opened(path: str, changed: float) -> tuple[ParsedExamples, tuple[int, ...]]:
-    data = read_examples(path)
-    return data, _paginate(data.train)
-
-
-def _paginate(examples: Sequence[Example]) -> tuple[int, ...]:
-    pages, rows, characters = [], PAGE_ROWS, 0
-    for index, example in enumerate(examples):
-        length = example.characters
-        if rows == PAGE_ROWS or characters + length > PAGE_CHARACTERS:
-            pages.append(index)
-            rows = characters = 0
-        rows, characters = rows + 1, characters + length
-    return tuple(pages)
-
-
 @dataclass(frozen=True)
 class Session:
-    """What a visit keeps beside the inputs: the long file that was opened, the masks made by hand, the page of rows
-    that is shown, the row whose token was chosen last, and the last audit of all rows."""
+    """What a visit keeps beside the inputs: the long file or the data set on the Hub that is open, how its columns are
+    read, the masks made by hand, the page of rows that is shown, whether only rows with a finding are (a check, or
+    `ANY`), the row whose token was chosen last, and the last audit of all rows."""
 
     opened: gr.State
+    columns: gr.State
     masks: gr.State
     page: gr.State
+    only: gr.State
     picked: gr.State
     audit: gr.State
 
@@ -171,4 +197,12 @@ class Session:
 
 def session() -> Session:
     """An empty one."""
-    return Session(gr.State(None), gr.State({}), gr.State(0), gr.State(0), gr.State(None))
+    return Session(
+        opened=gr.State(None),
+        columns=gr.State(None),
+        masks=gr.State({}),
+        page=gr.State(0),
+        only=gr.State(""),
+        picked=gr.State(0),
+        audit=gr.State(None),
+    )

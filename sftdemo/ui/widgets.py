@@ -12,8 +12,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..data.examples import ParsedExamples, Problem
-from ..data.problems import group_problems
+from ..data.examples import Example, ParsedExamples, Problem
+from ..data.problems import ProblemGroup, group_problems
 from ..data.questions import Question
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
@@ -24,6 +24,8 @@ from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summar
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
+CHARACTERS_PREVIEWED = 240
+ROWS_LINKED = 12  # of each group of refused rows; audit.js has as many of each finding
 CUT_TOKENS_DRAWN = 200
 BARS_DRAWN = 24
 KINDS = {kind: index for index, kind in enumerate(SAYS)}
@@ -59,6 +61,7 @@ _NO_ROWS = {
     "waiting": False,
     "focus": None,
     "weight": 0,
+    "row_text": None,
 }
 
 
@@ -71,6 +74,8 @@ def mask_rows(
     page: int,
     focus: int | None = None,
     prompt_loss_weight: float = 0.0,
+    total: int | None = None,
+    row_text: tuple[int, str] | None = None,
 ) -> str:
     """Return a mask view of one page of examples, with the refused rows and the notes on the data.
 
@@ -87,23 +92,48 @@ def mask_rows(
             The number of a row to scroll to.
         prompt_loss_weight (`float`, *optional*, defaults to 0.0):
             How much masked tokens count in the loss. They are shaded by it.
+        total (`int`, *optional*):
+            The number of examples on all pages, by default all.
+        row_text (`tuple[int, str]`, *optional*):
+            The number of a refused row and what it says, to be shown.
     """
+    total = len(data.train) if total is None else total
     parts = Counter(example.row for example in examples)
     return to_json(
         _NO_ROWS
         | {
             "rows": [_card(example, parts[example.row], tokenizer) for example in examples],
             "first": pages[page] if pages else 0,
-            "total": len(data.train),
+            "total": total,
             "page": page,
             "pages": len(pages),
-            "problems": [str(group) for group in group_problems((*data.problems, *problems))][:MESSAGES_DRAWN],
+            "problems": problem_groups((*data.problems, *problems)),
             "notes": list(data.notes)[:MESSAGES_DRAWN],
-            "message": "" if examples else "No example to train on yet.",
+            "message": ""
+            if examples
+            else "No row has such a finding."
+            if data.train and not total
+            else "No example to train on yet.",
             "focus": focus,
             "weight": prompt_loss_weight,
+            "row_text": row_text,
         }
     )
+
+
+def problem_groups(problems: Sequence[Problem]) -> list[dict]:
+    """Return refused rows and, behind them, dropped ones as mask.js reads them, grouped by their reason."""
+    groups: list[ProblemGroup] = []
+    for dropped in (False, True):
+        groups += group_problems((each for each in problems if each.dropped is dropped), ROWS_LINKED)
+    return [_group(group) for group in groups[:MESSAGES_DRAWN]]
+
+
+def _group(group: ProblemGroup) -> dict:
+    first = group.problems[0]
+    words = f"left out: {group.reason}" if first.dropped else group.reason
+    rows = [[problem.row, problem.line] for problem in group.problems]
+    return {"words": words, "dropped": first.dropped, "rows": rows, "count": group.count}
 
 
 def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
@@ -132,6 +162,19 @@ def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
         [token.text, KINDS[token.kind], token.id, token.trained + 2 * token.cut, token.breaks]
         for token in view_tokens(example, tokenizer)
     ]
+
+
+def columns_preview(message: str, examples: Sequence[Example]) -> str:
+    """Return rows as they are read under chosen columns, each with the beginning of its prompt and its answer."""
+    rows = [
+        {"row": each.row, "prompt": _begin(each.prompt or each.instruction), "answer": _begin(each.completion)}
+        for each in examples
+    ]
+    return to_json({"message": message, "rows": rows})
+
+
+def _begin(text: str) -> str:
+    return text if len(text) <= CHARACTERS_PREVIEWED else f"{text[:CHARACTERS_PREVIEWED]}…"
 
 
 def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:

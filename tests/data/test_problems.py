@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from sftdemo.core.errors import ConfigError
 from sftdemo.data.examples import parse_examples
-from sftdemo.data.problems import Problem, group_problems
+from sftdemo.data.problems import Problem, group_problems, save_problems
 
 
 def said(*rows, lines: bool = True) -> list[str]:
@@ -47,3 +48,16 @@ def test_names_do():
 def test_the_first_row_comes_first():
     groups = group_problems([Problem(0, None, "a."), Problem(1, None, "b."), Problem(2, None, "a.")])
     assert [(group.count, group.problems[0].row) for group in groups] == [(2, 0), (1, 1)]
+
+
+def test_they_are_saved_in_the_order_of_the_rows(tmp_path):
+    path = tmp_path / "refused.jsonl"
+    save_problems(path, [Problem(5, None, "is é.", dropped=True), Problem(1, 2, "is 5.")])
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {"row": 1, "line": 2, "message": "is 5.", "dropped": False},
+        {"row": 5, "line": None, "message": "is é.", "dropped": True},
+    ]
+    save_problems(path, [])
+    assert path.read_text() == ""
+    with pytest.raises(ConfigError, match=r"cannot be written: .* Name another file\."):
+        save_problems(tmp_path / "nowhere" / "refused.jsonl", [])

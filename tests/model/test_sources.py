@@ -16,7 +16,7 @@ from sftdemo.core.events import Relay
 from sftdemo.model import loading, sources
 from sftdemo.model.devices import choose_device, describe_device, uses_bf16
 from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions
-from sftdemo.model.sources import ModelSource, find_local, resolve
+from sftdemo.model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve
 
 CPU = torch.device("cpu")
 
@@ -256,3 +256,32 @@ class TestWithoutTorch:
             (tmp_path / name / "tokenizer_config.json").write_text(json.dumps(config | changed))
             assert loading._tokenizer_class(tmp_path / name) is AutoTokenizer
         assert loading._tokenizer_class(gpt2_folder) is not AutoTokenizer
+
+
+class TestTokenizerAlone:
+    @pytest.fixture
+    def alone(self, tmp_path):
+        folder = tmp_path / "alone"
+        tokenizer_named("gpt2").save_pretrained(folder)
+        return folder
+
+    def test_it_is_found_and_has_no_weights(self, alone):
+        found = find_tokenizer(str(alone))
+        assert found
+        assert (found.folder, found.copy) == (alone, "a tokenizer alone, without weights")
+        assert find_local(str(alone)) is None
+        with pytest.raises(ModelError, match="has no weights to train"):
+            check_weights(str(alone))
+
+    def test_an_adapter_has_weights(self, alone):
+        (alone / "adapter_config.json").write_text("{}")
+        assert find_tokenizer(str(alone)).copy == "tokenizer of a LoRA adapter"
+        check_weights(str(alone))
+
+    def test_a_model_is_found_whole(self, gpt2_folder):
+        assert find_tokenizer(str(gpt2_folder)) == find_local(str(gpt2_folder))
+        check_weights(str(gpt2_folder))
+
+    def test_nothing(self, tmp_path):
+        assert find_tokenizer(str(tmp_path)) is None
+        assert find_tokenizer("no/such/folder") is None

@@ -485,3 +485,25 @@ def test_the_command_in_a_report_names_the_commit(monkeypatch):
     told = _command(options, ParsedExamples((), (), (), (), origin))
     assert told == "python -m sftdemo study 'hub:a/b@c[test]' --limit 5"
     assert _command(options, None) == "python -m sftdemo study 'hub:a/b[test]' --limit 5"
+
+
+class TestSavedProblems:
+    ROWS = ({"instruction": "Say hello", "output": "Hello!"}, {"instruction": "a"}, 5)
+
+    def saved(self, tmp_path) -> list:
+        lines = (tmp_path / "refused.jsonl").read_text(encoding="utf-8").splitlines()
+        return [(json.loads(line)["row"], json.loads(line)["message"][:9]) for line in lines]
+
+    @pytest.mark.parametrize("views", [(), ("--audit",), ("--boundary",)], ids=" ".join)
+    def test_by_mask(self, mask, tmp_path, views):
+        mask(self.ROWS, "--save-problems", "refused.jsonl", *views)
+        assert self.saved(tmp_path) == [(1, 'has no "o'), (2, "is the nu")]
+
+    def test_those_that_the_settings_leave_out_too(self, mask, tmp_path):
+        rows = [*self.ROWS, {"instruction": "b", "output": "c " * 50}]
+        mask(rows, "--save-problems", "refused.jsonl", "--max-length", "30", "--too-long", "drop")
+        assert [row for row, _ in self.saved(tmp_path)] == [1, 2, 3]
+
+    def test_by_train(self, train, tmp_path):
+        assert train(self.ROWS, "--save-problems", "refused.jsonl")[0] == 0
+        assert [row for row, _ in self.saved(tmp_path)] == [1, 2]

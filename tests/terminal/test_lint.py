@@ -113,3 +113,9 @@ def test_without_a_place():
             "physicalLocation"
         ]
     )
+
+
+def test_refused_rows_can_be_saved(lint, tmp_path):
+    lint([GOOD, {"instruction": "a"}], "--save-problems", str(tmp_path / "refused.jsonl"))
+    (line,) = (tmp_path / "refused.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["row"] == 1

@@ -13,10 +13,13 @@ import pytest
 from desk import TEXT, OnLentGpu
 
 from sftdemo.core.config import RunConfig
+from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Phase
 from sftdemo.data.examples import parse_examples
+from sftdemo.model.sources import ModelSource
 from sftdemo.runs.jobs import BusyError
 from sftdemo.runs.run import run
+from sftdemo.ui import backend as backend_module
 from sftdemo.ui.backend import KEPT_RUNS, Backend, gpu_work, on_zero_gpu
 
 SCRIPT = """
@@ -132,3 +135,52 @@ class TestProof:
     def test_a_failure_is_its_last_event(self):
         *_, last = Backend().prove(RunConfig("no/such/folder"), parse_examples(TEXT))
         assert isinstance(last, Failed)
+
+
+class TestHubModel:
+    """Of a model on the Hub the mask needs the tokenizer, and a training the weights."""
+
+    NAME = "someone/something"
+
+    @pytest.fixture
+    def fetched(self, monkeypatch, gpt2_folder) -> list[bool]:
+        """For each fetch, whether it was for the weights. The cache has the tokenizer from the first on."""
+        jobs: list[bool] = []
+
+        class Fetch:
+            done = True
+            ending = Finished(0, 0, 0.0, False)
+
+            def __init__(self, work):
+                jobs.append(work.keywords["weights"])
+
+            def watch(self):
+                yield [Phase("model", "Downloading")]
+                yield [Phase("model", "Downloading"), self.ending]
+
+        monkeypatch.setattr(backend_module, "Job", Fetch)
+        found = ModelSource(self.NAME, gpt2_folder, "tokenizer", hub_id=self.NAME)
+        monkeypatch.setattr(backend_module, "find_tokenizer", lambda name: found if jobs else None)
+        return jobs
+
+    def test_the_tokenizer_first_and_the_weights_when_they_are_asked_for(self, fetched):
+        backend = Backend()
+        assert backend.source(self.NAME) is None
+        told = [phase.message for phase in backend.prepare(self.NAME)]
+        assert told == [f"Looking for {self.NAME}", "Downloading", "Loading the tokenizer"]
+        assert backend.source(self.NAME)
+        assert list(backend.prepare(self.NAME))
+        assert fetched == [False]
+        assert [phase.message for phase in backend.fetch_weights(self.NAME)] == ["Downloading"]
+        assert fetched == [False, True]
+
+    def test_a_tokenizer_in_the_cache_is_enough_without_the_hub(self, fetched, monkeypatch):
+        monkeypatch.setattr(backend_module.Job, "ending", Failed("the Hub did not answer."))
+        backend = Backend()
+        assert list(backend.prepare(self.NAME))
+        with pytest.raises(ModelError, match="did not answer"):
+            list(backend.fetch_weights(self.NAME))
+
+    def test_what_is_here_is_not_fetched(self, fetched, gpt2_folder):
+        assert list(Backend().fetch_weights(str(gpt2_folder))) == []
+        assert fetched == []

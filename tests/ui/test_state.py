@@ -12,7 +12,8 @@ from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
-from sftdemo.ui.state import PAGE_CHARACTERS, PAGE_ROWS, content_of, examples_of
+from sftdemo.ui.reading import PAGE_CHARACTERS, PAGE_ROWS, read
+from sftdemo.ui.state import content_of
 
 MANY = json.dumps([{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(120)])
 
@@ -71,9 +72,9 @@ class TestPages:
     def test_long_rows_make_short_pages(self):
         third = "x" * (PAGE_CHARACTERS // 3)
         rows = [{"instruction": "", "output": third[3:]}] * 7 + [{"prompt": "", "completion": third * 4}] * 2
-        data, pages = examples_of(json.dumps(rows), None, {})
-        assert pages == (0, 3, 6, 7, 8)
-        assert len(data.train) == 9
+        reading = read(json.dumps(rows), None)
+        assert reading.pages == (0, 3, 6, 7, 8)
+        assert len(reading.data.train) == 9
 
     def test_all_shapes_count_their_text(self):
         text = "x" * (PAGE_CHARACTERS // 2 + 1)
@@ -84,21 +85,21 @@ class TestPages:
             {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": ""}]},
             {"prompt": "", "completion": text},
         ]
-        assert examples_of(json.dumps(shapes), None, {})[1] == (0, 1, 2, 3, 4)
+        assert read(json.dumps(shapes), None).pages == (0, 1, 2, 3, 4)
 
     @pytest.mark.parametrize(
         ("count", "pages"), [(1, 1), (PAGE_ROWS, 1), (PAGE_ROWS + 1, 2), (2 * PAGE_ROWS, 2), (2 * PAGE_ROWS + 1, 3)]
     )
     def test_short_rows_fill_pages(self, count, pages):
-        assert len(examples_of(json.dumps(ROWS[:1] * count), None, {})[1]) == pages
+        assert len(read(json.dumps(ROWS[:1] * count), None).pages) == pages
 
 
 class TestTheOpenedFile:
     def test_it_stands_before_the_text(self, tmp_path):
         path = tmp_path / "rows.jsonl"
         path.write_text('{"instruction": "a", "output": "b"}')
-        assert examples_of(TEXT, str(path), {})[0].train[0].instruction == "a"
-        assert examples_of(TEXT, None, {})[0] == parse_examples(TEXT)
+        assert read(TEXT, str(path)).data.train[0].instruction == "a"
+        assert read(TEXT, None).data == parse_examples(TEXT)
 
     def test_a_mask_by_hand_is_kept_with_it_too(self, ui, values, tmp_path):
         path = tmp_path / "rows.jsonl"

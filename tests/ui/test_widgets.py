@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny import tokenizer_named
 
 from sftdemo.data.examples import Example, parse_examples
+from sftdemo.data.problems import Problem
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.boundary import Remedy, inspect_boundary
@@ -99,9 +100,18 @@ class TestMask:
     def test_rows_refused_for_one_reason_are_one_line(self):
         data = parse_examples(json.dumps([{"instruction": "a"}] * 3000))
         shown = json.loads(widgets.mask_rows([], data, [], None, (0,), 0))
-        (line,) = shown["problems"]
-        assert line.startswith('3,000 rows: has no "output"')
-        assert line.endswith("first in row 0, row 1, row 2.")
+        (group,) = shown["problems"]
+        assert group["words"].startswith('3,000 rows: has no "output"')
+        assert (group["count"], group["dropped"]) == (3000, False)
+        assert group["rows"] == [[row, None] for row in range(widgets.ROWS_LINKED)]
+
+    def test_dropped_rows_are_no_errors_and_come_last(self):
+        problems = [Problem(0, 1, "has 34 tokens.", dropped=True), Problem(1, 2, "is 5.")]
+        groups = widgets.problem_groups(problems)
+        assert [(group["words"], group["dropped"]) for group in groups] == [
+            ("row 1 (line 2): is 5.", False),
+            ("left out: row 0 (line 1): has 34 tokens.", True),
+        ]
 
     def test_messages_are_not_endless(self):
         refused = [{f"column {chr(97 + i // 15)}{chr(97 + i % 15)}": 1} for i in range(200)]

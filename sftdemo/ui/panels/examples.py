@@ -13,6 +13,7 @@ from ...data.samples import SAMPLES
 from ...data.templates import CHAT, NAMED_TEMPLATES
 from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, PAGE_SETTINGS, is_public, setting_input
 from ..widgets import progress, progress_widget
+from .columns import ColumnsPanel
 
 
 class Sources:
@@ -36,17 +37,29 @@ class Sources:
                 min_width=110,
                 elem_id="upload",
             )
+        with gr.Row(equal_height=True, elem_id="hub-row"):
+            self.hub = gr.Textbox(
+                label="or a data set on the Hub",
+                placeholder="owner/name, or owner/name@revision/config[split]",
+                max_lines=1,
+                scale=3,
+                min_width=200,
+                elem_id="hub",
+            )
+            self.open_hub = gr.Button("Open", size="sm", scale=1, min_width=110, elem_id="open-hub")
+        self.hub_status = progress_widget("hub-status", progress("idle", ""))
+        with gr.Group(visible=False, elem_id="opened") as self.card:
+            self.status = progress_widget("opened-status", progress("idle", ""))
+            self.close = gr.Button("Close it, back to the text", size="sm", elem_id="close-file")
+        self.columns = ColumnsPanel()
         self.examples = gr.Textbox(
             value=SAMPLES[0].path.read_text(encoding="utf-8"),
-            label="Examples: JSON, JSON Lines or CSV",
+            label="Examples: JSON, JSON Lines or CSV; others by Open a file",
             lines=16,
             max_lines=24,
             elem_id="examples",
             elem_classes="examples",
         )
-        with gr.Group(visible=False, elem_id="opened") as self.card:
-            self.status = progress_widget("opened-status", progress("idle", ""))
-            self.close = gr.Button("Close the file, back to the text", size="sm", elem_id="close-file")
 
 
 def mask_settings() -> dict[str, Component]:
@@ -57,7 +70,9 @@ def mask_settings() -> dict[str, Component]:
                 "model",
                 gr.Dropdown,
                 choices=list(MODELS),
-                info="From the list" if is_public() else "From the list, or a folder, a GGUF file, any Hub id",
+                info="From the list"
+                if is_public()
+                else "From the list, or a folder (a tokenizer alone draws the mask), a GGUF file, any Hub id",
                 allow_custom_value=not is_public(),
                 elem_id="model",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,26 @@ from typing import Any
 import gradio as gr
 
 from ...core.config import RunConfig
-from ...core.errors import DataError, SftdemoError, sentence
+from ...core.errors import DataError, ModelError, SftdemoError, sentence
 from ...core.text import duration, plural
-from ...data.examples import Example, read_examples, to_record
-from ...data.files import read_file
+from ...data.examples import Example, to_record
+from ...data.problems import Problem, save_problems
 from ...data.questions import questions_of
-from ...data.samples import get_sample
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
 from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
+from ...model.sources import check_weights
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
-from ..state import EDITABLE, Desk, View, audit_of, content_of
+from ..reading import text_of_row
+from ..state import ANY, Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, mask_message, mask_rows, progress, totals
 from .examples import Sources
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
+COMMAND = "These settings in a terminal"
+ALL_ROWS = ("all rows", "")
 _OFF = gr.update(interactive=False)
 
 
@@ -38,10 +41,12 @@ class MaskOutputs:
 
     model_status: gr.HTML
     mask: gr.HTML
+    only: gr.Dropdown
     totals: gr.HTML
     audit: gr.HTML
     asked: gr.HTML
     export: gr.DownloadButton
+    refusals: gr.DownloadButton
     train: gr.Button
     both: gr.Button
     anyway: gr.Checkbox
@@ -61,16 +66,15 @@ class MaskHandlers:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
         controls, session, sources, out = self.desk.controls, self.desk.session, self.sources, self.out
         everything = {*controls.all(), *session.all()}
-        drawn = [out.mask, out.asked, out.command]
-        scanned = [out.totals, out.audit, out.train, out.both, out.anyway, session.audit]
-        opened = [controls.examples, session.opened, session.page, sources.card, sources.status]
-
-        sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
-        sources.upload.upload(self.open_file, sources.upload, opened, **PRIVATE)
-        sources.close.click(self.close_file, None, opened, **PRIVATE)
+        drawn = [out.mask, out.asked, out.command, *sources.columns.outputs()]
+        scanned = [
+            *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
+            *(out.refusals, out.only, session.only, out.mask),
+        ]
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         inputs = [control for control in controls.all() if control is not controls.model]
-        edited_parts: list[Any] = [*inputs, session.opened, session.masks]  # of kinds that all have `change`
+        kept = [session.opened, session.columns, session.masks]
+        edited_parts: list[Any] = [*inputs, *kept]  # of kinds that all have `change`
         edits = [part.change for part in edited_parts]
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
         scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
@@ -87,45 +91,17 @@ class MaskHandlers:
         first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
         gr.on(edits, None, cancels=[scan, drawn_when_ready, first_scan], **PRIVATE)
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
+        out.mask.read(self.read_row, everything, out.mask, **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)
-        out.audit.goto(self.go_to, everything, [out.mask, session.page, session.picked], **PRIVATE)
+        gone = [out.mask, session.page, session.picked, out.only, session.only]
+        out.audit.goto(self.go_to, everything, gone, **PRIVATE)
+        filtered = [out.mask, session.page, session.only]
+        out.only.input(self.show_only, {*everything, out.only}, filtered, **PRIVATE)
+        out.audit.only(self.show_only_of, everything, [*filtered, out.only], **PRIVATE)
         out.mask.toggle(self.toggle, everything, session.masks, **PRIVATE)
         out.mask.reset(self.reset, everything, session.masks, **PRIVATE)
         session.masks.change(self.export, everything, out.export, **PRIVATE)
         return [scan, first_scan]
-
-    def take_sample(self, name: str) -> Updates:
-        """A sample's text."""
-        return self._source(text=get_sample(name).path.read_text(encoding="utf-8"))
-
-    def open_file(self, path: str) -> Updates:
-        """The text of an uploaded file, or the file itself if it is a table or long; one that is not read is told."""
-        try:
-            data = read_examples(path)
-        except DataError as error:
-            raise gr.Error(str(error).replace(path, Path(path).name)) from error
-        content = read_file(Path(path))
-        if isinstance(content, str) and len(content) <= EDITABLE:
-            return self._source(text=content)
-        rows, size = len(data.train) + len(data.held_out) + len(data.problems), Path(path).stat().st_size
-        title = f"{Path(path).name}: {rows:,} rows, {size / 1e6:.1f} MB"
-        why = "too long to be edited here" if isinstance(content, str) else "a table, not a text to be edited here"
-        return self._source(opened=path) | {self.sources.status: progress("done", title, why)}
-
-    def close_file(self) -> Updates:
-        """Back to the text box, as it was."""
-        return self._source()
-
-    def _source(self, text: str | None = None, opened: str | None = None) -> Updates:
-        """The text box with a new text, or with the one it has; or in its place the card of an opened file."""
-        session = self.desk.session
-        box: dict[str, Any] = {"visible": opened is None} | ({} if text is None else {"value": text})
-        return {
-            self.desk.controls.examples: gr.update(**box),
-            session.opened: opened,
-            session.page: 0,
-            self.sources.card: gr.update(visible=opened is not None),
-        }
 
     def get_ready(self, values: dict) -> Iterator[Updates]:
         """Fetches the chosen model, with progress."""
@@ -145,19 +121,23 @@ class MaskHandlers:
 
     def draw(self, values: dict) -> Updates:
         """One page of the mask of the text as it stands."""
-        out = self.out
+        out, columns = self.out, self.sources.columns
         try:
             view = self.desk.view(values)
             if view is None:
                 return {out.mask: gr.skip()}
             if view.config.device != "auto":
                 choose_device(view.config.device)  # one that is not there is to be said here, not after the click
-            mask, examples = _page(view, values[self.desk.session.page])
+            mask, drawn = _page(view, values[self.desk.session.page])
+            command, says = (
+                self.desk.command(values, view.config) if drawn or (view.data.train and not view.shown) else ("", "")
+            )
         except SftdemoError as error:
-            return self._undrawn(error)
+            return self._undrawn(error) | columns.show(self.desk.choice(values))
         questions = questions_of(view.config, view.data) if view.data.train else []
-        command = view.config.command_line("examples.jsonl") if examples else ""
-        return {out.mask: mask, out.asked: asked(questions), out.command: command}
+        label = f"These settings in a terminal; {says}" if says else COMMAND
+        told = gr.update(value=command, label=label)
+        return {out.mask: mask, out.asked: asked(questions), out.command: told} | columns.show(view.choice, view.data)
 
     def tell_device(self, values: dict) -> str | dict:
         """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
@@ -177,26 +157,56 @@ class MaskHandlers:
             if view is None:
                 return
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
-            for audit, fraction in audit_of(view):
+            refused: list[Problem] = []
+            for audit, fraction in audit_of(view, refused):
                 if fraction is not None:
                     waiting = gr.update(value="Looking the rows over…", interactive=False)
                     yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: _OFF}
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
             counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), kept: None}
-            yield counted | {out.train: nothing, out.both: _OFF, out.anyway: gr.update(visible=False)}
+            counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals, out.only)}
+            yield counted | {out.train: nothing, out.both: _OFF}
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+        try:
+            check_weights(view.config.model)
+            train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+        except ModelError:
+            train = gr.update(value="No weights here to train: a tokenizer alone", interactive=False)
+            both = gr.update(value="Train both ways", interactive=False)
         yield {
             out.totals: totals(audit, held_out),
             out.audit: audit_findings(findings, message),
             out.train: train,
             out.both: both,
             out.anyway: gr.update(visible=bool(errors(findings)) and bool(audit.rows)),
+            out.refusals: _refusals((*view.data.problems, *refused)),
             kept: audit,
-        }
+        } | self._filtered(values | {kept: audit}, audit, findings)
+
+    def _filtered(self, values: dict, audit: Audit, findings: list[Finding]) -> Updates:
+        """What rows can be shown after an audit, and those that are, where it is those with a finding."""
+        only, asked_for = self.desk.session.only, values[self.desk.session.only]
+        choices = _filters(audit, findings)
+        now = asked_for if asked_for in [value for _, value in choices] else ""
+        updates: Updates = {self.out.only: gr.update(choices=choices, value=now, visible=len(choices) > 1)}
+        if not asked_for:
+            return updates
+        mask = self._at(values | {only: now}, lambda view: (values[self.desk.session.page], None))[self.out.mask]
+        return updates | {only: now, self.out.mask: mask}
+
+    def show_only(self, values: dict) -> Updates:
+        """All rows, or those with the finding that was chosen."""
+        only = self.desk.session.only
+        values = values | {only: values[self.out.only] or ""}
+        return self._at(values, lambda view: (0, None)) | {only: values[only]}
+
+    def show_only_of(self, values: dict, event: gr.EventData) -> Updates:
+        """The rows with a finding whose button was pressed."""
+        check = str(event.check)
+        return self.show_only(values | {self.out.only: check}) | {self.out.only: check}
 
     def turn(self, values: dict, event: gr.EventData) -> Updates:
         """Another page of rows."""
@@ -208,8 +218,25 @@ class MaskHandlers:
 
     def go_to(self, values: dict, event: gr.EventData) -> Updates:
         """The page of a row, with that row in view."""
-        row = int(event.row)
-        return self._at(values, lambda view: (view.page_of(row), row)) | {self.desk.session.picked: row}
+        row, only, audit = int(event.row), self.desk.session.only, values[self.desk.session.audit]
+        updates: Updates = {self.desk.session.picked: row}
+        if values[only] and (audit is None or row not in audit.flagged(check_of(values[only]))):
+            values = values | {only: ""}
+            updates |= {only: "", self.out.only: ""}
+        return self._at(values, lambda view: (view.page_of(row), row)) | updates
+
+    def read_row(self, values: dict, event: gr.EventData) -> str | dict:
+        """What a refused row says, which has no tokens, in the mask's place."""
+        opened, text = values[self.desk.session.opened], values[self.desk.controls.examples] or ""
+        row, line = int(event.row), None if event.line is None else int(event.line)
+        try:
+            view = self.desk.view(values)
+            if view is None:
+                return gr.skip()
+            said = row, text_of_row(text, opened, row, line)
+            return _page(view, values[self.desk.session.page], row_text=said)[0]
+        except SftdemoError as error:
+            return mask_message(sentence(error))
 
     def _at(self, values: dict, place: Callable[[View], tuple[int, int | None]]) -> Updates:
         out, page = self.out, self.desk.session.page
@@ -263,11 +290,32 @@ class MaskHandlers:
         return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
 
 
-def _page(view: View, number: int, focus: int | None = None) -> tuple[str, list[TokenizedExample]]:
+def _page(
+    view: View, number: int, focus: int | None = None, row_text: tuple[int, str] | None = None
+) -> tuple[str, list[TokenizedExample]]:
     number, rows = view.page(number)
     examples, problems = view.masker.tokenize(rows)
     weight = view.config.prompt_loss_weight
-    return mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight), examples
+    total = len(view.shown)
+    drawn = mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight, total, row_text)
+    return drawn, examples
+
+
+def _filters(audit: Audit, findings: list[Finding]) -> list[tuple[str, str]]:
+    """Which rows can be shown, as (words, value): all, those with a finding, those of each finding that has rows."""
+    each = [(f"only: {found.what} ({found.count:,})", found.check) for found in findings if found.count]
+    some = [(f"only rows with a finding ({len(audit.flagged()):,})", ANY)] if each else []
+    return [ALL_ROWS, *some, *each]
+
+
+def _refusals(problems: Sequence[Problem]) -> dict:
+    """The button that saves what was refused and left out."""
+    if not problems:
+        return gr.update(visible=False)
+    folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
+    save_problems(folder / "refusals.jsonl", problems)
+    label = f"Save the {len(problems):,} {plural(len(problems), 'refusal')}"
+    return gr.update(visible=True, value=str(folder / "refusals.jsonl"), label=label)
 
 
 def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:

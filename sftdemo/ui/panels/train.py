@@ -74,26 +74,36 @@ class RunHandlers:
 
     def _run(self, values: dict, both_ways: bool) -> Iterator[Updates]:
         controls, out, audit = self.desk.controls, self.out, values[self.desk.session.audit]
+        waited = False
         try:
             config = controls.config(values)
             weights = (config.prompt_loss_weight, controls.other_weight(values)) if both_ways else ()
             data = self.desk.data(values)
+            for phase in self.desk.backend.fetch_weights(config.model):
+                waited = True
+                yield {out.run_status: progress("working", phase.message, "", phase.fraction)} | self._idle(False)
             device = choose_device(config.device).type
             run_id = self.desk.backend.start(config, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
             gr.Warning(sentence(error))
+            if waited:
+                yield self._idle(True)
             return
         except SftdemoError as error:
-            yield {out.run_status: progress("failed", sentence(error))}
+            yield {out.run_status: progress("failed", sentence(error))} | (self._idle(True) if waited else {})
             return
         yield self._starting(run_id) | {
-            out.command: config.command_line("examples.jsonl", weights),
+            out.command: self.desk.command(values, config, weights)[0],
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
         for events in self.desk.backend.watch(run_id):
             yield self._show(summarize(events))
         if not both_ways:
             save_rate(config, device, events)
+
+    def _idle(self, idle: bool) -> Updates:
+        """The two buttons, which wait while weights are fetched."""
+        return {button: gr.update(interactive=idle) for button in (self.out.train, self.out.both)}
 
     def resume(self, run_id: str | None) -> Iterator[Updates]:
         """Show a run that is under way or finished, until its end."""

@@ -225,6 +225,46 @@ const drawPager = (pager) => {
     step("›", "next page", data.page + 1), step("»", "last page", data.page + 1 < data.pages ? data.pages - 1 : -1));
 };
 
+// A refused row has no tokens: its line is chosen in the text box or, where that does not have it, shown here.
+const goToRow = (row, line) => {
+  const box = document.querySelector("#examples textarea");
+  if (line === null || !box || !box.offsetParent) return trigger("read", { row, line });
+  const lines = box.value.split("\n");
+  const begin = lines.slice(0, line - 1).reduce((sum, each) => sum + each.length + 1, 0);
+  box.focus({ preventScroll: true });
+  box.scrollIntoView({ block: "nearest" });
+  box.setSelectionRange(begin, begin + (lines[line - 1] || "").length);
+  scrollToLine(box, lines.slice(0, line - 1).join("\n"));
+};
+
+// Lines wrap, so what stands above is measured in a copy of the box.
+const scrollToLine = (box, above) => {
+  const copy = box.cloneNode(), look = getComputedStyle(box);
+  Object.assign(copy.style, { position: "absolute", visibility: "hidden", width: `${box.clientWidth}px` });
+  copy.style.setProperty("height", "0", "important");
+  copy.style.setProperty("min-height", "0", "important");
+  copy.removeAttribute("id");
+  box.after(copy);
+  copy.value = above;
+  box.scrollTop = Math.max(0, copy.scrollHeight - 3 * (parseFloat(look.lineHeight) || 20) - parseFloat(look.paddingBottom));
+  copy.remove();
+};
+
+const drawProblem = ({ words, dropped, rows, count }) => {
+  const node = h("div", dropped ? "dropped" : "problem");
+  const line = h("p", "", dropped ? words : "✗ " + words);
+  for (const [row, number] of rows) {
+    const chip = h("button", "chip-row", count > 1 ? `row ${row}` : "go to row");
+    chip.type = "button";
+    chip.setAttribute("aria-label", `go to row ${row}`);
+    chip.onclick = () => goToRow(row, number);
+    line.append(" ", chip);
+  }
+  if (count > rows.length) line.append(" ", h("span", "more", `and ${(count - rows.length).toLocaleString("en")} more`));
+  node.append(line);
+  return node;
+};
+
 const draw = () => {
   data = value();
   if (!data || !root()) return;
@@ -234,7 +274,11 @@ const draw = () => {
   frame.classList.toggle("weighted", data.weight > 0);
   frame.style.setProperty("--weight", `${100 * data.weight}%`);
   const above = [];
-  for (const problem of data.problems) above.push(h("p", "problem", "✗ " + problem));
+  above.push(...data.problems.map(drawProblem));
+  if (data.row_text) {
+    const [row, text] = data.row_text;
+    above.push(h("p", "note", `row ${row} says:`), h("pre", "row-text", text));
+  }
   for (const note of data.notes) above.push(h("p", "note", note));
   if (data.message) above.push(h("p", data.waiting ? "message waiting" : "message", data.message));
   frame.querySelector(".above").replaceChildren(...above);

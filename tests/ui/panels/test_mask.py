@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 
 import gradio as gr
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
+from tiny import tokenizer_named
 from transformers import AutoTokenizer
 
 from sftdemo.data.examples import parse_examples
-from sftdemo.data.files import FILE_TYPES
-from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
 from sftdemo.ui import state
@@ -86,7 +82,7 @@ class TestDraw:
     def test_good_rows_survive_beside_refused_ones(self, ui, values):
         mask, *_ = drawn(ui, values(examples=json.dumps([ROWS[0], {"instruction": "a"}, 5])))
         assert len(mask["rows"]) == 1
-        assert [problem[:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
+        assert [problem["words"][:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
 
     @pytest.mark.parametrize(("changed", "says"), WRONG, ids=str)
     def test_what_cannot_be_trained_is_a_sentence_and_no_button(self, ui, values, changed, says):
@@ -116,7 +112,8 @@ class TestDraw:
     def test_user_text_travels_inside_the_json_only(self, ui, values, evil):
         rows = [{"instruction": evil, "output": evil}, {"instruction": "a", evil: evil}]
         changed = values(examples=json.dumps(rows), prompts=evil, template="custom", custom=evil + "{instruction}\n")
-        assert all(isinstance(output, str) for output in ui.masking.draw(changed).values())
+        updates = ui.masking.draw(changed)
+        assert all(isinstance(updates[each], str) for each in updates if isinstance(each, gr.HTML))
         mask, asked, _ = drawn(ui, changed)
         text = "".join(token[0] for token in mask["rows"][0]["tokens"])
         assert text.replace("␣", " ").count(evil) == 3
@@ -223,91 +220,6 @@ class TestGetReady:
         assert not both["interactive"]
 
 
-SOURCE = ("examples", "opened", "page", "card")
-
-
-class TestSources:
-    def shown_text(self, ui, updates: dict) -> dict:
-        """The text box, which is shown in place of an opened file."""
-        box, opened, page, card = parts(ui, updates, *SOURCE)
-        assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
-        return box
-
-    def test_a_sample_comes_as_text(self, ui):
-        box = self.shown_text(ui, ui.masking.take_sample(SAMPLES[1].name))
-        assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
-
-    def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
-        (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
-        box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / "mine.csv")))
-        assert box["value"] == "instruction,output\na,b\n"
-
-    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
-    def test_a_text_in_another_encoding_or_compressed_goes_there_as_well(self, ui, tmp_path, encoding):
-        (tmp_path / "mine.csv").write_text("instruction,output\na,é\n", encoding=encoding)
-        (tmp_path / "mine.gz").write_bytes(gzip.compress((tmp_path / "mine.csv").read_bytes()))
-        for name in ("mine.csv", "mine.gz"):
-            box = self.shown_text(ui, ui.masking.open_file(str(tmp_path / name)))
-            assert box["value"] == "instruction,output\na,é\n"
-
-    def test_a_table_stays_a_file(self, ui, values, tmp_path):
-        path = tmp_path / "mine.parquet"
-        pq.write_table(pa.Table.from_pylist(ROWS[:2]), path)
-        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
-        assert "value" not in box
-        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
-        assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
-        assert json.loads(status)["detail"] == "a table, not a text to be edited here"
-        assert (
-            drawn(ui, values(opened=opened))[0]["rows"] == drawn(ui, values(examples=json.dumps(ROWS[:2])))[0]["rows"]
-        )
-
-    def test_another_format_is_named(self, ui, tmp_path):
-        (tmp_path / "mine.txt").write_bytes(b"%PDF-1.7")
-        with pytest.raises(gr.Error, match=r"^'mine\.txt is a PDF file\."):
-            ui.masking.open_file(str(tmp_path / "mine.txt"))
-
-    def test_the_button_offers_every_format(self, ui):
-        assert ui.masking.sources.upload.file_types == [*FILE_TYPES]
-
-    def test_a_long_file_does_not(self, ui, values, tmp_path):
-        row = {"instruction": "Say hello", "output": "Hello " * 100}
-        path = tmp_path / "long.jsonl"
-        path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
-        assert path.stat().st_size > state.EDITABLE
-        box, opened, page, card, status = parts(ui, ui.masking.open_file(str(path)), *SOURCE, "status")
-        assert "value" not in box
-        assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
-        assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
-        mask, *_ = drawn(ui, values(opened=opened))
-        assert mask["total"] == 1000
-        assert mask["problems"][0].startswith("row 1000 (line 1001)")
-
-        assert "value" not in self.shown_text(ui, ui.masking.close_file())  # the text is as it was
-
-    def test_just_as_long_as_may_be_edited(self, ui, tmp_path, monkeypatch):
-        path = tmp_path / "rows.json"
-        path.write_text(TEXT)
-        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT))
-        assert named(ui, ui.masking.open_file(str(path)))["examples"]["value"] == TEXT
-        monkeypatch.setattr("sftdemo.ui.panels.mask.EDITABLE", len(TEXT) - 1)
-        assert named(ui, ui.masking.open_file(str(path)))["opened"] == str(path)
-
-    @pytest.mark.parametrize(
-        ("name", "content", "says"),
-        [
-            ("bad.json", b'[{"instruction": "\xff"}]', "bad.json is not UTF-8"),
-            ("diary.csv", b"Dear diary", "neither JSON nor CSV"),
-            ("empty.jsonl", b"", "no examples yet"),
-        ],
-    )
-    def test_one_that_cannot_be_read_is_named_without_its_folder(self, ui, tmp_path, name, content, says):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(gr.Error, match=says) as error:
-            ui.masking.open_file(str(tmp_path / name))
-        assert str(tmp_path) not in error.value.message
-
-
 def test_drawing_and_scanning_follow_every_input(ui):
     """Each change draws at once, then scans. The scan before is let go, and so is the draw that a model's arrival
     started: of the text before, it would come late and cover the new one."""
@@ -329,3 +241,117 @@ def test_drawing_and_scanning_follow_every_input(ui):
 
 def test_the_chosen_row_is_kept(ui):
     assert ui.masking.pick(event(row=3)) == 3
+
+
+def twins(count: int) -> str:
+    """Rows of which each tenth has a twin's answer, so that the audit flags it."""
+    return json.dumps(
+        [
+            {"instruction": "the same" if row % 10 == 0 else f"Count to {row}", "output": f"{row % 20}"}
+            for row in range(count)
+        ]
+    )
+
+
+class TestOnlyRowsWithAFinding:
+    @pytest.fixture
+    def looked_over(self, ui, values):
+        """The page after the audit of 1,200 rows, of which 120 have a finding."""
+        given = values(examples=twins(1200))
+        *_, last = ui.masking.scan(given)
+        return given | {ui.desk.session.audit: last[ui.desk.session.audit]}, last
+
+    def test_the_choices(self, ui, looked_over):
+        _, last = looked_over
+        only = last[ui.masking.out.only]
+        assert only["visible"]
+        assert [value for _, value in only["choices"]] == ["", "any", "conflicting_answers", "duplicates"]
+        assert only["choices"][1][0] == "only rows with a finding (120)"
+
+    @pytest.mark.parametrize("check", ["any", "conflicting_answers"])
+    def test_pages_of_those_rows(self, ui, looked_over, check):
+        given, _ = looked_over
+        out = ui.masking.out
+        mask, page, only = parts(ui, ui.masking.show_only(given | {out.only: check}), "mask", "page", "session_only")
+        mask = json.loads(mask)
+        assert (page, only, mask["total"], mask["pages"]) == (0, check, 120, 3)
+        assert [row["row"] for row in mask["rows"]] == list(range(0, 500, 10))
+        turned = ui.masking.turn(given | {ui.desk.session.only: check}, event(page=2))
+        mask = json.loads(named(ui, turned)["mask"])
+        assert [row["row"] for row in mask["rows"]] == list(range(1000, 1200, 10))
+        assert drawn(ui, given | {ui.desk.session.only: check})[2]  # the command stands whatever is shown
+
+    def test_the_button_of_a_finding(self, ui, looked_over):
+        given, _ = looked_over
+        updates = named(ui, ui.masking.show_only_of(given, event(check="duplicates")))
+        assert (updates["only"], updates["session_only"]) == ("duplicates", "duplicates")
+        assert json.loads(updates["mask"])["total"] == 120
+
+    def test_going_to_a_row_that_is_not_shown_shows_all(self, ui, looked_over):
+        given, _ = looked_over
+        filtered = given | {ui.desk.session.only: "any"}
+        updates = named(ui, ui.masking.go_to(filtered, event(row=1190)))
+        assert (json.loads(updates["mask"])["page"], "only" in updates) == (2, False)
+        updates = named(ui, ui.masking.go_to(filtered, event(row=1191)))
+        assert (json.loads(updates["mask"])["page"], updates["only"], updates["session_only"]) == (23, "", "")
+
+    def test_after_an_edit_the_new_audit_decides(self, ui, values, looked_over):
+        given, _ = looked_over
+        edited = given | {ui.desk.controls.examples: twins(100), ui.desk.session.only: "any"}
+        *_, last = ui.masking.scan(edited)
+        assert json.loads(last[ui.masking.out.mask])["total"] == 10
+        mended = given | {ui.desk.controls.examples: TEXT, ui.desk.session.only: "any"}
+        *_, last = ui.masking.scan(mended)
+        assert (last[ui.desk.session.only], last[ui.masking.out.only]["visible"]) == ("", False)
+        assert json.loads(last[ui.masking.out.mask])["total"] == 2
+
+
+class TestRefusals:
+    TEXT = json.dumps([*ROWS, {"instruction": "a"}, 5, {"instruction": "b", "output": "c " * 200}])
+
+    def test_they_are_saved_with_those_left_out(self, ui, values):
+        *_, last = ui.masking.scan(values(examples=self.TEXT, max_length=60, too_long="drop"))
+        saved = last[ui.masking.out.refusals]
+        assert (saved["visible"], saved["label"]) == (True, "Save the 3 refusals")
+        with open(saved["value"], encoding="utf-8") as file:
+            records = [json.loads(line) for line in file]
+        assert [(each["row"], each["line"], each["dropped"]) for each in records] == [
+            (3, None, False),
+            (4, None, False),
+            (5, None, True),
+        ]
+        assert records[0]["message"].startswith('has no "output"')
+
+    def test_without_any_there_is_no_button(self, ui, values):
+        for text in (TEXT, "Dear diary"):
+            *_, last = ui.masking.scan(values(examples=text))
+            assert not last[ui.masking.out.refusals]["visible"]
+
+    def test_what_a_refused_row_says(self, ui, values):
+        said = json.loads(ui.masking.read_row(values(examples=self.TEXT), event(row=3, line=None)))
+        assert said["row_text"] == [3, '{"instruction": "a"}']
+        assert said["rows"]
+        late = json.loads(ui.masking.read_row(values(examples="Dear diary"), event(row=3, line=None)))
+        assert "neither JSON nor CSV" in late["message"]
+
+
+class TestTokenizerAlone:
+    @pytest.fixture
+    def alone(self, tmp_path):
+        tokenizer_named("gpt2").save_pretrained(tmp_path)
+        return {"model": str(tmp_path)}
+
+    def test_mask_and_audit_work_and_there_is_nothing_to_train(self, ui, values, alone):
+        given = values(**alone)
+        *_, ready = ui.masking.get_ready(given)
+        assert json.loads(named(ui, ready)["model_status"])["title"].endswith("a tokenizer alone, without weights")
+        assert len(drawn(ui, given)[0]["rows"]) == 2
+        *_, scan = scanned(ui, given)
+        assert scan.audit["message"].startswith("✓")
+        assert scan.train["value"] == "No weights here to train: a tokenizer alone"
+        assert (scan.train["interactive"], scan.both["interactive"]) == (False, False)
+
+    def test_a_click_that_comes_all_the_same_is_answered(self, ui, values, alone):
+        (look,) = ui.running.train_both(values(**alone))
+        (status,) = parts(ui, look, "run_status")
+        assert "has no weights to train" in json.loads(status)["title"]
