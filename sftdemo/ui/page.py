@@ -57,8 +57,13 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
                 gr.HTML(_LEGEND)
-                counts = widget("totals", totals(None, 0))
-                only = gr.Dropdown([ALL_ROWS], value="", label="Show", container=False, visible=False, elem_id="only")
+                with gr.Row(equal_height=False, elem_id="counts"):
+                    with gr.Column(scale=3, min_width=240):
+                        counts = widget("totals", totals(None, 0))
+                    with gr.Column(scale=2, min_width=180):
+                        only = gr.Dropdown(
+                            [ALL_ROWS], value="", label="Show", container=False, interactive=False, elem_id="only"
+                        )
                 mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")

@@ -172,3 +172,27 @@ def busiest(processes: list[int]) -> int:
     time.sleep(1)
     after = ticks()
     return max(after, key=lambda pid: after[pid] - before[pid])
+
+
+def test_columns_are_asked_for_and_survive_a_reload_with_the_text(visit):
+    page = visit()
+    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
+    expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
+    expect(page.locator("#mask .row")).to_have_count(2)
+    page.get_by_label("unchanged").check()
+    command = page.locator("#command .cm-content")
+    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
+    page.wait_for_timeout(500)  # until the browser has kept it
+    page.reload()
+    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=30_000)
+    page.click("#start-over")
+    expect(page.locator("#mask .row")).to_have_count(16)
+    expect(page.locator("#columns-preview")).to_be_hidden()
+
+
+def test_a_refused_row_is_marked_in_the_text(visit):
+    page = visit()
+    write(page, '{"instruction": "a", "output": "b"}\n{"instruction": "c"}\n{"instruction": "d"}')
+    page.locator("#mask .problem button", has_text="row 2").click()
+    chosen = "box => box.value.slice(box.selectionStart, box.selectionEnd)"
+    assert page.locator("#examples textarea").evaluate(chosen) == '{"instruction": "d"}'

@@ -165,7 +165,8 @@ class MaskHandlers:
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
             counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), kept: None}
-            counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals, out.only)}
+            counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals)}
+            counted |= {out.only: gr.update(interactive=False)}
             yield counted | {out.train: nothing, out.both: _OFF}
             return
         findings = audit.findings()
@@ -191,7 +192,7 @@ class MaskHandlers:
         only, asked_for = self.desk.session.only, values[self.desk.session.only]
         choices = _filters(audit, findings)
         now = asked_for if asked_for in [value for _, value in choices] else ""
-        updates: Updates = {self.out.only: gr.update(choices=choices, value=now, visible=len(choices) > 1)}
+        updates: Updates = {self.out.only: gr.update(choices=choices, value=now, interactive=len(choices) > 1)}
         if not asked_for:
             return updates
         mask = self._at(values | {only: now}, lambda view: (values[self.desk.session.page], None))[self.out.mask]

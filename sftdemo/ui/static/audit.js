@@ -10,14 +10,14 @@ const finding = (data) => {
     chip.onclick = () => trigger("goto", { row });
     head.append(chip);
   }
+  const more = data.count - Math.min(12, data.rows.length);
+  if (more > 0) head.append(h("span", "more", `and ${more.toLocaleString("en")} more`));
   if (data.count) {
     const only = h("button", "chip-row only", "show only these");
     only.type = "button";
     only.onclick = () => trigger("only", { check: data.check });
     head.append(only);
   }
-  const more = data.count - Math.min(12, data.rows.length);
-  if (more > 0) head.append(h("span", "more", `and ${more.toLocaleString("en")} more`));
   node.append(head, h("p", "why", `${data.why} → ${data.remedy}`));
   return node;
 };

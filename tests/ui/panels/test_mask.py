@@ -264,7 +264,7 @@ class TestOnlyRowsWithAFinding:
     def test_the_choices(self, ui, looked_over):
         _, last = looked_over
         only = last[ui.masking.out.only]
-        assert only["visible"]
+        assert only["interactive"]
         assert [value for _, value in only["choices"]] == ["", "any", "conflicting_answers", "duplicates"]
         assert only["choices"][1][0] == "only rows with a finding (120)"
 
@@ -302,7 +302,7 @@ class TestOnlyRowsWithAFinding:
         assert json.loads(last[ui.masking.out.mask])["total"] == 10
         mended = given | {ui.desk.controls.examples: TEXT, ui.desk.session.only: "any"}
         *_, last = ui.masking.scan(mended)
-        assert (last[ui.desk.session.only], last[ui.masking.out.only]["visible"]) == ("", False)
+        assert (last[ui.desk.session.only], last[ui.masking.out.only]["interactive"]) == ("", False)
         assert json.loads(last[ui.masking.out.mask])["total"] == 2
 
 
