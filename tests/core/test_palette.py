@@ -19,7 +19,7 @@ from sftdemo.core.palette import (
 )
 
 STATIC = Path(sftdemo.__file__).parent / "ui" / "static"
-THEMES_OWN = {"font-mono", "font", "body-text-color", "background-fill-primary"}
+THEMES_OWN = {"font-mono", "font", "body-text-color", "background-fill-primary", "block-background-fill"}
 
 
 def luminance(colour: str) -> float:
