@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -46,7 +46,9 @@ def read_record(run: Path) -> dict:
 
 
 @event_stream
-def export(run: str | Path, to: str, output: str | Path, quantization: str = "f16") -> Generator[Event, None, Outcome]:
+def export(
+    run: str | Path, to: str, output: str | Path, quantization: str = "f16", stop: Callable[[], bool] = lambda: False
+) -> Generator[Event, None, Outcome]:
     """Write a saved run in another format. The last event is `Finished` or `Failed`.
 
     Args:
@@ -58,6 +60,8 @@ def export(run: str | Path, to: str, output: str | Path, quantization: str = "f1
             The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
         quantization (`str`, *optional*, defaults to `"f16"`):
             Of a GGUF file: one of `config.QUANTIZATIONS`.
+        stop (`Callable[[], bool]`, *optional*):
+            Has no effect.
     """
     run, output = Path(run), Path(output)
     record = read_record(run)

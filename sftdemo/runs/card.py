@@ -16,10 +16,11 @@ from ..core.palette import LINES
 from ..core.text import markdown_table
 from ..data.hub import read_source
 from ..model.sources import DEFAULT_HUB_ID
+from .ways import ways_of
 
 LOSS_PICTURE = "loss.svg"
 _LICENSES = {DEFAULT_HUB_ID: "apache-2.0"}  # of models whose card was read
-_ASKED = "What is the capital of Japan?"
+_FENCES = {"shell": "bash", "python": "python"}
 
 
 def card(record: dict[str, Any], proof: str = "") -> str:
@@ -33,7 +34,7 @@ def card(record: dict[str, Any], proof: str = "") -> str:
     parts += [_trained(record), _base(record)]
     if record["losses"]:
         parts.append(f"![The loss at each step]({LOSS_PICTURE})")
-    parts += [_python(record), _elsewhere(record), *([f"## Certificate\n\n{proof}"] if proof else [])]
+    parts += [_use(record), *([f"## Certificate\n\n{proof}"] if proof else [])]
     compared = record.get("comparisons", [])
     if compared:
         parts.append("## Before and after\n\n" + "\n\n".join(map(_compared, compared)))
@@ -113,48 +114,22 @@ def _base(record: dict[str, Any]) -> str:
     return words
 
 
-def _python(record: dict[str, Any]) -> str:
-    package = "transformers, torch and peft" if record["kind"] == "adapter" else "transformers and torch"
-    base = "" if record["model"]["hub_id"] or record["kind"] != "adapter" else record["model"]["public_name"]
+def _use(record: dict[str, Any]) -> str:
     same, compared = record["same_ids"]
-    exact = (
-        f"The prompt that was trained is the chat template of this folder: for {same} of {compared} prompts it gives "
-        "the very ids.\n\n"
-        if compared
-        else ""
-    )
-    if same < compared:
-        exact += (
-            "For the others it does not: a prompt with the text of a special token becomes that token, and some "
-            "tokenizers cut a text otherwise than they did in the training.\n\n"
+    parts = ["## Use it"]
+    if compared:
+        parts.append(
+            f"The prompt that was trained is the chat template of this folder: for {same} of {compared} prompts it "
+            "gives the very ids."
         )
-    return (
-        f"## Use it\n\n{exact}In this folder, with {package}:\n\n"
-        f'```bash\npython use.py "{_ASKED}"{base and f" --base {shlex.quote(base)}"}\n```\n\n'
-        f"```python\nfrom use import ask, load\n\nmodel, tokenizer = load({base and json.dumps(base)})\n"
-        f'print(ask(model, tokenizer, "{_ASKED}"))\n```'
-    )
-
-
-def _elsewhere(record: dict[str, Any]) -> str:
-    """Say how llama.cpp, Ollama and vLLM serve it."""
-    merged = "" if record["kind"] != "adapter" else " (merged first)"
-    return f"""## Elsewhere
-
-With sftdemo, as a file for llama.cpp and Ollama{merged}, and checked against this folder prompt by prompt:
-
-```bash
-sftdemo export . --to gguf --output model.gguf
-sftdemo certify . --gguf model.gguf
-llama-server -m model.gguf
-ollama create mine -f Modelfile
-```
-
-With vLLM, from a folder that holds all weights:
-
-```bash
-{"vllm serve ." if record["kind"] != "adapter" else "sftdemo export . --to merged --output merged && vllm serve merged"}
-```"""
+    if same < compared:
+        parts.append(
+            "For the others it does not: a prompt with the text of a special token becomes that token, and some "
+            "tokenizers cut a text otherwise than they did in the training."
+        )
+    for way in ways_of(record):
+        parts.append(f"### {way.name}\n\n{way.says}\n\n```{_FENCES[way.language]}\n{way.code}\n```")
+    return "\n\n".join(parts)
 
 
 def _compared(comparison: dict[str, Any]) -> str:

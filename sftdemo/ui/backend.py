@@ -20,6 +20,7 @@ from ..core.errors import ModelError
 from ..core.events import Event, Failed, Phase
 from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
+from ..export.formats import export
 from ..mask.layouts import load_packer
 from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
@@ -29,7 +30,7 @@ from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Job, Jobs, warm
-from ..runs.revisit import answers_at, token_losses
+from ..runs.revisit import answers_at, read_run, token_losses
 from ..runs.run import fetch, run
 
 KEPT_RUNS = 10
@@ -258,12 +259,45 @@ class Backend:
 
     def archive(self, folder: Path) -> Path:
         """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
-        archive = _archive_of(folder)
+        return _zipped(folder, _archive_of(folder))
+
+    def folder(self, run_id: str | None, weight: float | None) -> Path:
+        """Return the folder of a saved run or, if it trained several models, of the one with this prompt-loss weight.
+
+        Raises:
+            DataError: if there is no saved run with this id.
+        """
+        saved = read_run(self._saved(run_id))
+        return saved.arm(weight if len(saved.arms) > 1 else None)
+
+    def export(self, run_id: str | None, weight: float | None, to: str, quantization: str) -> Iterator[Event | Path]:
+        """Export a saved run in a child process: yield the events and, last, a zip of what was written.
+
+        Args:
+            weight (`float`, *optional*):
+                The prompt-loss weight of the model, if the run trained several.
+            to, quantization (`str`):
+                As in `export.formats.export`.
+
+        Raises:
+            BusyError: if a run is under way.
+            DataError: if there is no saved run with this id.
+        """
+        saved, folder = read_run(self._saved(run_id)), self.folder(run_id, weight)
+        arm = f"-{folder.name}" if len(saved.arms) > 1 else ""
+        archive = _archive_of(saved.folder, f"{arm}-{to}-{quantization}")
         if not archive.is_file():
-            with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
-                made = shutil.make_archive(f"{scratch}/{folder.name}", "zip", folder)
-                shutil.move(made, archive)
-        return archive
+            with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+                output = Path(scratch) / "model"
+                output.mkdir()
+                place = output / "model.gguf" if to == "gguf" else output / "files"
+                job = self._runs.start(secrets.token_hex(8), export, folder, to, place, quantization)
+                for event in job.new_events():
+                    yield event
+                    if isinstance(event, Failed):
+                        return
+                _zipped(output if to == "gguf" else place, archive)
+        yield archive
 
     def _delete_old_runs(self) -> None:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
@@ -273,7 +307,8 @@ class Backend:
 
 def _delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    _archive_of(folder).unlink(missing_ok=True)
+    for archive in Path(tempfile.gettempdir()).glob(f"sftdemo-{folder.name}*.zip"):
+        archive.unlink(missing_ok=True)
 
 
 # transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
@@ -292,8 +327,16 @@ def _tokenizer(source: ModelSource):
     return load_tokenizer(source)
 
 
-def _archive_of(folder: Path) -> Path:
-    return Path(tempfile.gettempdir()) / f"sftdemo-{folder.name}.zip"
+def _archive_of(folder: Path, form: str = "") -> Path:
+    return Path(tempfile.gettempdir()) / f"sftdemo-{folder.name}{form}.zip"
+
+
+def _zipped(folder: Path, archive: Path) -> Path:
+    if not archive.is_file():
+        with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
+            made = shutil.make_archive(f"{scratch}/{folder.name}", "zip", folder)
+            shutil.move(made, archive)
+    return archive
 
 
 def _runs_folder() -> Path:

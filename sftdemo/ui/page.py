@@ -22,6 +22,7 @@ from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.settings import SettingsHandlers, SettingsPanel
 from .panels.sources import SourceHandlers
+from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
@@ -86,6 +87,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+        take_away = TakeAwayPanel()
         command = gr.Code(
             label=COMMAND,
             language="shell",
@@ -131,6 +133,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         running = RunHandlers(desk, outputs)
         running.wire(page)
         RevisitHandlers(desk, revisit, run_id).wire()
+        TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()
     page.queue(max_size=32)
     return page

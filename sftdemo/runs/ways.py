@@ -1,0 +1,60 @@
+"""Say how the model of a saved run is used elsewhere: on its card and on the page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+QUESTION = "What is the capital of Japan?"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to use the model of a run, from inside its folder.
+
+    Args:
+        name (`str`):
+            A word or two.
+        says (`str`):
+            What it needs and does.
+        code (`str`), language (`str`):
+            What to run or write, in `"python"` or `"shell"`.
+    """
+
+    name: str
+    says: str
+    code: str
+    language: str = "shell"
+
+
+def ways_of(record: dict[str, Any]) -> list[Way]:
+    """Return the ways to use a run's model, from the run's record (`folder.record_of`)."""
+    is_adapter = record["kind"] == "adapter"
+    base = "" if record["model"]["hub_id"] or not is_adapter else record["model"]["public_name"]
+    packages = "transformers, torch and peft" if is_adapter else "transformers and torch"
+    option = f" --base {shlex.quote(base)}" if base else ""
+    merge = "sftdemo export . --to merged --output merged && " if is_adapter else ""
+    return [
+        Way("Terminal", f"In this folder, with {packages} alone.", f"python use.py {shlex.quote(QUESTION)}{option}"),
+        Way(
+            "Python",
+            f"In this folder, with {packages} alone. An instruction's input is a further argument, `input=`.",
+            f"from use import ask, load\n\nmodel, tokenizer = load({base and json.dumps(base)})\n"
+            f"print(ask(model, tokenizer, {json.dumps(QUESTION)}))",
+            "python",
+        ),
+        Way(
+            "llama.cpp",
+            "As a GGUF file, checked prompt by prompt against this folder.",
+            "sftdemo export . --to gguf --output model.gguf\nsftdemo certify . --gguf model.gguf\n"
+            "llama-server -m model.gguf",
+        ),
+        Way(
+            "Ollama",
+            "The Modelfile beside the GGUF file has the trained prompt and the end.",
+            "sftdemo export . --to gguf --output model.gguf\nollama create mine -f Modelfile\nollama run mine",
+        ),
+        Way("vLLM", "From a folder that has all weights.", f"{merge}vllm serve {'merged' if is_adapter else '.'}"),
+    ]
