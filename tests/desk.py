@@ -19,6 +19,7 @@ from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
 from sftdemo.ui.panels.revisit import RevisitHandlers
 from sftdemo.ui.panels.sources import SourceHandlers
+from sftdemo.ui.panels.take_away import TakeAwayHandlers
 from sftdemo.ui.panels.train import RunHandlers
 from sftdemo.ui.state import Desk
 
@@ -67,6 +68,7 @@ class Page:
     laboratory: LaboratoryHandlers
     revisit: RevisitHandlers
     history: HistoryHandlers
+    taking: TakeAwayHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
@@ -83,9 +85,8 @@ def build_page(backend: Backend) -> Page:
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    others = (
-        owners[kind] for kind in (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers)
-    )
+    kinds = (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers, TakeAwayHandlers)
+    others = (owners[kind] for kind in kinds)
     return Page(blocks, masking.desk, masking, *others)
 
 

@@ -31,9 +31,10 @@ def ask(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int = 256, **mo
     """Return the most likely answer. `more` are further keys of the message, such as an instruction's `input`."""
     messages = [{"role": "user", "content": prompt, **more}]
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    inputs = inputs.to(model.device)
-    output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
-    return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    length = inputs["input_ids"].shape[1]
+    room = (getattr(model.config, "max_position_embeddings", None) or length + max_new_tokens) - length
+    output = model.generate(**inputs.to(model.device), max_new_tokens=min(max_new_tokens, room), do_sample=False)
+    return tokenizer.decode(output[0, length:], skip_special_tokens=True)
 
 
 def main() -> None:

@@ -37,10 +37,14 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
     option = f" --base {shlex.quote(base)}" if base else ""
     merge = "sftdemo export . --to merged --output merged && " if is_adapter else ""
     return [
-        Way("Terminal", f"In this folder, with {packages} alone.", f"python use.py {shlex.quote(QUESTION)}{option}"),
+        Way(
+            "Terminal",
+            f"In the model's folder, with {packages} alone.",
+            f"python use.py {shlex.quote(QUESTION)}{option}",
+        ),
         Way(
             "Python",
-            f"In this folder, with {packages} alone. An instruction's input is a further argument, `input=`.",
+            f"In the model's folder, with {packages} alone. An instruction's input is a further argument, `input=`.",
             f"from use import ask, load\n\nmodel, tokenizer = load({base and json.dumps(base)})\n"
             f"print(ask(model, tokenizer, {json.dumps(QUESTION)}))",
             "python",

@@ -236,6 +236,13 @@ class Backend:
         else:
             yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
 
+    def _apart(self, work, *arguments: object) -> Iterator[Event]:
+        """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
+        if self._run_on_gpu is not None:
+            yield from work(*arguments)
+        else:
+            yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
+
     def _saved(self, run_id: str | None) -> Path:
         """Return the folder of a saved run.
 
@@ -291,8 +298,7 @@ class Backend:
                 output = Path(scratch) / "model"
                 output.mkdir()
                 place = output / "model.gguf" if to == "gguf" else output / "files"
-                job = self._runs.start(secrets.token_hex(8), export, folder, to, place, quantization)
-                for event in job.new_events():
+                for event in self._apart(export, folder, to, place, quantization):
                     yield event
                     if isinstance(event, Failed):
                         return

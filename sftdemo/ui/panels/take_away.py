@@ -32,18 +32,25 @@ class TakeAwayPanel:
     def __init__(self):
         with gr.Column(visible=False, elem_id="take-away") as self.column:
             with gr.Row(equal_height=True):
-                self.form = gr.Dropdown(FORMS, value=MERGED, label="Or in another format", scale=3, elem_id="form")
+                self.form = gr.Dropdown(
+                    FORMS, value=MERGED, label="Or in another format", scale=3, min_width=280, elem_id="form"
+                )
                 self.prepare = gr.Button("Prepare it", scale=1, min_width=140, elem_id="prepare")
             self.status = progress_widget("form-status", progress("idle", ""))
             self.file = gr.DownloadButton("", visible=False, elem_id="form-download")
             self.tabs: list[gr.Tab] = []
+            self.words: list[gr.Markdown] = []
             self.codes: list[gr.Code] = []
             with gr.Tabs(elem_id="ways"):
                 for _ in range(_WAYS):
                     with gr.Tab("") as tab:
-                        code = gr.Code(interactive=False, wrap_lines=True, lines=1, elem_classes="command")
+                        self.words.append(gr.Markdown())
+                        self.codes.append(
+                            gr.Code(
+                                interactive=False, wrap_lines=True, lines=1, show_label=False, elem_classes="command"
+                            )
+                        )
                     self.tabs.append(tab)
-                    self.codes.append(code)
 
 
 class TakeAwayHandlers:
@@ -55,7 +62,7 @@ class TakeAwayHandlers:
     def wire(self) -> None:
         """Connect components and handlers."""
         panel, out = self.panel, self.out
-        shown = [panel.column, panel.status, panel.file, *panel.tabs, *panel.codes]
+        shown = [panel.column, panel.status, panel.file, *panel.tabs, *panel.words, *panel.codes]
         gr.on([out.download.change, out.arm.change], self.show, [out.run_id, out.arm], shown, **PRIVATE)
         prepared = [panel.prepare, panel.status, panel.file]
         panel.prepare.click(self.prepare, [out.run_id, out.arm, panel.form], prepared, **PRIVATE)
@@ -73,9 +80,9 @@ class TakeAwayHandlers:
         except SftdemoError:  # none is saved yet
             return {panel.column: gr.update(visible=False)} | self.reset()
         updates: Updates = {panel.column: gr.update(visible=True)} | self.reset()
-        for tab, code, way in zip(panel.tabs, panel.codes, ways_of(record), strict=True):
-            updates[tab] = gr.update(label=way.name)
-            updates[code] = gr.update(value=way.code, label=way.says, language=way.language)
+        for tab, words, code, way in zip(panel.tabs, panel.words, panel.codes, ways_of(record), strict=True):
+            updates |= {tab: gr.update(label=way.name), words: way.says}
+            updates[code] = gr.update(value=way.code, language=way.language)
         return updates
 
     def prepare(self, run_id: str | None, weight: float | None, form: str) -> Iterator[Updates]:

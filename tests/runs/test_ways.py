@@ -1,0 +1,76 @@
+"""What the card and the page say of using a model elsewhere: each line that runs a program of ours is run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from sftdemo.core.config import RunConfig
+from sftdemo.core.events import Failed
+from sftdemo.data.examples import parse_examples
+from sftdemo.export import formats
+from sftdemo.runs.run import run
+from sftdemo.runs.ways import QUESTION, ways_of
+from sftdemo.terminal.cli import main
+
+ROWS = [{"instruction": "Say hello", "output": "Hello world!"}, {"instruction": "Count", "output": "1 2 3"}]
+OTHERS = ("llama-server", "ollama", "vllm")  # programs that are not here
+
+
+@pytest.fixture(scope="module", params=["adapter", "full"])
+def folder(request, tmp_path_factory, gpt2_folder):
+    """A run's folder beside its base, which is on no Hub."""
+    place = tmp_path_factory.mktemp("ways")
+    base = shutil.copytree(gpt2_folder, place / gpt2_folder.name)
+    settings = {"full": True, "learning_rate": 1e-3} if request.param == "full" else {}
+    config = RunConfig(str(base), steps=1, batch_size=2, max_length=128, max_new_tokens=4, **settings)
+    events = run(config, parse_examples(json.dumps(ROWS)), place / "outputs")
+    assert not [event for event in events if isinstance(event, Failed)]
+    (place / "outputs" / base.name).symlink_to(base)  # where its name finds it
+    return place / "outputs"
+
+
+def test_the_card_has_every_way(folder):
+    card = (folder / "README.md").read_text()
+    for way in ways_of(json.loads((folder / "run.json").read_text())):
+        assert f"### {way.name}\n\n{way.says}\n\n```" in card
+        assert way.code in card
+
+
+def test_python_code_answers(folder):
+    ways = {way.name: way for way in ways_of(json.loads((folder / "run.json").read_text()))}
+    home = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    told = []
+    for words in (["-c", ways["Python"].code], shlex.split(ways["Terminal"].code)[1:]):
+        done = subprocess.run([sys.executable, *words], cwd=folder, env=home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert QUESTION in ways["Python"].code
+
+
+def test_lines_in_a_shell_run(folder, tmp_path, monkeypatch, capsys):
+    def convert(given, output, quantization):
+        output.write_bytes(b"GGUF")
+        yield from ()
+
+    monkeypatch.setattr(formats, "convert_to_gguf", convert)
+    monkeypatch.chdir(folder)
+    seen = set()
+    for way in ways_of(json.loads((folder / "run.json").read_text()))[2:]:
+        for line in way.code.replace(" && ", "\n").splitlines():
+            words = shlex.split(line)
+            if words[0] == "sftdemo" and words[1] != "certify":  # which needs llama.cpp: tests/export, tests/real_model
+                assert main(words[1:]) == 0, capsys.readouterr().err
+            else:
+                assert words[0] in (*OTHERS, "sftdemo")
+            seen.add(words[0])
+        for made in ("model.gguf", "Modelfile"):
+            (folder / made).unlink(missing_ok=True)
+        shutil.rmtree(folder / "merged", ignore_errors=True)
+    assert seen == {"sftdemo", *OTHERS}
