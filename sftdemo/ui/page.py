@@ -65,10 +65,10 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                         only = gr.Dropdown(
                             [ALL_ROWS], value="", label="Show", container=False, interactive=False, elem_id="only"
                         )
+                refusals = gr.DownloadButton("", visible=False, size="sm", elem_id="refusals")
                 mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
-                refusals = gr.DownloadButton("", visible=False, size="sm", elem_id="refusals")
         audit = widget("audit", audit_findings([], ""))
         laboratory = LaboratoryPanel()
         _step(3, "Train", "A short fine-tuning of the real model, on this machine.")

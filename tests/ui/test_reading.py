@@ -68,7 +68,9 @@ class TestColumns:
         rows = [*ODD, {"instruction": "a", "output": "b"}]
         assert len(read(json.dumps(rows), None).data.train) == 31
 
-    @pytest.mark.parametrize("text", ["", "Dear diary", "Dear diary, it rains", "[", "a,b\nc", "a,b\n1,2,3\n"])
+    @pytest.mark.parametrize(
+        "text", ["", "Dear diary", "Dear diary, it rains", "[", "a,b\nc", "a,b\n1,2,3\n", "a,b\n1,2\n1,2,3\n"]
+    )
     def test_no_table_no_question(self, text):
         assert choice_for(text, None) is None
 
