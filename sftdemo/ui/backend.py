@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import tempfile
 import threading
 import time
@@ -32,6 +31,7 @@ from ..runs.isolation import prove
 from ..runs.jobs import Job, Jobs, warm
 from ..runs.revisit import answers_at, read_run, token_losses
 from ..runs.run import fetch, run
+from .archives import archive_of, delete_run, zipped
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
@@ -262,11 +262,11 @@ class Backend:
         Raises:
             DataError: if there is no saved run with this id.
         """
-        _delete(self._saved(run_id))
+        delete_run(self._saved(run_id))
 
     def archive(self, folder: Path) -> Path:
         """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
-        return _zipped(folder, _archive_of(folder))
+        return zipped(folder, archive_of(folder))
 
     def folder(self, run_id: str | None, weight: float | None) -> Path:
         """Return the folder of a saved run or, if it trained several models, of the one with this prompt-loss weight.
@@ -292,7 +292,7 @@ class Backend:
         """
         saved, folder = read_run(self._saved(run_id)), self.folder(run_id, weight)
         arm = f"-{folder.name}" if len(saved.arms) > 1 else ""
-        archive = _archive_of(saved.folder, f"{arm}-{to}-{quantization}")
+        archive = archive_of(saved.folder, f"{arm}-{to}-{quantization}")
         if not archive.is_file():
             with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
                 output = Path(scratch) / "model"
@@ -302,19 +302,13 @@ class Backend:
                     yield event
                     if isinstance(event, Failed):
                         return
-                _zipped(output if to == "gguf" else place, archive)
+                zipped(output if to == "gguf" else place, archive)
         yield archive
 
     def _delete_old_runs(self) -> None:
         folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -KEPT_RUNS + 1]:
-            _delete(folder)
-
-
-def _delete(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    for archive in Path(tempfile.gettempdir()).glob(f"sftdemo-{folder.name}*.zip"):
-        archive.unlink(missing_ok=True)
+            delete_run(folder)
 
 
 # transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
@@ -331,18 +325,6 @@ def _import_libraries() -> None:
 @lru_cache(maxsize=4)
 def _tokenizer(source: ModelSource):
     return load_tokenizer(source)
-
-
-def _archive_of(folder: Path, form: str = "") -> Path:
-    return Path(tempfile.gettempdir()) / f"sftdemo-{folder.name}{form}.zip"
-
-
-def _zipped(folder: Path, archive: Path) -> Path:
-    if not archive.is_file():
-        with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
-            made = shutil.make_archive(f"{scratch}/{folder.name}", "zip", folder)
-            shutil.move(made, archive)
-    return archive
 
 
 def _runs_folder() -> Path:
