@@ -306,8 +306,7 @@ class Backend:
         yield archive
 
     def _delete_old_runs(self) -> None:
-        folders = sorted(_runs_folder().glob("*"), key=lambda folder: folder.stat().st_mtime)
-        for folder in folders[: -KEPT_RUNS + 1]:
+        for folder in sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)[: -KEPT_RUNS + 1]:
             delete_run(folder)
 
 
