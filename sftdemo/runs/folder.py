@@ -139,16 +139,19 @@ def record_of(
         command = config.command_line(EXAMPLES, weights)
     else:
         command = config.command_line(origin.source, weights, origin.limit, origin.columns)
+    known = source.base or source  # others look for the model under an adapter, not for the adapter
     return {
         "sftdemo": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": "full" if config.full else "merged" if config.merge else "adapter",
         "model": {
             "name": source.name,
-            "copy": source.copy,
-            "hub_id": source.hub_id,
-            "public_name": source.public_name,
+            "copy": known.copy,
+            "hub_id": known.hub_id,
+            "public_name": known.public_name,
+            "base": None if source.base is None else known.name,
         },
+        "from": source.public_name if source.is_run else None,
         "config": config.to_dict(),
         "shape": shape,
         "data": None if origin is None else vars(origin),

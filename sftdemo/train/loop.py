@@ -85,7 +85,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
         args=arguments(config, model.device, scratch),
         processing_class=tokenizer,
         train_dataset=dataset(examples),
-        peft_config=adapter(config),
+        peft_config=None if isinstance(model, PeftModel) else adapter(config),  # a saved adapter is trained on
         shown=examples,
         prompt_loss_weight=config.prompt_loss_weight,
         longest=max((len(row.input_ids) for row in held_out), default=0),
