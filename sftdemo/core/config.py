@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
+from .every import read_every
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 DEFAULT_TEMPLATE = "instruction"
@@ -170,6 +171,12 @@ class RunConfig:
         metavar="R",
     )
     merge: bool = setting(False, "save the adapter merged into the model's weights")
+    save_every: str | None = setting(
+        None,
+        "write a checkpoint, with which --resume goes on, after every so many steps or, as in 10m, minutes; off by "
+        "default",
+        metavar="N",
+    )
     prompts: tuple[str, ...] = setting(
         (),
         "a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
@@ -195,6 +202,8 @@ class RunConfig:
                 raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(str, each.choices))}.")
             if each.kind in (int, float):
                 check_limit(name, value)
+        if self.save_every is not None:
+            read_every(self.save_every)
         if self.chat_template_kwargs.strip():
             check_template_arguments(self.chat_template_kwargs)
         if self.steps is None and self.epochs is None:

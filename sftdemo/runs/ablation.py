@@ -73,6 +73,7 @@ def _ablate(
     shown: str | None,
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
+    check_saves_whole(config, "an ablation")
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
@@ -125,6 +126,19 @@ def check_weights(weights: Sequence[float], most: int) -> None:
         raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
     if len({arm_folder(weight) for weight in weights}) < len(weights):
         raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")
+
+
+def check_saves_whole(config: RunConfig, what: str) -> None:
+    """Refuse checkpoints, which are for a single training. `what` names the job in the message.
+
+    Raises:
+        ConfigError: if `save_every` is set.
+    """
+    if config.save_every is not None:
+        raise ConfigError(
+            f"save_every is {config.save_every!r}, and {what} writes no checkpoints; leave it out. A single training "
+            "(train) does, and a study goes on by itself."
+        )
 
 
 def check_rows(data: ParsedExamples, what: str) -> None:

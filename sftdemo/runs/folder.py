@@ -20,12 +20,13 @@ from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Outcome, Saved, from_dict
-from ..core.files import written_whole
+from ..core.files import link_folder, written_whole
 from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import RUN_RECORD as RECORD
 from ..model.sources import ModelSource
 from ..model.stopping import mend_stopping
+from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
+CHECKPOINT = "checkpoint"  # a folder, while a run is under way and where one was stopped
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,22 @@ def check_output(output: Path, overwrite: bool = False) -> None:
 
     Raises:
         TrainingError: if the folder cannot be written, if it holds files other than an earlier run's, or if it holds an
-            earlier run and `overwrite` is false.
+            earlier run, finished or not, and `overwrite` is false.
     """
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file; name a folder to save to.")
-    if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
+    found = {path.name for path in output.iterdir()} if output.exists() else set[str]()
+    if found - {CHECKPOINT} and RECORD not in found:
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
     if (output / RECORD).is_file() and not overwrite:
         raise TrainingError(
             f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
             "earlier run with --overwrite."
+        )
+    if CHECKPOINT in found and not overwrite:
+        raise TrainingError(
+            f"there is a run in {output} that was not finished. Go on with it with --resume {output}, save to another "
+            "folder with --output, or replace it with --overwrite."
         )
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -189,8 +197,16 @@ class RunFolder:
                 self._events.append(event)
                 yield event
 
-    def save(self, record: dict, data: ParsedExamples, trained: ModelToSave, outcome: Outcome) -> Iterator[Event]:
-        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`.
+    def save(
+        self,
+        record: dict,
+        data: ParsedExamples,
+        trained: ModelToSave,
+        outcome: Outcome,
+        checkpoints: Checkpoints | None = None,
+    ) -> Iterator[Event]:
+        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`. Of a
+        run that was stopped, the checkpoint stays.
 
         Raises:
             TrainingError: if the folder cannot be written.
@@ -198,6 +214,8 @@ class RunFolder:
 
         def write(folder: Path) -> None:
             _write_model(folder, record, data, trained)
+            if checkpoints and outcome.stopped and (checkpoints.folder / checkpoints.kept).is_file():
+                link_folder(checkpoints.folder, folder / CHECKPOINT)
 
         yield from self._save(write, record["kind"], outcome)
 

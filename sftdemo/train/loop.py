@@ -18,11 +18,12 @@ from trl import SFTConfig
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import TrainingError
-from ..core.events import HeldOut, Prepared, Step
+from ..core.events import Checkpoint, HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
 from ..model.devices import uses_bf16
-from .callbacks import Reporter, in_turns
+from .callbacks import Reporter, Saver, in_turns
+from .checkpoints import Checkpoints
 from .trainer import MaskedTrainer, Rows, totals
 
 
@@ -34,8 +35,12 @@ def train(
     stop: Callable[[], bool],
     scratch: str,
     held_out: Sequence[MaskedExample] = (),
-) -> Generator[Prepared | Step | HeldOut, None, PreTrainedModel | PeftModel]:
+    checkpoints: Checkpoints | None = None,
+) -> Generator[Prepared | Step | HeldOut | Checkpoint, None, PreTrainedModel | PeftModel]:
     """Train `model` on the examples' own labels. Yield a `Prepared`, then a `Step` after each optimizer step.
+
+    With `checkpoints`, a `Checkpoint` follows each step after which one is written. A training that goes on from a
+    checkpoint yields the steps before it as well, and then the very steps that it would have taken without a break.
 
     The `held_out` rows are not trained; now and then, a `HeldOut` reports the model's loss on them. Examples without a
     trained token are left out; a `RowFile` holds none. The generator returns the trained model, with LoRA a `PeftModel`
@@ -54,9 +59,13 @@ def train(
     trainer = _trainer(model, tokenizer, examples, config, scratch, held_out)
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
-    def work(emit: Callable[[int | Step | HeldOut], None]) -> None:
+    def work(emit: Callable[[int | Step | HeldOut | Checkpoint], None]) -> None:
         trainer.add_callback(Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
-        trainer.train()
+        if checkpoints is not None:
+            trainer.saver = Saver(emit, checkpoints)
+            trainer.add_callback(trainer.saver)
+        begun = checkpoints and checkpoints.resume
+        trainer.train(resume_from_checkpoint=str(begun) if begun else None)
 
     events = in_turns(work)
     try:
