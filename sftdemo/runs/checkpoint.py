@@ -69,10 +69,12 @@ class Begun:
                 )
         if data is self.data:
             return
-        for ours, theirs in zip_longest(_in_order(data), _in_order(self.data)):
-            if ours is None or theirs is None or to_record(ours) != to_record(theirs):
+        pairs = zip_longest(map(_numbered, _in_order(data)), map(_numbered, _in_order(self.data)))
+        for ours, theirs in pairs:
+            if ours != theirs:
+                row = min(number for number, _ in filter(None, (ours, theirs)))
                 raise TrainingError(
-                    f"row {(ours or theirs).row} is not as it was when the run in {self.folder} was begun. Leave the "
+                    f"row {row} is not as it was when the run in {self.folder} was begun. Leave the "
                     "examples out to go on with those of the run, or begin anew in another folder."
                 )
 
@@ -207,6 +209,10 @@ def _in_order(data: ParsedExamples) -> Iterator[Example]:
     """Yield all rows by their numbers."""
     held_out = sorted(data.held_out, key=_number)
     return merge(data.train, held_out, key=_number)
+
+
+def _numbered(example: Example) -> tuple[int, dict]:
+    return example.row, to_record(example)
 
 
 def _number(example: Example) -> int:

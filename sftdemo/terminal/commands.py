@@ -19,6 +19,7 @@ from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem, group_problems
 from .interrupt import stop_on_interrupt
+from .resume import resumed
 
 if TYPE_CHECKING:
     from ..mask.labels import Masker
@@ -194,37 +195,17 @@ def train(options: argparse.Namespace) -> int:
     """Train on the completions, compare the answers before and after, and save."""
     from ..runs.run import run
 
-    if options.resume is not None:
-        return _resume(options)
-    if options.data is None:
+    if options.data is None and options.resume is None:
         raise ConfigError("name the examples to train on or, with --resume, the folder of a run to go on with.")
     with distributed.together():
+        if options.resume is not None:
+            return _print_events(resumed(options, stop_on_interrupt()), options.json)
         config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():
             _remark(data, options.all_problems)
         work = run(config, data, options.output, stop_on_interrupt(), overwrite=options.overwrite)
         return _print_events(work, options.json)
-
-
-def _resume(options: argparse.Namespace) -> int:
-    """Go on with a run. Its folder is enough; settings and examples that are given must be its own."""
-    from ..runs.checkpoint import read_begun
-    from ..runs.run import run
-
-    for name in ("output", "overwrite", *(() if options.data else ("limit", "columns"))):
-        if name in options.given:
-            raise ConfigError(
-                f"--{name} is not used with --resume, which goes on in the run's own folder; leave it out."
-            )
-    with distributed.together():
-        begun = read_begun(options.resume)
-        given = {name: getattr(options, name) for name in options.given if name in SETTINGS}
-        given |= {"prompts": tuple(given["prompts"])} if "prompts" in given else {}
-        config, data = replace(begun.config, **given), begun.data
-        if options.data is not None:
-            data = open_examples(options.data, read_columns(options.columns), options.limit)
-        return _print_events(run(config, data, begun.folder, stop_on_interrupt(), resume=begun), options.json)
 
 
 def run_config(options: argparse.Namespace) -> RunConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pickle import UnpicklingError
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
@@ -80,10 +80,10 @@ class MaskedTrainer(SFTTrainer):
     def _save(self, output_dir=None, state_dict=None):
         """Write the weights that learn, without the tokenizer and without the pickled settings."""
         if self.args.should_save:
-            words = (
-                {"save_embedding_layers": False} if isinstance(self.model, PeftModel) else {}
-            )  # or peft asks the Hub
-            self.model.save_pretrained(output_dir, state_dict=state_dict, **words)
+            words: dict[str, Any] = {"state_dict": state_dict}
+            if isinstance(self.model, PeftModel):
+                words["save_embedding_layers"] = False  # or peft would ask the Hub whether they have been resized
+            self.model.save_pretrained(str(output_dir), **words)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         with _readable(resume_from_checkpoint):
