@@ -195,11 +195,11 @@ def train(options: argparse.Namespace) -> int:
     """Train on the completions, compare the answers before and after, and save."""
     from ..runs.run import run
 
-    if options.data is None and options.resume is None:
-        raise ConfigError("name the examples to train on or, with --resume, the folder of a run to go on with.")
     with distributed.together():
         if options.resume is not None:
             return _print_events(resumed(options, stop_on_interrupt()), options.json)
+        if options.data is None:
+            raise ConfigError("name the examples to train on or, with --resume, the folder of a run to go on with.")
         config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():
