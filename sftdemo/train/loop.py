@@ -57,6 +57,8 @@ def train(
     disable_progress_bars()
     closed = False
     trainer = _trainer(model, tokenizer, examples, config, scratch, held_out)
+    if checkpoints is not None and trainer.is_fsdp_enabled:
+        raise TrainingError("save_every writes no checkpoints of a model that FSDP splits; leave it out.")
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
     def work(emit: Callable[[int | Step | HeldOut | Checkpoint], None]) -> None:
