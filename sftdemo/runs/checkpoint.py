@@ -54,12 +54,16 @@ class Begun:
     mask_hash: str
     weights: str
 
-    def check_same(self, config: RunConfig, data: ParsedExamples) -> None:
-        """Check that a run with these settings and rows is the one that was begun.
+    def check_same(self, config: RunConfig, data: ParsedExamples, output: Path) -> None:
+        """Check that a run with these settings and rows, and with this output folder, is the one that was begun.
 
         Raises:
             ConfigError, TrainingError: naming the first setting or row that differs.
         """
+        if output.absolute() != self.folder.absolute():
+            raise TrainingError(
+                f"the run in {self.folder} goes on in its own folder, and {output} is another; name that."
+            )
         given, begun = config.to_dict(), self.config.to_dict()
         for name in given:
             if name not in _MAY_DIFFER and given[name] != begun[name]:

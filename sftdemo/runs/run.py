@@ -129,7 +129,7 @@ def _run(
     resume: Begun | None,
 ) -> Generator[Event, None, Outcome | None]:
     if resume is not None:
-        resume.check_same(config, given)
+        resume.check_same(config, given, folder.path)
     data = hold_out(given, config)
     with scratch_folder() as scratch:
         setup = yield from set_up(config, data, folder, scratch, shown)

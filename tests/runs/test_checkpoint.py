@@ -122,6 +122,7 @@ def test_it_comes_to_the_same(config, tmp_path, way):
     events = resumed(cut)
     assert isinstance(events[-1], Finished), events[-1]
     assert_same_run(cut, tmp_path / "whole", events, whole)
+    assert of(Step, events)[:4] == of(Step, whole)[:4]  # those before the checkpoint, with their seconds
     assert load_events(cut) == events
     assert not (cut / "checkpoint").exists()
     assert "Going on from" in "".join(event.message for event in of(Phase, events))
@@ -283,9 +284,6 @@ class TestRefusal:
         assert failed.message.startswith(says)
         assert failed.message.endswith("Leave it out to go on, or begin anew in another folder.")
 
-    def test_settings_that_change_no_result_may_differ(self, copy):
-        assert isinstance(resumed(copy, device="cpu", save_every="5m")[-1], Finished)
-
     @pytest.mark.parametrize(
         ("rows", "where"),
         [
@@ -300,9 +298,16 @@ class TestRefusal:
         (failed,) = run(begun.config, parse_examples(json.dumps(rows)), cut, resume=begun)
         assert failed.message.startswith(f"{where}is not as it was when the run in {cut} was begun.")
 
-    def test_the_same_rows_from_elsewhere_are_taken(self, copy):
+    def test_the_same_rows_from_elsewhere_and_settings_that_change_no_result(self, copy):
         begun = read_begun(copy)
-        assert isinstance(list(run(begun.config, data(), copy, resume=begun))[-1], Finished)
+        config = replace(begun.config, device="cpu", save_every="5m")
+        assert isinstance(list(run(config, data(), copy, resume=begun))[-1], Finished)
+
+    def test_another_folder(self, cut, tmp_path):
+        begun = read_begun(cut)
+        (failed,) = run(begun.config, begun.data, tmp_path / "other", resume=begun)
+        assert "goes on in its own folder, and" in failed.message
+        assert not (tmp_path / "other").exists()
 
     def test_another_tokenizer(self, cut, config, tmp_path):
         """The mask is hashed again: what would be trained is not what was."""
