@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Answer,
         Arm,
         Before,
+        Checkpoint,
         Columns,
         Comparison,
         Event,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .mask.markup import render_html
     from .mask.report import MaskReport
     from .runs.ablation import ablate
+    from .runs.checkpoint import Begun, read_begun
     from .runs.run import answer, run
     from .terminal.mask import render_ansi
     from .terminal.show import mask_report, show
@@ -58,6 +60,8 @@ __all__ = [
     "Arm",
     "Audit",
     "Before",
+    "Begun",
+    "Checkpoint",
     "Columns",
     "Comparison",
     "ConfigError",
@@ -99,6 +103,7 @@ __all__ = [
     "mask_report",
     "open_examples",
     "parse_examples",
+    "read_begun",
     "read_examples",
     "render_ansi",
     "render_html",
@@ -112,6 +117,7 @@ _MODULES = {
         "Answer",
         "Arm",
         "Before",
+        "Checkpoint",
         "Columns",
         "Comparison",
         "Event",
@@ -144,6 +150,7 @@ _MODULES = {
     "mask.markup": ["render_html"],
     "mask.report": ["MaskReport"],
     "runs.ablation": ["ablate"],
+    "runs.checkpoint": ["Begun", "read_begun"],
     "runs.run": ["answer", "run"],
     "terminal.mask": ["render_ansi"],
     "terminal.show": ["mask_report", "show"],

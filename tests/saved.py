@@ -14,5 +14,6 @@ def load_saved(folder: str | Path):
     folder = Path(folder)
     if not (folder / "adapter_config.json").is_file():
         return AutoModelForCausalLM.from_pretrained(folder)
-    base = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["model"]
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    base = record["model"]["base"] or record["config"]["model"]
     return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)

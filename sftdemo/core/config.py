@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
+from .every import read_every
 from .trl_settings import ACCUMULATION, check_company, read_pairs, write_pairs
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
@@ -191,6 +192,12 @@ class RunConfig:
         choices=REPORTS,
     )
     merge: bool = setting(False, "save the adapter merged into the model's weights")
+    save_every: str | None = setting(
+        None,
+        "write a checkpoint, with which --resume goes on, after every so many steps or, as in 10m, minutes; off by "
+        "default",
+        metavar="N",
+    )
     prompts: tuple[str, ...] = setting(
         (),
         "a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
@@ -218,6 +225,8 @@ class RunConfig:
                 check_limit(name, value)
             if isinstance(value, list):  # as JSON has it
                 object.__setattr__(self, name, tuple(cast("list[str]", value)))
+        if self.save_every is not None:
+            read_every(self.save_every)
         if self.chat_template_kwargs.strip():
             check_template_arguments(self.chat_template_kwargs)
         if self.set:

@@ -77,6 +77,15 @@ class Step(Event):
 
 
 @dataclass(frozen=True)
+class Checkpoint(Event):
+    """A checkpoint is written after `step` steps. If it could not be, `problem` says why; the training goes on, and
+    later ones that fail are not reported."""
+
+    step: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class HeldOut(Event):
     """The model's losses on the held-out rows after `step` steps.
 

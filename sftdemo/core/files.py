@@ -41,6 +41,30 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def flush_folder(folder: Path) -> None:
+    """Flush all files of a folder to the disk, so that they are whole even if the machine dies.
+
+    Raises:
+        OSError: if that fails, as on a full disk.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def link_folder(folder: Path, other: Path) -> None:
+    """Let `other` be a folder with the same files, without copying them where the file system can share them."""
+
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:  # not every file system has hard links
+            shutil.copy2(source, target)
+
+    shutil.copytree(folder, other, copy_function=link)
+
+
 @contextmanager
 def written_whole(folder: Path) -> Generator[Path]:
     """Yield an empty folder next to `folder`, and move it to `folder` when the block succeeds.

@@ -54,7 +54,7 @@ class OpenModel:
             ModelError: if the weights cannot be loaded, or if the device does not exist or has no room for them.
         """
         device = choose_device(self.config.device)
-        model = load_model(self.source, device)
+        model = load_model(self.source, device, trains)
         dtype = "bf16" if trains and uses_bf16(device) else "float32"
         yield Model(self.source.name, self.source.copy, describe_device(model.device), dtype, model.num_parameters())
         return model
@@ -152,8 +152,9 @@ def effective_max_length(max_length: int, source: ModelSource) -> int:
     return min(max_length, max_positions(source) or max_length)
 
 
-def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
-    """Load the model onto `device`, with weights in float32. A saved adapter is put on top of its base.
+def load_model(source: ModelSource, device: torch.device, trains: bool = False) -> PreTrainedModel:
+    """Load the model onto `device`, with weights in float32. A saved adapter is put on top of its base; if the model
+    `trains`, the adapter's weights are what learns.
 
     Raises:
         ModelError: if the weights cannot be loaded, or if the device has no room for them.
@@ -173,7 +174,7 @@ def load_model(source: ModelSource, device: torch.device) -> PreTrainedModel:
         if source.base is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, source.folder)
+            model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
             if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
                 own = GenerationConfig.from_pretrained(source.folder)
                 model.generation_config = own  # pyright: ignore[reportArgumentType] - a module takes anything

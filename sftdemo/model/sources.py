@@ -47,6 +47,11 @@ class ModelSource:
     base: ModelSource | None = None
 
     @property
+    def is_run(self) -> bool:
+        """Return whether it is what an earlier training has made: a saved run, or an adapter."""
+        return self.base is not None or (self.folder / RUN_RECORD).is_file()
+
+    @property
     def public_name(self) -> str:
         """Return the name by which others find the model: its Hub id or, of a local one, its last part."""
         return self.hub_id or Path(self.name).expanduser().resolve().name
@@ -170,11 +175,16 @@ def _base_name(adapter: Path) -> str:
     """Return the model under a saved adapter: the folder it was trained on if it is still here, else its name."""
     try:
         base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
-        record = adapter / RUN_RECORD
-        name = json.loads(record.read_text())["config"]["model"] if record.is_file() else base
+        record = json.loads((adapter / RUN_RECORD).read_text()) if (adapter / RUN_RECORD).is_file() else {}
+        name = (base_of(record) or record["config"]["model"]) if record else base
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{adapter} does not say which model its adapter belongs to ({error}).") from error
     return base if Path(base).exists() and find_local(name) is None else name
+
+
+def base_of(record: dict) -> str | None:
+    """Return the model under the adapter that a run went on from; None if it went on from none."""
+    return record.get("model", {}).get("base")
 
 
 def _is_hub_id(name: str) -> bool:

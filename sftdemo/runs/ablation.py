@@ -74,6 +74,7 @@ def _ablate(
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
+    check_saves_whole(config, "an ablation")
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
@@ -88,7 +89,7 @@ def _ablate(
             if stop():
                 break
             yield Arm(index, list(weights))
-            model = load_model(setup.source, model.device) if index else model
+            model = load_model(setup.source, model.device, trains=True) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
             trained = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
             model = trained.model
@@ -136,6 +137,19 @@ def check_name(config: RunConfig, what: str) -> None:
     """
     if "run_name" in config.trl_settings:
         raise ConfigError(f"set names run_name, but {what} trains several times under one name; leave it out.")
+
+
+def check_saves_whole(config: RunConfig, what: str) -> None:
+    """Refuse checkpoints, which are for a single training. `what` names the job in the message.
+
+    Raises:
+        ConfigError: if `save_every` is set.
+    """
+    if config.save_every is not None:
+        raise ConfigError(
+            f"save_every is {config.save_every!r}, and {what} writes no checkpoints; leave it out. A single training "
+            "(train) does, and a study goes on by itself."
+        )
 
 
 def check_rows(data: ParsedExamples, what: str) -> None:

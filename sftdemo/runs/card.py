@@ -90,10 +90,11 @@ def _trained(record: dict[str, Any]) -> str:
     how = "prompts masked (label -100)" if not weight else f"prompt tokens weighing {weight:g} in the loss"
     rows = f" Rows: `{record['data']['source']}`." if record["data"] else ""
     share = f" ({mask['trained_tokens'] / mask['tokens']:.0%})" if mask["tokens"] else ""
+    begun = f" It goes on from the run `{_code(record['from'])}`." if record.get("from") else ""
     return (
         f"{kind}: {record['steps']} steps on {mask['examples']:,} examples, {how}. {mask['trained_tokens']:,} of "
         f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
-        f"loss: {record['loss']:.3f}.{rows}"
+        f"loss: {record['loss']:.3f}.{rows}{begun}"
     )
 
 
@@ -147,16 +148,21 @@ def _fenced(text: str) -> str:
 
 
 def _settings(record: dict[str, Any]) -> str:
-    settings = record["config"] | {"model": _base_name(record)}
+    settings = record["config"] | {"model": record.get("from") or _base_name(record)}
     rows = [(f"`{name}`", f"`{_cell(value)}`") for name, value in settings.items() if value not in ("", [], None)]
     return f"## Settings\n\n`config.yaml` has them for `--config`.\n\n{markdown_table(['setting', 'value'], rows)}"
 
 
 def _cell(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("|", "\\|").replace("`", "'")
+    return _code(json.dumps(value, ensure_ascii=False).replace("|", "\\|"))
+
+
+def _code(text: str) -> str:
+    return text.replace("`", "'")
 
 
 def _repeat(record: dict[str, Any]) -> str:
-    path, name = (shlex.quote(text) for text in (record["config"]["model"], record["model"]["public_name"]))
-    command = record["command"] if record["model"]["hub_id"] else record["command"].replace(path, name)
+    begun = record.get("from")
+    path, name = (shlex.quote(text) for text in (record["config"]["model"], begun or record["model"]["public_name"]))
+    command = record["command"] if record["model"]["hub_id"] and not begun else record["command"].replace(path, name)
     return f"## Repeat it\n\n```bash\n{command}\n```"

@@ -22,13 +22,14 @@ from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Outcome, Saved, from_dict
-from ..core.files import written_whole
+from ..core.files import link_folder, written_whole
 from ..core.settings_file import write_settings
 from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import RUN_RECORD as RECORD
 from ..model.sources import ModelSource
 from ..model.stopping import mend_stopping
+from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
 
@@ -40,6 +41,7 @@ EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 SETTINGS = "config.yaml"
 _IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
+CHECKPOINT = "checkpoint"  # a folder, while a run is under way and where one was stopped
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,22 @@ def check_output(output: Path, overwrite: bool = False) -> None:
 
     Raises:
         TrainingError: if the folder cannot be written, if it holds files other than an earlier run's, or if it holds an
-            earlier run and `overwrite` is false.
+            earlier run, finished or not, and `overwrite` is false.
     """
     if output.exists() and not output.is_dir():
         raise TrainingError(f"{output} is a file; name a folder to save to.")
-    if output.exists() and any(output.iterdir()) and not (output / RECORD).is_file():
+    found = {path.name for path in output.iterdir()} if output.exists() else set[str]()
+    if found - {CHECKPOINT} and RECORD not in found:
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
     if (output / RECORD).is_file() and not overwrite:
         raise TrainingError(
             f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
             "earlier run with --overwrite."
+        )
+    if CHECKPOINT in found and not overwrite:
+        raise TrainingError(
+            f"there is a run in {output} that was not finished. Go on with it with --resume {output}, save to another "
+            "folder with --output, or replace it with --overwrite."
         )
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -144,16 +152,19 @@ def record_of(
         command = config.command_line(EXAMPLES, weights)
     else:
         command = config.command_line(origin.source, weights, origin.limit, origin.columns)
+    known = source.base or source  # others look for the model under an adapter, not for the adapter
     return {
         "sftdemo": __version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "kind": "full" if config.full else "merged" if config.merge else "adapter",
         "model": {
             "name": source.name,
-            "copy": source.copy,
-            "hub_id": source.hub_id,
-            "public_name": source.public_name,
+            "copy": known.copy,
+            "hub_id": known.hub_id,
+            "public_name": known.public_name,
+            "base": None if source.base is None else known.name,
         },
+        "from": source.public_name if source.is_run else None,
         "config": config.to_dict(),
         "shape": shape,
         "data": None if origin is None else vars(origin),
@@ -191,8 +202,16 @@ class RunFolder:
                 self._events.append(event)
                 yield event
 
-    def save(self, record: dict, data: ParsedExamples, trained: ModelToSave, outcome: Outcome) -> Iterator[Event]:
-        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`.
+    def save(
+        self,
+        record: dict,
+        data: ParsedExamples,
+        trained: ModelToSave,
+        outcome: Outcome,
+        checkpoints: Checkpoints | None = None,
+    ) -> Iterator[Event]:
+        """Write the model, its files and the run's events as one whole folder, then yield `Saved` and `Finished`. Of a
+        run that was stopped, the checkpoint stays.
 
         Raises:
             TrainingError: if the folder cannot be written.
@@ -200,6 +219,8 @@ class RunFolder:
 
         def write(folder: Path) -> None:
             _write_model(folder, record, data, trained)
+            if checkpoints and outcome.stopped and (checkpoints.folder / checkpoints.kept).is_file():
+                link_folder(checkpoints.folder, folder / CHECKPOINT)
 
         yield from self._save(write, record["kind"], outcome)
 

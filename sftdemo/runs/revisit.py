@@ -18,7 +18,7 @@ from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
 from ..model.loading import load_model, open_model
-from ..model.sources import ModelSource, resolve
+from ..model.sources import ModelSource, base_of, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
 
@@ -37,6 +37,8 @@ class SavedRun:
             for an ablation.
         kind (`str`):
             The kind of the trained models: `"adapter"`, `"merged"` or `"full"`.
+        base (`str`):
+            The model without any adapter: under the adapter that the run went on from, else the one it trained.
         finished (`str`):
             When it was saved, in UTC, as ISO 8601.
     """
@@ -45,6 +47,7 @@ class SavedRun:
     config: RunConfig
     arms: tuple[tuple[float, Path], ...]
     kind: str
+    base: str
     finished: str
 
     def examples(self) -> ParsedExamples:
@@ -85,7 +88,7 @@ def read_run(folder: Path) -> SavedRun:
         arms = [json.loads((place / RECORD).read_text(encoding="utf-8")) for place in places] or [record]
         weights = [arm["config"]["prompt_loss_weight"] for arm in arms]
         pairs = tuple(zip(weights, places or [folder], strict=True))
-        return SavedRun(folder, config, pairs, arms[0]["kind"], record["finished"])
+        return SavedRun(folder, config, pairs, arms[0]["kind"], base_of(record) or config.model, record["finished"])
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
 
@@ -140,7 +143,7 @@ def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False)
     """
     saved = read_run(folder)
     chosen = choose_device(device)
-    base = yield from open_model(saved.config)
+    base = yield from open_model(replace(saved.config, model=saved.base))
     rows = _rows(saved, base.masker)
     columns = []
     for number, (weight, place) in enumerate([(None, None), *saved.arms]):

@@ -34,6 +34,8 @@ from ..data.templates import get_template
 from ..mask.labels import MaskedExample
 from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve, resolve_tokenizer
+from ..train.checkpoints import Checkpoints
+from .checkpoint import Begun, checkpoints_of
 from .folder import RunFolder, record_of, way_of_asking
 from .setup import Setup, set_up
 
@@ -86,6 +88,7 @@ def run(
     stop: Stop = lambda: False,
     shown: str | None = None,
     overwrite: bool = False,
+    resume: Begun | None = None,
 ) -> Iterator[Event]:
     """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
@@ -108,25 +111,40 @@ def run(
             differs, the run does not start.
         overwrite (`bool`, *optional*, defaults to `False`):
             Whether `output` may hold an earlier run.
+        resume (`Begun`, *optional*):
+            The run in `output` to go on with, from its last checkpoint (`checkpoint.read_begun`). `config` and `data`
+            must be its own. It ends with the losses and weights that it would have without the break.
     """
-    folder = RunFolder(output, overwrite)
-    return folder.relay(_run(config, data, folder, stop, shown))
+    folder = RunFolder(output, overwrite or resume is not None)
+    return folder.relay(_run(config, data, folder, stop, shown, resume))
 
 
 @event_stream
 def _run(
-    config: RunConfig, data: ParsedExamples, folder: RunFolder, stop: Stop, shown: str | None
+    config: RunConfig,
+    given: ParsedExamples,
+    folder: RunFolder,
+    stop: Stop,
+    shown: str | None,
+    resume: Begun | None,
 ) -> Generator[Event, None, Outcome | None]:
-    data = hold_out(data, config)
+    if resume is not None:
+        resume.check_same(config, given, folder.path)
+    data = hold_out(given, config)
     with scratch_folder() as scratch:
         setup = yield from set_up(config, data, folder, scratch, shown)
+        if resume is not None:
+            resume.check_mask(setup.rows.mask_hash)
         model = yield from setup.load(trains=True)
+        fingerprint = weights_sha256(model) if distributed.is_first() else ""
         if distributed.is_first():
-            fingerprint = weights_sha256(model)
+            if resume is not None:
+                resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
+        checkpoints = checkpoints_of(config, given, folder.path, setup.rows.mask_hash, fingerprint, resume)
         if not distributed.anyone(stop()):
-            trained = yield from train_model(setup, model, stop, scratch)
+            trained = yield from train_model(setup, model, stop, scratch, checkpoints=checkpoints)
         step = trained.step
         if step.step and distributed.is_first():
             after = yield from answers_after(setup, trained.model)
@@ -138,7 +156,7 @@ def _run(
             results = trained.to_record() | {"comparisons": found}
             record = record_of(setup.config, setup.source, setup.shape, data.origin, results)
             outcome = Outcome.of(step.step, step.total)
-            yield from folder.save(record, data, setup.to_save(trained.model), outcome)
+            yield from folder.save(record, data, setup.to_save(trained.model), outcome, checkpoints)
             return None
     return Outcome.of(step.step, step.total)
 
@@ -168,14 +186,20 @@ def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator
 
 
 def train_model(
-    setup: Setup, model: PreTrainedModel, stop: Stop, scratch: str, held_out: Sequence[MaskedExample] = ()
+    setup: Setup,
+    model: PreTrainedModel,
+    stop: Stop,
+    scratch: str,
+    held_out: Sequence[MaskedExample] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> Generator[Event, None, Trained]:
     """Train the model, yield the events, and return what it has become."""
     from ..train.loop import train
 
     step, losses, prepared = Step(0, 0, 0.0, 0.0, 0.0), list[float](), None
-    yield Phase("train", "Training")
-    work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out)
+    begun = checkpoints and checkpoints.resume
+    yield Phase("train", f"Going on from {begun}" if begun else "Training")
+    work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out, checkpoints)
     with closing(work):
         events = Relay(work)
         for event in events:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import distributed
-from ..core.config import RunConfig
-from ..core.errors import ConfigError, DataError, TrainingError
+from ..core.config import SETTINGS, RunConfig
+from ..core.errors import ConfigError, DataError, ModelError, TrainingError
 from ..core.events import Event
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
@@ -92,8 +93,7 @@ def set_up(
         check_settings(config, device, scratch)
     with distributed.first_here_first():
         opened = yield from open_model(config)
-    if opened.source.base is not None:
-        raise TrainingError(f"{opened.source.name} is a LoRA adapter; train on a model, or on a run saved with merge.")
+    opened = fit_adapter(opened)
     rows = rows_to_train(opened, data, scratch)
     if shown is not None and shown != rows.mask_hash:
         raise TrainingError(
@@ -105,6 +105,36 @@ def set_up(
     return Setup(
         opened.config, opened.source, opened.tokenizer, rows, questions, prompts, shape=shape_of(data.train[0])
     )
+
+
+def fit_adapter(opened: OpenModel) -> OpenModel:
+    """Return the model with the settings that fit the adapter to train on, if it is one: the rank is the adapter's own.
+
+    Raises:
+        ModelError: if the adapter's configuration cannot be read.
+        TrainingError: if the adapter is not LoRA, or if the settings ask for another rank or for all weights.
+    """
+    source, config = opened.source, opened.config
+    if source.base is None:
+        return opened
+    try:
+        known = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
+        kind, rank = known["peft_type"], known["r"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the adapter_config.json of {source.name} does not say what it is ({error}).") from error
+    if kind != "LORA":
+        raise TrainingError(f"{source.name} is an adapter of the kind {kind}; only LoRA adapters are trained on.")
+    if config.full:
+        raise TrainingError(
+            f"{source.name} is a LoRA adapter, and full trains all weights. Train the adapter on, without full, or "
+            "name a run that was saved with merge."
+        )
+    if config.lora_r not in (rank, SETTINGS["lora_r"].default):
+        raise TrainingError(
+            f"lora_r is {config.lora_r}, and the adapter in {source.name} has rank {rank}, which stays. "
+            "Leave lora_r out."
+        )
+    return replace(opened, config=replace(config, lora_r=rank))
 
 
 def render_questions(

@@ -27,7 +27,14 @@ from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
-from ..runs.ablation import check_name, check_rows, check_weights, figures_of, held_out_rows
+from ..runs.ablation import (
+    check_name,
+    check_rows,
+    check_saves_whole,
+    check_weights,
+    figures_of,
+    held_out_rows,
+)
 from ..runs.folder import RECORD, RunFolder, check_output
 from ..runs.run import Stop, Trained, scratch_folder, train_model
 from ..runs.setup import Setup, set_up
@@ -99,6 +106,7 @@ def study(
 @event_stream
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
+    check_saves_whole(config, "a study")
     _check_seeds(seeds)
     check_name(config, "a study")
     data = hold_out(data, config)

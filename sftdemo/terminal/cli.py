@@ -62,6 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Telling(argparse.ArgumentParser):
+    """A parser whose options tell as `given` which of them were given, whatever their defaults."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        found, rest = super().parse_known_args(args, namespace)
+        alone, _ = super().parse_known_args(args, argparse.Namespace(**dict.fromkeys(vars(found))))
+        found.given = frozenset(name for name, value in vars(alone).items() if value is not None)
+        return found, rest
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sftdemo",
@@ -69,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare before and after.",
     )
     parser.add_argument("--version", action="version", version=f"sftdemo {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Telling)
 
     mask = subparsers.add_parser("mask", help="show which tokens of the examples are trained")
     _add_data(mask)
@@ -96,13 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     lint.set_defaults(command=lint_rows)
 
     train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
-    _add_training(train)
+    _add_training(train, optional=True)
     _add_saved_problems(train, "every row that is refused while the data is read")
+    words = "go on with the run in this folder, which was stopped or killed, from its last checkpoint (--save-every)"
+    train.add_argument("--resume", metavar="OUTPUT", help=words)
     train.set_defaults(command=commands.train)
 
     ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
     _add_several(ablate, "--weights", [0.0, 1.0], "W", "the arms' prompt-loss weights, 0 masked, 1 plain fine-tuning")
-    _add_training(ablate, without=["prompt_loss_weight"])
+    _add_training(ablate, without=["prompt_loss_weight", "save_every"])
     ablate.set_defaults(command=commands.ablate)
 
     study = subparsers.add_parser("study", help="prompt-loss weights with several seeds and numbers of rows, a report")
@@ -111,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--sizes", type=int, nargs="+", metavar="N", help="how many rows to train, drawn by each seed; defaults to all"
     )
-    _add_training(study, "study", without=["prompt_loss_weight", "merge", "seed", "prompts"], replaces=False)
+    left_out = ["prompt_loss_weight", "merge", "seed", "prompts", "save_every"]
+    _add_training(study, "study", without=left_out, replaces=False)
     study.set_defaults(command=commands.study)
 
     generate = subparsers.add_parser("generate", help="answer prompts with a model or a saved run")
@@ -187,10 +200,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     names = ", ".join(sample.name for sample in SAMPLES)
     parser.add_argument(
         "data",
+        nargs="?" if optional else None,
         type=data_file,
         metavar="DATA",
         help=f"a JSON, JSON Lines or CSV file of examples, hub:owner/name on the Hub, or the name of a sample: {names}",
@@ -234,11 +248,15 @@ def _add_several(
 
 
 def _add_training(
-    parser: argparse.ArgumentParser, output: str = "outputs", without: Sequence[str] = (), replaces: bool = True
+    parser: argparse.ArgumentParser,
+    output: str = "outputs",
+    without: Sequence[str] = (),
+    replaces: bool = True,
+    optional: bool = False,
 ) -> None:
-    """What all trainings take: the data, every setting but those `without`, and where and how to write. One that does
-    not replace what is there goes on with it."""
-    _add_data(parser)
+    """What all trainings take: the data, which may be `optional`, every setting but those `without`, and where and how
+    to write. One that does not replace what is there goes on with it."""
+    _add_data(parser, optional)
     _add_config(parser)
     length, method = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
     groups = {"steps": length, "epochs": length, "full": method, "lora_r": method}

@@ -21,6 +21,7 @@ from ..data.problems import Problem
 from .interrupt import stop_on_interrupt
 from .refusals import refuse, save
 from .reports import aside
+from .resume import resumed
 from .settings import run_config
 
 if TYPE_CHECKING:
@@ -192,6 +193,10 @@ def train(options: argparse.Namespace) -> int:
     from ..runs.run import run
 
     with distributed.together():
+        if options.resume is not None:
+            return print_events(resumed(options, stop_on_interrupt()), options.json)
+        if options.data is None:
+            raise ConfigError("name the examples to train on or, with --resume, the folder of a run to go on with.")
         config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():

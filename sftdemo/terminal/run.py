@@ -13,6 +13,7 @@ from rich.text import Text
 from ..core.events import (
     Answer,
     Arm,
+    Checkpoint,
     Columns,
     Comparison,
     Event,
@@ -108,6 +109,15 @@ class EventPrinter:
                 self._step = f"step {event.step:>4}  loss {event.loss:.4f}  {event.seconds:6.1f} s"
                 if self._arm is None:
                     self._print_step()
+            case Checkpoint():
+                if event.problem:
+                    self._line(
+                        f"no checkpoint after step {event.step}: {event.problem}. The training goes on; later ones are "
+                        "tried without a word",
+                        "yellow",
+                    )
+                else:
+                    self._line(f"checkpoint after step {event.step}", "dim")
             case HeldOut():
                 self._step = self._step or f"step {event.step:>4}" + " " * 23  # as wide as with a loss and the seconds
                 self._print_step(f"  held out: completion {event.completion_loss:.4f}, prompt {event.prompt_loss:.4f}")

@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from ..core import distributed
 from ..core.environment import release_threads, share_heap
 from ..core.errors import TrainingError
-from ..core.events import HeldOut, Step
+from ..core.events import Checkpoint, HeldOut, Step
 from ..model.scoring import mean_losses, score
+from .checkpoints import Checkpoints
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,9 +36,12 @@ class Reporter(TrainerCallback):
         self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.begin = time.perf_counter()
+        done = [logs for logs in state.log_history if "loss" in logs]  # by the training that this one goes on with
+        self.begin = time.perf_counter() - (done[-1]["seconds"] if done else 0.0)
         self.emit(state.max_steps)
-        self._evaluate(model, 0)
+        for logs in done:
+            self.emit(_step(logs["step"], state.max_steps, logs["loss"], logs["seconds"]))
+        self._evaluate(model, state.global_step)
 
     def _evaluate(self, model, step: int) -> None:
         if self.held_out:
@@ -58,11 +63,68 @@ class Reporter(TrainerCallback):
                 f"the loss became {logs['loss']} at step {state.global_step}, so the weights are spoilt and nothing "
                 f"is saved. Lower the learning rate (it is {args.learning_rate:g})."
             )
-        remaining = seconds / state.global_step * (state.max_steps - state.global_step)
-        self.emit(Step(state.global_step, state.max_steps, logs["loss"], seconds, remaining))
+        state.log_history[-1]["seconds"] = seconds  # a checkpoint keeps it
+        step = _step(state.global_step, state.max_steps, logs["loss"], seconds)
+        self.emit(step)
         every = math.ceil(state.max_steps / EVALUATIONS)
-        if state.global_step % every == 0 or control.should_training_stop or remaining == 0:
+        if state.global_step % every == 0 or control.should_training_stop or step.remaining == 0:
             self._evaluate(model, state.global_step)
+
+
+def _step(step: int, total: int, loss: float, seconds: float) -> Step:
+    return Step(step, total, loss, seconds, seconds / step * (total - step))
+
+
+class Saver(TrainerCallback):
+    """Ask the trainer for a checkpoint when one is due and when the training is stopped, and emit a `Checkpoint` for
+    each that is written and for the first that cannot be. It must come after the callback that stops the training."""
+
+    def __init__(self, emit: Callable[[Checkpoint], None], checkpoints: Checkpoints):
+        self.emit, self.checkpoints, self.has_failed, self.last = emit, checkpoints, False, 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.last = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        due = self.checkpoints.every.is_due(state.global_step, time.monotonic() - self.last)
+        wanted = distributed.anyone(due or control.should_training_stop)
+        control.should_save = wanted and state.global_step < state.max_steps
+
+    def write(self, step: int, save: Callable[[], None]) -> None:
+        """Write a checkpoint, of which `save` writes the trainer's part. All processes call it."""
+        first = distributed.is_first()
+        parts = (self.checkpoints.begin if first else _nothing, save, lambda: first and self.checkpoints.finish(step))
+        problem = ""
+        for part in parts:
+            try:
+                part()
+            except (OSError, SafetensorError, RuntimeError) as error:
+                problem = _unwritten(error)
+            if distributed.anyone(bool(problem)):
+                break
+        self.last = time.monotonic()
+        if not (problem and self.has_failed):
+            self.emit(Checkpoint(step, problem))
+        self.has_failed |= bool(problem)
+
+
+def _nothing() -> None:
+    """Take the place of what only the first process does."""
+
+
+def _unwritten(error: OSError | SafetensorError | RuntimeError) -> str:
+    """Return why a file could not be written.
+
+    Raises:
+        RuntimeError: the same error, if that was not its cause.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, RuntimeError) and not isinstance(error, SafetensorError):
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise error
+        return "torch could not write all of it; the disk may be full"
+    return str(error)
 
 
 def in_turns(work: Callable[[Callable[[Item], None]], Result]) -> Generator[Item, None, Result]:

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import TrainingError
-from ..core.events import HeldOut, Prepared, Step
+from ..core.events import Checkpoint, HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
-from .callbacks import Reporter, in_turns
+from .callbacks import Reporter, Saver, in_turns
+from .checkpoints import Checkpoints
 from .settings import adapter, arguments, refused
 from .trainer import MaskedTrainer, Rows, totals
 
@@ -34,8 +35,12 @@ def train(
     stop: Callable[[], bool],
     scratch: str,
     held_out: Sequence[MaskedExample] = (),
-) -> Generator[Prepared | Step | HeldOut, None, PreTrainedModel | PeftModel]:
+    checkpoints: Checkpoints | None = None,
+) -> Generator[Prepared | Step | HeldOut | Checkpoint, None, PreTrainedModel | PeftModel]:
     """Train `model` on the examples' own labels. Yield a `Prepared`, then a `Step` after each optimizer step.
+
+    With `checkpoints`, a `Checkpoint` follows each step after which one is written. A training that goes on from a
+    checkpoint yields the steps before it as well, and then the very steps that it would have taken without a break.
 
     The `held_out` rows are not trained; now and then, a `HeldOut` reports the model's loss on them. Examples without a
     trained token are left out; a `RowFile` holds none. The generator returns the trained model, with LoRA a `PeftModel`
@@ -58,11 +63,17 @@ def train(
             raise
         raise TrainingError(refused(config, error)) from error
     _check_adapter(trainer.model)
+    if checkpoints is not None and trainer.is_fsdp_enabled:
+        raise TrainingError("save_every writes no checkpoints of a model that FSDP splits; leave it out.")
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
-    def work(emit: Callable[[int | Step | HeldOut], None]) -> None:
+    def work(emit: Callable[[int | Step | HeldOut | Checkpoint], None]) -> None:
         trainer.add_callback(Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
-        trainer.train()
+        if checkpoints is not None:
+            trainer.saver = Saver(emit, checkpoints)
+            trainer.add_callback(trainer.saver)
+        begun = checkpoints and checkpoints.resume
+        trainer.train(resume_from_checkpoint=str(begun) if begun else None)
 
     events = in_turns(work)
     try:
@@ -101,7 +112,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
         args=arguments(config, model.device, scratch),
         processing_class=tokenizer,
         train_dataset=dataset(examples),
-        peft_config=adapter(config),
+        peft_config=None if isinstance(model, PeftModel) else adapter(config),  # a saved adapter is trained on
         shown=examples,
         prompt_loss_weight=config.prompt_loss_weight,
         longest=max((len(row.input_ids) for row in held_out), default=0),

@@ -6,23 +6,27 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from typing import NamedTuple, cast
+from contextlib import contextmanager, nullcontext
+from pickle import UnpicklingError
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset, concatenate_datasets
 from peft import PeftModel
+from safetensors import SafetensorError
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
 from ..core import distributed
+from ..core.errors import TrainingError
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
 from ..model.predictions import predict_batch, predict_shared, split_batch
 from ..model.prefix_sharing import acceleration, can_share
 from .batches import verify_batch
+from .callbacks import Saver
 
 Rows = Sequence[MaskedExample] | RowFile
 TINY = 1e-9  # in place of a sum of weights that is 0
@@ -45,6 +49,7 @@ class MaskedTrainer(SFTTrainer):
         self._shown: Rows | None = shown
         self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
+        self.saver: Saver | None = None  # writes the checkpoints, if any are wanted
         self.shares = can_share(self.model, max(longest, totals(shown).longest))
         if distributed.count() > 1:
             blank = _blank(self.train_dataset)
@@ -62,6 +67,36 @@ class MaskedTrainer(SFTTrainer):
     def train(self, *args, **kwargs):
         with acceleration(self.model) if self.shares else nullcontext():
             return super().train(*args, **kwargs)
+
+    def _get_output_dir(self, trial=None) -> str:
+        return super()._get_output_dir(trial) if self.saver is None else str(self.saver.checkpoints.partial)
+
+    def _save_checkpoint(self, model, trial):
+        save = super()._save_checkpoint
+        cast("Saver", self.saver).write(self.state.global_step, lambda: save(model, trial))
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """TRL writes a card with each checkpoint; a run has its own."""
+
+    def _save(self, output_dir=None, state_dict=None):
+        """Write the weights that learn, without the tokenizer and without the pickled settings."""
+        if self.args.should_save:
+            words: dict[str, Any] = {"state_dict": state_dict}
+            if isinstance(self.model, PeftModel):
+                words["save_embedding_layers"] = False  # or peft would ask the Hub whether they have been resized
+            self.model.save_pretrained(str(output_dir), **words)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        with _readable(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint):
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:
@@ -87,6 +122,18 @@ class MaskedTrainer(SFTTrainer):
         rows = (row for batch in batch_samples for row in split_batch(batch))
         total = sum(sum(loss_weights(labels, self._prompt_loss_weight)) for _, labels in rows)
         return cast("torch.Tensor", self.accelerator.gather(torch.tensor(total, device=device))).sum()
+
+
+@contextmanager
+def _readable(checkpoint: str | None) -> Iterator[None]:
+    """Turn what is raised for a damaged checkpoint into a sentence. Its files are read as tensors, never as code."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {reason}") from error
 
 
 class _EvenSampler(Sampler):

@@ -214,19 +214,6 @@ class TestBeforeAndAfter:
         ]
         assert isinstance(events[-1], Finished)
 
-    @pytest.mark.parametrize("full", [False, True])
-    def test_training_on_from_a_saved_adapter_works_or_is_refused_in_words(self, config, tmp_path, full):
-        list(run(config, data_of(), tmp_path / "first"))
-        again = replace(config, model=str(tmp_path / "first"), full=full)
-        events = list(run(again, data_of(), tmp_path / "second"))
-        assert isinstance(events[-1], Finished | Failed)
-        if of(Saved, events):
-            (comparison,) = of(Comparison, events)
-            told = list(answer(RunConfig(str(tmp_path / "second"), max_new_tokens=12), ["Capital of Italy?"]))
-            assert [(each.answer, each.stop) for each in of(Answer, told)] == [
-                (comparison.after, comparison.after_stop)
-            ], told[-1]
-
     def test_training_leaves_the_models_own_folder_alone(self, config, tmp_path, gpt2_folder):
         files = {file.name: file.read_bytes() for file in gpt2_folder.iterdir()}
         list(run(replace(config, full=True), data_of(), tmp_path / "out"))
