@@ -39,6 +39,7 @@ TEXTS = {
     "template": st.one_of(st.sampled_from(["alpaca", "chat"]), st.tuples(TEXT, TEXT).map("{instruction}".join), TEXT),
     "chat_template_kwargs": st.dictionaries(TEXT, TEXT | st.booleans(), max_size=2).map(json.dumps) | st.just(""),
     "prompts": st.lists(TEXT, max_size=3).map(tuple),
+    "save_every": st.sampled_from([None, "1", "250", "10m", "0.5m"]),
 }
 OTHERS = st.fixed_dictionaries(
     {},

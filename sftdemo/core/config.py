@@ -3,7 +3,6 @@ limits. The command line, the page and the command that repeats a run are derive
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
 from .every import read_every
+from .template_arguments import check_template_arguments
 from .trl_settings import ACCUMULATION, check_company, read_pairs, write_pairs
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
@@ -313,35 +313,6 @@ def check_limit(name: str, value: float | None) -> None:
         raise ConfigError(
             f"{name} is {told}; it must lie between {low:,.10g} and {high:,.10g}{' ' + unit if unit else ''}."
         )
-
-
-# What a chat template gets from the row, and what transformers' `apply_chat_template` keeps for itself.
-_RESERVED = frozenset(
-    (
-        *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"),
-        *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
-        *("return_dict", "return_assistant_tokens_mask", "sanitize_control_tokens", "tokenizer_kwargs"),
-    )
-)
-
-
-def check_template_arguments(text: str) -> None:
-    """Refuse arguments of a chat template that are not a JSON object, or that it gets in another way.
-
-    Raises:
-        ConfigError: naming the value and what to write.
-    """
-    try:
-        arguments = json.loads(text)
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise ConfigError(
-            f'chat_template_kwargs is {text!r}; write a JSON object, such as {{"enable_thinking": false}}.'
-        )
-    reserved = sorted(_RESERVED.intersection(cast("dict[str, object]", arguments)))
-    if reserved:
-        raise ConfigError(f"chat_template_kwargs names {reserved[0]!r}, which is set in another way; leave it out.")
 
 
 def escape(template: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from ..core.config import check_template_arguments
 from ..core.errors import ConfigError
+from ..core.template_arguments import check_template_arguments
 from .fields import whole_text
 from .json_records import parse_json
 from .records import Refused, kind_of, short

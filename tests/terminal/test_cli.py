@@ -116,7 +116,6 @@ class TestWrongCalls:
             [],
             ["nonsense"],
             ["mask"],
-            ["train"],
             ["generate"],
             ["losses"],
             ["train", "d", "--steps", "1", "--epochs", "1"],
