@@ -60,5 +60,10 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
             "The Modelfile beside the GGUF file has the trained prompt and the end.",
             "sftdemo export . --to gguf --output model.gguf\nollama create mine -f Modelfile\nollama run mine",
         ),
+        Way(
+            "Train on",
+            "From what this run has learned, with other rows.",
+            "sftdemo train more.jsonl --model . --output ../more",
+        ),
         Way("vLLM", "From a folder that has all weights.", f"{merge}vllm serve {'merged' if is_adapter else '.'}"),
     ]

@@ -23,7 +23,7 @@ FORMS = [
     ("GGUF for llama.cpp and Ollama", GGUF),
     ("GGUF in 8 bits, half as large", SMALL),
 ]
-_WAYS = 5  # tabs, whose texts come from `ways_of`
+_WAYS = 6  # tabs, whose texts come from `ways_of`
 
 
 class TakeAwayPanel:
