@@ -239,6 +239,8 @@ class TestStop:
         (written,) = of(Checkpoint, events)
         assert written.step == events[-1].steps < 8
         assert read_begun(tmp_path / "out").step == written.step
+        (failed,) = run(config, data(), tmp_path / "out")
+        assert "that was not finished. Go on with it with --resume" in failed.message
         assert (tmp_path / "out" / "adapter_model.safetensors").exists()
         whole = list(run(replace(config, save_every=None), data(), tmp_path / "whole"))
         again = resumed(tmp_path / "out")
