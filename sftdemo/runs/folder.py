@@ -78,15 +78,15 @@ def check_output(output: Path, overwrite: bool = False) -> None:
     found = {path.name for path in output.iterdir()} if output.exists() else set[str]()
     if found - {CHECKPOINT} and RECORD not in found:
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
-    if (output / RECORD).is_file() and not overwrite:
-        raise TrainingError(
-            f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
-            "earlier run with --overwrite."
-        )
     if CHECKPOINT in found and not overwrite:
         raise TrainingError(
             f"there is a run in {output} that was not finished. Go on with it with --resume {output}, save to another "
             "folder with --output, or replace it with --overwrite."
+        )
+    if (output / RECORD).is_file() and not overwrite:
+        raise TrainingError(
+            f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
+            "earlier run with --overwrite."
         )
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_saved_problems(train, "every row that is refused while the data is read")
     words = "go on with the run in this folder, which was stopped or killed, from its last checkpoint (--save-every)"
     train.add_argument("--resume", metavar="OUTPUT", help=words)
-    train.set_defaults(command=commands.train)
+    train.set_defaults(command=commands.train, refuse=train.error)
 
     ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
     _add_several(ablate, "--weights", [0.0, 1.0], "W", "the arms' prompt-loss weights, 0 masked, 1 plain fine-tuning")

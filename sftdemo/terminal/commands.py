@@ -196,7 +196,7 @@ def train(options: argparse.Namespace) -> int:
         if options.resume is not None:
             return print_events(resumed(options, stop_on_interrupt()), options.json)
         if options.data is None:
-            raise ConfigError("name the examples to train on or, with --resume, the folder of a run to go on with.")
+            return options.refuse("name DATA to train on or, with --resume, the folder of a run to go on with")
         config = run_config(options)
         data = open_examples(options.data, read_columns(options.columns), options.limit)
         if distributed.is_first():

@@ -102,6 +102,8 @@ class Saver(TrainerCallback):
                 problem = _unwritten(error)
             if distributed.anyone(bool(problem)):
                 break
+        if first:
+            self.checkpoints.drop()
         self.last = time.monotonic()
         if not (problem and self.has_failed):
             self.emit(Checkpoint(step, problem))

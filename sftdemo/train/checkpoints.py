@@ -47,8 +47,12 @@ class Checkpoints:
         Raises:
             OSError: if that cannot be done.
         """
-        shutil.rmtree(self.partial, ignore_errors=True)
+        self.drop()
         self.partial.mkdir(parents=True)
+
+    def drop(self) -> None:
+        """Remove a checkpoint that is not whole, and so free the room that it takes."""
+        shutil.rmtree(self.partial, ignore_errors=True)
 
     def finish(self, step: int) -> None:
         """Let the folder that was written be the checkpoint, and remove the earlier one.

@@ -5,7 +5,7 @@ Importing this module takes about 9 s on 2 cores, so import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pickle import UnpicklingError
 from typing import Any, NamedTuple, cast
@@ -62,7 +62,8 @@ class MaskedTrainer(SFTTrainer):
     def _get_train_sampler(self, train_dataset=None):
         if distributed.count() == 1:
             return super()._get_train_sampler(train_dataset)
-        return _EvenSampler(len(self.train_dataset) - 1, self.args.train_batch_size * distributed.count())
+        batch_size = self.args.train_batch_size * distributed.count()
+        return _EvenSampler(len(self.train_dataset) - 1, batch_size, lambda: int(self.state.epoch or 0))
 
     def train(self, *args, **kwargs):
         with acceleration(self.model) if self.shares else nullcontext():
@@ -138,18 +139,19 @@ def _readable(checkpoint: str | None) -> Iterator[None]:
 
 class _EvenSampler(Sampler):
     """Draw the rows in the order of a single process, then fill the last batch of all processes with the blank row.
-    accelerate would fill it with rows from the beginning, which would then be trained twice."""
+    accelerate would fill it with rows from the beginning, which would then be trained twice.
 
-    def __init__(self, rows: int, batch_size: int):
-        self._drawn, self._missing = SeedableRandomSampler(range(rows)), -rows % batch_size
+    `epoch` says which one is drawn: where a training goes on, the samplers that skip what is done hide this one from
+    whoever would set it."""
 
-    def set_epoch(self, epoch: int) -> None:
-        self._drawn.set_epoch(epoch)
+    def __init__(self, rows: int, batch_size: int, epoch: Callable[[], int]):
+        self._drawn, self._missing, self._epoch = SeedableRandomSampler(range(rows)), -rows % batch_size, epoch
 
     def __len__(self) -> int:
         return len(self._drawn) + self._missing
 
     def __iter__(self) -> Iterator[int]:
+        self._drawn.set_epoch(self._epoch())
         yield from self._drawn
         yield from [len(self._drawn)] * self._missing
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from sftdemo.core.files import cache_folder, write_whole, written_whole
+from sftdemo.core.files import cache_folder, flush_folder, link_folder, write_whole, written_whole
 
 
 def test_a_new_folder_appears_whole(tmp_path):
@@ -143,3 +145,34 @@ def test_cache_folder(monkeypatch):
     assert cache_folder() == Path("/b/sftdemo")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "sftdemo"
+
+
+def test_a_linked_folder_outlives_the_first(tmp_path):
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "one" / "deep" / "file").write_text("x")
+    link_folder(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "one")
+    assert (tmp_path / "two" / "deep" / "file").read_text() == "x"
+
+
+def test_it_is_copied_where_nothing_can_be_linked(tmp_path, monkeypatch):
+    def link(*paths):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("os.link", link)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "file").write_text("x")
+    link_folder(tmp_path / "one", tmp_path / "two")
+    (tmp_path / "one" / "file").write_text("y")
+    assert (tmp_path / "two" / "file").read_text() == "x"
+
+
+def test_every_file_of_a_folder_is_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr("os.fsync", lambda number: flushed.append(os.fstat(number).st_ino))
+    (tmp_path / "deep").mkdir()
+    files = [tmp_path / "one", tmp_path / "deep" / "two"]
+    for file in files:
+        file.write_text("x")
+    flush_folder(tmp_path)
+    assert sorted(flushed) == sorted(file.stat().st_ino for file in files)

@@ -66,7 +66,7 @@ SETTINGS = {"learning_rate": 1e-4, "max_new_tokens": 4, "max_length": 96, "devic
 OTHERS = {
     "not to be shared": {"batch_size": 3},
     "no data": {},
-    "stopped": {"steps": 6, "batch_size": 2},
+    "stopped": {"steps": 6, "batch_size": 6, "save_every": "100"},  # after step 3, in the middle of the second epoch
     "out of memory": {"steps": 6, "batch_size": 2},
 }
 # What each process does: one command after the other, since starting two processes takes longer than any of them. What
@@ -147,6 +147,8 @@ def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
         options = [key if value is True else f"{key}={value}" for key, value in words.items()]
         model = f"--model={llama_folder if name in WAYS else gpt2_folder}"
         rows = folder / "none.jsonl" if name == "no data" else data
+        if name == "out of memory":
+            commands["resumed"] = ["train", f"--resume={folder / 'stopped'}", "--json"]
         commands[name] = ["train", str(rows), model, f"--output={folder / name}", "--json", *options]
     (folder / "commands.json").write_text(json.dumps(commands))
     (folder / "script.py").write_text(SCRIPT)
@@ -203,7 +205,20 @@ def test_one_that_stops_stops_all_after_the_same_step(launch):
     events = launch.events("stopped")
     assert [event["step"] for event in events if event["event"] == "step"] == [1, 2, 3]
     assert (events[-1]["event"], events[-1]["steps"], events[-1]["stopped"]) == ("finished", 3, True)
-    assert json.loads((launch.folder / "stopped" / "run.json").read_text())["steps"] == 3
+    assert [event["kind"] for event in events if event["event"] == "saved"] == ["adapter"]
+
+
+def test_what_was_stopped_goes_on_to_what_one_process_learns(gpt2_folder, launch, tmp_path):
+    assert not launch.failed("resumed")
+    config = RunConfig(str(gpt2_folder), **SETTINGS, steps=6, batch_size=6)
+    alone = [event.to_dict() for event in run(config, read_examples(launch.data), tmp_path / "alone")]
+    resumed, losses = launch.events("resumed"), []
+    for events in (resumed, alone):
+        losses.append([event["loss"] for event in events if event["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    found, expected = weights_of(launch.folder / "stopped"), weights_of(tmp_path / "alone")
+    assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= 1e-6
+    assert not (launch.folder / "stopped" / "checkpoint").exists()
 
 
 def test_an_error_in_one_ends_all_with_one_message(launch):
