@@ -52,7 +52,11 @@ def imported() -> set[str]:
 
 DEPENDENCIES = named(PROJECT["dependencies"])
 EXTRAS = {name: named(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-TESTS = {name: each for name, each in (EXTRAS["zero-gpu"] | EXTRAS["test"]).items() if name != "sftdemo"}
+TESTS = {
+    name: each
+    for name, each in (EXTRAS["llama-cpp"] | EXTRAS["zero-gpu"] | EXTRAS["test"]).items()
+    if name != "sftdemo"
+}
 
 
 class TestDependencies:
