@@ -421,7 +421,7 @@ def nothing_left_out(outputs, labels, num_items_in_batch=None):
     return cross_entropy(logits, labels[:, 1:].flatten(), reduction="sum") / num_items_in_batch
 
 
-@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw_torch", pytest.param("sgd", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("adapter", [None, lora()], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_ten_steps_equal_stock_trls(kind, adapter, optimizer, tmp_path, all_in_double):
