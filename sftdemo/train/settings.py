@@ -6,7 +6,6 @@ Importing this module takes about 5 s on 2 cores, so import it where it is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
 from typing import Any, cast, get_type_hints
@@ -23,6 +22,7 @@ from ..core.config import REPORTS, RunConfig
 from ..core.errors import ConfigError
 from ..core.trl_settings import LORA
 from ..model.devices import uses_bf16
+from .keywords import lora_keywords, sft_keywords
 
 # Ranges that TRL, peft and torch do not check themselves, or not before the model is loaded.
 _RANGES = {
@@ -109,25 +109,14 @@ def _check_report(name: str) -> None:
 
 def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfig:
     """Return TRL's settings for a run."""
-    more = {name: value for name, value in config.trl_settings.items() if not name.startswith(LORA)}
     settings = SFTConfig(
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size // distributed.count(),
-        max_steps=config.steps or -1,
-        num_train_epochs=config.epochs or 1,
-        learning_rate=cast("float", config.learning_rate),  # `RunConfig` has set it
-        seed=config.seed,
-        packing=config.packing,
-        packing_strategy="bfd",
-        max_length=config.max_length if config.packing else None,  # the examples are cut already
         use_cpu=device.type == "cpu",
         bf16=uses_bf16(device),
         dataloader_pin_memory=device.type == "cuda",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
         disable_tqdm=True,
-        **cast("dict[str, Any]", {"activation_checkpointing": False} | more),
+        **sft_keywords(config),
     )
     # transformers adds Kubeflow by itself where it finds it
     settings.report_to = [] if config.report_to == "none" else [config.report_to]
@@ -137,14 +126,4 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
 
 def adapter(config: RunConfig) -> LoraConfig | None:
     """Return the adapter to train; None with full fine-tuning."""
-    if config.full:
-        return None
-    usual: Mapping[str, Any] = {
-        "r": config.lora_r,
-        "lora_alpha": 2 * config.lora_r,
-        "lora_dropout": 0.0,
-        "target_modules": "all-linear",
-        "task_type": "CAUSAL_LM",
-    }
-    more = {name.removeprefix(LORA): value for name, value in config.trl_settings.items() if name.startswith(LORA)}
-    return LoraConfig(**{**usual, **more})
+    return None if config.full else LoraConfig(**lora_keywords(config))
