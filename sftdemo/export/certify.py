@@ -25,8 +25,9 @@ from ..runs.prompt_template import TrainedPrompt
 from ..runs.revisit import SavedRun, read_run
 from .certificate import CERTIFICATE, Certificate, Check
 from .engines import Served, Server, llama_cpp
-from .formats import MODELFILE, read_record, write_gguf
+from .formats import MODELFILE, write_gguf
 from .ollama import prompt_of
+from .served import read_record
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -11,38 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
-from ..core.errors import ConfigError, ModelError, TrainingError
+from ..core.errors import ConfigError, TrainingError
 from ..core.events import Event, Outcome, Phase, Saved, event_stream
 from ..core.files import write_whole, written_whole
-from ..model.loading import load_model, load_tokenizer, stop_ids
-from ..model.sources import RUN_RECORD, ModelSource, resolve
+from ..model.loading import load_model, stop_ids
+from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
 from .gguf import convert_to_gguf
 from .ollama import modelfile
+from .served import read_record, served_tokenizer, source_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
 
 MODELFILE = "Modelfile"
 _ABOUT = ("examples.jsonl", "events.jsonl", "generation_config.json", LOSS_PICTURE)
-
-
-def read_record(run: Path) -> dict:
-    """Return the record of a run that has a model of its own.
-
-    Raises:
-        ModelError: if there is none in the folder, or if it is an ablation, whose arms have one each.
-    """
-    try:
-        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
-        kind = record["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{run} is not the folder of a saved run ({error}).") from error
-    if kind == "ablation":
-        raise ModelError(f"{run} holds an ablation; name one of its arms: {', '.join(record['arms'])}.")
-    return record
 
 
 @event_stream
@@ -75,7 +59,7 @@ def export(
         yield from write_gguf(run, output, quantization)
         yield Phase("export", "Writing the Modelfile")
         tokenizer = served_tokenizer(run)
-        ends = [str(tokenizer.convert_ids_to_tokens(index)) for index in sorted(stop_ids(_source(run)))]
+        ends = [str(tokenizer.convert_ids_to_tokens(index)) for index in sorted(stop_ids(source_of(run)))]
         write_whole(output.parent / MODELFILE, modelfile(f"./{output.name}", tokenizer, ends))
     elif to == "merged":
         yield from write_merged(run, output)
@@ -129,22 +113,6 @@ def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:
             folder = Path(scratch) / "merged"
             yield from write_merged(run, folder)
         yield from convert_to_gguf(folder, output, quantization)
-
-
-def served_tokenizer(run: Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a run's folder as others load it: its chat template is the trained prompt.
-
-    Raises:
-        ModelError: if it cannot be loaded.
-    """
-    tokenizer = load_tokenizer(_source(run))
-    template = run / "chat_template.jinja"
-    tokenizer.chat_template = template.read_text(encoding="utf-8") if template.is_file() else tokenizer.chat_template
-    return tokenizer
-
-
-def _source(run: Path) -> ModelSource:
-    return ModelSource(str(run), run, "saved run")
 
 
 def _check_free(output: Path) -> None:

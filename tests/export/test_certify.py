@@ -123,8 +123,8 @@ def test_a_modelfile_with_one_newline_more_is_caught_and_named(saved, serve, tmp
 
     from sftdemo.export import certify as module
     from sftdemo.export.engines import Server
-    from sftdemo.export.formats import served_tokenizer
     from sftdemo.export.ollama import modelfile
+    from sftdemo.export.served import served_tokenizer
 
     run = saved("adapter")
     url = serve(Model(run))

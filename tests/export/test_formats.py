@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.core.events import Failed, Finished, Saved
 from sftdemo.export import formats
-from sftdemo.export.formats import export, served_tokenizer
+from sftdemo.export.formats import export
+from sftdemo.export.served import served_tokenizer
 
 
 def logits(model) -> torch.Tensor:

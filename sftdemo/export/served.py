@@ -1,0 +1,47 @@
+"""Read a run's folder as those do who load it elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import ModelError
+from ..model.loading import load_tokenizer
+from ..model.sources import RUN_RECORD, ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def read_record(run: Path) -> dict:
+    """Return the record of a run that has a model of its own.
+
+    Raises:
+        ModelError: if there is none in the folder, or if it is an ablation, whose arms have one each.
+    """
+    try:
+        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
+        kind = record["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{run} is not the folder of a saved run ({error}).") from error
+    if kind == "ablation":
+        raise ModelError(f"{run} holds an ablation; name one of its arms: {', '.join(record['arms'])}.")
+    return record
+
+
+def served_tokenizer(run: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a run's folder as others load it: its chat template is the trained prompt.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
+    tokenizer = load_tokenizer(source_of(run))
+    template = run / "chat_template.jinja"
+    tokenizer.chat_template = template.read_text(encoding="utf-8") if template.is_file() else tokenizer.chat_template
+    return tokenizer
+
+
+def source_of(run: Path) -> ModelSource:
+    """Return the folder of a run as a model, without looking for its base."""
+    return ModelSource(str(run), run, "saved run")
