@@ -1,4 +1,4 @@
-"""Export a saved run: its adapter, its model with all weights, or a GGUF file with a Modelfile."""
+"""Export a saved run: its adapter, its whole model, a GGUF file with a Modelfile, or what trains it again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
 from .gguf import convert_to_gguf
 from .ollama import modelfile
+from .recipe import read_recipe
+from .script import write_script
 from .served import read_record, served_tokenizer, source_of
+from .trl_config import write_trl_config
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -39,7 +42,8 @@ def export(
         run (`str` or `Path`):
             The folder of a run.
         to (`str`):
-            `"adapter"`, `"merged"` (all weights, in float32) or `"gguf"`.
+            `"adapter"`, `"merged"` (all weights, in float32), `"gguf"`, or what trains the same without this program:
+            `"script"`, or `"trl-config"` for TRL's command line.
         output (`str` or `Path`):
             The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
         quantization (`str`, *optional*, defaults to `"f16"`):
@@ -63,6 +67,11 @@ def export(
         write_whole(output.parent / MODELFILE, modelfile(f"./{output.name}", tokenizer, ends))
     elif to == "merged":
         yield from write_merged(run, output)
+    elif to in ("script", "trl-config"):
+        with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+            recipe = yield from read_recipe(run, Path(scratch))
+            with _written(output) as folder:
+                (write_script if to == "script" else write_trl_config)(recipe, folder)
     elif record["kind"] != "adapter":
         raise TrainingError(f"{run} has no adapter: its weights are {record['kind']}. Export it as merged or gguf.")
     else:
