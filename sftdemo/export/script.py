@@ -26,6 +26,8 @@ import argparse
 import os
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # or TRL reports each start of a training to its authors
+
 import torch
 from datasets import load_dataset
 from huggingface_hub import HfApi
@@ -124,7 +126,6 @@ class WeightedTrainer(SFTTrainer):
     def _get_num_items_in_batch(self, batch_samples, device):
         total = sum(token_weights(batch)[:, 1:].sum() for batch in batch_samples)
         return self.accelerator.gather(total.to(device)).sum()
-
 ''')
 
 _SAVE = "    trainer.save_model(options.output)\n"
