@@ -59,6 +59,7 @@ def main():
     settings = SFTConfig(
         output_dir=options.output,
         per_device_train_batch_size=BATCH_SIZE // processes,
+        use_cpu=not torch.accelerator.is_available(),  # or processes on CPUs would not know of each other
         bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
         dataloader_pin_memory=cuda,
         **SETTINGS,

@@ -172,6 +172,25 @@ def test_trls_command_trains_the_same(runs, tmp_path):
         torch.testing.assert_close(theirs[key], weight, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["full", "weighted and packed"])
+def test_two_processes_train_the_same(runs, tmp_path, name):
+    saved, base, _ = runs[name]
+    script = export_to(saved, "script", tmp_path / "script") / "train.py"
+    even = re.sub(r"BATCH_SIZE = 3", "BATCH_SIZE = 2", script.read_text())
+    script.write_text(even.replace("'max_steps': 3", "'max_steps': 1"))  # no batch is short: accelerate would fill it
+    losses = []
+    for processes in (1, 2):
+        output = tmp_path / f"{processes} processes"
+        words = [str(script), "--model", str(base), "--output", str(output)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), *words]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+        losses.append([each["loss"] for each in history if "loss" in each])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(losses[0]) == 1
+
+
 @pytest.fixture
 def recipe_of(runs, tmp_path):
     def read(name: str):
