@@ -150,9 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     losses.add_argument("--json", action="store_true", help="print the events as JSON lines")
     losses.set_defaults(command=commands.losses)
 
-    export = subparsers.add_parser("export", help="write a saved run as adapter, merged, or GGUF with a Modelfile")
+    export = subparsers.add_parser("export", help="write a saved run as adapter, merged, GGUF, or plain TRL")
     export.add_argument("run", metavar="RUN", help="a saved run's folder")
-    export.add_argument("--to", choices=EXPORT_FORMATS, required=True, help="the format")
+    words = "the format; script and trl-config train the same without this program"
+    export.add_argument("--to", choices=EXPORT_FORMATS, required=True, help=words)
     export.add_argument("--output", metavar="PLACE", help="the folder or file to write, defaults to one beside the run")
     _add_quantization(export)
     export.add_argument("--json", action="store_true", help="print the events as JSON lines")
