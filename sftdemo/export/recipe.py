@@ -12,10 +12,11 @@ from typing import Any
 from ..core.config import REPORTS, RunConfig
 from ..core.errors import TrainingError
 from ..core.events import Phase, Step
+from ..data.examples import open_examples
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
 from ..model.loading import open_model
-from ..runs.folder import load_events
+from ..runs.folder import EXAMPLES, load_events
 from ..runs.revisit import read_run
 from ..runs.setup import rows_to_train
 from .served import read_record, served_tokenizer
@@ -71,7 +72,7 @@ def read_recipe(run: Path, scratch: Path) -> Generator[Phase, None, Recipe]:
         )
     opened = yield from open_model(saved.config, weights=False)
     yield Phase("export", "Masking the rows")
-    found = rows_to_train(opened, saved.examples(), str(scratch))
+    found = rows_to_train(opened, open_examples(run / EXAMPLES), str(scratch))
     rows = RowFile(scratch / "counted.arrow")
     for input_ids, labels in _pairs(found.examples):
         trained = sum(label != IGNORE_INDEX for label in labels)

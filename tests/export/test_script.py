@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import peft
+import pyarrow.parquet as parquet
 import pytest
 import torch
 import trl
@@ -23,6 +24,7 @@ from tiny import tiny_llama, tokenizer_named
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError
 from sftdemo.core.events import Failed, Finished
+from sftdemo.data import examples
 from sftdemo.data.examples import parse_examples
 from sftdemo.export.formats import export
 from sftdemo.export.recipe import about, counted_labels, read_recipe
@@ -283,6 +285,13 @@ class TestWhatIsTold:
         assert isinstance(last, Finished)
         script = export_to(tmp_path / "run", "script", tmp_path / "script")
         assert "Their numbers are the run's." in (script / "README.md").read_text()
+
+
+def test_more_rows_than_memory_are_read_from_the_disk(runs, repeated, tmp_path, monkeypatch):
+    monkeypatch.setattr(examples, "MAX_BYTES", 1)
+    script = export_to(runs["lora"][0], "script", tmp_path / "script")
+    ours, theirs = (parquet.read_table(each / "rows.parquet") for each in (script, repeated["lora", "script"][0]))
+    assert ours.equals(theirs)
 
 
 class TestRefusals:
