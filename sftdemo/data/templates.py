@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
@@ -52,21 +52,22 @@ class Segment:
         return self.role != TEMPLATE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RenderedPrompt:
     """A prompt as the model reads it.
 
-    `text` is the `segments` joined. A `chat` prompt contains special tokens, BOS included if the model has one; what
+    A `chat` prompt contains special tokens, BOS included if the model has one; what
     the user typed that looks like one is in segments of the role `TYPED`, everything else in segments of the role
     `TEMPLATE`. Any other prompt is plain text, and the tokenizer adds its own prefix (BOS).
     """
 
     segments: tuple[Segment, ...]
     chat: bool
-    text: str = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "text", "".join([segment.text for segment in self.segments]))
+    @cached_property
+    def text(self) -> str:
+        """Return the segments as one text."""
+        return "".join([segment.text for segment in self.segments])
 
 
 def role_markers(*texts: str) -> tuple[str, ...]:

@@ -110,11 +110,10 @@ def _texts(talk: _Talk) -> list[RenderedPrompt]:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A turn after its prompt: the tokens of both without the one that ends the turn, their text, how many tokens stand
-    before the answer, and the end."""
+    """A turn after its prompt: the tokens of both without the one that ends the turn, how many tokens stand before
+    the answer, and the end."""
 
     turn: _Turn
-    text: str
     pieces: tuple[Piece, ...]
     begin: int
     stop_id: int | None
@@ -163,10 +162,10 @@ def _step(turn: _Turn, prompt: Encoded, whole: Encoded, writing: _Writing) -> _S
     end, before = ends.find(text, rest.ids), begin - sum(len(piece.encoded.ids) for piece in head)
     if end is None or end.position < before:
         told.add("no_eos" if ends.eos_id is None else "eos_added")
-        return _Step(turn, text, (*head, Piece(rest, len(text))), begin, ends.eos_id, joint_ids, frozenset(told), notes)
+        return _Step(turn, (*head, Piece(rest, len(text))), begin, ends.eos_id, joint_ids, frozenset(told), notes)
     pieces = (*head, Piece(rest.until(end.position), end.character))
     stop_id = rest.ids[end.position]
-    return _Step(turn, text[: end.character], pieces, begin, stop_id, joint_ids, frozenset(told), notes)
+    return _Step(turn, pieces, begin, stop_id, joint_ids, frozenset(told), notes)
 
 
 def _both(prompt: str, whole: str) -> str:
@@ -184,7 +183,6 @@ def _row(talk: _Talk, steps: list[tuple[_Step, Span]], part: int, writing: _Writ
         example=talk.example,
         prompt=last.turn.prompt,
         whole=last.turn.whole,
-        text=last.text,
         pieces=last.pieces,
         stop_id=last.stop_id,
         answers=tuple(answer for _, answer in trained),

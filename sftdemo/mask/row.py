@@ -28,8 +28,6 @@ class Row:
             What generation sees before the last answer.
         whole (`RenderedPrompt`):
             The prompt with the answer, as it is written down. Where `text` is shorter, the template goes on after it.
-        text (`str`):
-            The text of all tokens but `stop_id`.
         pieces (`tuple[Piece, ...]`):
             All tokens but `stop_id`: the prompt's and the answer's, or one piece where they are encoded as one text.
         stop_id (`int`, *optional*):
@@ -55,7 +53,6 @@ class Row:
     example: Example
     prompt: RenderedPrompt
     whole: RenderedPrompt
-    text: str
     pieces: tuple[Piece, ...]
     stop_id: int | None
     answers: tuple[Span, ...]
@@ -66,6 +63,11 @@ class Row:
     notes: tuple[tuple[str, str], ...] = ()
     markers: tuple[str, ...] = ()
     end_ids: frozenset[int] = frozenset()
+
+    @property
+    def text(self) -> str:
+        """Return the text of all tokens but `stop_id`."""
+        return self.whole.text[: self.pieces[-1].end]
 
     @property
     def hand_mask(self) -> HandMask | None:

@@ -75,15 +75,14 @@ def _encode_plain(
     notes = stop_notes([eos], tokenizer, stop_ids)
     rows: list[Row] = []
     for example, prompt, ids, (completion, joint_ids) in zip(examples, prompts, encoded, completions, strict=True):
-        whole = _joint(prompt, example.completion)
+        length = len(prompt.text)
         begin, end = len(ids.ids), len(ids.ids) + len(completion.ids) + (eos is not None)
         rows.append(
             Row(
                 example=example,
                 prompt=prompt,
-                whole=whole,
-                text=whole.text,
-                pieces=(Piece(ids, len(prompt.text)), Piece(completion, len(whole.text))),
+                whole=_joint(prompt, example.completion),
+                pieces=(Piece(ids, length), Piece(completion, length + len(example.completion))),
                 stop_id=eos,
                 answers=((begin, end),),
                 joint_ids=joint_ids,

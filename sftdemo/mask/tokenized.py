@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..data.examples import Example, Problem
-from ..data.templates import RenderedPrompt
+from ..data.templates import TEMPLATE, RenderedPrompt, Segment
 from .encoding import Encoded, Span, TextEncoder, encoder_for
 from .row import Piece, Row
 from .turn_ends import end_ids, stop_notes
@@ -163,8 +163,7 @@ class _Reading:
         return Row(
             example=example,
             prompt=_NOTHING,
-            whole=_NOTHING,
-            text=text,
+            whole=RenderedPrompt((Segment(text, TEMPLATE),), chat=True),
             pieces=(Piece(encoded, len(text)),),
             stop_id=stop_id,
             answers=answers,
