@@ -144,6 +144,11 @@ def about(recipe: Recipe) -> str:
     if not model["hub_id"]:
         name = "".join(each for each in recipe.base if each.isprintable() and each != "`")
         lines.append(f"Its base, `{name}` ({model['copy']}), is on no Hub.")
+        if recipe.base.endswith(".gguf"):
+            lines.append(
+                "Its weights are trained from a folder: give `--model` what "
+                f'`AutoModelForCausalLM.from_pretrained(FOLDER, gguf_file="{name}")` has saved there.'
+            )
     elif "dequantised" in model["copy"]:
         lines.append(f"It was trained on another copy of its base: {model['copy']}. On the Hub's the losses differ.")
     return "\n".join(lines)

@@ -277,6 +277,7 @@ class TestWhatIsTold:
         assert "It was stopped after 6 of 9 steps; this trains them all." in told
         assert "Their numbers are the run's." in told
         assert "trained on another copy of its base: bundled 4-bit weights, dequantised." in told
+        assert 'gguf_file="tiny.gguf"' in about(replace(recipe, base="tiny.gguf"))
 
     def test_rows_refused_before_others_change_the_hash_alone(self, gpt2_folder, tmp_path):
         rows = [{"instruction": "no answer"}, *ROWS]
