@@ -44,7 +44,11 @@ TEXTS = {
 OTHERS = st.fixed_dictionaries(
     {},
     optional=TEXTS
-    | {name: values(name) for name in SETTINGS if name not in (*TEXTS, "steps", "epochs", "full", "merge", "set")},
+    | {
+        name: values(name)
+        for name in SETTINGS
+        if name not in (*TEXTS, "steps", "epochs", "full", "merge", "film", "set")
+    },
 )
 
 
@@ -55,6 +59,7 @@ def _pairs(known: dict):
 
 METHOD = st.one_of(
     st.fixed_dictionaries({"merge": st.booleans(), "set": _pairs(FOR_ALL)}),
+    st.fixed_dictionaries({"film": st.booleans(), "set": _pairs(FOR_ALL)}),
     st.fixed_dictionaries({"full": st.just(True), "set": _pairs(FOR_FULL)}),
 )
 

@@ -199,6 +199,11 @@ class RunConfig:
         "default",
         metavar="N",
     )
+    film: bool = setting(
+        False,
+        "keep the adapter as it was after some of the steps, six or fewer, which `film` plays; the default model's "
+        "take 118 MB until then",
+    )
     prompts: tuple[str, ...] = setting(
         (),
         "a prompt to answer before and after, may be repeated; the data's held-out rows are answered as well",
@@ -216,6 +221,9 @@ class RunConfig:
             raise ConfigError("steps and epochs both say how long to train; give one of them.")
         if self.full and self.merge:
             raise ConfigError("merge joins a LoRA adapter into the weights; full fine-tuning has no adapter to merge.")
+        if self.film and (self.full or self.merge):
+            other = "full" if self.full else "merge"
+            raise ConfigError(f"film keeps an adapter, and {other} saves none; leave one of them out.")
         if not self.model.strip():
             raise ConfigError("model is empty; name a folder, a GGUF file or a Hub id, or leave it out.")
         for name, each in SETTINGS.items():

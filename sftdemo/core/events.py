@@ -226,6 +226,44 @@ class TokenLosses(Event):
 
 
 @dataclass(frozen=True)
+class FilmRow(Event):
+    """A held-out row of a film. A token is as in `TokenLosses`."""
+
+    row: int
+    question: str
+    tokens: list[list[Any]]
+
+
+@dataclass(frozen=True)
+class Frame(Event):
+    """What a model was after `step` steps, trained with `prompt_loss_weight`.
+
+    `answers` has the [prompt, source, answer, stop] of each question. The losses are as in `HeldOut`; `losses` and
+    `ranks` have those of each token of each `FilmRow`, from the second on. Of the rows that have an answer to train,
+    `begun` is the number of those whose first trained token is the likeliest, and `ended` of those whose last is.
+    """
+
+    step: int
+    prompt_loss_weight: float
+    answers: list[list[str]]
+    completion_loss: float
+    prompt_loss: float
+    begun: int
+    ended: int
+    losses: list[list[float]]
+    ranks: list[list[int]]
+
+
+@dataclass(frozen=True)
+class FilmEnded(Event):
+    """The adapter could not be kept after `step` steps, and is not kept any more; `problem` says why. The training goes
+    on."""
+
+    step: int
+    problem: str
+
+
+@dataclass(frozen=True)
 class Isolation(Event):
     """How much one packed example affects the others.
 

@@ -101,7 +101,7 @@ def _ablate(
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             record = _record(arm, data.origin, trained.to_record(), columns[-1:])
-            save_run(arms[arm_folder(weight)], record, data, setup.to_save(model))
+            save_run(arms[arm_folder(weight)], record, data, setup.to_save(model, trained.film))
         total = len(weights) * max((step.total for step in steps), default=0)
         outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:

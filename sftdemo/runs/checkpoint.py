@@ -23,7 +23,7 @@ from .folder import CHECKPOINT, RECORD, load_events
 
 ABOUT = "run.json"  # in a checkpoint, what `Begun` is read from
 _TRAINER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-_MAY_DIFFER = ("device", "save_every", "anyway")  # settings that do not decide what a run comes to
+_MAY_DIFFER = ("device", "save_every", "film", "anyway")  # settings that do not decide what a run comes to
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,13 @@ EVENTS = "events.jsonl"
 EXAMPLES = "examples.jsonl"
 SETTINGS = "config.yaml"
 _IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
+FILM = "film"  # a folder, until the film is developed
 CHECKPOINT = "checkpoint"  # a folder, while a run is under way and where one was stopped
 
 
 @dataclass(frozen=True)
 class ModelToSave:
-    """A trained model with what makes it answer elsewhere as it does here.
+    """A trained model with what makes it answer elsewhere as it does here, and how it became so.
 
     Args:
         model (`PreTrainedModel` or `PeftModel`), tokenizer (`PreTrainedTokenizerBase`):
@@ -57,6 +58,8 @@ class ModelToSave:
             The prompt that was trained, as the chat template to save.
         same_ids (`tuple[int, int]`):
             For how many prompts of the run that template gives the very ids, and for how many it was tried.
+        film (`Path`, *optional*):
+            The folder with the adapter as it was after some of the steps.
     """
 
     model: PreTrainedModel | PeftModel
@@ -64,6 +67,7 @@ class ModelToSave:
     ends: Collection[int]
     chat_template: str
     same_ids: tuple[int, int]
+    film: Path | None = None
 
 
 def check_output(output: Path, overwrite: bool = False) -> None:
@@ -282,6 +286,8 @@ def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: Mode
     shutil.copyfile(use.__file__, folder / "use.py")
     if record["losses"]:
         (folder / LOSS_PICTURE).write_text(loss_svg(record["losses"]), encoding="utf-8")
+    if trained.film is not None and trained.film.exists():
+        shutil.move(trained.film, folder / FILM)
     _write_about(folder, record, data)
 
 

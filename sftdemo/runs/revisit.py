@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, ModelError, TrainingError
@@ -21,6 +22,9 @@ from ..model.loading import load_model, open_model
 from ..model.sources import ModelSource, base_of, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ROWS, TOKENS = 24, 4_000  # of a run that are scored, at most
 MOST_STRENGTH = 1.5  # the largest factor on the adapter
@@ -184,18 +188,23 @@ def _scores(source: ModelSource, device, rows, stop: Stop) -> list:
     return scores
 
 
+def shown_tokens(row: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[list[Any]]:
+    """Return the tokens that a row keeps, as in `TokenLosses`."""
+    kept = [token for token in view_tokens(row, tokenizer) if not token.cut]
+    return [[token.text, token.kind, token.id, token.trained, token.breaks] for token in kept]
+
+
 def _told(rows, columns, tokenizer) -> Iterator[TokenLosses]:
     def likeliest(found) -> list:
         return [[[tokenizer.decode([index]), share] for index, share in place] for place in found.likeliest]
 
     for number, (row, kind, question) in enumerate(rows):
-        kept = [token for token in view_tokens(row, tokenizer) if not token.cut]
         found = [scores[number] for _, scores in columns]
         yield TokenLosses(
             row=row.row,
             source=kind,
             question=question,
-            tokens=[[token.text, token.kind, token.id, token.trained, token.breaks] for token in kept],
+            tokens=shown_tokens(row, tokenizer),
             weights=[weight for weight, _ in columns],
             losses=[list(each.losses) for each in found],
             ranks=[list(each.ranks) for each in found],

@@ -36,7 +36,7 @@ from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve, resolve_tokenizer
 from ..train.checkpoints import Checkpoints
 from .checkpoint import Begun, checkpoints_of
-from .folder import RunFolder, record_of, way_of_asking
+from .folder import FILM, RunFolder, record_of, way_of_asking
 from .setup import Setup, set_up
 
 if TYPE_CHECKING:
@@ -60,12 +60,15 @@ class Trained:
             The loss of each step, in nats a trained token; thinned out if there are many.
         prepared (`Prepared`, *optional*):
             What was trained.
+        film (`Path`, *optional*):
+            The folder with the adapter as it was after some of the steps.
     """
 
     model: PreTrainedModel | PeftModel
     step: Step
     losses: tuple[float, ...] = ()
     prepared: Prepared | None = None
+    film: Path | None = None
 
     def to_record(self) -> dict[str, object]:
         """Return the results as they stand in the record of a run."""
@@ -156,7 +159,7 @@ def _run(
             results = trained.to_record() | {"comparisons": found}
             record = record_of(setup.config, setup.source, setup.shape, data.origin, results)
             outcome = Outcome.of(step.step, step.total)
-            yield from folder.save(record, data, setup.to_save(trained.model), outcome, checkpoints)
+            yield from folder.save(record, data, setup.to_save(trained.model, trained.film), outcome, checkpoints)
             return None
     return Outcome.of(step.step, step.total)
 
@@ -199,7 +202,8 @@ def train_model(
     step, losses, prepared = Step(0, 0, 0.0, 0.0, 0.0), list[float](), None
     begun = checkpoints and checkpoints.resume
     yield Phase("train", f"Going on from {begun}" if begun else "Training")
-    work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out, checkpoints)
+    film = Path(scratch) / FILM if setup.config.film else None
+    work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out, checkpoints, film)
     with closing(work):
         events = Relay(work)
         for event in events:
@@ -210,7 +214,7 @@ def train_model(
                 left_out = [str(group) for group in group_problems(setup.rows.left_out)]
                 event = prepared = replace(event, left_out=left_out, mask_hash=setup.rows.mask_hash)
             yield event
-    return Trained(events.result, step, tuple(thin(losses, CURVE)), prepared)
+    return Trained(events.result, step, tuple(thin(losses, CURVE)), prepared, film)
 
 
 @event_stream

@@ -61,12 +61,12 @@ class Setup(OpenModel):
     prompts: list[RenderedPrompt]
     shape: str
 
-    def to_save(self, model: PreTrainedModel | PeftModel) -> ModelToSave:
+    def to_save(self, model: PreTrainedModel | PeftModel, film: Path | None) -> ModelToSave:
         """Return the trained model with what a run's folder needs besides."""
         prompt, some = TrainedPrompt(template_of(self.config), self.shape, self.tokenizer), self.questions[:COMPARED]
         chat_template = prompt.to_jinja(some)
         same = prompt.count_same(chat_template, some)
-        return ModelToSave(model, self.tokenizer, self.rows.ends, chat_template, same)
+        return ModelToSave(model, self.tokenizer, self.rows.ends, chat_template, same, film)
 
 
 def set_up(

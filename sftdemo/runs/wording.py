@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.events import Arm, Figures, Isolation, Weights
+from ..core.events import Arm, Figures, Frame, Isolation, Weights
 from ..core.text import plural
 
 
@@ -62,3 +62,27 @@ def isolation_sentence(event: Isolation) -> str:
         f"{how}: exchanging every token of row {event.row} changed the log-probabilities of the {event.tokens} tokens "
         f"of {others} by {event.change:.2g} nats at most"
     )
+
+
+def moments(frames: Sequence[Frame]) -> list[str]:
+    """Return, in a sentence each, from which of the frames on most held-out answers begin and end as they were
+    written. The frames are of one model, in order."""
+    rows = len(frames[0].losses) if frames else 0
+    if not rows:
+        return []
+    told: list[str] = []
+    where = f"in most of the {rows} held-out rows" if rows > 1 else "in the held-out row"
+    for what, counts in (
+        ("the answer's first token", [frame.begun for frame in frames]),
+        ("the end of the answer", [frame.ended for frame in frames]),
+    ):
+        most = [2 * count > rows for count in counts]
+        first = next((at for at in range(len(most)) if all(most[at:])), None)
+        if first is None:
+            told.append(f"{what} never becomes the likeliest {where}")
+        elif first == 0:
+            told.append(f"{what} is the likeliest {where} from the beginning")
+        else:
+            many = f" ({counts[first]} of them)" if rows > 1 else ""
+            told.append(f"{what} is the likeliest {where} from step {frames[first].step} on{many}")
+    return told

@@ -107,6 +107,8 @@ def study(
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     check_saves_whole(config, "a study")
+    if config.film:
+        raise ConfigError("film keeps the adapters of one run, and a study saves no model; leave it out.")
     _check_seeds(seeds)
     check_name(config, "a study")
     data = hold_out(data, config)

@@ -1,5 +1,5 @@
-"""The command line: `sftdemo mask | lint | train | ablate | study | generate | losses | export | certify | samples |
-bench | app`.
+"""The command line: `sftdemo mask | lint | train | ablate | study | generate | losses | film | export | certify |
+samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--sizes", type=int, nargs="+", metavar="N", help="how many rows to train, drawn by each seed; defaults to all"
     )
-    left_out = ["prompt_loss_weight", "merge", "seed", "prompts", "save_every"]
+    left_out = ["prompt_loss_weight", "merge", "seed", "prompts", "save_every", "film"]
     _add_training(study, "study", without=left_out, replaces=False)
     study.set_defaults(command=commands.study)
 
@@ -149,6 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_setting(losses, "device")
     losses.add_argument("--json", action="store_true", help="print the events as JSON lines")
     losses.set_defaults(command=commands.losses)
+
+    film = subparsers.add_parser("film", help="watch how a run learned, after each step that --film has kept")
+    film.add_argument("run", metavar="OUTPUT", help="a saved run's folder")
+    _add_setting(film, "device")
+    film.add_argument("--json", action="store_true", help="print the events as JSON lines")
+    film.set_defaults(command=commands.film)
 
     export = subparsers.add_parser("export", help="write a saved run as adapter, merged, GGUF, or plain TRL")
     export.add_argument("run", metavar="RUN", help="a saved run's folder")

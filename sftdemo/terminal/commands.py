@@ -255,6 +255,13 @@ def losses(options: argparse.Namespace) -> int:
     return print_events(token_losses(Path(options.run), options.device), options.json)
 
 
+def film(options: argparse.Namespace) -> int:
+    """Print the answers and losses of a run after each step whose adapter was kept."""
+    from ..runs.film import film as frames_of
+
+    return print_events(frames_of(Path(options.run), options.device), options.json)
+
+
 def print_events(events: Iterable[Event], as_json: bool, printer_of: Callable[[], EventPrinter] | None = None) -> int:
     """Print events as JSON lines, or in readable form with an `EventPrinter` or what `printer_of` makes. Returns 1 if
     an event is `Failed`, else 0."""

@@ -19,7 +19,9 @@ from ..core.events import (
     Event,
     Failed,
     Figures,
+    FilmEnded,
     Finished,
+    Frame,
     HeldOut,
     Isolation,
     Model,
@@ -33,6 +35,7 @@ from ..core.events import (
 from ..core.palette import LOSS, NO_LOSS, rgb
 from ..mask.view import harmless, mask_sentence
 from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
+from .film import film_text, frame_line
 
 _KINDS = {
     "adapter": "the LoRA adapter and the tokenizer",
@@ -65,6 +68,7 @@ class EventPrinter:
         self._columns: list[Columns] = []
         self._figures: list[Figures] = []
         self._weights: list[Weights] = []
+        self._frames: list[Frame] = []
 
     def __enter__(self) -> EventPrinter:
         self._bar.start()
@@ -137,9 +141,17 @@ class EventPrinter:
                 self._line(isolation_sentence(event))
             case TokenLosses():
                 self._out.print(token_losses(event, self._out.color_system is not None), soft_wrap=True)
+            case FilmEnded():
+                words = f"no adapter kept for the film from step {event.step} on: {event.problem}. The training goes on"
+                self._line(words, "yellow")
+            case Frame():
+                self._frames.append(event)
+                self._line(frame_line(event), "dim")
             case Saved():
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
+                if self._frames:
+                    self._out.print(film_text(self._frames), soft_wrap=True, end="")
                 stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
                 self._line(f"Done in {event.seconds:.0f} s{stopped}.")
             case Failed():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
+from pathlib import Path
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -18,10 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import TrainingError
-from ..core.events import Checkpoint, HeldOut, Prepared, Step
+from ..core.events import Checkpoint, FilmEnded, HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
 from .callbacks import Reporter, Saver, in_turns
+from .camera import Camera
 from .checkpoints import Checkpoints
 from .settings import adapter, arguments, refused
 from .trainer import MaskedTrainer, Rows, totals
@@ -36,11 +38,13 @@ def train(
     scratch: str,
     held_out: Sequence[MaskedExample] = (),
     checkpoints: Checkpoints | None = None,
-) -> Generator[Prepared | Step | HeldOut | Checkpoint, None, PreTrainedModel | PeftModel]:
+    film: Path | None = None,
+) -> Generator[Prepared | Step | HeldOut | Checkpoint | FilmEnded, None, PreTrainedModel | PeftModel]:
     """Train `model` on the examples' own labels. Yield a `Prepared`, then a `Step` after each optimizer step.
 
     With `checkpoints`, a `Checkpoint` follows each step after which one is written. A training that goes on from a
     checkpoint yields the steps before it as well, and then the very steps that it would have taken without a break.
+    With `film`, a folder, the adapter is kept there as it was after some of the steps (`camera.Camera`).
 
     The `held_out` rows are not trained; now and then, a `HeldOut` reports the model's loss on them. Examples without a
     trained token are left out; a `RowFile` holds none. The generator returns the trained model, with LoRA a `PeftModel`
@@ -65,10 +69,14 @@ def train(
     _check_adapter(trainer.model)
     if checkpoints is not None and trainer.is_fsdp_enabled:
         raise TrainingError("save_every writes no checkpoints of a model that FSDP splits; leave it out.")
+    if film is not None and trainer.is_fsdp_enabled:
+        raise TrainingError("film keeps no adapter of a model that FSDP splits; leave it out.")
     spare = deepcopy(trainer.model).cpu() if trainer.is_fsdp_enabled else None
 
-    def work(emit: Callable[[int | Step | HeldOut | Checkpoint], None]) -> None:
+    def work(emit: Callable[[int | Step | HeldOut | Checkpoint | FilmEnded], None]) -> None:
         trainer.add_callback(Reporter(emit, lambda: closed or stop(), held_out, trainer.shares))
+        if film is not None and distributed.is_first():
+            trainer.add_callback(Camera(emit, film))
         if checkpoints is not None:
             trainer.saver = Saver(emit, checkpoints)
             trainer.add_callback(trainer.saver)

@@ -14,7 +14,10 @@ from sftdemo.core.events import (
     Event,
     Failed,
     Figures,
+    FilmEnded,
+    FilmRow,
     Finished,
+    Frame,
     HeldOut,
     Isolation,
     Model,
@@ -47,6 +50,9 @@ EVERY = [
     TokenLosses(
         3, "held out", "Why ⚠?", [["⚠", "prompt", 7, False, 0]] * 2, [None, 0.5], [[0.5], [1e-7]], [[2], [1]], [[], []]
     ),
+    FilmRow(3, "Why ⚠?", [["⚠", "prompt", 7, False, 0]]),
+    Frame(4, 0.5, [["Naïve ⚠?", "held out", "Arr\n", "EOS"]], 0.5, 2.25, 1, 0, [[0.5, 1e-7]], [[2, 1]]),
+    FilmEnded(4, "No space left on device"),
     Isolation("wrapped", 1.5e-7, 3, 2, 40),
     Saved("outputs", "adapter"),
     Finished(12, 12, 3.5, False),

@@ -66,7 +66,7 @@ class TestResolve:
         with pytest.raises(ModelError, match="'/no/such/base' is no folder or file here"):
             source_of(tmp_path)
 
-    @pytest.mark.parametrize("name", ["a/b/c", "no such model", "/no/such/folder", "../x"])
+    @pytest.mark.parametrize("name", ["a/b/c", "no such model", "/no/such/folder", "../no-such-model"])
     def test_an_unknown_name(self, name):
         with pytest.raises(ModelError, match=f"is no folder or file here, and no Hub id.*out for {DEFAULT_MODEL}"):
             source_of(name)
