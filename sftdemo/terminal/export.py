@@ -42,5 +42,5 @@ def certify(options: argparse.Namespace) -> int:
         print(json.dumps(certificate.to_dict(), ensure_ascii=False))
     else:
         certificate = follow(work)
-        print(harmless(f"{certificate}\n\n{certificate.table()}"))
+        print(harmless(certificate.to_markdown()))
     return int(not certificate.holds)

@@ -37,7 +37,7 @@ def test_the_ways_are_those_of_the_run(ui, run_id):
     panel, updates = ui.taking.panel, ui.taking.show(run_id, None)
     assert updates[panel.column]["visible"] is True
     names = [updates[tab]["label"] for tab in panel.tabs]
-    assert names == ["Terminal", "Python", "llama.cpp", "Ollama", "Train on", "vLLM"]
+    assert names == ["Terminal", "Python", "llama.cpp", "Ollama", "Train on", "vLLM", "Hub", "Script"]
     assert updates[panel.codes[0]]["value"].startswith("python use.py ")
     assert "peft" in updates[panel.words[0]]
 
