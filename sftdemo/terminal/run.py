@@ -28,6 +28,7 @@ from ..core.events import (
     Saved,
     Step,
     TokenLosses,
+    Upload,
     Weights,
 )
 from ..core.palette import LOSS, NO_LOSS, rgb
@@ -40,6 +41,7 @@ _KINDS = {
     "full": "the model and the tokenizer",
     "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
     "ablation": "a folder for each arm, with its model and the tokenizer",
+    "hub": "one commit on the Hub",
 }
 _NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number
 
@@ -137,6 +139,8 @@ class EventPrinter:
                 self._line(isolation_sentence(event))
             case TokenLosses():
                 self._out.print(token_losses(event, self._out.color_system is not None), soft_wrap=True)
+            case Upload():
+                self._print_upload(event)
             case Saved():
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
@@ -170,6 +174,16 @@ class EventPrinter:
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
         self._line(mask_sentence(event.mask_hash), "dim")
+
+    def _print_upload(self, event: Upload) -> None:
+        visible = "private" if event.private else "public: everyone can read it"
+        size = f"{event.bytes / 1e6:.1f} MB" if event.bytes >= 1e5 else f"{event.bytes:,} bytes"
+        self._line(f"{event.repository} on the Hub will be {visible}")
+        self._line(f"sent, {size}: {', '.join(event.files)}")
+        self._line(f"with prompts and answers in them: {', '.join(event.with_prompts)}", "yellow")
+        for words, names in (("stays here", event.left), ("deleted there", event.deleted)):
+            if names:
+                self._line(f"{words}: {', '.join(names)}")
 
     def _print_results(self) -> None:
         """Print the answers side by side, then the figures, then whether the base's weights have changed."""
