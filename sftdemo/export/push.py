@@ -134,20 +134,21 @@ def _check_target(found: ModelInfo | None, to: str, private: bool, overwrite: bo
     if found is None:
         return
     if found.id.lower() != to.lower():
-        raise TrainingError(f"{to} is called {found.id} now; push to that.")
+        raise TrainingError(f"the repository {to} is called {found.id} now; push to that.")
     if private and not found.private:
         raise TrainingError(
-            f"{to} is public; make it private in its settings on the Hub, leave --private out, or name another."
+            f"the repository {to} is public; make it private in its settings on the Hub, leave --private out, or "
+            "name another."
         )
     files = _names(found)
     if files and not overwrite:
         more = f" and {len(files) - 1} more" if files[1:] else ""
         raise TrainingError(
-            f"{to} is not empty: it holds {files[0]}{more}. Name another repository, or replace all it holds with "
-            "--overwrite."
+            f"the repository {to} is not empty: it holds {files[0]}{more}. Name another, or replace all it holds "
+            "with --overwrite."
         )
     if ".gitignore" in files:
-        raise TrainingError(f"{to} has a .gitignore, by which the Hub leaves files out; delete it there first.")
+        raise TrainingError(f"the repository {to} has a .gitignore, by which files are left out; delete it there.")
 
 
 def _send(api: HfApi, to: str, private: bool, found: ModelInfo | None, contents: Contents, deleted: list[str]) -> None:
@@ -182,9 +183,8 @@ def _explained(to: str) -> Generator[None]:
     except OfflineModeIsEnabled as error:
         raise TrainingError(f"HF_HUB_OFFLINE forbids asking the Hub, so nothing goes to {to}; unset it.") from error
     except (httpx2.HTTPError, HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
-        # an upload's own errors lie beneath a RuntimeError
-        cause = error.__cause__ if isinstance(error.__cause__, HfHubHTTPError) else error
-        raise TrainingError(_sentence(to, cause)) from error
+        beneath = error.__cause__ if isinstance(error, RuntimeError) else None  # of the upload of a large file
+        raise TrainingError(_sentence(to, beneath or error)) from error
 
 
 def _sentence(to: str, error: BaseException) -> str:
@@ -203,6 +203,6 @@ def _sentence(to: str, error: BaseException) -> str:
         401: f"the Hub refused the token that was sent for {to}{because}: {_LOG_IN}.",
         403: f"the Hub does not let this login write to {to}{because}: check the owner's name, or {_LOG_IN}.",
         404: f"the Hub has no user or organisation for {to}{because}, or hides it: check the name, or {_LOG_IN}.",
-        409: f"{to} is there already, unseen by this login or made a moment ago{because}: name another, or try again.",
-        412: f"{to} has changed since it was looked at{because}. It stays as it is now: look there, and try again.",
+        409: f"the repository {to} is there already, unseen by this login or made a moment ago{because}: name another.",
+        412: f"the repository {to} has changed since it was looked at{because}. Look there, and try again.",
     }.get(status, f"the Hub refused what was sent to {to}, with status {status}{because}. Nothing was committed.")

@@ -35,7 +35,7 @@ def status_of(shown: dict) -> tuple[str, str]:
     return status["state"], status["title"]
 
 
-def test_a_run_from_the_click_to_the_download(ui, values):
+def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
     looks, run_id = finish(ui, values(prompts="Why?\n\n  How?  "))
     begun = named(ui, looks[0])
     assert (begun["train"]["interactive"], begun["stop"]["visible"]) == (False, True)
@@ -57,6 +57,8 @@ def test_a_run_from_the_click_to_the_download(ui, values):
     with ZipFile(ended["download"]["value"]) as archive:
         names = {Path(name).name for name in archive.namelist()}
         assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
+        assert "events.jsonl" not in names  # which name places of this machine
+        assert not [name for name in archive.namelist() if str(gpt2_folder).encode() in archive.read(name)]
         assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
     assert rate_for(ui.desk.controls.config(values()), "cpu").measured
 
