@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from huggingface_hub import constants
+
 TOKEN = "hf_theWritersOwnToken"
 OWNER = "writer"
 
@@ -51,6 +53,15 @@ def serve_models() -> Generator[ModelHub]:
     yield hub
     server.shutdown()
     server.server_close()
+
+
+def use_in_place_of_the_hub(hub: ModelHub, monkeypatch) -> None:
+    """Let huggingface_hub ask this server, in this process, with its owner's token."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between a library's repeated requests
 
 
 class _Handler(BaseHTTPRequestHandler):

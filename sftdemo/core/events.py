@@ -243,7 +243,7 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """The folder or file `path` is written. `kind` is "adapter", "merged", "full", "gguf", "ablation" (one folder per
+    """The folder or file `path` is written. `kind` is one of `config.EXPORT_FORMATS`, "full", "ablation" (one folder per
     arm), "study" (a report) or "hub" (a repository, whose address is the path)."""
 
     path: str

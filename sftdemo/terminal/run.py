@@ -40,6 +40,8 @@ _KINDS = {
     "merged": "the model with the adapter merged into it, and the tokenizer",
     "full": "the model and the tokenizer",
     "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
+    "script": "a script of plain TRL that trains the same, and its rows",
+    "trl-config": "settings for TRL's command line, and the rows",
     "ablation": "a folder for each arm, with its model and the tokenizer",
     "hub": "one commit on the Hub",
 }

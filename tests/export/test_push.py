@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from model_hub import OWNER, TOKEN, Repository, serve_models
+from model_hub import OWNER, TOKEN, Repository, serve_models, use_in_place_of_the_hub
 
 from sftdemo.core.events import Failed, Finished, Saved, Upload
 from sftdemo.export import formats
@@ -29,11 +29,7 @@ CERTIFICATE = Certificate("llama.cpp", "f16", 32, (Check("Say hello", True, True
 @pytest.fixture
 def hub(monkeypatch):
     with serve_models() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr("time.sleep", lambda _: None)  # between a library's repeated requests
+        use_in_place_of_the_hub(running, monkeypatch)
         yield running
 
 
