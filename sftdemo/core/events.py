@@ -243,8 +243,8 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """The folder or file `path` is written. `kind` is one of `config.EXPORT_FORMATS`, "full", "ablation" (one folder per
-    arm), "study" (a report) or "hub" (a repository, whose address is the path)."""
+    """The folder or file `path` is written. `kind` is one of `config.EXPORT_FORMATS`, "full", "ablation" (one folder
+    per arm), "study" (a report) or "hub" (a repository, whose address is the path)."""
 
     path: str
     kind: str
