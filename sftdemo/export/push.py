@@ -195,7 +195,7 @@ def _sentence(to: str, error: BaseException) -> str:
     if not isinstance(error, HfHubHTTPError):
         return (
             f"the Hub did not answer for {to}, or no longer ({type(error).__name__}). All files go up in one commit: "
-            "it has all of them or none. Check the network, look there, and try again."
+            f"{to} has all of them or none. Check the network, look there, and try again."
         )
     status, said = error.response.status_code, " ".join((error.server_message or "").split())
     because = f" ({said.rstrip('.')})" if said else ""
