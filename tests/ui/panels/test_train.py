@@ -68,7 +68,7 @@ def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
         assert after_a_reload[0][name] == ended[name], name
 
 
-def test_both_ways_from_the_click_to_the_download(ui, values):
+def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
     looks = list(ui.running.train_both(values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)))
     begun = named(ui, looks[0])
     assert begun["command"].endswith("--prompt 'Why?' --weights 0.1 0.75")
@@ -92,6 +92,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     assert any("unchanged" in note for note in json.loads(ended["run_status"])["notes"])
     with ZipFile(ended["download"]["value"]) as archive:
         names = set(archive.namelist())
+        assert not [name for name in names if str(gpt2_folder).encode() in archive.read(name)]
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
     again = merged(ui, ui.running.resume(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):
