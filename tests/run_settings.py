@@ -41,6 +41,7 @@ TEXTS = {
     "prompts": st.lists(TEXT, max_size=3).map(tuple),
     "save_every": st.sampled_from([None, "1", "250", "10m", "0.5m"]),
 }
+METHODS = ("full", "merge", "film")  # of which one excludes the others
 OTHERS = st.fixed_dictionaries(
     {},
     optional=TEXTS

@@ -281,11 +281,26 @@ class Isolation(Event):
 
 @dataclass(frozen=True)
 class Saved(Event):
-    """The folder or file `path` is written. `kind` is "adapter", "merged", "full", "gguf", "ablation" (one folder per
-    arm) or "study" (a report)."""
+    """The folder or file `path` is written. `kind` is one of `config.EXPORT_FORMATS`, "full", "ablation" (one folder
+    per arm), "study" (a report) or "hub" (a repository, whose address is the path)."""
 
     path: str
     kind: str
+
+
+@dataclass(frozen=True)
+class Upload(Event):
+    """What is about to be sent to a repository on the Hub: its files and their size. `with_prompts` are those of them
+    that hold prompts and answers, `left` what else the run's folder has, and `deleted` the files that are replaced by
+    nothing in the repository."""
+
+    repository: str
+    private: bool
+    files: list[str]
+    bytes: int
+    with_prompts: list[str]
+    left: list[str]
+    deleted: list[str]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from ..core.errors import DataError
 from ..core.text import markdown_table, plural
 
 CERTIFICATE = "certificate.json"
@@ -100,6 +103,10 @@ class Certificate:
         ]
         return f"{count} {plural(count, 'prompt')}: {'; '.join(parts)} ({self.engine}, {self.weights})."
 
+    def to_markdown(self) -> str:
+        """Return the sentence and the table, as a card has them."""
+        return f"{self}\n\n{self.table()}"
+
     def table(self) -> str:
         """Return the checks as a Markdown table."""
         words = {True: "same", False: "differs", None: "-"}
@@ -114,6 +121,23 @@ class Certificate:
             for check in self.checks
         ]
         return markdown_table(["prompt", "ids", "same tokens", "end", "first difference"], rows)
+
+
+def read_certificate(run: Path) -> Certificate | None:
+    """Return the certificate in a run's folder; None if there is none.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    path = run / CERTIFICATE
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        checks = tuple(Check(**check) for check in found["checks"])
+        return Certificate(found["engine"], found["weights"], found["max_new_tokens"], checks)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); write it anew with `sftdemo certify {run}`.") from error
 
 
 def _all(found: Sequence[bool | None]) -> bool | None:

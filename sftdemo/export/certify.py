@@ -100,7 +100,7 @@ def certify(
             checks.append(compare(opened.tokenizer, each, served, _by_modelfile(server, modelfile, each)))
     certificate = Certificate(server.name, server.weights, max_new_tokens, tuple(checks))
     write_whole(folder / CERTIFICATE, json.dumps(certificate.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "README.md", card(record, f"{certificate}\n\n{certificate.table()}"))
+    write_whole(folder / "README.md", card(record, certificate.to_markdown()))
     return certificate
 
 

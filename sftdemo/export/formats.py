@@ -18,6 +18,8 @@ from ..model.loading import load_model, stop_ids
 from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
+from ..runs.folder import EVENTS, EXAMPLES, SETTINGS
+from .certificate import CERTIFICATE, read_certificate
 from .gguf import convert_to_gguf
 from .ollama import modelfile
 from .recipe import read_recipe
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 MODELFILE = "Modelfile"
-_ABOUT = ("examples.jsonl", "events.jsonl", "generation_config.json", LOSS_PICTURE)
+_ABOUT = (EXAMPLES, EVENTS, SETTINGS, CERTIFICATE, "generation_config.json", LOSS_PICTURE)
 
 
 @event_stream
@@ -60,11 +62,7 @@ def export(
     _check_free(output)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
-        yield from write_gguf(run, output, quantization)
-        yield Phase("export", "Writing the Modelfile")
-        tokenizer = served_tokenizer(run)
-        ends = [str(tokenizer.convert_ids_to_tokens(index)) for index in sorted(stop_ids(source_of(run)))]
-        write_whole(output.parent / MODELFILE, modelfile(f"./{output.name}", tokenizer, ends))
+        yield from write_served(run, output, quantization)
     elif to == "merged":
         yield from write_merged(run, output)
     elif to in ("script", "trl-config"):
@@ -90,7 +88,7 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
     """
     import torch
 
-    record = read_record(run)
+    record, proof = read_record(run), proof_of(run)
     with _written(output) as folder:
         if record["kind"] != "adapter":
             yield Phase("export", f"Copying to {output}")
@@ -107,7 +105,7 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
         shutil.copyfile(use.__file__, folder / "use.py")
         record |= {"kind": "merged"}
         (folder / RUN_RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-        (folder / "README.md").write_text(card(record), encoding="utf-8")
+        (folder / "README.md").write_text(card(record, proof), encoding="utf-8")
 
 
 def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:
@@ -122,6 +120,29 @@ def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:
             folder = Path(scratch) / "merged"
             yield from write_merged(run, folder)
         yield from convert_to_gguf(folder, output, quantization)
+
+
+def write_served(run: Path, output: Path, quantization: str) -> Generator[Phase]:
+    """Write the model of a run as a GGUF file, and a Modelfile beside it.
+
+    Raises:
+        SftdemoError: as `write_gguf` and `ollama.modelfile` do.
+    """
+    yield from write_gguf(run, output, quantization)
+    yield Phase("export", "Writing the Modelfile")
+    tokenizer = served_tokenizer(run)
+    ends = [str(tokenizer.convert_ids_to_tokens(index)) for index in sorted(stop_ids(source_of(run)))]
+    write_whole(output.parent / MODELFILE, modelfile(f"./{output.name}", tokenizer, ends))
+
+
+def proof_of(run: Path) -> str:
+    """Return what a run's card says of its certificate; empty if it has none.
+
+    Raises:
+        DataError: if the certificate cannot be read.
+    """
+    certificate = read_certificate(run)
+    return certificate.to_markdown() if certificate else ""
 
 
 def _check_free(output: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,17 +15,27 @@ from ..core.palette import LINES
 from ..core.text import markdown_table
 from ..data.hub import read_source
 from ..model.sources import DEFAULT_HUB_ID
-from .ways import ways_of
+from .public import public_record
+from .ways import ways_of, ways_of_gguf
 
 LOSS_PICTURE = "loss.svg"
 _LICENSES = {DEFAULT_HUB_ID: "apache-2.0"}  # of models whose card was read
 _FENCES = {"shell": "bash", "python": "python"}
 
 
-def card(record: dict[str, Any], proof: str = "") -> str:
-    """Return the card of a run from its record (`folder.record_of`). `proof` is what a comparison with another program
-    has found."""
-    parts = [_front_matter(record), _title(record)]
+def card(record: dict[str, Any], proof: str = "", gguf: str = "") -> str:
+    """Return the card of a run.
+
+    Args:
+        record (`dict`):
+            The run's record (`folder.record_of`).
+        proof (`str`, *optional*):
+            What a comparison with another program has found, as Markdown.
+        gguf (`str`, *optional*):
+            The name of a GGUF file that the card lies beside, in place of the model's folder.
+    """
+    record = public_record(record)
+    parts = [_front_matter(record, gguf), _title(record)]
     if record["kind"] == "ablation":
         arms = ", ".join(f"`{name}`" for name in record["arms"])
         parts.append(f"The same training with several prompt-loss weights, a folder each: {arms}.")
@@ -34,7 +43,7 @@ def card(record: dict[str, Any], proof: str = "") -> str:
     parts += [_trained(record), _base(record)]
     if record["losses"]:
         parts.append(f"![The loss at each step]({LOSS_PICTURE})")
-    parts += [_use(record), *([f"## Certificate\n\n{proof}"] if proof else [])]
+    parts += [_use(record, gguf), *([f"## Certificate\n\n{proof}"] if proof else [])]
     compared = record.get("comparisons", [])
     if compared:
         parts.append("## Before and after\n\n" + "\n\n".join(map(_compared, compared)))
@@ -58,7 +67,7 @@ def loss_svg(losses: Sequence[float]) -> str:
     return file.getvalue()
 
 
-def _front_matter(record: dict[str, Any]) -> str:
+def _front_matter(record: dict[str, Any], gguf: str) -> str:
     is_adapter = record["kind"] == "adapter"
     hub_id, data = record["model"]["hub_id"], record["data"]
     lines = [f"base_model: {hub_id}", f"base_model_relation: {'adapter' if is_adapter else 'finetune'}"] * bool(hub_id)
@@ -66,8 +75,9 @@ def _front_matter(record: dict[str, Any]) -> str:
         lines.append(f"license: {_LICENSES[hub_id]}")
     if data:
         lines += ["datasets:", f"- {read_source(data['source']).name}"]
-    lines += [f"library_name: {'peft' if is_adapter else 'transformers'}", "pipeline_tag: text-generation"]
-    tags = ["sft", "trl", *([] if record["config"]["full"] else ["lora"]), "sftdemo"]
+    library = [] if gguf else [f"library_name: {'peft' if is_adapter else 'transformers'}"]
+    lines += [*library, "pipeline_tag: text-generation"]
+    tags = ["sft", "trl", *([] if record["config"]["full"] else ["lora"]), *(["gguf"] if gguf else []), "sftdemo"]
     lines += ["tags:", *(f"- {tag}" for tag in tags)]
     return "\n".join(["---", *lines, "---"])
 
@@ -115,20 +125,20 @@ def _base(record: dict[str, Any]) -> str:
     return words
 
 
-def _use(record: dict[str, Any]) -> str:
+def _use(record: dict[str, Any], gguf: str) -> str:
     same, compared = record["same_ids"]
     parts = ["## Use it"]
     if compared:
         parts.append(
-            f"The prompt that was trained is the chat template of this folder: for {same} of {compared} prompts it "
-            "gives the very ids."
+            f"The prompt that was trained is the chat template of this {'file' if gguf else 'folder'}: for {same} of "
+            f"{compared} prompts it gives the very ids."
         )
     if same < compared:
         parts.append(
             "For the others it does not: a prompt with the text of a special token becomes that token, and some "
             "tokenizers cut a text otherwise than they did in the training."
         )
-    for way in ways_of(record):
+    for way in ways_of_gguf(gguf) if gguf else ways_of(record):
         parts.append(f"### {way.name}\n\n{way.says}\n\n```{_FENCES[way.language]}\n{way.code}\n```")
     return "\n\n".join(parts)
 
@@ -162,7 +172,4 @@ def _code(text: str) -> str:
 
 
 def _repeat(record: dict[str, Any]) -> str:
-    begun = record.get("from")
-    path, name = (shlex.quote(text) for text in (record["config"]["model"], begun or record["model"]["public_name"]))
-    command = record["command"] if record["model"]["hub_id"] and not begun else record["command"].replace(path, name)
-    return f"## Repeat it\n\n```bash\n{command}\n```"
+    return f"## Repeat it\n\n```bash\n{record['command']}\n```"

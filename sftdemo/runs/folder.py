@@ -32,6 +32,7 @@ from ..model.stopping import mend_stopping
 from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
+from .public import public_record, public_settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -140,6 +141,20 @@ def load_events(folder: Path) -> list[Event]:
         return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
+
+
+def public_texts(folder: Path) -> dict[str, str]:
+    """Return the files of a run's folder that name places of this machine, by their names, with the names that others
+    know in their stead. The events, and a checkpoint, name such places as well; they stay on this machine.
+
+    Raises:
+        SftdemoError: if the run's settings cannot be read.
+    """
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
+    if (folder / SETTINGS).is_file():
+        texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
+    return texts
 
 
 def record_of(

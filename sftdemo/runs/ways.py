@@ -30,13 +30,14 @@ class Way:
 
 
 def ways_of(record: dict[str, Any]) -> list[Way]:
-    """Return the ways to use a run's model, from the run's record (`folder.record_of`)."""
+    """Return the ways to use a run's model, from the run's record (`folder.record_of`). The last one, a script that
+    trains the same again, is missing where a run went on from an adapter."""
     is_adapter = record["kind"] == "adapter"
     base = "" if record["model"]["hub_id"] or not is_adapter else record["model"]["public_name"]
     packages = "transformers, torch and peft" if is_adapter else "transformers and torch"
     option = f" --base {shlex.quote(base)}" if base else ""
     merge = "sftdemo export . --to merged --output merged && " if is_adapter else ""
-    return [
+    ways = [
         Way(
             "Terminal",
             f"In the model's folder, with {packages} alone.",
@@ -66,4 +67,30 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
             "sftdemo train more.jsonl --model . --output ../more",
         ),
         Way("vLLM", "From a folder that has all weights.", f"{merge}vllm serve {'merged' if is_adapter else '.'}"),
+        Way(
+            "Hub",
+            "To the Hugging Face Hub, with this program and your own login (`hf auth login`). It says what it sends "
+            "before it does.",
+            "sftdemo push . --to owner/name --private",
+        ),
+        Way(
+            "Script",
+            "Trains the same with plain TRL. This program writes it, from the rows in `examples.jsonl`; the script "
+            "does without.",
+            "sftdemo export . --to script --output script\nuv run script/train.py"
+            + (f" --model {shlex.quote(record['model']['public_name'])}" if not record["model"]["hub_id"] else ""),
+        ),
+    ]
+    return ways[:-1] if record["model"].get("base") else ways
+
+
+def ways_of_gguf(file: str) -> list[Way]:
+    """Return the ways to use a GGUF file with its Modelfile, from inside their folder."""
+    return [
+        Way("llama.cpp", "The trained prompt and the end are in the file.", f"llama-server -m {shlex.quote(file)}"),
+        Way(
+            "Ollama",
+            "The Modelfile has the trained prompt and the end.",
+            "ollama create mine -f Modelfile\nollama run mine",
+        ),
     ]

@@ -1,5 +1,5 @@
-"""The command line: `sftdemo mask | lint | train | ablate | study | generate | losses | film | export | certify |
-samples | bench | app`.
+"""The command line: `sftdemo mask | lint | train | ablate | study | generate | losses | film | export | push |
+certify | samples | bench | app`.
 
 Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call was wrong, 130 interrupted.
 """
@@ -17,6 +17,7 @@ from .. import __version__
 from ..core.config import (
     BENCH_PARTS,
     EXPORT_FORMATS,
+    PUSH_KINDS,
     QUANTIZATIONS,
     SETTINGS,
     STUDY_SEEDS,
@@ -30,6 +31,7 @@ from ..data.templates import CHAT, NAMED_TEMPLATES
 from . import commands
 from .export import certify as certify_run
 from .export import export as export_run
+from .export import push as push_run
 from .lint import FORMATS
 from .lint import lint as lint_rows
 
@@ -164,6 +166,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_quantization(export)
     export.add_argument("--json", action="store_true", help="print the events as JSON lines")
     export.set_defaults(command=export_run)
+
+    push = subparsers.add_parser("push", help="upload a saved run to the Hugging Face Hub, with your own login")
+    push.add_argument("run", metavar="RUN", help="a saved run's folder")
+    push.add_argument("--to", required=True, metavar="OWNER/NAME", help="the repository, made if there is none")
+    push.add_argument("--private", action="store_true", help="where it is made, only its owner can read it")
+    push.add_argument(
+        "--as", dest="kind", choices=PUSH_KINDS, help="what the model goes up as, defaults to the folder as it is"
+    )
+    _add_quantization(push)
+    push.add_argument("--with-examples", action="store_true", help="the rows as well (examples.jsonl)")
+    push.add_argument("--overwrite", action="store_true", help="replace all that the repository holds")
+    push.add_argument("--json", action="store_true", help="print the events as JSON lines")
+    push.set_defaults(command=push_run)
 
     certify = subparsers.add_parser("certify", help="prove that a run answers where it is served as it does here")
     certify.add_argument("run", metavar="RUN", help="a saved run's folder")

@@ -1,4 +1,4 @@
-"""`export` and `certify`: hand on what a run has trained, and prove that it answers elsewhere as it does here."""
+"""`export`, `push`, `certify`: hand on what a run has trained, and prove that it answers elsewhere as it does here."""
 
 from __future__ import annotations
 
@@ -16,6 +16,22 @@ def export(options: argparse.Namespace) -> int:
     from ..export.formats import export as exported
 
     return print_events(exported(options.run, options.to, _output(options), options.quantization), options.json)
+
+
+def push(options: argparse.Namespace) -> int:
+    """Upload a saved run to the Hub."""
+    from ..export.push import push as pushed
+
+    work = pushed(
+        options.run,
+        options.to,
+        options.private,
+        options.kind,
+        options.quantization,
+        options.with_examples,
+        options.overwrite,
+    )
+    return print_events(work, options.json)
 
 
 def _output(options: argparse.Namespace) -> Path:
@@ -42,5 +58,5 @@ def certify(options: argparse.Namespace) -> int:
         print(json.dumps(certificate.to_dict(), ensure_ascii=False))
     else:
         certificate = follow(work)
-        print(harmless(f"{certificate}\n\n{certificate.table()}"))
+        print(harmless(certificate.to_markdown()))
     return int(not certificate.holds)

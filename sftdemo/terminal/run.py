@@ -30,6 +30,7 @@ from ..core.events import (
     Saved,
     Step,
     TokenLosses,
+    Upload,
     Weights,
 )
 from ..core.palette import LOSS, NO_LOSS, rgb
@@ -42,7 +43,10 @@ _KINDS = {
     "merged": "the model with the adapter merged into it, and the tokenizer",
     "full": "the model and the tokenizer",
     "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
+    "script": "a script of plain TRL that trains the same, and its rows",
+    "trl-config": "settings for TRL's command line, and the rows",
     "ablation": "a folder for each arm, with its model and the tokenizer",
+    "hub": "one commit on the Hub",
 }
 _NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number
 
@@ -147,6 +151,8 @@ class EventPrinter:
             case Frame():
                 self._frames.append(event)
                 self._line(frame_line(event), "dim")
+            case Upload():
+                self._print_upload(event)
             case Saved():
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
@@ -182,6 +188,16 @@ class EventPrinter:
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
         self._line(mask_sentence(event.mask_hash), "dim")
+
+    def _print_upload(self, event: Upload) -> None:
+        visible = "private" if event.private else "public: everyone can read it"
+        size = f"{event.bytes / 1e6:.1f} MB" if event.bytes >= 1e5 else f"{event.bytes:,} bytes"
+        self._line(f"{event.repository} on the Hub will be {visible}")
+        self._line(f"sent, {size}: {', '.join(event.files)}")
+        self._line(f"with prompts and answers in them: {', '.join(event.with_prompts)}", "yellow")
+        for words, names in (("stays here", event.left), ("deleted there", event.deleted)):
+            if names:
+                self._line(f"{words}: {', '.join(names)}")
 
     def _print_results(self) -> None:
         """Print the answers side by side, then the figures, then whether the base's weights have changed."""

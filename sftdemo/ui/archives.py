@@ -5,6 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+from ..model.sources import RUN_RECORD
+from ..runs.folder import CHECKPOINT, EVENTS, public_texts
 
 
 def archive_of(folder: Path, form: str = "") -> Path:
@@ -13,12 +17,26 @@ def archive_of(folder: Path, form: str = "") -> Path:
 
 
 def zipped(folder: Path, archive: Path) -> Path:
-    """Zip a folder, unless the archive is there, and return the archive."""
+    """Zip a folder, unless the archive is there, and return the archive. Of a run, what names places of this machine is
+    left out or given public names, since a zip is handed to others."""
     if not archive.is_file():
         with tempfile.TemporaryDirectory(prefix="sftdemo-") as scratch:
-            made = shutil.make_archive(f"{scratch}/{folder.name}", "zip", folder)
+            made = Path(scratch) / "made.zip"
+            _zip(folder, made)
             shutil.move(made, archive)
     return archive
+
+
+def _zip(folder: Path, made: Path) -> None:
+    runs = [record.parent for record in folder.rglob(RUN_RECORD)]
+    texts = {run / name: text for run in runs for name, text in public_texts(run).items()}
+    with ZipFile(made, "w", ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder)
+            if file in texts:
+                archive.writestr(str(name), texts[file])
+            elif file.is_file() and file.name != EVENTS and CHECKPOINT not in name.parts:
+                archive.write(file, name)
 
 
 def delete_run(folder: Path) -> None:

@@ -27,6 +27,7 @@ from sftdemo.core.events import (
     Step,
     StudyCell,
     TokenLosses,
+    Upload,
     Weights,
     from_dict,
 )
@@ -55,6 +56,7 @@ EVERY = [
     FilmEnded(4, "No space left on device"),
     Isolation("wrapped", 1.5e-7, 3, 2, 40),
     Saved("outputs", "adapter"),
+    Upload("owner/name", True, ["README.md"], 1200, ["README.md"], ["events.jsonl"], ["old.bin"]),
     Finished(12, 12, 3.5, False),
     Failed("No example to train on."),
 ]

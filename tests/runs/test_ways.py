@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from model_hub import OWNER, serve_models, use_in_place_of_the_hub
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed
@@ -19,7 +20,7 @@ from sftdemo.runs.ways import QUESTION, ways_of
 from sftdemo.terminal.cli import main
 
 ROWS = [{"instruction": "Say hello", "output": "Hello world!"}, {"instruction": "Count", "output": "1 2 3"}]
-OTHERS = ("llama-server", "ollama", "vllm")  # programs that are not here
+OTHERS = ("llama-server", "ollama", "vllm", "uv")  # programs that are not here
 
 
 @pytest.fixture(scope="module", params=["adapter", "full"])
@@ -66,13 +67,37 @@ def test_lines_in_a_shell_run(folder, tmp_path, monkeypatch, capsys):
     for way in ways_of(json.loads((folder / "run.json").read_text()))[2:]:
         for line in way.code.replace(" && ", "\n").splitlines():
             words = shlex.split(line)
+            if words[1] == "push":
+                continue  # to the Hub, below
             if words[0] == "sftdemo" and words[1] != "certify":  # which needs llama.cpp: tests/export, tests/real_model
                 short = ["--steps", "1", "--max-new-tokens", "2", "--max-length", "64"] if words[1] == "train" else []
                 assert main([*words[1:], *short]) == 0, capsys.readouterr().err
             else:
                 assert words[0] in (*OTHERS, "sftdemo")
             seen.add(words[0])
+            if words[0] == "uv":
+                assert (folder / words[2]).is_file()
+                assert words[3:] == ["--model", "tiny-gpt2"]  # where its name finds it; the script runs in tests/export
         for made in ("model.gguf", "Modelfile"):
             (folder / made).unlink(missing_ok=True)
-        shutil.rmtree(folder / "merged", ignore_errors=True)
+        for made in ("merged", "script"):
+            shutil.rmtree(folder / made, ignore_errors=True)
     assert seen == {"sftdemo", *OTHERS}
+
+
+def test_the_hubs_line_runs(folder, monkeypatch, capsys):
+    (way,) = [way for way in ways_of(json.loads((folder / "run.json").read_text())) if way.name == "Hub"]
+    monkeypatch.chdir(folder)
+    with serve_models() as hub:
+        use_in_place_of_the_hub(hub, monkeypatch)
+        words = shlex.split(way.code.replace("owner/", f"{OWNER}/"))
+        assert main(words[1:]) == 0, capsys.readouterr().err
+        assert hub.repositories[f"{OWNER}/name"].private
+        assert "use.py" in hub.repositories[f"{OWNER}/name"].files
+
+
+def test_a_run_that_went_on_has_no_script(folder):
+    record = json.loads((folder / "run.json").read_text())
+    assert [way.name for way in ways_of(record)][-2:] == ["Hub", "Script"]
+    record["model"]["base"] = "an adapter's base"
+    assert ways_of(record)[-1].name == "Hub"

@@ -9,6 +9,7 @@ from rich.console import Console
 from tiny import tokenizer_named
 
 from sftdemo.bench.samples import SampleResult
+from sftdemo.core.config import EXPORT_FORMATS
 from sftdemo.core.events import (
     Answer,
     Arm,
@@ -25,6 +26,7 @@ from sftdemo.core.events import (
     Prepared,
     Saved,
     Step,
+    Upload,
     Weights,
 )
 from sftdemo.data.examples import Example, parse_examples
@@ -354,6 +356,24 @@ class TestEventPrinter:
         out, err = printed(capsys, *TOLD[:3], Failed(message))
         assert "nan" not in out
         assert [line.strip() for line in err.splitlines() if "nan" in line] == [f"sftdemo: {message}".strip()]
+
+    @pytest.mark.parametrize("kind", [*EXPORT_FORMATS, "full", "ablation", "hub"])
+    def test_all_that_is_saved_has_its_words(self, capsys, kind):
+        out, _ = printed(capsys, Saved("out", kind))
+        assert out.startswith("Saved to out: ")
+
+    def test_what_is_sent_to_the_hub(self, capsys):
+        sent = Upload(
+            "owner/name", False, ["README.md", "use.py"], 200_000, ["README.md"], ["events.jsonl"], ["old.bin"]
+        )
+        out, _ = printed(capsys, sent)
+        assert out.splitlines() == [
+            "owner/name on the Hub will be public: everyone can read it",
+            "sent, 0.2 MB: README.md, use.py",
+            "with prompts and answers in them: README.md",
+            "stays here: events.jsonl",
+            "deleted there: old.bin",
+        ]
 
     def test_a_long_path_stays_whole(self, capsys, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")

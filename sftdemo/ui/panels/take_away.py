@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import gradio as gr
@@ -23,7 +24,7 @@ FORMS = [
     ("GGUF for llama.cpp and Ollama", GGUF),
     ("GGUF in 8 bits, half as large", SMALL),
 ]
-_WAYS = 6  # tabs, whose texts come from `ways_of`
+_WAYS = 8  # tabs, whose texts come from `ways_of`
 
 
 class TakeAwayPanel:
@@ -80,9 +81,10 @@ class TakeAwayHandlers:
         except SftdemoError:  # none is saved yet
             return {panel.column: gr.update(visible=False)} | self.reset()
         updates: Updates = {panel.column: gr.update(visible=True)} | self.reset()
-        for tab, words, code, way in zip(panel.tabs, panel.words, panel.codes, ways_of(record), strict=True):
-            updates |= {tab: gr.update(label=way.name), words: way.says}
-            updates[code] = gr.update(value=way.code, language=way.language)
+        for tab, words, code, way in zip_longest(panel.tabs, panel.words, panel.codes, ways_of(record)):
+            updates[tab] = gr.update(visible=way is not None, **({"label": way.name} if way else {}))
+            updates[words] = way.says if way else ""
+            updates[code] = gr.update(value=way.code, language=way.language) if way else gr.update(value="")
         return updates
 
     def prepare(self, run_id: str | None, weight: float | None, form: str) -> Iterator[Updates]:

@@ -37,9 +37,15 @@ def test_the_ways_are_those_of_the_run(ui, run_id):
     panel, updates = ui.taking.panel, ui.taking.show(run_id, None)
     assert updates[panel.column]["visible"] is True
     names = [updates[tab]["label"] for tab in panel.tabs]
-    assert names == ["Terminal", "Python", "llama.cpp", "Ollama", "Train on", "vLLM"]
+    assert names == ["Terminal", "Python", "llama.cpp", "Ollama", "Train on", "vLLM", "Hub", "Script"]
     assert updates[panel.codes[0]]["value"].startswith("python use.py ")
     assert "peft" in updates[panel.words[0]]
+    assert all(updates[tab]["visible"] for tab in panel.tabs)
+    path = ui.desk.backend.folder(run_id, None) / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"model": record["model"] | {"base": "the base of another run's adapter"}}))
+    updates = ui.taking.show(run_id, None)
+    assert [updates[tab]["visible"] for tab in panel.tabs] == [True] * 7 + [False]
 
 
 def test_merged_is_a_zip_of_the_folder(ui, run_id):

@@ -35,7 +35,7 @@ def status_of(shown: dict) -> tuple[str, str]:
     return status["state"], status["title"]
 
 
-def test_a_run_from_the_click_to_the_download(ui, values):
+def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
     looks, run_id = finish(ui, values(prompts="Why?\n\n  How?  "))
     begun = named(ui, looks[0])
     assert (begun["train"]["interactive"], begun["stop"]["visible"]) == (False, True)
@@ -57,6 +57,8 @@ def test_a_run_from_the_click_to_the_download(ui, values):
     with ZipFile(ended["download"]["value"]) as archive:
         names = {Path(name).name for name in archive.namelist()}
         assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
+        assert "events.jsonl" not in names  # which name places of this machine
+        assert not [name for name in archive.namelist() if str(gpt2_folder).encode() in archive.read(name)]
         assert [json.loads(line) for line in archive.read("examples.jsonl").splitlines()] == ROWS
     assert rate_for(ui.desk.controls.config(values()), "cpu").measured
 
@@ -66,7 +68,7 @@ def test_a_run_from_the_click_to_the_download(ui, values):
         assert after_a_reload[0][name] == ended[name], name
 
 
-def test_both_ways_from_the_click_to_the_download(ui, values):
+def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
     looks = list(ui.running.train_both(values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)))
     begun = named(ui, looks[0])
     assert begun["command"].endswith("--prompt 'Why?' --weights 0.1 0.75")
@@ -90,6 +92,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values):
     assert any("unchanged" in note for note in json.loads(ended["run_status"])["notes"])
     with ZipFile(ended["download"]["value"]) as archive:
         names = set(archive.namelist())
+        assert not [name for name in names if str(gpt2_folder).encode() in archive.read(name)]
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
     again = merged(ui, ui.running.resume(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):

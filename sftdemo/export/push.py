@@ -1,0 +1,208 @@
+"""Push a saved run to the Hugging Face Hub, in one commit, with the login that huggingface_hub finds."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.config import PUSH_KINDS, QUANTIZATIONS
+from ..core.environment import HUB_TIMEOUT
+from ..core.errors import ConfigError, TrainingError
+from ..core.events import Event, Outcome, Phase, Saved, Upload, event_stream
+from .served import read_record
+from .upload import Contents, gather
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo
+
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
+_HUBS_OWN = ".gitattributes"  # which the Hub writes into a new repository
+
+
+@event_stream
+def push(
+    run: str | Path,
+    to: str,
+    private: bool = False,
+    kind: str | None = None,
+    quantization: str = "f16",
+    with_examples: bool = False,
+    overwrite: bool = False,
+    token: str | None = None,
+) -> Generator[Event, None, Outcome]:
+    """Upload a saved run as a model repository. What is sent is told before, as `Upload`. The last event is `Finished`,
+    after `Saved` with the address, or `Failed`.
+
+    Args:
+        run (`str` or `Path`):
+            The folder of a run.
+        to (`str`):
+            The repository, as `"owner/name"`. It is made if there is none.
+        private (`bool`, *optional*, defaults to `False`):
+            Whether a new repository is private. One that is there already stays as it is.
+        kind (`str`, *optional*):
+            `"adapter"`, `"merged"` (all weights, in float32) or `"gguf"`. By default the folder as it is.
+        quantization (`str`, *optional*, defaults to `"f16"`):
+            Of a GGUF file: one of `config.QUANTIZATIONS`.
+        with_examples (`bool`, *optional*, defaults to `False`):
+            Whether the rows go along.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Whether to replace what the repository holds.
+        token (`str`, *optional*):
+            A token of the Hub, by default the one that huggingface_hub finds. It is sent to the Hub alone.
+    """
+    run = Path(run)
+    _check(run, read_record(run)["kind"], to, kind, quantization)
+    api = _connect(token)
+    yield Phase("upload", f"Looking for {to}")
+    with _explained(to):
+        found = _find(api, to)
+    _check_target(found, to, private, overwrite)
+    with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+        contents = yield from gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
+        deleted = sorted({*_names(found)} - {*contents.files})
+        yield Upload(
+            to,
+            private if found is None else bool(found.private),
+            sorted(contents.files),
+            contents.bytes,
+            list(contents.with_prompts),
+            list(contents.left),
+            deleted,
+        )
+        yield Phase("upload", f"Uploading {contents.bytes / 1e6:.1f} MB to {to}")
+        with _explained(to):
+            _send(api, to, private, found, contents, deleted)
+    yield Saved(f"{api.endpoint}/{to}", "hub")
+    return Outcome()
+
+
+def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(to)
+        bad_name = to.count("/") != 1
+    except HFValidationError:
+        bad_name = True
+    if bad_name:
+        raise ConfigError(f"to is {to!r}; write owner/name, in letters, digits, '-', '_' and '.'.")
+    if kind not in (None, *PUSH_KINDS):
+        raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(PUSH_KINDS)}.")
+    if quantization not in QUANTIZATIONS:
+        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    if kind == "adapter" and trained != "adapter":
+        raise TrainingError(f"{run} has no adapter: its weights are {trained}. Push it as merged or gguf.")
+
+
+def _connect(token: str | None) -> HfApi:
+    """Return the Hub as this login sees it, at HF_ENDPOINT if that is set."""
+    from huggingface_hub import HfApi, get_token
+
+    token = token or get_token()
+    if not token:
+        raise TrainingError(f"there is no login for the Hub: {_LOG_IN}.")
+    if not (token.isascii() and token.isprintable()):
+        raise TrainingError(f"the token for the Hub has characters that no token has: {_LOG_IN}.")
+    return HfApi(token=token)
+
+
+def _find(api: HfApi, to: str) -> ModelInfo | None:
+    """Return what the Hub says of a repository; None if it has none of that name, or shows it to others only."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return api.model_info(to, timeout=HUB_TIMEOUT)
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:
+        return None
+
+
+def _names(found: ModelInfo | None) -> list[str]:
+    """Return the names of the files in a repository, but for the Hub's own."""
+    siblings = (found.siblings if found else None) or []
+    return [each.rfilename for each in siblings if each.rfilename != _HUBS_OWN]
+
+
+def _check_target(found: ModelInfo | None, to: str, private: bool, overwrite: bool) -> None:
+    if found is None:
+        return
+    if found.id.lower() != to.lower():
+        raise TrainingError(f"the repository {to} is called {found.id} now; push to that.")
+    if private and not found.private:
+        raise TrainingError(
+            f"the repository {to} is public; make it private in its settings on the Hub, leave --private out, or "
+            "name another."
+        )
+    files = _names(found)
+    if files and not overwrite:
+        more = f" and {len(files) - 1} more" if files[1:] else ""
+        raise TrainingError(
+            f"the repository {to} is not empty: it holds {files[0]}{more}. Name another, or replace all it holds "
+            "with --overwrite."
+        )
+    if ".gitignore" in files:
+        raise TrainingError(f"the repository {to} has a .gitignore, by which files are left out; delete it there.")
+
+
+def _send(api: HfApi, to: str, private: bool, found: ModelInfo | None, contents: Contents, deleted: list[str]) -> None:
+    """Commit all files at once, onto the commit that was looked at."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    if found is None:
+        api.create_repo(to, private=private)
+    api.create_commit(
+        to,
+        [
+            *(CommitOperationDelete(name) for name in deleted),
+            *(CommitOperationAdd(name, file) for name, file in contents.files.items()),
+        ],
+        commit_message="Upload a model trained with sftdemo",
+        parent_commit=found.sha if found else None,
+    )
+
+
+@contextmanager
+def _explained(to: str) -> Generator[None]:
+    """Turn what huggingface_hub raises into a sentence.
+
+    Raises:
+        TrainingError: in place of its errors.
+    """
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise TrainingError(f"HF_HUB_OFFLINE forbids asking the Hub, so nothing goes to {to}; unset it.") from error
+    except (httpx2.HTTPError, HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
+        beneath = error.__cause__ if isinstance(error, RuntimeError) else None  # of the upload of a large file
+        raise TrainingError(_sentence(to, beneath or error)) from error
+
+
+def _sentence(to: str, error: BaseException) -> str:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if type(error) is ValueError:  # the card's metadata, or an answer that is none
+        return f"the Hub refused what was sent to {to} ({' '.join(str(error).split())}). Nothing was committed."
+    if not isinstance(error, HfHubHTTPError):
+        return (
+            f"the Hub did not answer for {to}, or no longer ({type(error).__name__}). All files go up in one commit: "
+            f"{to} has all of them or none. Check the network, look there, and try again."
+        )
+    status, said = error.response.status_code, " ".join((error.server_message or "").split())
+    because = f" ({said.rstrip('.')})" if said else ""
+    return {
+        401: f"the Hub refused the token that was sent for {to}{because}: {_LOG_IN}.",
+        403: f"the Hub does not let this login write to {to}{because}: check the owner's name, or {_LOG_IN}.",
+        404: f"the Hub has no user or organisation for {to}{because}, or hides it: check the name, or {_LOG_IN}.",
+        409: f"the repository {to} is there already, unseen by this login or made a moment ago{because}: name another.",
+        412: f"the repository {to} has changed since it was looked at{because}. Look there, and try again.",
+    }.get(status, f"the Hub refused what was sent to {to}, with status {status}{because}. Nothing was committed.")
