@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
 from ..core.errors import ConfigError, TrainingError
-from ..core.events import Event, Outcome, Phase, Saved, event_stream
+from ..core.events import Event, Phase, Saved
 from ..core.files import write_whole, written_whole
+from ..core.streams import Outcome, event_stream
 from ..model.loading import load_model, stop_ids
 from ..model.sources import RUN_RECORD, resolve
 from ..runs import use

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from ..core.config import PUSH_KINDS, QUANTIZATIONS
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ConfigError, TrainingError
-from ..core.events import Event, Outcome, Phase, Saved, Upload, event_stream
+from ..core.events import Event, Phase, Saved, Upload
+from ..core.streams import Outcome, event_stream
 from .served import read_record
 from .upload import Contents, gather
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Event, Figures, Outcome, Phase, Weights, event_stream
+from ..core.events import Answer, Arm, Columns, Event, Figures, Phase, Weights
+from ..core.streams import Outcome, event_stream
 from ..data.examples import Origin, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
@@ -74,7 +75,7 @@ def _ablate(
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
-    check_saves_whole(config, "an ablation")
+    check_saves_whole(config, "an ablation", films=True)
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
@@ -139,12 +140,15 @@ def check_name(config: RunConfig, what: str) -> None:
         raise ConfigError(f"set names run_name, but {what} trains several times under one name; leave it out.")
 
 
-def check_saves_whole(config: RunConfig, what: str) -> None:
-    """Refuse checkpoints, which are for a single training. `what` names the job in the message.
+def check_saves_whole(config: RunConfig, what: str, films: bool = False) -> None:
+    """Refuse checkpoints, which are for a single training, and a film of what saves no model. `what` names the job in
+    the message.
 
     Raises:
-        ConfigError: if `save_every` is set.
+        ConfigError: if `save_every` is set, or `film` without `films`.
     """
+    if config.film and not films:
+        raise ConfigError(f"film keeps the adapters of a run, and {what} saves none; leave it out.")
     if config.save_every is not None:
         raise ConfigError(
             f"save_every is {config.save_every!r}, and {what} writes no checkpoints; leave it out. A single training "

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..core.errors import ModelError, TrainingError
-from ..core.events import Event, FilmRow, Frame, Outcome, Phase, event_stream, from_dict
+from ..core.events import Event, FilmRow, Frame, Phase, from_dict
 from ..core.files import write_whole
+from ..core.streams import Outcome, event_stream
 from ..data.questions import Question, question_text, questions_of
 from ..data.templates import template_of
 from ..mask.labels import IGNORE_INDEX, Masker, TokenizedExample

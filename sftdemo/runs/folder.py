@@ -21,9 +21,10 @@ from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
-from ..core.events import Event, Failed, Outcome, Saved, from_dict
+from ..core.events import Event, Failed, Saved, from_dict
 from ..core.files import link_folder, written_whole
 from ..core.settings_file import write_settings
+from ..core.streams import Outcome
 from ..data.examples import Origin, ParsedExamples, to_record
 from ..data.templates import Template, get_template
 from ..model.sources import RUN_RECORD as RECORD

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, cast
 
 from ..core.config import RunConfig
 from ..core.errors import DataError, ModelError
-from ..core.events import Event, Isolation, Outcome, Phase, event_stream
+from ..core.events import Event, Isolation, Phase
+from ..core.streams import Outcome, event_stream
 from ..data.examples import ParsedExamples, Problem
 from ..mask.encoding import encoder_for
 from ..mask.labels import IGNORE_INDEX, MaskedExample

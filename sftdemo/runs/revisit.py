@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, ModelError, TrainingError
-from ..core.events import Event, Outcome, Phase, TokenLosses, event_stream
+from ..core.events import Event, Phase, TokenLosses
+from ..core.streams import Outcome, event_stream
 from ..data.examples import ParsedExamples, read_examples
 from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
 from ..data.templates import template_of

@@ -12,19 +12,8 @@ from typing import TYPE_CHECKING
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.curves import thin
-from ..core.events import (
-    Answer,
-    Before,
-    Comparison,
-    Event,
-    Outcome,
-    Phase,
-    Prepared,
-    Relay,
-    Step,
-    Weights,
-    event_stream,
-)
+from ..core.events import Answer, Before, Comparison, Event, Phase, Prepared, Step, Weights
+from ..core.streams import Outcome, Relay, event_stream
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
 from ..core.errors import ConfigError, DataError, TrainingError
-from ..core.events import Event, Outcome, Phase, Relay, Step, StudyCell, event_stream, from_dict
+from ..core.events import Event, Phase, Step, StudyCell, from_dict
 from ..core.files import write_whole
+from ..core.streams import Outcome, Relay, event_stream
 from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
@@ -107,8 +108,6 @@ def study(
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     check_saves_whole(config, "a study")
-    if config.film:
-        raise ConfigError("film keeps the adapters of one run, and a study saves no model; leave it out.")
     _check_seeds(seeds)
     check_name(config, "a study")
     data = hold_out(data, config)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
-from ..core.events import Event, Failed, Phase, Relay
+from ..core.events import Event, Failed, Phase
+from ..core.streams import Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..core.events import Relay
+from ..core.streams import Relay
 from ..mask.view import harmless
 from .commands import follow, print_events
 

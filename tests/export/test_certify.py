@@ -12,7 +12,7 @@ from saved import load_saved
 from transformers import AutoTokenizer
 
 from sftdemo.core.errors import DataError, ModelError
-from sftdemo.core.events import Relay
+from sftdemo.core.streams import Relay
 from sftdemo.export.certify import certify
 from sftdemo.export.engines import llama_cpp
 from sftdemo.terminal.cli import main

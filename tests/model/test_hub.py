@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SCRIPT = """
 import sys
 from sftdemo.core.errors import ModelError
-from sftdemo.core.events import Relay
+from sftdemo.core.streams import Relay
 from sftdemo.model.devices import choose_device
 from sftdemo.model.loading import load_model, load_tokenizer
 from sftdemo.model.sources import resolve

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from sftdemo.core.config import DEFAULT_MODEL
 from sftdemo.core.errors import ModelError
-from sftdemo.core.events import Relay
+from sftdemo.core.streams import Relay
 from sftdemo.model import loading, sources
 from sftdemo.model.devices import choose_device, describe_device, uses_bf16
 from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions

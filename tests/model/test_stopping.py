@@ -10,7 +10,8 @@ from tiny import CHATML, byte_level, tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from sftdemo.core.config import RunConfig
-from sftdemo.core.events import Failed, Prepared, Relay
+from sftdemo.core.events import Failed, Prepared
+from sftdemo.core.streams import Relay
 from sftdemo.data.examples import parse_examples
 from sftdemo.mask.audit import Audit
 from sftdemo.model.loading import load_model, load_tokenizer, stop_ids

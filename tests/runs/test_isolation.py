@@ -9,7 +9,8 @@ from peft import LoraConfig, get_peft_model
 from tiny import tiny_gpt2, tokenizer_named
 
 from sftdemo.core.config import RunConfig
-from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase, Relay, from_dict
+from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase, from_dict
+from sftdemo.core.streams import Relay
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.encoding import encoder_for

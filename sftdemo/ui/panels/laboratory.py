@@ -9,7 +9,8 @@ import gradio as gr
 
 from ...core.config import DEFAULT_MODEL
 from ...core.errors import SftdemoError, sentence
-from ...core.events import Failed, Finished, Isolation, Model, Phase, Relay
+from ...core.events import Failed, Finished, Isolation, Model, Phase
+from ...core.streams import Relay
 from ...data.examples import Example
 from ...data.templates import CHAT, NAMED_TEMPLATES, template_of
 from ...mask.boundary import inspect_boundary, newline_remedy
