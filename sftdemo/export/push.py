@@ -194,7 +194,7 @@ def _sentence(to: str, error: BaseException) -> str:
         return f"the Hub refused what was sent to {to} ({' '.join(str(error).split())}). Nothing was committed."
     if not isinstance(error, HfHubHTTPError):
         return (
-            f"the Hub did not answer for {to}, or no longer ({type(error).__name__}). All files go up in one commit: "
+            f"the Hub did not answer for {to} as it should ({type(error).__name__}). All files go up in one commit: "
             f"{to} has all of them or none. Check the network, look there, and try again."
         )
     status, said = error.response.status_code, " ".join((error.server_message or "").split())

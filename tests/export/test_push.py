@@ -217,14 +217,14 @@ def test_what_cannot_be_is_said_before_the_hub_is_asked(hub, saved, tmp_path, mo
             None,
             {"GET ": 0},
             {},
-            f"The Hub did not answer for {TO}, or no longer (RemoteProtocolError). All files go",
+            f"The Hub did not answer for {TO} as it should (RemoteProtocolError). All files go",
         ),
         (
             TO,
             None,
             {"PUT ": 0},
             {},
-            f"The Hub did not answer for {TO}, or no longer (RemoteProtocolError). All files go",
+            f"The Hub did not answer for {TO} as it should (RemoteProtocolError). All files go",
         ),
         (TO, None, {"PUT ": 403}, {}, f"The Hub does not let this login write to {TO} (refused with 403)"),
         (
@@ -234,7 +234,7 @@ def test_what_cannot_be_is_said_before_the_hub_is_asked(hub, saved, tmp_path, mo
             {},
             f"he repository {TO} has changed since it was looked at (refused",
         ),
-        (TO, None, {f"POST /api/models/{TO}/commit": 0}, {}, f"The Hub did not answer for {TO}, or no longer"),
+        (TO, None, {f"POST /api/models/{TO}/commit": 0}, {}, f"The Hub did not answer for {TO} as it should"),
         (
             TO,
             None,
