@@ -280,7 +280,7 @@ def test_offline(hub, saved, monkeypatch):
     assert not hub.asked
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_the_command_line(hub, saved, tmp_path, as_json):
     """In a process of its own, with the address of the Hub and the token from the environment."""
     own = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}
