@@ -74,8 +74,8 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
         ),
         Way(
             "Hub",
-            "To the Hugging Face Hub, with sftdemo and your own login (`hf auth login`). It says what it sends before it "
-            "does.",
+            "To the Hugging Face Hub, with sftdemo and your own login (`hf auth login`). It says what it sends before "
+            "it does.",
             "sftdemo push . --to owner/name --private",
         ),
         Way(
