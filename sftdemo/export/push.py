@@ -96,6 +96,8 @@ def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(PUSH_KINDS)}.")
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    if quantization != "f16" and kind != "gguf":
+        raise ConfigError(f"quantization is {quantization!r}, which only a GGUF file has; push it as gguf.")
     if kind == "adapter" and trained != "adapter":
         raise TrainingError(f"{run} has no adapter: its weights are {trained}. Push it as merged or gguf.")
 
