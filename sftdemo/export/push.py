@@ -97,6 +97,8 @@ def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(PUSH_KINDS)}.")
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    if quantization != "f16" and kind != "gguf":
+        raise ConfigError(f"quantization is {quantization!r}, which only a GGUF file has; push it as gguf.")
     if kind == "adapter" and trained != "adapter":
         raise TrainingError(f"{run} has no adapter: its weights are {trained}. Push it as merged or gguf.")
 
@@ -195,7 +197,7 @@ def _sentence(to: str, error: BaseException) -> str:
         return f"the Hub refused what was sent to {to} ({' '.join(str(error).split())}). Nothing was committed."
     if not isinstance(error, HfHubHTTPError):
         return (
-            f"the Hub did not answer for {to}, or no longer ({type(error).__name__}). All files go up in one commit: "
+            f"the Hub did not answer for {to} as it should ({type(error).__name__}). All files go up in one commit: "
             f"{to} has all of them or none. Check the network, look there, and try again."
         )
     status, said = error.response.status_code, " ".join((error.server_message or "").split())

@@ -36,6 +36,7 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
     base = "" if record["model"]["hub_id"] or not is_adapter else record["model"]["public_name"]
     packages = "transformers, torch and peft" if is_adapter else "transformers and torch"
     option = f" --base {shlex.quote(base)}" if base else ""
+    written = ", which sftdemo writes" if is_adapter else ""
     merge = "sftdemo export . --to merged --output merged && " if is_adapter else ""
     ways = [
         Way(
@@ -52,31 +53,35 @@ def ways_of(record: dict[str, Any]) -> list[Way]:
         ),
         Way(
             "llama.cpp",
-            "As a GGUF file, checked prompt by prompt against this folder.",
+            "As a GGUF file, which sftdemo writes and checks prompt by prompt against this folder.",
             "sftdemo export . --to gguf --output model.gguf\nsftdemo certify . --gguf model.gguf\n"
             "llama-server -m model.gguf",
         ),
         Way(
             "Ollama",
-            "The Modelfile beside the GGUF file has the trained prompt and the end.",
+            "sftdemo writes a GGUF file and, beside it, a Modelfile with the trained prompt and the end.",
             "sftdemo export . --to gguf --output model.gguf\nollama create mine -f Modelfile\nollama run mine",
         ),
         Way(
             "Train on",
-            "From what this run has learned, with other rows.",
+            "With sftdemo, from what this run has learned, on other rows.",
             "sftdemo train more.jsonl --model . --output ../more",
         ),
-        Way("vLLM", "From a folder that has all weights.", f"{merge}vllm serve {'merged' if is_adapter else '.'}"),
+        Way(
+            "vLLM",
+            f"From a folder that has all weights{written}.",
+            f"{merge}vllm serve {'merged' if is_adapter else '.'}",
+        ),
         Way(
             "Hub",
-            "To the Hugging Face Hub, with this program and your own login (`hf auth login`). It says what it sends "
-            "before it does.",
+            "To the Hugging Face Hub, with sftdemo and your own login (`hf auth login`). It says what it sends before "
+            "it does.",
             "sftdemo push . --to owner/name --private",
         ),
         Way(
             "Script",
-            "Trains the same with plain TRL. This program writes it, from the rows in `examples.jsonl`; the script "
-            "does without.",
+            "Trains the same with plain TRL. sftdemo writes it, from the rows in `examples.jsonl`; the script does "
+            "without.",
             "sftdemo export . --to script --output script\nuv run script/train.py"
             + (f" --model {shlex.quote(record['model']['public_name'])}" if not record["model"]["hub_id"] else ""),
         ),

@@ -159,6 +159,7 @@ def test_overwrite_leaves_nothing_of_what_was_there(hub, saved):
         ({"to": "a/b--c"}, "To is 'a/b--c'; write owner/name"),
         ({"kind": "script"}, "Kind is 'script'; choose one of adapter, merged, gguf."),
         ({"quantization": "q2"}, "Quantization is 'q2'; choose one of"),
+        ({"quantization": "q8_0"}, "Quantization is 'q8_0', which only a GGUF file has; push it as gguf."),
         ({"kind": "adapter", "run": "full"}, "has no adapter: its weights are full. Push it as merged or gguf."),
         ({"run": "none"}, "is not the folder of a saved run"),
         ({"run": "ablation"}, "holds an ablation; name one of its arms: weight-0, weight-1."),
@@ -217,14 +218,14 @@ def test_what_cannot_be_is_said_before_the_hub_is_asked(hub, saved, tmp_path, mo
             None,
             {"GET ": 0},
             {},
-            f"The Hub did not answer for {TO}, or no longer (RemoteProtocolError). All files go",
+            f"The Hub did not answer for {TO} as it should (RemoteProtocolError). All files go",
         ),
         (
             TO,
             None,
             {"PUT ": 0},
             {},
-            f"The Hub did not answer for {TO}, or no longer (RemoteProtocolError). All files go",
+            f"The Hub did not answer for {TO} as it should (RemoteProtocolError). All files go",
         ),
         (TO, None, {"PUT ": 403}, {}, f"The Hub does not let this login write to {TO} (refused with 403)"),
         (
@@ -234,7 +235,7 @@ def test_what_cannot_be_is_said_before_the_hub_is_asked(hub, saved, tmp_path, mo
             {},
             f"he repository {TO} has changed since it was looked at (refused",
         ),
-        (TO, None, {f"POST /api/models/{TO}/commit": 0}, {}, f"The Hub did not answer for {TO}, or no longer"),
+        (TO, None, {f"POST /api/models/{TO}/commit": 0}, {}, f"The Hub did not answer for {TO} as it should"),
         (
             TO,
             None,
@@ -280,7 +281,7 @@ def test_offline(hub, saved, monkeypatch):
     assert not hub.asked
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_the_command_line(hub, saved, tmp_path, as_json):
     """In a process of its own, with the address of the Hub and the token from the environment."""
     own = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}

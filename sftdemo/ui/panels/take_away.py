@@ -82,7 +82,7 @@ class TakeAwayHandlers:
             return {panel.column: gr.update(visible=False)} | self.reset()
         updates: Updates = {panel.column: gr.update(visible=True)} | self.reset()
         for tab, words, code, way in zip_longest(panel.tabs, panel.words, panel.codes, ways_of(record)):
-            updates[tab] = gr.update(visible=way is not None, **({"label": way.name} if way else {}))
+            updates[tab] = gr.update(visible=way is not None, label=way.name if way else "")
             updates[words] = way.says if way else ""
             updates[code] = gr.update(value=way.code, language=way.language) if way else gr.update(value="")
         return updates
