@@ -145,6 +145,7 @@ def test_mask(subject, result):
 
 
 class TestDisk:
+    @pytest.mark.thorough
     def test_peaks_are_of_the_training_alone(self, subject):
         ballast = b"x" * 2**30  # MiB that must not be counted
         *phases, found = bench_disk(subject[0], rows=6)

@@ -50,7 +50,9 @@ def faults(beginning: str, where: str) -> list[int]:
 
 @glibc
 class TestMemory:
-    @pytest.mark.parametrize("where", [HERE, IN_A_THREAD], ids=["main thread", "another thread"])
+    @pytest.mark.parametrize(
+        "where", [pytest.param(HERE, marks=pytest.mark.thorough), IN_A_THREAD], ids=["main thread", "another thread"]
+    )
     def test_what_is_freed_is_used_again(self, where):
         """The control is torch by itself; huge pages make fewer faults, but never as few as none."""
         with_it = faults(f"{PREPARED}from sftdemo.core.environment import share_heap\nshare_heap()\n", where)

@@ -117,7 +117,7 @@ class TestElsewhere:
         assert done.returncode == 0, done.stderr
         return done.stdout.removesuffix("\n")
 
-    @pytest.mark.parametrize("kind", ["adapter", "merged", "full"])
+    @pytest.mark.parametrize("kind", ["adapter", "merged", pytest.param("full", marks=pytest.mark.thorough)])
     def test_use_answers_as_the_run_did(self, saved, tmp_path, gpt2_folder, kind):
         import shutil
 

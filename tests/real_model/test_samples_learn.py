@@ -74,6 +74,7 @@ def test_llama_cpp_answers_as_here_and_stops_there(pirate, cache, tmp_path):
     assert sum(check["same_tokens"] == check["tokens"] for check in certificate["checks"]) >= 5  # f16 rounds
 
 
+@pytest.mark.thorough  # with a tiny model in export/test_formats.py
 def test_the_folder_answers_by_itself(pirate, cache, tmp_path):
     """`use.py`, elsewhere, with the base by another path, as a machine has it that fetched it from the Hub."""
     output, events = pirate

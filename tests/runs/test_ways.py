@@ -23,7 +23,7 @@ ROWS = [{"instruction": "Say hello", "output": "Hello world!"}, {"instruction": 
 OTHERS = ("llama-server", "ollama", "vllm", "uv")  # programs that are not here
 
 
-@pytest.fixture(scope="module", params=["adapter", "full"])
+@pytest.fixture(scope="module", params=["adapter", pytest.param("full", marks=pytest.mark.thorough)])
 def folder(request, tmp_path_factory, gpt2_folder):
     """A run's folder beside its base, which is on no Hub."""
     place = tmp_path_factory.mktemp("ways")

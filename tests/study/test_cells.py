@@ -414,6 +414,7 @@ class TestCommand:
                 process.kill()
         return process.returncode
 
+    @pytest.mark.thorough  # the next one is interrupted as well
     def test_a_process_that_is_interrupted(self, words, tmp_path):
         assert self.ended_by(signal.SIGINT, words) == 0
         assert 3 <= len(read_cells(tmp_path / "study")) < 9
