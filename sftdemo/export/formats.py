@@ -58,8 +58,7 @@ def export(
     record = read_record(run)
     if to not in EXPORT_FORMATS:
         raise ConfigError(f"to is {to!r}; choose one of {', '.join(EXPORT_FORMATS)}.")
-    if quantization not in QUANTIZATIONS:
-        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    check_quantization(quantization, to)
     _check_free(output)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
@@ -107,6 +106,20 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
         record |= {"kind": "merged"}
         (folder / RUN_RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "README.md").write_text(card(record, proof), encoding="utf-8")
+
+
+def check_quantization(quantization: str, to: str | None) -> None:
+    """Refuse a precision that is unknown, or that the format has no use for.
+
+    Raises:
+        ConfigError: if it is either.
+    """
+    if quantization not in QUANTIZATIONS:
+        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
+    if quantization != "f16" and to != "gguf":
+        raise ConfigError(
+            f"quantization is {quantization!r}, which only a GGUF file has; choose gguf, or leave it out."
+        )
 
 
 def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:

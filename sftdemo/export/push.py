@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.config import PUSH_KINDS, QUANTIZATIONS
+from ..core.config import PUSH_KINDS
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ConfigError, TrainingError
 from ..core.events import Event, Phase, Saved, Upload
 from ..core.streams import Outcome, event_stream
+from .formats import check_quantization
 from .served import read_record
 from .upload import Contents, gather
 
@@ -95,10 +96,7 @@ def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str
         raise ConfigError(f"to is {to!r}; write owner/name, in letters, digits, '-', '_' and '.'.")
     if kind not in (None, *PUSH_KINDS):
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(PUSH_KINDS)}.")
-    if quantization not in QUANTIZATIONS:
-        raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
-    if quantization != "f16" and kind != "gguf":
-        raise ConfigError(f"quantization is {quantization!r}, which only a GGUF file has; push it as gguf.")
+    check_quantization(quantization, kind)
     if kind == "adapter" and trained != "adapter":
         raise TrainingError(f"{run} has no adapter: its weights are {trained}. Push it as merged or gguf.")
 

@@ -159,7 +159,7 @@ def test_overwrite_leaves_nothing_of_what_was_there(hub, saved):
         ({"to": "a/b--c"}, "To is 'a/b--c'; write owner/name"),
         ({"kind": "script"}, "Kind is 'script'; choose one of adapter, merged, gguf."),
         ({"quantization": "q2"}, "Quantization is 'q2'; choose one of"),
-        ({"quantization": "q8_0"}, "Quantization is 'q8_0', which only a GGUF file has; push it as gguf."),
+        ({"quantization": "q8_0"}, "Quantization is 'q8_0', which only a GGUF file has; choose gguf, or leave it out."),
         ({"kind": "adapter", "run": "full"}, "has no adapter: its weights are full. Push it as merged or gguf."),
         ({"run": "none"}, "is not the folder of a saved run"),
         ({"run": "ablation"}, "holds an ablation; name one of its arms: weight-0, weight-1."),
