@@ -25,6 +25,7 @@ from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
 from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
 from ..runs.ablation import ablate
+from ..runs.film import film
 from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
@@ -213,6 +214,15 @@ class Backend:
             DataError: if there is no saved run with this id.
         """
         yield from self._relay(token_losses, self._saved(run_id), device)
+
+    def film(self, run_id: str | None, device: str) -> Iterator[Event]:
+        """Yield the film of a saved run.
+
+        Raises:
+            BusyError: if a run is under way.
+            DataError: if there is no saved run with this id.
+        """
+        yield from self._relay(film, self._saved(run_id), device)
 
     def answers_at(
         self, run_id: str | None, strength: float, prompts: Sequence[str], weight: float | None, device: str

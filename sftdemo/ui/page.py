@@ -15,6 +15,7 @@ from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.examples import Sources, mask_settings, training_settings
+from .panels.film import FilmHandlers, FilmPanel
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
@@ -84,6 +85,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
         figures = widget("figures", figures_table([]))
+        film = FilmPanel()
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
@@ -132,6 +134,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         running = RunHandlers(desk, outputs)
         running.wire(page)
+        FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()

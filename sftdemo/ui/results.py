@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
 import gradio as gr
 
-from ..core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
+from ..core.events import Answer, Before, Columns, Comparison, Figures, FilmRow, Frame, TokenLosses
 from ..core.text import plural
 from ..mask.view import visible
 from ..runs.history import PastRun
-from ..runs.wording import column_name, figure_rows
+from ..runs.wording import column_name, figure_rows, moments
 from .widgets import KINDS, to_json, widget
 
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
@@ -101,6 +102,34 @@ def _row(row: TokenLosses) -> dict:
     rounded = [[round(loss, 4) for loss in model] for model in row.losses]
     about = {"row": row.row, "source": row.source, "tokens": tokens, "losses": rounded, "ranks": row.ranks}
     return about | {"likeliest": likeliest}
+
+
+def film_message(message: str, failed: bool = False) -> str:
+    """Return a film without frames."""
+    return to_json({"arms": [], "rows": [], "message": message, "failed": failed})
+
+
+def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, whole: bool = False) -> str:
+    """Return the frames of a film, arm by arm, as far as they are known. With `whole`, all are, and the moments are
+    told."""
+    arms = [list(group) for _, group in groupby(frames, key=lambda frame: frame.prompt_loss_weight)]
+    drawn = [
+        {
+            "name": column_name(arm[0].prompt_loss_weight),
+            "moments": moments(arm) if whole else [],
+            "frames": [frame.to_dict() for frame in arm],
+        }
+        for arm in arms
+    ]
+    tokens = [
+        {
+            "row": row.row,
+            "question": row.question,
+            "tokens": [[text, KINDS[kind], index, int(on), breaks] for text, kind, index, on, breaks in row.tokens],
+        }
+        for row in rows
+    ]
+    return to_json({"arms": drawn, "rows": tokens, "message": message, "failed": False})
 
 
 def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
@@ -83,7 +83,8 @@ class RunHandlers:
                 waited = True
                 yield {out.run_status: progress("working", phase.message, "", phase.fraction)} | self._idle(False)
             device = choose_device(config.device).type
-            run_id = self.desk.backend.start(config, data, weights, audit and str(audit.mask_hash))
+            filmed = replace(config, film=not config.full)  # to be played when it is done
+            run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
             gr.Warning(sentence(error))
             if waited:

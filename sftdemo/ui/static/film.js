@@ -1,0 +1,141 @@
+let at = null;      // the frame that is shown, as an index; null until one was chosen: the last one then
+let timer = null;   // while the film plays
+
+const TOP = 8;      // nats that have the full colour, as in the losses
+const PACE = 1100;  // milliseconds that a frame stays while the film plays
+const STOPS = { EOS: ["stopped by itself", "stop good"], length: ["cut at the length limit", "stop bad"], stopped: ["stopped by you", "stop"] };
+const WIDTH = 220, HEIGHT = 74, EDGE = 6;
+
+const svg = (tag, attributes) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, each] of Object.entries(attributes)) node.setAttribute(name, each);
+  return node;
+};
+
+// The held-out loss on answers and prompts against the step, with a dot at the frame that is shown.
+const curves = (frames, index) => {
+  const top = Math.max(...frames.flatMap((frame) => [frame.completion_loss, frame.prompt_loss]), 0.001);
+  const last = frames.at(-1).step || 1;
+  const place = (frame, key) => [EDGE + (frame.step / last) * (WIDTH - 2 * EDGE), HEIGHT - EDGE - (frame[key] / top) * (HEIGHT - 2 * EDGE)];
+  const shown = frames[index];
+  const node = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "curves", role: "img",
+    "aria-label": `held-out loss at step ${shown.step}: answers ${shown.completion_loss.toFixed(2)}, prompts ${shown.prompt_loss.toFixed(2)}` });
+  for (const key of ["prompt_loss", "completion_loss"]) {
+    node.append(svg("polyline", { points: frames.map((frame) => place(frame, key).join(",")).join(" "), class: key }));
+    const [x, y] = place(shown, key);
+    node.append(svg("circle", { cx: x, cy: y, r: 4, class: key }));
+  }
+  return node;
+};
+
+// All answers to a question lie over each other, so that nothing moves when another frame is shown.
+const answers = (frames, question) => frames.map((frame) => {
+  const [, , text, stop] = frame.answers[question];
+  const node = h("div", "said");
+  node.append(h("p", text ? "text" : "text empty", text || "(nothing)"), h("span", STOPS[stop][1], STOPS[stop][0]));
+  return node;
+});
+
+const arm = (data, { name, frames, moments }) => {
+  const node = h("section", "arm"), losses = frames[0].losses.length > 0;
+  const graph = h("div", "graph"), facts = h("p", "facts");
+  if (data.arms.length > 1) node.append(h("h4", "", name));
+  if (losses) node.append(graph, facts);
+  const layers = frames[0].answers.map(([prompt, source], question) => {
+    const box = h("div", "asked"), stack = h("div", "stack"), all = answers(frames, question);
+    box.append(h("p", "prompt", prompt), h("span", "source", source));
+    stack.append(...all);
+    box.append(stack);
+    node.append(box);
+    return all;
+  });
+  const rows = losses ? data.rows.map((row, number) => {
+    const body = h("div", "tokens"), nodes = tokenNodes(row.tokens);
+    const tokens = nodes.filter((token) => token.dataset.index);
+    tokens.forEach((token, index) => {
+      token.className = "token" + (row.tokens[index][3] & TRAINED ? " is-trained" : " untrained") + (isRest(row.tokens[index]) ? " rest" : "");
+    });
+    body.append(...nodes);
+    node.append(body);
+    return [number, tokens];
+  }) : [];
+  for (const sentence of moments) node.append(h("p", "moment", `${sentence[0].toUpperCase()}${sentence.slice(1)}.`));
+
+  const show = (index) => {
+    const frame = frames[Math.min(index, frames.length - 1)];
+    layers.forEach((all) => all.forEach((each, place) => { each.classList.toggle("on", frames[place] === frame); each.setAttribute("aria-hidden", String(frames[place] !== frame)); }));
+    if (losses) {
+      graph.replaceChildren(curves(frames, frames.indexOf(frame)));
+      const of = frame.losses.length;
+      facts.replaceChildren(h("span", "completion_loss", `answers ${frame.completion_loss.toFixed(2)}`), " and ",
+        h("span", "prompt_loss", `prompts ${frame.prompt_loss.toFixed(2)}`), " nats a token · likeliest: " +
+        `the answer's first token in ${frame.begun} of ${of} rows, its end in ${frame.ended}`);
+    }
+    for (const [number, tokens] of rows) {
+      tokens.forEach((token, index) => {
+        const loss = index ? frame.losses[number][index - 1] : null;
+        const share = loss === null ? 0 : Math.min(1, loss / TOP);
+        token.style.background = `color-mix(in srgb, var(--loss) ${Math.round(100 * share)}%, transparent)`;
+        token.classList.toggle("dark-ground", share > 0.6);
+        token.title = loss === null ? "the first token, which nothing predicts" : `${loss.toFixed(2)} nats, rank ${frame.ranks[number][index - 1].toLocaleString("en")}`;
+      });
+    }
+  };
+  return { node, show };
+};
+
+const stopPlaying = () => { clearInterval(timer); timer = null; };
+
+const draw = () => {
+  const data = value();
+  const place = root();
+  if (!data || !place) return;
+  stopPlaying();
+  if (!data.arms.length) {
+    at = null;
+    place.replaceChildren(h("p", data.failed ? "flag" : "note", data.message));
+    return;
+  }
+  const frames = data.arms[0].frames, last = frames.length - 1;
+  const arms = data.arms.map((each) => arm(data, each));
+  const bar = h("div", "reel"), play = h("button", "play", "▶ Play"), slider = h("input"), label = h("output", "step");
+  play.type = "button";
+  Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
+  slider.setAttribute("aria-label", "step of the training");
+  const ticks = h("div", "ticks");
+  frames.forEach((frame, index) => {
+    const tick = h("span", "", String(frame.step));
+    tick.style.left = `${last ? (100 * index) / last : 0}%`;
+    ticks.append(tick);
+  });
+  const show = (index) => {
+    slider.value = index;
+    const words = `step ${frames[index].step} of ${frames[last].step}`;
+    slider.setAttribute("aria-valuetext", words);
+    label.textContent = words;
+    for (const each of arms) each.show(index);
+  };
+  const pause = () => { stopPlaying(); play.textContent = "▶ Play"; };
+  play.onclick = () => {
+    if (timer) { pause(); return; }
+    if (Number(slider.value) === last) show(at = 0);
+    play.textContent = "❚❚ Pause";
+    timer = setInterval(() => {
+      show(at = Math.min(Number(slider.value) + 1, last));
+      if (at === last) pause();
+    }, PACE);
+  };
+  slider.oninput = () => { pause(); show(at = Number(slider.value)); };
+  const rail = h("div", "rail");
+  rail.append(slider, ticks);
+  bar.append(play, rail, label);
+  const strip = h("div", "arms");
+  strip.style.setProperty("--columns", arms.length);
+  strip.append(...arms.map(({ node }) => node));
+  const note = data.message ? [h("p", "note", data.message)] : [];
+  place.replaceChildren(...note, bar, strip);
+  if (at !== null && at > last) at = null;
+  show(at ?? last);
+};
+watch("value", draw);
+draw();
