@@ -1,4 +1,4 @@
-"""Fetch models, load tokenizers, run jobs and keep finished runs, for all visitors of the page."""
+"""Run jobs and keep finished runs, for all visitors of the page."""
 
 from __future__ import annotations
 
@@ -6,46 +6,41 @@ import os
 import re
 import secrets
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from ..core.config import RunConfig
 from ..core.environment import settle
 from ..core.errors import ModelError
-from ..core.events import Event, Failed, Phase
+from ..core.events import Event, Failed
 from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
-from ..model.devices import choose_device, describe_device
-from ..model.loading import effective_max_length, load_tokenizer, stop_ids
-from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
 from ..runs.ablation import ablate
 from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
-from ..runs.jobs import Job, Jobs, warm
+from ..runs.jobs import Jobs, warm
 from ..runs.revisit import answers_at, read_run, token_losses
-from ..runs.run import fetch, run
+from ..runs.run import run
 from .archives import archive_of, delete_run, zipped
+from .models import IMPORTS, Models, import_libraries
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
-class Backend:
+class Backend(Models):
     """The models and runs of the server. There is one for all visitors."""
 
     def __init__(self):
+        super().__init__()
         self._runs = Jobs()
-        self._fetches: dict[tuple[str, bool], Job] = {}
-        self._tokenizers: dict[str, ModelSource] = {}
-        self._lock = threading.Lock()
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
         self._gpu_events: dict[str, Iterator[Event]] = {}
 
@@ -58,99 +53,10 @@ class Backend:
         if self._run_on_gpu is None:
             warm()
         time.sleep(MASK_ALONE)
-        with _IMPORTS:
-            _import_libraries()
+        with IMPORTS:
+            import_libraries()
             load_packer()
         settle()
-
-    def prepare(self, name: str) -> Iterator[Phase]:
-        """Fetch a model's tokenizer, load it and yield the progress. One fetch serves all visitors who wait for it.
-
-        Raises:
-            ModelError: if it cannot be fetched.
-        """
-        yield Phase("model", f"Looking for {name}")
-        with _IMPORTS:
-            is_there = self.source(name) is not None
-        if not is_there:
-            yield from self._fetch(name, weights=False)
-        yield Phase("model", "Loading the tokenizer")
-        with _IMPORTS:
-            self.tokenizer(name)
-
-    def fetch_weights(self, name: str) -> Iterator[Phase]:
-        """Fetch the weights of a model on the Hub, of which the mask needs the tokenizer only, and yield the progress.
-
-        Raises:
-            ModelError: if they cannot be fetched, or if there are none.
-        """
-        check_weights(name)
-        if not Path(name).expanduser().exists() and find_local(name) is None:
-            yield from self._fetch(name, weights=True)
-
-    def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
-        with self._lock:
-            job = self._fetches.get((name, weights))
-            if job is None or job.done:
-                self._tokenizers.pop(name, None)
-                job = self._fetches[name, weights] = Job(partial(fetch, name, weights=weights))
-        for events in job.watch():
-            last = events[-1] if events else None
-            if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
-                raise ModelError(last.message)
-            if isinstance(last, Phase):
-                yield last
-        if not weights and (found := find_tokenizer(name)) is not None:
-            self._tokenizers[name] = found
-
-    def source(self, name: str) -> ModelSource | None:
-        """Return the model called `name`, or its tokenizer alone, if it is on this disk, else None. A tokenizer in the
-        Hub's cache counts once `prepare` has seen all its files arrive."""
-        found = find_local(name)
-        if found is None and Path(name).expanduser().exists():
-            return find_tokenizer(name)
-        return self._tokenizers.get(name) if found is None else found
-
-    def tokenizer(self, name: str):
-        """Return the tokenizer of a model that is prepared."""
-        return _tokenizer(self._prepared(name))
-
-    def _prepared(self, name: str) -> ModelSource:
-        source = self.source(name)
-        if source is None:
-            raise ModelError(f"{name} is not ready yet.")
-        return source
-
-    def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
-        """Fetch the tokenizer of a model without its weights, yield the progress and return the `ModelSource`.
-
-        Raises:
-            ModelError: if it cannot be fetched.
-        """
-        with _IMPORTS:
-            _import_libraries()
-        return (yield from resolve_tokenizer(name))
-
-    def stop_ids(self, name: str) -> frozenset[int]:
-        """The ids at which a model that is prepared stops by its own settings."""
-        return stop_ids(self._prepared(name))
-
-    def max_length(self, name: str, max_length: int) -> int:
-        """Return the `max_length` that the trainer will use: no more than the model has positions."""
-        return effective_max_length(max_length, self._prepared(name))
-
-    def describe(self, name: str) -> str:
-        """Return the name of the model and which copy of it is used."""
-        return f"{name} · {self._prepared(name).copy}"
-
-    def describe_with_device(self, name: str, device: str) -> str:
-        """Return the same as `describe`, and the device that the model will be trained on.
-
-        Raises:
-            ModelError: for a device that this machine does not have.
-        """
-        with _IMPORTS:
-            return f"{self.describe(name)} · {describe_device(choose_device(device))}"
 
     def start(
         self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = (), shown: str | None = None
@@ -308,22 +214,6 @@ class Backend:
     def _delete_old_runs(self) -> None:
         for folder in sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)[: -KEPT_RUNS + 1]:
             delete_run(folder)
-
-
-# transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
-# import name 'AutoTokenizer'". So the first visitors import one after the other.
-_IMPORTS = threading.Lock()
-
-
-def _import_libraries() -> None:
-    """Import what the mask of a local model does not need. It takes seconds."""
-    import torch  # noqa: F401
-    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(source: ModelSource):
-    return load_tokenizer(source)
 
 
 def _runs_folder() -> Path:
