@@ -158,8 +158,8 @@ def _without_checkpoint(folder: Path) -> str:
 
 def checkpoints_of(
     config: RunConfig, data: ParsedExamples, folder: Path, mask_hash: str, weights: str, resume: Begun | None = None
-) -> Checkpoints | None:
-    """Return where and when a run keeps its checkpoint; None if it keeps none.
+) -> Checkpoints:
+    """Return where and when a run keeps its checkpoint: where it is stopped, and as often as `save_every` says.
 
     Args:
         config (`RunConfig`), data (`ParsedExamples`):
@@ -169,8 +169,6 @@ def checkpoints_of(
         mask_hash (`str`), weights (`str`), resume (`Begun`, *optional*):
             As in `Begun`, and the run that goes on.
     """
-    if config.save_every is None and resume is None:
-        return None
     place = folder / CHECKPOINT
     rows = resume.rows if resume else f"rows-{secrets.token_hex(4)}.jsonl"
     known = {

@@ -23,6 +23,8 @@ class PastRun:
     Args:
         name (`str`):
             The name of its folder.
+        model (`str`), start (`str`, *optional*):
+            The model without any adapter, and the folder of the adapter that the run went on from.
         finished (`str`):
             When it finished, in UTC, as ISO 8601.
         weights (`tuple[float, ...]`):
@@ -49,6 +51,7 @@ class PastRun:
     figures: tuple[Figures, ...]
     steps: int
     seconds: float
+    start: str | None = None
 
 
 def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[PastRun], list[str]]:
@@ -111,7 +114,7 @@ def _past_run(place: Path) -> PastRun:
         raise ModelError(f"there is no finished run in {place}.")
     return PastRun(
         name=place.name,
-        model=saved.config.model,
+        model=saved.base,
         finished=saved.finished,
         weights=tuple(weight for weight, _ in saved.arms),
         examples=next(event.examples for event in events if isinstance(event, Prepared)),
@@ -121,6 +124,7 @@ def _past_run(place: Path) -> PastRun:
         figures=tuple(event for event in events if isinstance(event, Figures)),
         steps=finished.steps,
         seconds=finished.seconds,
+        start=None if saved.config.model == saved.base else saved.config.model,
     )
 
 

@@ -89,6 +89,7 @@ def run(
     shown: str | None = None,
     overwrite: bool = False,
     resume: Begun | None = None,
+    may_go_on: bool = False,
 ) -> Iterator[Event]:
     """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
@@ -114,9 +115,11 @@ def run(
         resume (`Begun`, *optional*):
             The run in `output` to go on with, from its last checkpoint (`checkpoint.read_begun`). `config` and `data`
             must be its own. It ends with the losses and weights that it would have without the break.
+        may_go_on (`bool`, *optional*, defaults to `False`):
+            Whether a run that is stopped leaves a checkpoint, as with `config.save_every`.
     """
     folder = RunFolder(output, overwrite or resume is not None)
-    return folder.relay(_run(config, data, folder, stop, shown, resume))
+    return folder.relay(_run(config, data, folder, stop, shown, resume, may_go_on))
 
 
 @event_stream
@@ -127,6 +130,7 @@ def _run(
     stop: Stop,
     shown: str | None,
     resume: Begun | None,
+    may_go_on: bool,
 ) -> Generator[Event, None, Outcome | None]:
     if resume is not None:
         resume.check_same(config, given, folder.path)
@@ -142,7 +146,9 @@ def _run(
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
-        checkpoints = checkpoints_of(config, given, folder.path, setup.rows.mask_hash, fingerprint, resume)
+        checkpoints = None
+        if config.save_every is not None or resume is not None or may_go_on:
+            checkpoints = checkpoints_of(config, given, folder.path, setup.rows.mask_hash, fingerprint, resume)
         if not distributed.anyone(stop()):
             trained = yield from train_model(setup, model, stop, scratch, checkpoints=checkpoints)
         step = trained.step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import tempfile
 import time
@@ -14,25 +13,27 @@ from pathlib import Path
 
 from ..core.config import RunConfig
 from ..core.environment import settle
-from ..core.errors import ModelError
+from ..core.errors import DataError, ModelError
 from ..core.events import Event, Failed
 from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
 from ..runs.ablation import ablate
-from ..runs.folder import load_events
+from ..runs.checkpoint import read_begun
+from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
 from ..runs.revisit import answers_at, read_run, token_losses
 from ..runs.run import run
-from .archives import archive_of, delete_run, zipped
+from ..train.checkpoints import checkpoint_step
+from .archives import archive_of, delete_archives, delete_run, zipped
 from .models import IMPORTS, Models, import_libraries
+from .start import RUN_ID, Start, start_of
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Backend(Models):
@@ -77,13 +78,44 @@ class Backend(Models):
         if weights:
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
         else:
-            work = partial(run, config, data, folder, shown=shown)
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True)
+        self._begin(run_id, work)
+        self._delete_old_runs(config.model)
+        return run_id
+
+    def go_on(self, run_id: str | None) -> None:
+        """Go on in a child process with a run that was stopped or killed, from its last checkpoint.
+
+        Raises:
+            BusyError: if another run is under way.
+            DataError: if there is no run with this id.
+            TrainingError: if it has no checkpoint that can be read.
+        """
+        if not run_id or not RUN_ID.fullmatch(run_id):
+            raise DataError(f"there is no run {run_id!r} any more.")
+        begun = read_begun(_runs_folder() / run_id)
+        self._begin(run_id, partial(run, begun.config, begun.data, begun.folder, resume=begun))
+        delete_archives(begun.folder)
+
+    def checkpoint(self, run_id: str | None) -> int | None:
+        """Return the step after which a run can be gone on with; None if it cannot."""
+        if not run_id or not RUN_ID.fullmatch(run_id):
+            return None
+        return checkpoint_step(_runs_folder() / run_id / CHECKPOINT)
+
+    def start_at(self, run_id: str | None, weight: float | None) -> Start:
+        """Return the model of a saved run, for a training that starts from it.
+
+        Raises:
+            ConfigError, DataError: if there is no saved run with this id, or no such model in it.
+        """
+        return start_of(read_run(self._saved(run_id)), weight)
+
+    def _begin(self, run_id: str, work: Callable[..., Iterator[Event]]) -> None:
         if self._run_on_gpu is None:
             self._runs.start(run_id, work)
         else:
             self._gpu_events[run_id] = self._run_on_gpu(work)
-        self._delete_old_runs()
-        return run_id
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end. Yield those of a saved run once, and nothing
@@ -95,7 +127,7 @@ class Backend(Models):
                 yield events
         elif (job := self._runs.get(run_id)) is not None:
             yield from job.watch()
-        elif run_id and _RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
+        elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
             yield events
 
     def stop(self, run_id: str | None) -> None:
@@ -211,9 +243,15 @@ class Backend(Models):
                 zipped(output if to == "gguf" else place, archive)
         yield archive
 
-    def _delete_old_runs(self) -> None:
-        for folder in sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)[: -KEPT_RUNS + 1]:
-            delete_run(folder)
+    def _delete_old_runs(self, model: str) -> None:
+        """Keep the latest runs, and those whose models they, or the training of `model`, need."""
+        folders = sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)
+        old, kept = folders[: -KEPT_RUNS + 1], folders[-KEPT_RUNS + 1 :]
+        models = [model, *(each.model for each in self.past_runs([folder.name for folder in kept])[0])]
+        needed = {part for name in models for part in Path(name).parts}
+        for folder in old:
+            if folder.name not in needed:
+                delete_run(folder)
 
 
 def _runs_folder() -> Path:

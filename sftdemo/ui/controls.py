@@ -12,6 +12,7 @@ from gradio.components import Component
 
 from ..core.config import DEFAULT_MODEL, SETTINGS, RunConfig, Setting
 from ..core.errors import ConfigError
+from ..data.templates import CHAT, NAMED_TEMPLATES
 
 MODELS = (
     DEFAULT_MODEL,
@@ -53,6 +54,17 @@ class Controls(SimpleNamespace):
         config = RunConfig(**given)
         check_public(config)
         return config
+
+    def held(self, config: RunConfig) -> dict[Any, Any]:
+        """Return what each input of a setting holds for these settings."""
+        named = config.template in (*NAMED_TEMPLATES, CHAT)
+        values: dict[Any, Any] = {self.custom: self.custom.value if named else config.template}
+        for name, setting in PAGE_SETTINGS.items():
+            value = getattr(config, name)
+            values[getattr(self, name)] = "\n".join(value) if setting.kind is tuple else value
+        values[self.learning_rate] = repr(config.learning_rate)
+        values[self.template] = config.template if named else CUSTOM
+        return values
 
     def other_weight(self, values: dict) -> float:
         """Return the prompt-loss weight that the chosen one is compared with."""

@@ -104,14 +104,14 @@ class Models:
         """Return the name of the model and which copy of it is used."""
         return f"{name} · {self._prepared(name).copy}"
 
-    def describe_with_device(self, name: str, device: str) -> str:
-        """Return the same as `describe`, and the device that the model will be trained on.
+    def device(self, device: str) -> str:
+        """Describe the device that the model will be trained on.
 
         Raises:
             ModelError: for a device that this machine does not have.
         """
         with IMPORTS:
-            return f"{self.describe(name)} · {describe_device(choose_device(device))}"
+            return describe_device(choose_device(device))
 
 
 # transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot

@@ -22,6 +22,7 @@ from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.settings import SettingsHandlers, SettingsPanel
 from .panels.sources import SourceHandlers
+from .panels.start import StartHandlers, StartPanel
 from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
@@ -53,6 +54,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
                 sources = Sources()
+                start = StartPanel()
                 inputs = {"examples": sources.examples} | mask_settings()
                 keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
@@ -86,7 +88,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         figures = widget("figures", figures_table([]))
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
-        download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+        with gr.Row():
+            download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+            train_on = gr.Button("Train on from here", visible=False, elem_id="train-on")
         take_away = TakeAwayPanel()
         command = gr.Code(
             label=COMMAND,
@@ -126,6 +130,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             figures=figures,
             arm=revisit.arm,
             download=download,
+            train_on=train_on,
             command=command,
             run_id=run_id,
             own_runs=own_runs,
@@ -135,6 +140,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()
+        resets = [keep.start_over.click, settings_file.upload.upload]
+        StartHandlers(desk, start, outputs).wire(page, history, resets)
     page.queue(max_size=32)
     return page
 
@@ -145,7 +152,8 @@ def _buttons() -> dict[str, Any]:
         train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
         both = gr.Button("Train both ways", size="lg", interactive=False, elem_id="both")
         stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
-    return {"train": train, "both": both, "stop": stop}
+        go_on = gr.Button("Go on", size="lg", visible=False, elem_id="go-on")
+    return {"train": train, "both": both, "stop": stop, "go_on": go_on}
 
 
 def _progress_panel() -> dict[str, Any]:

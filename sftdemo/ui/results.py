@@ -6,7 +6,6 @@ Their values are JSON to be drawn in the browser, as in `widgets`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import gradio as gr
 
@@ -15,6 +14,7 @@ from ..core.text import plural
 from ..mask.view import visible
 from ..runs.history import PastRun
 from ..runs.wording import column_name, figure_rows
+from .start import model_words, when
 from .widgets import KINDS, to_json, widget
 
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
@@ -113,7 +113,8 @@ def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None,
 def run_title(run: PastRun) -> str:
     """Return a run's model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
-    return f"{run.model}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    begun = ", trained on" if run.start else ""
+    return f"{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _summary(run: PastRun) -> dict:
@@ -122,7 +123,7 @@ def _summary(run: PastRun) -> dict:
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
         "id": run.name,
-        "when": f"{datetime.fromisoformat(run.finished):%d %b %Y, %H:%M} UTC",
+        "when": when(run.finished),
         "title": run_title(run),
         "detail": f"{run.steps} steps, {run.seconds:.0f} s" + (f" · {settings}" if settings else ""),
         "result": f"{what}: {ends} · {_endings(run)}",

@@ -79,7 +79,7 @@ class MaskHandlers:
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
         scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
         ready = gr.on(
-            [page.load, controls.model.change],
+            [page.load, controls.model.change, session.start.change],
             self.get_ready,
             everything,
             [out.model_status, *drawn, out.train, out.both],
@@ -107,10 +107,10 @@ class MaskHandlers:
         """Fetches the chosen model, with progress."""
         out, backend = self.out, self.desk.backend
         try:
-            config = self.desk.controls.config(values)
+            config = self.desk.config(values)
             for phase in backend.prepare(config.model):
                 yield {out.model_status: progress("working", phase.message, "", phase.fraction)}
-            yield {out.model_status: progress("done", backend.describe(config.model))}
+            yield {out.model_status: progress("done", self.desk.model(values, config.model))}
         except SftdemoError as error:
             no_model = {out.train: gr.update(value="No model to train", interactive=False), out.both: _OFF}
             yield {out.model_status: progress("failed", sentence(error))} | no_model | self._undrawn(error)
@@ -142,10 +142,11 @@ class MaskHandlers:
     def tell_device(self, values: dict) -> str | dict:
         """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
         try:
-            config = self.desk.controls.config(values)
+            config = self.desk.config(values)
             if self.desk.backend.source(config.model) is None:
                 return gr.skip()
-            return progress("done", self.desk.backend.describe_with_device(config.model, config.device))
+            device = self.desk.backend.device(config.device)
+            return progress("done", f"{self.desk.model(values, config.model)} · {device}")
         except SftdemoError:  # the mask's place says what is wrong
             return gr.skip()
 

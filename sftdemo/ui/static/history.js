@@ -41,6 +41,7 @@ const line = (run, data) => {
   words.append(h("b", "", run.title), h("span", "when", run.when), h("p", "note", run.detail), h("p", "result", run.result));
   const acts = h("div", "acts");
   acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
+  acts.append(button("take", "Train on", () => trigger("take", { run: run.id })));
   acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? "Delete for good?" : "Delete", () => {
     if (leaving === run.id) { leaving = null; picked.delete(run.id); trigger("remove", { run: run.id }); }
     else { leaving = run.id; draw(); }
