@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from itertools import zip_longest
@@ -14,7 +14,7 @@ from pathlib import Path
 from .. import __version__
 from ..core import distributed
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, SftdemoError, TrainingError
+from ..core.errors import ConfigError, SftdemoError, TrainingError, sentence
 from ..core.events import Finished
 from ..core.every import Every, read_every
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
@@ -140,6 +140,21 @@ def read_begun(folder: str | Path) -> Begun:
         raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {missing[0]} is missing.")
     data = replace(read, problems=problems, notes=(), origin=origin)
     return Begun(folder, checkpoint, step, config, data, rows, *hashes)
+
+
+def begun_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Begun], list[str]]:
+    """Return the runs in `folder` that have a checkpoint and were never saved, the latest first, and a sentence for
+    each that cannot be read. With `names`, only runs with these names are read."""
+    found, unreadable = [], []
+    for place in sorted(folder.glob("*"), key=lambda each: each.stat().st_mtime, reverse=True):
+        is_wanted = names is None or place.name in names
+        if not is_wanted or (place / RECORD).is_file() or last_checkpoint(place / CHECKPOINT) is None:
+            continue
+        try:
+            found.append(read_begun(place))
+        except TrainingError as error:
+            unreadable.append(sentence(error))
+    return found, unreadable
 
 
 def _without_checkpoint(folder: Path) -> str:

@@ -20,7 +20,7 @@ from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
 from ..runs.ablation import ablate
-from ..runs.checkpoint import read_begun
+from ..runs.checkpoint import Begun, begun_runs, read_begun
 from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
@@ -91,10 +91,8 @@ class Backend(Models):
             DataError: if there is no run with this id.
             TrainingError: if it has no checkpoint that can be read.
         """
-        if not run_id or not RUN_ID.fullmatch(run_id):
-            raise DataError(f"there is no run {run_id!r} any more.")
-        begun = read_begun(_runs_folder() / run_id)
-        self._begin(run_id, partial(run, begun.config, begun.data, begun.folder, resume=begun))
+        begun = read_begun(_folder(run_id))
+        self._begin(begun.folder.name, partial(run, begun.config, begun.data, begun.folder, resume=begun))
         delete_archives(begun.folder)
 
     def checkpoint(self, run_id: str | None) -> int | None:
@@ -194,13 +192,19 @@ class Backend(Models):
         ids."""
         return past_runs(_runs_folder(), run_ids)
 
+    def begun_runs(self, run_ids: Sequence[str] | None) -> tuple[list[Begun], list[str]]:
+        """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
+        stands for all ids."""
+        begun, problems = begun_runs(_runs_folder(), run_ids)
+        return [each for each in begun if (job := self._runs.get(each.folder.name)) is None or job.done], problems
+
     def delete(self, run_id: str) -> None:
-        """Delete a saved run.
+        """Delete a run that was saved, or killed.
 
         Raises:
-            DataError: if there is no saved run with this id.
+            DataError: if there is no run with this id.
         """
-        delete_run(self._saved(run_id))
+        delete_run(_folder(run_id))
 
     def archive(self, folder: Path) -> Path:
         """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
@@ -256,6 +260,13 @@ class Backend(Models):
 
 def _runs_folder() -> Path:
     return cache_folder() / "runs"
+
+
+def _folder(run_id: str | None) -> Path:
+    folder = _runs_folder() / (run_id or "")
+    if not RUN_ID.fullmatch(run_id or "") or not folder.is_dir():
+        raise DataError(f"there is no run {run_id!r} any more.")
+    return folder
 
 
 SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many per day

@@ -60,8 +60,7 @@ class Controls(SimpleNamespace):
         named = config.template in (*NAMED_TEMPLATES, CHAT)
         values: dict[Any, Any] = {self.custom: self.custom.value if named else config.template}
         for name, setting in PAGE_SETTINGS.items():
-            value = getattr(config, name)
-            values[getattr(self, name)] = "\n".join(value) if setting.kind is tuple else value
+            values[getattr(self, name)] = _written(setting, getattr(config, name))
         values[self.learning_rate] = repr(config.learning_rate)
         values[self.template] = config.template if named else CUSTOM
         return values
@@ -76,8 +75,15 @@ def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -
     the options that follow from the setting."""
     setting, value = PAGE_SETTINGS[name], getattr(RunConfig(), name)
     usual, look = _component(setting)
-    look |= {"label": setting.title, "value": "\n".join(value) if setting.kind is tuple else value}
+    look |= {"label": setting.title, "value": _written(setting, value)}
     return (kind or usual)(**look | more)
+
+
+def _written(setting: Setting, value: Any) -> Any:
+    """Return what the input of a setting holds for this value."""
+    if setting.kind is tuple:
+        return "\n".join(value)
+    return "" if setting.kind is str and value is None else value
 
 
 def _component(setting: Setting) -> tuple[type[Component], dict]:
@@ -99,7 +105,7 @@ def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
     if setting.kind is bool:
         return bool(value)
     if setting.kind is str:
-        return value or ""
+        return value or (None if setting.default is None else "")
     if setting.kind is tuple:
         return tuple(line.strip() for line in (value or "").splitlines() if line.strip())
     text, may_be_empty = "" if value is None else str(value).strip(), at_first in (None, "")
@@ -131,6 +137,10 @@ def check_public(config: RunConfig) -> None:
             raise ConfigError(
                 f"{name} is {value:g}; this public page allows {most:g}. Run it on your own machine for more."
             )
+    if config.save_every is not None:
+        raise ConfigError(
+            "save_every is not offered on this public page, where a run that is stopped can be gone on with."
+        )
     if config.set:
         raise ConfigError("set is not offered on this public page; run it on your own machine to set more.")
     if len(config.prompts) > 16:

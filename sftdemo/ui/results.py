@@ -12,6 +12,7 @@ import gradio as gr
 from ..core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
 from ..core.text import plural
 from ..mask.view import visible
+from ..runs.checkpoint import Begun
 from ..runs.history import PastRun
 from ..runs.wording import column_name, figure_rows
 from .start import model_words, when
@@ -103,10 +104,12 @@ def _row(row: TokenLosses) -> dict:
     return about | {"likeliest": likeliest}
 
 
-def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str) -> str:
-    """Return summaries of earlier runs, in the given order. `shown` is the name of the run that the page shows, and
-    `problems` are sentences on runs that cannot be read."""
-    drawn = [_summary(run) for run in runs]
+def history(
+    runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str, begun: Sequence[Begun] = ()
+) -> str:
+    """Return summaries of earlier runs, in the given order, after those that have `begun` and were killed. `shown` is
+    the name of the run that the page shows, and `problems` are sentences on runs that cannot be read."""
+    drawn = [*map(_summary_of_begun, begun), *map(_summary, runs)]
     return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
 
 
@@ -129,6 +132,24 @@ def _summary(run: PastRun) -> dict:
         "result": f"{what}: {ends} · {_endings(run)}",
         "curve": f"{what}, step by step: {ends}",
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
+        "go_on": "" if run.left is None else f"Go on: {run.left:,} {plural(run.left, 'step')} left",
+        "is_saved": True,
+    }
+
+
+def _summary_of_begun(begun: Begun) -> dict:
+    rows, steps = len(begun.data.train), begun.config.steps
+    return {
+        "id": begun.folder.name,
+        "when": "not finished",
+        "title": f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
+        f"{plural(rows, 'row')}",
+        "detail": f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}.",
+        "result": "",
+        "curve": "",
+        "curves": [],
+        "go_on": "Go on",
+        "is_saved": False,
     }
 
 

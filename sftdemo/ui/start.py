@@ -27,14 +27,15 @@ class Start:
             Where the model lies.
         words (`str`):
             The run and its model, for the page.
-        config (`RunConfig`), is_adapter (`bool`):
-            The run's settings, and whether the folder holds a LoRA adapter.
+        base (`str`), config (`RunConfig`), is_adapter (`bool`):
+            The model without any adapter, the run's settings, and whether the folder holds a LoRA adapter.
     """
 
     run_id: str
     weight: float | None
     folder: str
     words: str
+    base: str
     config: RunConfig
     is_adapter: bool
 
@@ -70,7 +71,7 @@ def start_of(saved: SavedRun, weight: float | None) -> Start:
     what = "LoRA adapter on" if is_adapter else "all weights of"
     arm = "" if weight is None else f", {column_name(weight)}"
     words = f"the run of {when(saved.finished)}{arm}: {what} {model_words(saved.base)}"
-    return Start(saved.folder.name, weight, str(saved.arm(weight)), words, saved.config, is_adapter)
+    return Start(saved.folder.name, weight, str(saved.arm(weight)), words, saved.base, saved.config, is_adapter)
 
 
 def model_words(name: str) -> str:

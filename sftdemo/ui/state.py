@@ -89,6 +89,11 @@ class Desk:
         """The run that is to be trained on."""
         return values[self.session.start]
 
+    def timed(self, values: dict, config: RunConfig) -> RunConfig:
+        """The settings under which it is kept how long a run takes: one that trains on takes as long as its first."""
+        start = self.start(values)
+        return config if start is None else replace(config, model=start.base)
+
     def model(self, values: dict, name: str) -> str:
         """What the model that is trained is called, and which copy of it is used."""
         start = self.start(values)

@@ -23,6 +23,8 @@ def another(name: str):
         return "a \n\n b", ("a", "b")
     if name == "chat_template_kwargs":
         return '{"a": 1}', '{"a": 1}'
+    if name == "save_every":
+        return "10m", "10m"
     if setting.kind is str and not setting.choices:
         return "chat", "chat"
     others = [*setting.choices] or ([not setting.default] if setting.kind is bool else [setting.limits[1]])

@@ -172,9 +172,10 @@ class MaskHandlers:
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
+        against = self.desk.controls.other_weight(values)
         try:
             check_weights(view.config.model)
-            train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+            train, both = _buttons(self.desk.timed(values, view.config), audit, findings, device, against)
         except ModelError:
             train = gr.update(value="No weights here to train: a tokenizer alone", interactive=False)
             both = gr.update(value="Train both ways", interactive=False)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ...core.errors import SftdemoError, sentence
 from ...core.palette import ARMS
-from ...core.text import plural
 from ...model.devices import choose_device
 from ...runs.estimate import save_rate
 from ...runs.folder import RECORD
@@ -103,7 +102,7 @@ class RunHandlers:
         for events in self.desk.backend.watch(run_id):
             yield self._show(summarize(events), run_id)
         if not both_ways:
-            save_rate(config, device, events)
+            save_rate(self.desk.timed(values, config), device, events)
 
     def _idle(self, idle: bool) -> Updates:
         """The two buttons, which wait while weights are fetched."""
@@ -185,8 +184,7 @@ class RunHandlers:
         if step is None:
             return gr.update(visible=False)
         left = max(state.total - step, 0)
-        words = f"Go on: {left:,} of {state.total:,} steps {plural(left, 'is', 'are')} left"
-        return gr.update(visible=True, value=words)
+        return gr.update(visible=True, value=f"Go on: {left:,} of {state.total:,} steps left")
 
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
