@@ -204,7 +204,7 @@ def train_model(
 
     step, losses, prepared = Step(0, 0, 0.0, 0.0, 0.0), list[float](), None
     begun = checkpoints and checkpoints.resume
-    yield Phase("train", f"Going on from {begun}" if begun else "Training")
+    yield Phase("train", f"Going on after {begun.name.replace('-', ' ')}" if begun else "Training")
     work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out, checkpoints)
     with closing(work):
         events = Relay(work)

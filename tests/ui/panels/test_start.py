@@ -88,7 +88,9 @@ class TestGoOn:
         assert (shown["go_on"]["visible"], shown["go_on"]["value"]) == (True, f"Go on: {4 - begun} of 4 steps left")
         (listed,) = json.loads(ui.history.show(None, None))["runs"]
         assert listed["go_on"].startswith(f"Go on: {4 - begun} step")
-        ended = merged(ui, ui.history.go_on(None, event(run=run_id)))
+        looks = list(ui.history.go_on(None, event(run=run_id)))
+        assert any(f"Going on after step {begun}" in look[ui.running.out.run_status] for look in looks)
+        ended = merged(ui, looks)
         assert json.loads(ended["run_status"])["title"] == "Done"
         assert (list(ended["curve"]["value"]["step"]), ended["go_on"]["visible"]) == ([1, 2, 3, 4], False)
         whole = tmp_path / "whole"
