@@ -18,8 +18,9 @@ from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
-from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
+from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
+from .panels.scanned import ALL_ROWS
 from .panels.settings import SettingsHandlers, SettingsPanel
 from .panels.sources import SourceHandlers
 from .panels.start import StartHandlers, StartPanel
@@ -27,7 +28,17 @@ from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
-from .widgets import STATIC, asked, audit_findings, mask_message, progress, progress_widget, totals, widget
+from .widgets import (
+    STATIC,
+    asked,
+    audit_findings,
+    field_errors,
+    mask_message,
+    progress,
+    progress_widget,
+    totals,
+    widget,
+)
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
@@ -78,6 +89,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             "prompts", placeholder="What is the capital of Japan?", lines=1, max_lines=6, elem_id="prompts"
         )
         questions = widget("asked", asked([]))
+        wrong = widget("wrong", field_errors({}, {}))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
         buttons = _buttons()
         settings_file = SettingsPanel()
@@ -116,6 +128,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             both=buttons["both"],
             anyway=anyway,
             command=command,
+            wrong=wrong,
         )
         opening = SourceHandlers(desk, sources)
         opening.wire()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..core.config import RunConfig
+from ..core.errors import ConfigError, SftdemoError
 from ..data.examples import Example, HandMask, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
-from .controls import Controls, is_public
+from .controls import Controls, decides_mask, is_public
 from .reading import ColumnChoice, Reading, choice_for, paginate, read
 from .start import Start
 
@@ -85,6 +86,16 @@ class Desk:
         config, start = self.controls.config(values), self.start(values)
         return config if start is None else start.put_into(config)
 
+    def checked(self, values: dict) -> tuple[RunConfig, dict[str, SftdemoError]]:
+        """The settings with the default in place of each that cannot be used, and what is wrong with those."""
+        (config, wrong), start = self.controls.checked(values), self.start(values)
+        if start is None:
+            return config, wrong
+        try:
+            return start.put_into(config), wrong
+        except ConfigError as error:
+            return start.put_into(replace(config, full=False)), {"full": error} | wrong
+
     def start(self, values: dict) -> Start | None:
         """The run that is to be trained on."""
         return values[self.session.start]
@@ -143,7 +154,10 @@ class Desk:
         Raises:
             SftdemoError: for settings or examples that cannot be used.
         """
-        config = self.config(values)
+        config, wrong = self.checked(values)
+        for name, error in wrong.items():
+            if decides_mask([name]):
+                raise error
         template = template_of(config)
         if self.backend.source(config.model) is None:
             return None

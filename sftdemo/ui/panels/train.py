@@ -89,8 +89,7 @@ class RunHandlers:
             run_id = self.desk.backend.start(config, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
             gr.Warning(sentence(error))
-            if waited:
-                yield self._idle(True)
+            yield self._idle(True) if waited else self.unchanged()
             return
         except SftdemoError as error:
             yield {out.run_status: progress("failed", sentence(error))} | (self._idle(True) if waited else {})
@@ -104,12 +103,17 @@ class RunHandlers:
         if not both_ways:
             save_rate(self.desk.timed(values, config), device, events)
 
+    def unchanged(self) -> Updates:
+        """Return an update of nothing: Gradio empties all outputs of a generator that yields none."""
+        return {self.out.run_status: gr.skip()}
+
     def _idle(self, idle: bool) -> Updates:
         """The two buttons, which wait while weights are fetched."""
         return {button: gr.update(interactive=idle) for button in (self.out.train, self.out.both)}
 
     def resume(self, run_id: str | None) -> Iterator[Updates]:
         """Show a run that is under way or finished, until its end."""
+        yield self.unchanged()
         try:
             for events in self.desk.backend.watch(run_id):
                 yield self._show(summarize(events), run_id)
@@ -127,6 +131,7 @@ class RunHandlers:
             self.desk.backend.go_on(run_id)
         except SftdemoError as error:
             gr.Warning(sentence(error))
+            yield self.unchanged()
             return
         yield self._starting(run_id or "")
         yield from self.resume(run_id)

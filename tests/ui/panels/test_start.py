@@ -89,7 +89,7 @@ class TestGoOn:
         (listed,) = json.loads(ui.history.show(None, None))["runs"]
         assert listed["go_on"].startswith(f"Go on: {4 - begun} step")
         looks = list(ui.history.go_on(None, event(run=run_id)))
-        assert any(f"Going on after step {begun}" in look[ui.running.out.run_status] for look in looks)
+        assert any(f"Going on after step {begun}" in str(named(ui, look)["run_status"]) for look in looks)
         ended = merged(ui, looks)
         assert json.loads(ended["run_status"])["title"] == "Done"
         assert (list(ended["curve"]["value"]["step"]), ended["go_on"]["visible"]) == ([1, 2, 3, 4], False)
@@ -115,5 +115,5 @@ class TestGoOn:
     def test_what_has_no_checkpoint_says_so(self, ui, values, warned):
         run_id, shown = trained(ui, values())
         assert not shown["go_on"]["visible"]
-        assert list(ui.running.go_on(run_id)) == []
+        assert list(ui.running.go_on(run_id)) == [ui.running.unchanged()]
         assert "is finished" in warned[0]
