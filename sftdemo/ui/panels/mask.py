@@ -168,7 +168,7 @@ class MaskHandlers:
         try:
             view = self.desk.view(values)
             if view is None:
-                yield self._uncounted()
+                yield self._uncounted() | ({out.train: mend(wrong), out.both: OFF} if wrong else {})
                 return
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
             refused: list[Problem] = []
