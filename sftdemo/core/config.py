@@ -198,6 +198,7 @@ class RunConfig:
         None,
         "write a checkpoint, with which --resume goes on, after every so many steps or, as in 10m, minutes; off by "
         "default",
+        title="Checkpoint every: steps, or 10m",
         metavar="N",
     )
     film: bool = setting(

@@ -129,6 +129,14 @@ def get_template(spec: str, turns: str = "all", arguments: str = "") -> Template
     return Template("custom", spec, spec, turns, arguments)
 
 
+def other_placeholders(spec: str) -> list[str]:
+    """Return the names in braces that a template of the user's own has besides those that are filled in, which stay as
+    they are written."""
+    if spec in (*NAMED_TEMPLATES, CHAT):
+        return []
+    return [name for name in dict.fromkeys(re.findall(r"\{(\w+)\}", spec)) if name not in ("instruction", "input")]
+
+
 def template_of(config: RunConfig) -> Template:
     """Return the template that the settings name.
 

@@ -60,6 +60,9 @@ class ModelSource:
 def find_local(name: str) -> ModelSource | None:
     """Return the model called `name` if it needs no network and no conversion; else None."""
     path = Path(name).expanduser()
+    if _is_adapter(path):
+        base = find_local(_base_name(path))
+        return base and _adapter_source(name, path, base)
     if name == DEFAULT_MODEL:
         cached = _cached(DEFAULT_HUB_ID)
         if cached:
@@ -104,6 +107,10 @@ def check_weights(name: str) -> None:
         raise ModelError(f"{name} has no weights to train: no .safetensors file. Choose a model that has.")
 
 
+def _adapter_source(name: str, folder: Path, base: ModelSource) -> ModelSource:
+    return ModelSource(name, folder, f"LoRA adapter on {base.name} ({base.copy})", base=base)
+
+
 def _is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
@@ -123,7 +130,7 @@ def resolve(name: str) -> Generator[Phase, None, ModelSource]:
     path = Path(name).expanduser()
     if _is_adapter(path):
         base = yield from resolve(_base_name(path))
-        return ModelSource(name, path, f"LoRA adapter on {base.name} ({base.copy})", base=base)
+        return _adapter_source(name, path, base)
     source = find_local(name)
     if source is None and path.is_file() and path.suffix == ".gguf":
         yield from convert_file(path)

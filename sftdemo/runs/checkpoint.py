@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from itertools import zip_longest
@@ -14,7 +14,7 @@ from pathlib import Path
 from .. import __version__
 from ..core import distributed
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, SftdemoError, TrainingError
+from ..core.errors import ConfigError, SftdemoError, TrainingError, sentence
 from ..core.events import Finished
 from ..core.every import Every, read_every
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
@@ -142,6 +142,21 @@ def read_begun(folder: str | Path) -> Begun:
     return Begun(folder, checkpoint, step, config, data, rows, *hashes)
 
 
+def begun_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Begun], list[str]]:
+    """Return the runs in `folder` that have a checkpoint and were never saved, the latest first, and a sentence for
+    each that cannot be read. With `names`, only runs with these names are read."""
+    found, unreadable = [], []
+    for place in sorted(folder.glob("*"), key=lambda each: each.stat().st_mtime, reverse=True):
+        is_wanted = names is None or place.name in names
+        if not is_wanted or (place / RECORD).is_file() or last_checkpoint(place / CHECKPOINT) is None:
+            continue
+        try:
+            found.append(read_begun(place))
+        except TrainingError as error:
+            unreadable.append(sentence(error))
+    return found, unreadable
+
+
 def _without_checkpoint(folder: Path) -> str:
     """Say why there is nothing to go on with."""
     if not (folder / RECORD).is_file():
@@ -158,8 +173,8 @@ def _without_checkpoint(folder: Path) -> str:
 
 def checkpoints_of(
     config: RunConfig, data: ParsedExamples, folder: Path, mask_hash: str, weights: str, resume: Begun | None = None
-) -> Checkpoints | None:
-    """Return where and when a run keeps its checkpoint; None if it keeps none.
+) -> Checkpoints:
+    """Return where and when a run keeps its checkpoint: where it is stopped, and as often as `save_every` says.
 
     Args:
         config (`RunConfig`), data (`ParsedExamples`):
@@ -169,8 +184,6 @@ def checkpoints_of(
         mask_hash (`str`), weights (`str`), resume (`Begun`, *optional*):
             As in `Begun`, and the run that goes on.
     """
-    if config.save_every is None and resume is None:
-        return None
     place = folder / CHECKPOINT
     rows = resume.rows if resume else f"rows-{secrets.token_hex(4)}.jsonl"
     known = {

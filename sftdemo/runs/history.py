@@ -9,7 +9,8 @@ from pathlib import Path
 from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
-from .folder import RECORD, load_events
+from ..train.checkpoints import checkpoint_step
+from .folder import CHECKPOINT, RECORD, load_events
 from .revisit import read_run
 
 POINTS = 60  # of a small curve, at most
@@ -23,6 +24,8 @@ class PastRun:
     Args:
         name (`str`):
             The name of its folder.
+        model (`str`), start (`str`, *optional*):
+            The model without any adapter, and the folder of the adapter that the run went on from.
         finished (`str`):
             When it finished, in UTC, as ISO 8601.
         weights (`tuple[float, ...]`):
@@ -36,6 +39,8 @@ class PastRun:
             The answers and, for an ablation, the figures.
         steps (`int`), seconds (`float`):
             Totals over all trained models.
+        left (`int`, *optional*):
+            Of a run that was stopped and has a checkpoint, how many steps there are to go on with.
     """
 
     name: str
@@ -49,6 +54,8 @@ class PastRun:
     figures: tuple[Figures, ...]
     steps: int
     seconds: float
+    start: str | None = None
+    left: int | None = None
 
 
 def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[PastRun], list[str]]:
@@ -109,9 +116,10 @@ def _past_run(place: Path) -> PastRun:
     finished = events[-1] if events else None
     if not isinstance(finished, Finished):
         raise ModelError(f"there is no finished run in {place}.")
+    step = checkpoint_step(place / CHECKPOINT)
     return PastRun(
         name=place.name,
-        model=saved.config.model,
+        model=saved.base,
         finished=saved.finished,
         weights=tuple(weight for weight, _ in saved.arms),
         examples=next(event.examples for event in events if isinstance(event, Prepared)),
@@ -121,6 +129,8 @@ def _past_run(place: Path) -> PastRun:
         figures=tuple(event for event in events if isinstance(event, Figures)),
         steps=finished.steps,
         seconds=finished.seconds,
+        start=None if saved.config.model == saved.base else saved.config.model,
+        left=None if step is None else finished.total - step,
     )
 
 

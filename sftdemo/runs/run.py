@@ -81,6 +81,7 @@ def run(
     shown: str | None = None,
     overwrite: bool = False,
     resume: Begun | None = None,
+    may_go_on: bool = False,
 ) -> Iterator[Event]:
     """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
@@ -106,9 +107,11 @@ def run(
         resume (`Begun`, *optional*):
             The run in `output` to go on with, from its last checkpoint (`checkpoint.read_begun`). `config` and `data`
             must be its own. It ends with the losses and weights that it would have without the break.
+        may_go_on (`bool`, *optional*, defaults to `False`):
+            Whether a run that is stopped leaves a checkpoint, as with `config.save_every`.
     """
     folder = RunFolder(output, overwrite or resume is not None)
-    return folder.relay(_run(config, data, folder, stop, shown, resume))
+    return folder.relay(_run(config, data, folder, stop, shown, resume, may_go_on))
 
 
 @event_stream
@@ -119,6 +122,7 @@ def _run(
     stop: Stop,
     shown: str | None,
     resume: Begun | None,
+    may_go_on: bool,
 ) -> Generator[Event, None, Outcome | None]:
     if resume is not None:
         resume.check_same(config, given, folder.path)
@@ -134,7 +138,9 @@ def _run(
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
-        checkpoints = checkpoints_of(config, given, folder.path, setup.rows.mask_hash, fingerprint, resume)
+        checkpoints = None
+        if config.save_every is not None or resume is not None or may_go_on:
+            checkpoints = checkpoints_of(config, given, folder.path, setup.rows.mask_hash, fingerprint, resume)
         if not distributed.anyone(stop()):
             trained = yield from train_model(setup, model, stop, scratch, checkpoints=checkpoints)
         step = trained.step
@@ -190,7 +196,7 @@ def train_model(
 
     step, losses, prepared = Step(0, 0, 0.0, 0.0, 0.0), list[float](), None
     begun = checkpoints and checkpoints.resume
-    yield Phase("train", f"Going on from {begun}" if begun else "Training")
+    yield Phase("train", f"Going on after {begun.name.replace('-', ' ')}" if begun else "Training")
     film = Path(scratch) / FILM if setup.config.film else None
     work = train(model, setup.tokenizer, setup.rows.examples, setup.config, stop, scratch, held_out, checkpoints, film)
     with closing(work):

@@ -75,6 +75,11 @@ class Checkpoints:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the checkpoint in `folder`; None if there is none that is whole."""
+    step = checkpoint_step(folder)
+    return None if step is None else folder / f"{STEP}{step}"
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """Return the step after which the checkpoint in `folder` was written; None if there is none that is whole."""
     numbers = [path.name.removeprefix(STEP) for path in folder.glob(f"{STEP}*")]
-    steps = [int(number) for number in numbers if number.isdecimal()]
-    return folder / f"{STEP}{max(steps)}" if steps else None
+    return max((int(number) for number in numbers if number.isdecimal()), default=None)

@@ -42,5 +42,10 @@ def _zip(folder: Path, made: Path) -> None:
 def delete_run(folder: Path) -> None:
     """Delete a run's folder and its zips."""
     shutil.rmtree(folder, ignore_errors=True)
+    delete_archives(folder)
+
+
+def delete_archives(folder: Path) -> None:
+    """Delete the zips of a run's folder, which is about to change."""
     for archive in Path(tempfile.gettempdir()).glob(f"sftdemo-{folder.name}*.zip"):
         archive.unlink(missing_ok=True)

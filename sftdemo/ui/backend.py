@@ -1,52 +1,48 @@
-"""Fetch models, load tokenizers, run jobs and keep finished runs, for all visitors of the page."""
+"""Run jobs and keep finished runs, for all visitors of the page."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from ..core.config import RunConfig
 from ..core.environment import settle
-from ..core.errors import ModelError
-from ..core.events import Event, Failed, Phase
+from ..core.errors import DataError, ModelError
+from ..core.events import Event, Failed
 from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
-from ..model.devices import choose_device, describe_device
-from ..model.loading import effective_max_length, load_tokenizer, stop_ids
-from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
 from ..runs.ablation import ablate
+from ..runs.checkpoint import Begun, begun_runs, read_begun
 from ..runs.film import film
-from ..runs.folder import load_events
+from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
-from ..runs.jobs import Job, Jobs, warm
+from ..runs.jobs import Jobs, warm
 from ..runs.revisit import answers_at, read_run, token_losses
-from ..runs.run import fetch, run
-from .archives import archive_of, delete_run, zipped
+from ..runs.run import run
+from ..train.checkpoints import checkpoint_step
+from .archives import archive_of, delete_archives, delete_run, zipped
+from .models import IMPORTS, Models, import_libraries
+from .start import RUN_ID, Start, start_of
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
-class Backend:
+class Backend(Models):
     """The models and runs of the server. There is one for all visitors."""
 
     def __init__(self):
+        super().__init__()
         self._runs = Jobs()
-        self._fetches: dict[tuple[str, bool], Job] = {}
-        self._tokenizers: dict[str, ModelSource] = {}
-        self._lock = threading.Lock()
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
         self._gpu_events: dict[str, Iterator[Event]] = {}
 
@@ -59,99 +55,10 @@ class Backend:
         if self._run_on_gpu is None:
             warm()
         time.sleep(MASK_ALONE)
-        with _IMPORTS:
-            _import_libraries()
+        with IMPORTS:
+            import_libraries()
             load_packer()
         settle()
-
-    def prepare(self, name: str) -> Iterator[Phase]:
-        """Fetch a model's tokenizer, load it and yield the progress. One fetch serves all visitors who wait for it.
-
-        Raises:
-            ModelError: if it cannot be fetched.
-        """
-        yield Phase("model", f"Looking for {name}")
-        with _IMPORTS:
-            is_there = self.source(name) is not None
-        if not is_there:
-            yield from self._fetch(name, weights=False)
-        yield Phase("model", "Loading the tokenizer")
-        with _IMPORTS:
-            self.tokenizer(name)
-
-    def fetch_weights(self, name: str) -> Iterator[Phase]:
-        """Fetch the weights of a model on the Hub, of which the mask needs the tokenizer only, and yield the progress.
-
-        Raises:
-            ModelError: if they cannot be fetched, or if there are none.
-        """
-        check_weights(name)
-        if not Path(name).expanduser().exists() and find_local(name) is None:
-            yield from self._fetch(name, weights=True)
-
-    def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
-        with self._lock:
-            job = self._fetches.get((name, weights))
-            if job is None or job.done:
-                self._tokenizers.pop(name, None)
-                job = self._fetches[name, weights] = Job(partial(fetch, name, weights=weights))
-        for events in job.watch():
-            last = events[-1] if events else None
-            if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
-                raise ModelError(last.message)
-            if isinstance(last, Phase):
-                yield last
-        if not weights and (found := find_tokenizer(name)) is not None:
-            self._tokenizers[name] = found
-
-    def source(self, name: str) -> ModelSource | None:
-        """Return the model called `name`, or its tokenizer alone, if it is on this disk, else None. A tokenizer in the
-        Hub's cache counts once `prepare` has seen all its files arrive."""
-        found = find_local(name)
-        if found is None and Path(name).expanduser().exists():
-            return find_tokenizer(name)
-        return self._tokenizers.get(name) if found is None else found
-
-    def tokenizer(self, name: str):
-        """Return the tokenizer of a model that is prepared."""
-        return _tokenizer(self._prepared(name))
-
-    def _prepared(self, name: str) -> ModelSource:
-        source = self.source(name)
-        if source is None:
-            raise ModelError(f"{name} is not ready yet.")
-        return source
-
-    def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
-        """Fetch the tokenizer of a model without its weights, yield the progress and return the `ModelSource`.
-
-        Raises:
-            ModelError: if it cannot be fetched.
-        """
-        with _IMPORTS:
-            _import_libraries()
-        return (yield from resolve_tokenizer(name))
-
-    def stop_ids(self, name: str) -> frozenset[int]:
-        """The ids at which a model that is prepared stops by its own settings."""
-        return stop_ids(self._prepared(name))
-
-    def max_length(self, name: str, max_length: int) -> int:
-        """Return the `max_length` that the trainer will use: no more than the model has positions."""
-        return effective_max_length(max_length, self._prepared(name))
-
-    def describe(self, name: str) -> str:
-        """Return the name of the model and which copy of it is used."""
-        return f"{name} · {self._prepared(name).copy}"
-
-    def describe_with_device(self, name: str, device: str) -> str:
-        """Return the same as `describe`, and the device that the model will be trained on.
-
-        Raises:
-            ModelError: for a device that this machine does not have.
-        """
-        with _IMPORTS:
-            return f"{self.describe(name)} · {describe_device(choose_device(device))}"
 
     def start(
         self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = (), shown: str | None = None
@@ -172,13 +79,42 @@ class Backend:
         if weights:
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
         else:
-            work = partial(run, config, data, folder, shown=shown)
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True)
+        self._begin(run_id, work)
+        self._delete_old_runs(config.model)
+        return run_id
+
+    def go_on(self, run_id: str | None) -> None:
+        """Go on in a child process with a run that was stopped or killed, from its last checkpoint.
+
+        Raises:
+            BusyError: if another run is under way.
+            DataError: if there is no run with this id.
+            TrainingError: if it has no checkpoint that can be read.
+        """
+        begun = read_begun(_folder(run_id))
+        self._begin(begun.folder.name, partial(run, begun.config, begun.data, begun.folder, resume=begun))
+        delete_archives(begun.folder)
+
+    def checkpoint(self, run_id: str | None) -> int | None:
+        """Return the step after which a run can be gone on with; None if it cannot."""
+        if not run_id or not RUN_ID.fullmatch(run_id):
+            return None
+        return checkpoint_step(_runs_folder() / run_id / CHECKPOINT)
+
+    def start_at(self, run_id: str | None, weight: float | None) -> Start:
+        """Return the model of a saved run, for a training that starts from it.
+
+        Raises:
+            ConfigError, DataError: if there is no saved run with this id, or no such model in it.
+        """
+        return start_of(read_run(self._saved(run_id)), weight)
+
+    def _begin(self, run_id: str, work: Callable[..., Iterator[Event]]) -> None:
         if self._run_on_gpu is None:
             self._runs.start(run_id, work)
         else:
             self._gpu_events[run_id] = self._run_on_gpu(work)
-        self._delete_old_runs()
-        return run_id
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end. Yield those of a saved run once, and nothing
@@ -190,7 +126,7 @@ class Backend:
                 yield events
         elif (job := self._runs.get(run_id)) is not None:
             yield from job.watch()
-        elif run_id and _RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
+        elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
             yield events
 
     def stop(self, run_id: str | None) -> None:
@@ -266,13 +202,19 @@ class Backend:
         ids."""
         return past_runs(_runs_folder(), run_ids)
 
+    def begun_runs(self, run_ids: Sequence[str] | None) -> tuple[list[Begun], list[str]]:
+        """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
+        stands for all ids."""
+        begun, problems = begun_runs(_runs_folder(), run_ids)
+        return [each for each in begun if (job := self._runs.get(each.folder.name)) is None or job.done], problems
+
     def delete(self, run_id: str) -> None:
-        """Delete a saved run.
+        """Delete a run that was saved, or killed.
 
         Raises:
-            DataError: if there is no saved run with this id.
+            DataError: if there is no run with this id.
         """
-        delete_run(self._saved(run_id))
+        delete_run(_folder(run_id))
 
     def archive(self, folder: Path) -> Path:
         """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
@@ -315,29 +257,26 @@ class Backend:
                 zipped(output if to == "gguf" else place, archive)
         yield archive
 
-    def _delete_old_runs(self) -> None:
-        for folder in sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)[: -KEPT_RUNS + 1]:
-            delete_run(folder)
-
-
-# transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
-# import name 'AutoTokenizer'". So the first visitors import one after the other.
-_IMPORTS = threading.Lock()
-
-
-def _import_libraries() -> None:
-    """Import what the mask of a local model does not need. It takes seconds."""
-    import torch  # noqa: F401
-    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
-
-
-@lru_cache(maxsize=4)
-def _tokenizer(source: ModelSource):
-    return load_tokenizer(source)
+    def _delete_old_runs(self, model: str) -> None:
+        """Keep the latest runs, and those whose models they, or the training of `model`, need."""
+        folders = sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)
+        old, kept = folders[: -KEPT_RUNS + 1], folders[-KEPT_RUNS + 1 :]
+        models = [model, *(each.model for each in self.past_runs([folder.name for folder in kept])[0])]
+        needed = {part for name in models for part in Path(name).parts}
+        for folder in old:
+            if folder.name not in needed:
+                delete_run(folder)
 
 
 def _runs_folder() -> Path:
     return cache_folder() / "runs"
+
+
+def _folder(run_id: str | None) -> Path:
+    folder = _runs_folder() / (run_id or "")
+    if not RUN_ID.fullmatch(run_id or "") or not folder.is_dir():
+        raise DataError(f"there is no run {run_id!r} any more.")
+    return folder
 
 
 SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many per day

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,9 @@ import gradio as gr
 from gradio.components import Component
 
 from ..core.config import DEFAULT_MODEL, SETTINGS, RunConfig, Setting
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, SftdemoError, TemplateError
+from ..data.templates import CHAT, NAMED_TEMPLATES, get_template
+from ..model.devices import choose_device
 
 MODELS = (
     DEFAULT_MODEL,
@@ -21,6 +24,11 @@ MODELS = (
     "gpt2",
 )
 PAGE_SETTINGS = {name: setting for name, setting in SETTINGS.items() if setting.title}
+_OF_THE_MASK = (
+    *("model", "template", "custom", "max_length", "too_long", "turns", "chat_template_kwargs", "prompt_loss_weight"),
+    *("batch_size", "packing", "hold_out", "seed"),
+)
+_IDS = {"full": "method", "prompt_loss_weight": "weight"}
 CUSTOM = "custom"
 CUSTOM_EXAMPLE = "Q: {instruction}\nA:\n"
 # A public Space trains on a shared machine: models from the list, and runs that end.
@@ -44,19 +52,76 @@ class Controls(SimpleNamespace):
         """Return the settings in `values`, which maps components to values.
 
         Raises:
-            ConfigError: for a value that is not a number, is out of range, or is not allowed on a public page.
+            SftdemoError: for a value that is not a number, is out of range, or is not allowed on a public page; for a
+                malformed template, or a device that is not there.
         """
-        inputs = {name: getattr(self, name) for name in PAGE_SETTINGS}
-        given = {name: read_setting(PAGE_SETTINGS[name], values[each], each.value) for name, each in inputs.items()}
-        if given["template"] == CUSTOM:
-            given["template"] = values[self.custom]
-        config = RunConfig(**given)
-        check_public(config)
+        config, wrong = self.checked(values)
+        for error in wrong.values():
+            raise error
         return config
+
+    def checked(self, values: dict) -> tuple[RunConfig, dict[str, SftdemoError]]:
+        """Return the settings in `values`, with the default in place of each that cannot be used, and for each of those
+        by its name what is wrong with it."""
+        good, wrong = dict[str, Any](), dict[str, SftdemoError]()
+        for name in PAGE_SETTINGS:
+            try:
+                good[name] = self._read(name, values)
+            except TemplateError as error:
+                wrong["custom"] = error
+            except SftdemoError as error:
+                wrong[name] = error
+        try:
+            return RunConfig(**good), wrong
+        except ConfigError as error:  # of the page's settings only those of TRL exclude others
+            good["set"] = ()
+            return RunConfig(**good), wrong | {"set": error}
+
+    def _read(self, name: str, values: dict) -> Any:
+        """Return the value of a setting.
+
+        Raises:
+            SftdemoError: if it cannot be used, on this machine or on a public page.
+        """
+        component = getattr(self, name)
+        value = read_setting(PAGE_SETTINGS[name], values[component], component.value)
+        if name == "template" and value == CUSTOM:
+            value = values[self.custom] or ""
+            get_template(value)
+        given: dict[str, Any] = {name: value}
+        check_public(RunConfig(**given))
+        if name == "device" and value != "auto":
+            choose_device(value)
+        return value
+
+    def held(self, config: RunConfig) -> dict[Any, Any]:
+        """Return what each input of a setting holds for these settings."""
+        named = config.template in (*NAMED_TEMPLATES, CHAT)
+        values: dict[Any, Any] = {self.custom: self.custom.value if named else config.template}
+        for name, setting in PAGE_SETTINGS.items():
+            values[getattr(self, name)] = _written(setting, getattr(config, name))
+        values[self.learning_rate] = repr(config.learning_rate)
+        values[self.template] = config.template if named else CUSTOM
+        return values
 
     def other_weight(self, values: dict) -> float:
         """Return the prompt-loss weight that the chosen one is compared with."""
         return float(values[self.against] or 0)
+
+
+def decides_mask(names: Iterable[str]) -> bool:
+    """Return whether any of the settings decides what is drawn of the examples."""
+    return any(name in _OF_THE_MASK for name in names)
+
+
+def title_of(name: str) -> str:
+    """Return what the page calls a setting, without its unit."""
+    return "Custom template" if name == "custom" else PAGE_SETTINGS[name].title.split(",")[0].split(":")[0]
+
+
+def input_id(name: str) -> str:
+    """Return the id of a setting's input in the page."""
+    return _IDS.get(name, name.replace("_", "-"))
 
 
 def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -> Any:
@@ -64,8 +129,15 @@ def setting_input(name: str, kind: type[Component] | None = None, **more: Any) -
     the options that follow from the setting."""
     setting, value = PAGE_SETTINGS[name], getattr(RunConfig(), name)
     usual, look = _component(setting)
-    look |= {"label": setting.title, "value": "\n".join(value) if setting.kind is tuple else value}
+    look |= {"label": setting.title, "value": _written(setting, value), "elem_id": input_id(name)}
     return (kind or usual)(**look | more)
+
+
+def _written(setting: Setting, value: Any) -> Any:
+    """Return what the input of a setting holds for this value."""
+    if setting.kind is tuple:
+        return "\n".join(value)
+    return "" if setting.kind is str and value is None else value
 
 
 def _component(setting: Setting) -> tuple[type[Component], dict]:
@@ -87,7 +159,7 @@ def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
     if setting.kind is bool:
         return bool(value)
     if setting.kind is str:
-        return value or ""
+        return value or (None if setting.default is None else "")
     if setting.kind is tuple:
         return tuple(line.strip() for line in (value or "").splitlines() if line.strip())
     text, may_be_empty = "" if value is None else str(value).strip(), at_first in (None, "")
@@ -97,7 +169,7 @@ def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
         number = float(text)
         if setting.kind is float or number.is_integer():
             return setting.kind(number)
-    label = setting.title.split(",")[0]  # without its unit
+    label = title_of(setting.name)
     wanted = "a number such as 2e-3" if setting.kind is float else "a whole number"
     wanted += ", or leave it empty" if may_be_empty else ""
     raise ConfigError(f"{label} is {repr(value) if text else 'empty'}; write {wanted}.")
@@ -119,6 +191,10 @@ def check_public(config: RunConfig) -> None:
             raise ConfigError(
                 f"{name} is {value:g}; this public page allows {most:g}. Run it on your own machine for more."
             )
+    if config.save_every is not None:
+        raise ConfigError(
+            "save_every is not offered on this public page, where a run that is stopped can be gone on with."
+        )
     if config.set:
         raise ConfigError("set is not offered on this public page; run it on your own machine to set more.")
     if len(config.prompts) > 16:

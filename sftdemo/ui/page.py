@@ -19,15 +19,27 @@ from .panels.film import FilmHandlers, FilmPanel
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
-from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
+from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
+from .panels.scanned import ALL_ROWS
 from .panels.settings import SettingsHandlers, SettingsPanel
 from .panels.sources import SourceHandlers
+from .panels.start import StartHandlers, StartPanel
 from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .state import Desk, session
-from .widgets import STATIC, asked, audit_findings, mask_message, progress, progress_widget, totals, widget
+from .widgets import (
+    STATIC,
+    asked,
+    audit_findings,
+    field_errors,
+    mask_message,
+    progress,
+    progress_widget,
+    totals,
+    widget,
+)
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
@@ -54,6 +66,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 _step(1, "Examples", "Edit them, paste your own: the mask follows.")
                 sources = Sources()
+                start = StartPanel()
                 inputs = {"examples": sources.examples} | mask_settings()
                 keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
@@ -77,6 +90,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             "prompts", placeholder="What is the capital of Japan?", lines=1, max_lines=6, elem_id="prompts"
         )
         questions = widget("asked", asked([]))
+        wrong = widget("wrong", field_errors({}, {}))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
         buttons = _buttons()
         settings_file = SettingsPanel()
@@ -88,7 +102,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         film = FilmPanel()
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
-        download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+        with gr.Row():
+            download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+            train_on = gr.Button("Train on from here", visible=False, elem_id="train-on")
         take_away = TakeAwayPanel()
         command = gr.Code(
             label=COMMAND,
@@ -114,6 +130,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             both=buttons["both"],
             anyway=anyway,
             command=command,
+            wrong=wrong,
         )
         opening = SourceHandlers(desk, sources)
         opening.wire()
@@ -128,6 +145,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             figures=figures,
             arm=revisit.arm,
             download=download,
+            train_on=train_on,
             command=command,
             run_id=run_id,
             own_runs=own_runs,
@@ -138,6 +156,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()
+        resets = [keep.start_over.click, settings_file.upload.upload]
+        StartHandlers(desk, start, outputs).wire(page, history, resets)
     page.queue(max_size=32)
     return page
 
@@ -148,7 +168,8 @@ def _buttons() -> dict[str, Any]:
         train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
         both = gr.Button("Train both ways", size="lg", interactive=False, elem_id="both")
         stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")
-    return {"train": train, "both": both, "stop": stop}
+        go_on = gr.Button("Go on", size="lg", visible=False, elem_id="go-on")
+    return {"train": train, "both": both, "stop": stop, "go_on": go_on}
 
 
 def _progress_panel() -> dict[str, Any]:

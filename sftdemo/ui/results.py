@@ -6,7 +6,6 @@ Their values are JSON to be drawn in the browser, as in `widgets`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
 
 import gradio as gr
@@ -14,8 +13,10 @@ import gradio as gr
 from ..core.events import Answer, Before, Columns, Comparison, Figures, FilmRow, Frame, TokenLosses
 from ..core.text import plural
 from ..mask.view import visible
+from ..runs.checkpoint import Begun
 from ..runs.history import PastRun
 from ..runs.wording import column_name, figure_rows, moments
+from .start import model_words, when
 from .widgets import KINDS, to_json, widget
 
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
@@ -104,45 +105,16 @@ def _row(row: TokenLosses) -> dict:
     return about | {"likeliest": likeliest}
 
 
-def film_message(message: str, failed: bool = False) -> str:
-    """Return a film without frames."""
-    return to_json({"arms": [], "rows": [], "message": message, "failed": failed})
-
-
-def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, whole: bool = False) -> str:
-    """Return the frames of a film, arm by arm, as far as they are known. With `whole`, all are, and the moments are
-    told."""
-    arms = [list(group) for _, group in groupby(frames, key=lambda frame: frame.prompt_loss_weight)]
-    drawn = [
-        {
-            "name": column_name(arm[0].prompt_loss_weight),
-            "moments": moments(arm) if whole else [],
-            "frames": [frame.to_dict() for frame in arm],
-        }
-        for arm in arms
-    ]
-    tokens = [
-        {
-            "row": row.row,
-            "question": row.question,
-            "tokens": [[text, KINDS[kind], index, int(on), breaks] for text, kind, index, on, breaks in row.tokens],
-        }
-        for row in rows
-    ]
-    return to_json({"arms": drawn, "rows": tokens, "message": message, "failed": False})
-
-
-def history(runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str) -> str:
-    """Return summaries of earlier runs, in the given order. `shown` is the name of the run that the page shows, and
-    `problems` are sentences on runs that cannot be read."""
-    drawn = [_summary(run) for run in runs]
+from ..runs.wording import column_name, figure_rows, moments
+from .start import model_words, when
     return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
 
 
 def run_title(run: PastRun) -> str:
     """Return a run's model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
-    return f"{run.model}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    begun = ", trained on" if run.start else ""
+    return f"{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _summary(run: PastRun) -> dict:
@@ -151,12 +123,30 @@ def _summary(run: PastRun) -> dict:
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
         "id": run.name,
-        "when": f"{datetime.fromisoformat(run.finished):%d %b %Y, %H:%M} UTC",
+        "when": when(run.finished),
         "title": run_title(run),
         "detail": f"{run.steps} steps, {run.seconds:.0f} s" + (f" · {settings}" if settings else ""),
         "result": f"{what}: {ends} · {_endings(run)}",
         "curve": f"{what}, step by step: {ends}",
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
+        "go_on": "" if run.left is None else f"Go on: {run.left:,} {plural(run.left, 'step')} left",
+        "is_saved": True,
+    }
+
+
+def _summary_of_begun(begun: Begun) -> dict:
+    rows, steps = len(begun.data.train), begun.config.steps
+    return {
+        "id": begun.folder.name,
+        "when": "not finished",
+        "title": f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
+        f"{plural(rows, 'row')}",
+        "detail": f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}.",
+        "result": "",
+        "curve": "",
+        "curves": [],
+        "go_on": "Go on",
+        "is_saved": False,
     }
 
 

@@ -9,6 +9,7 @@ from ..core.curves import thin
 from ..core.events import (
     Arm,
     Before,
+    Checkpoint,
     Columns,
     Comparison,
     Event,
@@ -24,6 +25,7 @@ from ..core.events import (
     Weights,
 )
 from ..runs.wording import arm_name, column_name, weights_sentence
+from .start import model_words
 from .widgets import progress
 
 POINTS = 300  # of a curve, at most: more would cost the browser more than they show
@@ -71,7 +73,7 @@ def summarize(events: Sequence[Event]) -> RunState:
             case Phase():
                 state.status = progress("working", _named(arm, event.message), "", event.fraction, notes)
             case Model():
-                notes.append(f"{event.name} · {event.copy} · {event.device}, {event.dtype}")
+                notes.append(f"{model_words(event.name)} · {event.copy} · {event.device}, {event.dtype}")
             case Arm():
                 arm = event
                 state.arm_names = [column_name(weight) for weight in event.weights]
@@ -84,6 +86,8 @@ def summarize(events: Sequence[Event]) -> RunState:
                 title = _named(arm, f"Training: step {event.step} of {event.total}")
                 detail = f"loss {event.loss:.3f} · about {event.remaining:.0f} s of training left"
                 state.status = progress("working", title, detail, _fraction(arm, event), notes)
+            case Checkpoint() if event.problem:
+                notes.append(f"No checkpoint after step {event.step}: {event.problem}")
             case HeldOut():
                 state.held_out.append((column_name(arm and arm.prompt_loss_weight), event))
             case Before():

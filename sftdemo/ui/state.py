@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ..core.config import RunConfig
+from ..core.errors import ConfigError, SftdemoError
 from ..data.examples import Example, HandMask, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
-from .controls import Controls
+from .controls import Controls, decides_mask, is_public
 from .reading import ColumnChoice, Reading, choice_for, paginate, read
+from .start import Start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,6 +77,39 @@ class Desk:
     controls: Controls
     session: Session
 
+    def config(self, values: dict) -> RunConfig:
+        """The settings, whose model is the run's that is to be trained on, if there is one.
+
+        Raises:
+            ConfigError: for settings that cannot be used.
+        """
+        config, start = self.controls.config(values), self.start(values)
+        return config if start is None else start.put_into(config)
+
+    def checked(self, values: dict) -> tuple[RunConfig, dict[str, SftdemoError]]:
+        """The settings with the default in place of each that cannot be used, and what is wrong with those."""
+        (config, wrong), start = self.controls.checked(values), self.start(values)
+        if start is None:
+            return config, wrong
+        try:
+            return start.put_into(config), wrong
+        except ConfigError as error:
+            return start.put_into(replace(config, full=False)), {"full": error} | wrong
+
+    def start(self, values: dict) -> Start | None:
+        """The run that is to be trained on."""
+        return values[self.session.start]
+
+    def timed(self, values: dict, config: RunConfig) -> RunConfig:
+        """The settings under which it is kept how long a run takes: one that trains on takes as long as its first."""
+        start = self.start(values)
+        return config if start is None else replace(config, model=start.base)
+
+    def model(self, values: dict, name: str) -> str:
+        """What the model that is trained is called, and which copy of it is used."""
+        start = self.start(values)
+        return self.backend.describe(name) if start is None else f"Starts from {start.words}"
+
     def data(self, values: dict) -> ParsedExamples:
         """The examples with their masks.
 
@@ -99,7 +134,9 @@ class Desk:
         Raises:
             DataError: as `data` does.
         """
-        reading, opened = self._read(values), values[self.session.opened]
+        reading, opened, start = self._read(values), values[self.session.opened], self.start(values)
+        if start is not None and is_public():  # where the run lies there is of no use elsewhere
+            config = replace(config, model=start.download)
         data, columns = reading.data, reading.choice and reading.choice.columns
         by_hand = any(example.masks for example in data.train)
         if data.origin and not by_hand:
@@ -117,7 +154,10 @@ class Desk:
         Raises:
             SftdemoError: for settings or examples that cannot be used.
         """
-        config = self.controls.config(values)
+        config, wrong = self.checked(values)
+        for name, error in wrong.items():
+            if decides_mask([name]):
+                raise error
         template = template_of(config)
         if self.backend.source(config.model) is None:
             return None
@@ -180,11 +220,12 @@ def content_of(example: Example) -> Example:
 @dataclass(frozen=True)
 class Session:
     """What a visit keeps beside the inputs: the long file or the data set on the Hub that is open, how its columns are
-    read, the masks made by hand, the page of rows that is shown, whether only rows with a finding are (a check, or
-    `ANY`), the row whose token was chosen last, and the last audit of all rows."""
+    read, the run to start from, the masks made by hand, the page of rows that is shown, whether only rows with a
+    finding are (a check, or `ANY`), the row whose token was chosen last, and the last audit of all rows."""
 
     opened: gr.State
     columns: gr.State
+    start: gr.State
     masks: gr.State
     page: gr.State
     only: gr.State
@@ -200,6 +241,7 @@ def session() -> Session:
     return Session(
         opened=gr.State(None),
         columns=gr.State(None),
+        start=gr.State(None),
         masks=gr.State({}),
         page=gr.State(0),
         only=gr.State(""),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import gradio as gr
 
+from ..core.errors import SftdemoError, sentence
 from ..data.examples import Example, ParsedExamples, Problem
 from ..data.problems import ProblemGroup, group_problems
 from ..data.questions import Question
@@ -21,6 +22,7 @@ from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summary, view_tokens, visible
+from .controls import input_id, title_of
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
@@ -257,6 +259,17 @@ def progress(state: str, title: str, detail: str = "", fraction: float | None = 
     """Return a line of status. `state` is "idle", "working", "done" or "failed". With a `fraction`, from 0 to 1, it has
     a bar."""
     return to_json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
+
+
+def field_errors(wrong: Mapping[str, SftdemoError], notes: Mapping[str, str]) -> str:
+    """Return what is wrong with settings, by their names, and what is to be told of them; it is drawn at the inputs."""
+    return to_json(
+        {"errors": _at_inputs({name: sentence(error) for name, error in wrong.items()}), "notes": _at_inputs(notes)}
+    )
+
+
+def _at_inputs(told: Mapping[str, str]) -> list[dict]:
+    return [{"id": input_id(name), "title": title_of(name), "words": words} for name, words in told.items()]
 
 
 def asked(questions: Sequence[Question]) -> str:

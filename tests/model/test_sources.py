@@ -274,7 +274,7 @@ class TestTokenizerAlone:
             check_weights(str(alone))
 
     def test_an_adapter_has_weights(self, alone):
-        (alone / "adapter_config.json").write_text("{}")
+        (alone / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "no/such"}))
         assert find_tokenizer(str(alone)).copy == "tokenizer of a LoRA adapter"
         check_weights(str(alone))
 

@@ -130,7 +130,7 @@ def test_it_comes_to_the_same(config, tmp_path, way):
     assert of(Step, events)[:4] == of(Step, whole)[:4]  # those before the checkpoint, with their seconds
     assert load_events(cut) == events
     assert not (cut / "checkpoint").exists()
-    assert "Going on from" in "".join(event.message for event in of(Phase, events))
+    assert "Going on after step " in "".join(event.message for event in of(Phase, events))
 
 
 def test_a_saved_adapter_that_was_trained_on(config, tmp_path):

@@ -19,7 +19,7 @@ from sftdemo.data.examples import parse_examples
 from sftdemo.model.sources import ModelSource
 from sftdemo.runs.jobs import BusyError
 from sftdemo.runs.run import run
-from sftdemo.ui import backend as backend_module
+from sftdemo.ui import models as models_module
 from sftdemo.ui.backend import KEPT_RUNS, Backend, gpu_work, on_zero_gpu
 
 SCRIPT = """
@@ -158,9 +158,9 @@ class TestHubModel:
                 yield [Phase("model", "Downloading")]
                 yield [Phase("model", "Downloading"), self.ending]
 
-        monkeypatch.setattr(backend_module, "Job", Fetch)
+        monkeypatch.setattr(models_module, "Job", Fetch)
         found = ModelSource(self.NAME, gpt2_folder, "tokenizer", hub_id=self.NAME)
-        monkeypatch.setattr(backend_module, "find_tokenizer", lambda name: found if jobs else None)
+        monkeypatch.setattr(models_module, "find_tokenizer", lambda name: found if jobs else None)
         return jobs
 
     def test_the_tokenizer_first_and_the_weights_when_they_are_asked_for(self, fetched):
@@ -175,7 +175,7 @@ class TestHubModel:
         assert fetched == [False, True]
 
     def test_a_tokenizer_in_the_cache_is_enough_without_the_hub(self, fetched, monkeypatch):
-        monkeypatch.setattr(backend_module.Job, "ending", Failed("the Hub did not answer."))
+        monkeypatch.setattr(models_module.Job, "ending", Failed("the Hub did not answer."))
         backend = Backend()
         assert list(backend.prepare(self.NAME))
         with pytest.raises(ModelError, match="did not answer"):

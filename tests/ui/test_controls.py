@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
-from desk import drawn, scanned
 
 from sftdemo.core.config import DEFAULT_MODEL, SETTINGS, RunConfig
 from sftdemo.core.errors import ConfigError
@@ -23,6 +23,8 @@ def another(name: str):
         return "a \n\n b", ("a", "b")
     if name == "chat_template_kwargs":
         return '{"a": 1}', '{"a": 1}'
+    if name == "save_every":
+        return "10m", "10m"
     if setting.kind is str and not setting.choices:
         return "chat", "chat"
     others = [*setting.choices] or ([not setting.default] if setting.kind is bool else [setting.limits[1]])
@@ -78,9 +80,10 @@ def test_limits(ui, monkeypatch, name):
     assert ui.desk.controls.config(ui.values(**{name: PUBLIC_MOST[name]}))
     with pytest.raises(ConfigError, match=f"^{name} is .* this public page allows {PUBLIC_MOST[name]}"):
         ui.desk.controls.config(over)
-    assert "this public page allows" in drawn(ui, over)[0]["message"]
-    (scan,) = scanned(ui, over)
-    assert not scan.train["interactive"]
+    (error,) = json.loads(ui.masking.draw(over)[ui.masking.out.wrong])["errors"]
+    assert "this public page allows" in error["words"]
+    *_, scan = ui.masking.scan(over)
+    assert not scan[ui.masking.out.train]["interactive"]
 
 
 @pytest.mark.parametrize("model", ["/etc", "../x", "someone/other", "model.gguf"])

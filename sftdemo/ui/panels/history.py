@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import DataError, SftdemoError, sentence
 from ...runs.history import PastRun, find_run, side_by_side
 from ...runs.wording import column_name
 from ..backend import KEPT_RUNS
@@ -42,18 +42,21 @@ class HistoryHandlers:
         out.download.change(self.show, known, panel.runs, **PRIVATE)  # a run has been saved, or another is shown
         opened = panel.runs.open(self.open, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
         opened.then(self.show, known, panel.runs, **PRIVATE)
+        gone_on = panel.runs.go_on(self.go_on, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
+        gone_on.then(self.show, known, panel.runs, **PRIVATE)
         panel.runs.remove(self.remove, known, panel.runs, **PRIVATE)
         panel.runs.contrast(self.contrast, out.own_runs, panel.contrast, **PRIVATE)
 
     def show(self, run_id: str | None, own_runs: list[str] | None) -> str:
         """Show the saved runs, the latest first."""
         runs, problems = self._runs(own_runs)
+        begun, unreadable = self.desk.backend.begun_runs(self._ids(own_runs))
         message = (
             f"The last {KEPT_RUNS} runs are kept on this machine; download what you want to keep."
-            if runs
+            if runs or begun
             else "No run has been saved yet."
         )
-        return history(runs, problems, run_id, message)
+        return history(runs, [*problems, *unreadable], run_id, message, begun)
 
     def open(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[Updates]:
         """Show a run in place of the current one.
@@ -67,10 +70,18 @@ class HistoryHandlers:
             raise gr.Error(sentence(error)) from error
         yield from self.running.open(run.name)
 
+    def go_on(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[Updates]:
+        """Go on with a run that was stopped or killed, and show it.
+
+        Raises:
+            gr.Error: if it is not there any more.
+        """
+        yield from self.running.go_on(self._known(str(event.run), own_runs))
+
     def remove(self, run_id: str | None, own_runs: list[str] | None, event: gr.EventData) -> str:
         """Delete a run for good."""
         try:
-            self.desk.backend.delete(find_run(self._runs(own_runs)[0], str(event.run)).name)
+            self.desk.backend.delete(self._known(str(event.run), own_runs))
         except SftdemoError as error:
             gr.Warning(sentence(error))
         return self.show(run_id, own_runs)
@@ -90,7 +101,20 @@ class HistoryHandlers:
         return answers_side_by_side(names, drawn, message)
 
     def _runs(self, own_runs: list[str] | None) -> tuple[list[PastRun], list[str]]:
-        return self.desk.backend.past_runs((own_runs or []) if is_public() else None)
+        return self.desk.backend.past_runs(self._ids(own_runs))
+
+    def _ids(self, own_runs: list[str] | None) -> list[str] | None:
+        return (own_runs or []) if is_public() else None
+
+    def _known(self, run_id: str, own_runs: list[str] | None) -> str:
+        """Return the id if its run may be touched from this browser.
+
+        Raises:
+            DataError: if it may not.
+        """
+        if (ids := self._ids(own_runs)) is not None and run_id not in ids:
+            raise DataError(f"there is no run {run_id!r} any more.")
+        return run_id
 
 
 def _name(weight: float | None, number: int, shared: bool) -> str:

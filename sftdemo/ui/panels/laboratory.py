@@ -135,7 +135,7 @@ class LaboratoryHandlers:
         """Measure on the chosen model, in a process of its own, how far packed examples change each other."""
         button, proof, ready = self.panel.prove, self.panel.proof, gr.update(interactive=True)
         try:
-            config, data = self.desk.controls.config(values), self.desk.data(values)
+            config, data = self.desk.config(values), self.desk.data(values)
             yield {button: gr.update(interactive=False), proof: progress("working", "Starting")}
             notes, done = [], ""
             for event in self.desk.backend.prove(config, data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,25 @@ import gradio as gr
 
 from ...core.config import RunConfig
 from ...core.errors import DataError, ModelError, SftdemoError, sentence
-from ...core.text import duration, plural
+from ...core.text import plural
 from ...data.examples import Example, to_record
-from ...data.problems import Problem, save_problems
+from ...data.problems import Problem
 from ...data.questions import questions_of
+from ...data.templates import other_placeholders
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
 from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...model.sources import check_weights
-from ...runs.estimate import estimate_seconds, planned_steps, rate_for
-from ...runs.wording import column_name
+from ..controls import decides_mask
 from ..reading import text_of_row
-from ..state import ANY, Desk, View, audit_of, check_of, content_of
-from ..widgets import asked, audit_findings, mask_message, mask_rows, progress, totals
+from ..state import Desk, View, audit_of, check_of, content_of
+from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
 from .examples import Sources
+from .scanned import OFF, buttons, filters, mend, refusals
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
 COMMAND = "These settings in a terminal"
-ALL_ROWS = ("all rows", "")
-_OFF = gr.update(interactive=False)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class MaskOutputs:
     both: gr.Button
     anyway: gr.Checkbox
     command: gr.Code
+    wrong: gr.HTML
 
 
 Updates = dict[Any, Any]  # component: its update; a component that is not there stays as it is
@@ -66,7 +66,7 @@ class MaskHandlers:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
         controls, session, sources, out = self.desk.controls, self.desk.session, self.sources, self.out
         everything = {*controls.all(), *session.all()}
-        drawn = [out.mask, out.asked, out.command, *sources.columns.outputs()]
+        drawn = [out.mask, out.asked, out.command, out.wrong, *sources.columns.outputs()]
         scanned = [
             *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
             *(out.refusals, out.only, session.only, out.mask),
@@ -79,7 +79,7 @@ class MaskHandlers:
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
         scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
         ready = gr.on(
-            [page.load, controls.model.change],
+            [page.load, controls.model.change, session.start.change],
             self.get_ready,
             everything,
             [out.model_status, *drawn, out.train, out.both],
@@ -107,90 +107,111 @@ class MaskHandlers:
         """Fetches the chosen model, with progress."""
         out, backend = self.out, self.desk.backend
         try:
-            config = self.desk.controls.config(values)
+            config, wrong = self.desk.checked(values)
+            if "model" in wrong:
+                raise wrong["model"]
+            waiting = {out.train: gr.update(value="Waiting for the model", interactive=False), out.both: OFF}
             for phase in backend.prepare(config.model):
-                yield {out.model_status: progress("working", phase.message, "", phase.fraction)}
-            yield {out.model_status: progress("done", backend.describe(config.model))}
+                yield {out.model_status: progress("working", phase.message, "", phase.fraction)} | waiting
+                waiting = {}
+            yield {out.model_status: progress("done", self.desk.model(values, config.model))}
         except SftdemoError as error:
-            no_model = {out.train: gr.update(value="No model to train", interactive=False), out.both: _OFF}
-            yield {out.model_status: progress("failed", sentence(error))} | no_model | self._undrawn(error)
+            no_model = {out.train: gr.update(value="No model to train", interactive=False), out.both: OFF}
+            yield {out.model_status: progress("failed", sentence(error))} | no_model | self._undrawn(sentence(error))
 
-    def _undrawn(self, error: SftdemoError) -> Updates:
+    def _undrawn(self, words: str) -> Updates:
         """The mask's place with what is wrong."""
-        return {self.out.mask: mask_message(sentence(error)), self.out.asked: asked([]), self.out.command: ""}
+        return {self.out.mask: mask_message(words), self.out.asked: asked([]), self.out.command: ""}
 
     def draw(self, values: dict) -> Updates:
         """One page of the mask of the text as it stands."""
         out, columns = self.out, self.sources.columns
+        config, wrong = self.desk.checked(values)
+        told = {out.wrong: field_errors(wrong, notes_on(config))}
+        if decides_mask(wrong):  # the mask stays as it was, if there was one
+            return told | (
+                {} if values[self.desk.session.audit] else self._undrawn(sentence(next(iter(wrong.values()))))
+            )
         try:
             view = self.desk.view(values)
             if view is None:
-                return {out.mask: gr.skip()}
-            if view.config.device != "auto":
-                choose_device(view.config.device)  # one that is not there is to be said here, not after the click
+                return told
             mask, drawn = _page(view, values[self.desk.session.page])
             command, says = (
                 self.desk.command(values, view.config) if drawn or (view.data.train and not view.shown) else ("", "")
             )
         except SftdemoError as error:
-            return self._undrawn(error) | columns.show(self.desk.choice(values))
+            return told | self._undrawn(sentence(error)) | columns.show(self.desk.choice(values))
         questions = questions_of(view.config, view.data) if view.data.train else []
         label = f"These settings in a terminal; {says}" if says else COMMAND
-        told = gr.update(value=command, label=label)
-        return {out.mask: mask, out.asked: asked(questions), out.command: told} | columns.show(view.choice, view.data)
+        told |= {out.mask: mask, out.asked: asked(questions)} | columns.show(view.choice, view.data)
+        return told | ({} if wrong else {out.command: gr.update(value=command, label=label)})
 
     def tell_device(self, values: dict) -> str | dict:
         """The device beside the model's name, after the mask: to know it, torch has to be loaded."""
         try:
-            config = self.desk.controls.config(values)
+            config, _ = self.desk.checked(values)
             if self.desk.backend.source(config.model) is None:
                 return gr.skip()
-            return progress("done", self.desk.backend.describe_with_device(config.model, config.device))
+            device = self.desk.backend.device(config.device)
+            return progress("done", f"{self.desk.model(values, config.model)} · {device}")
         except SftdemoError:  # the mask's place says what is wrong
             return gr.skip()
 
     def scan(self, values: dict) -> Iterator[Updates]:
         """The totals of all rows as they come, what the audit finds, and what the button would do."""
         out, kept = self.out, self.desk.session.audit
+        _, wrong = self.desk.checked(values)
+        if decides_mask(wrong):
+            yield {out.train: mend(wrong), out.both: OFF}
+            return
         try:
             view = self.desk.view(values)
             if view is None:
+                yield self._uncounted() | ({out.train: mend(wrong), out.both: OFF} if wrong else {})
                 return
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
             refused: list[Problem] = []
             for audit, fraction in audit_of(view, refused):
                 if fraction is not None:
                     waiting = gr.update(value="Looking the rows over…", interactive=False)
-                    yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: _OFF}
+                    yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: OFF}
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
-            counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), kept: None}
-            counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals)}
-            counted |= {out.only: gr.update(interactive=False)}
-            yield counted | {out.train: nothing, out.both: _OFF}
+            yield self._uncounted() | {out.train: nothing, out.both: OFF}
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
+        against = self.desk.controls.other_weight(values)
         try:
             check_weights(view.config.model)
-            train, both = _buttons(view.config, audit, findings, device, self.desk.controls.other_weight(values))
+            train, both = buttons(self.desk.timed(values, view.config), audit, findings, device, against)
         except ModelError:
             train = gr.update(value="No weights here to train: a tokenizer alone", interactive=False)
             both = gr.update(value="Train both ways", interactive=False)
+        if wrong:
+            train, both = mend(wrong), OFF
         yield {
             out.totals: totals(audit, held_out),
             out.audit: audit_findings(findings, message),
             out.train: train,
             out.both: both,
             out.anyway: gr.update(visible=bool(errors(findings)) and bool(audit.rows)),
-            out.refusals: _refusals((*view.data.problems, *refused)),
+            out.refusals: refusals((*view.data.problems, *refused)),
             kept: audit,
         } | self._filtered(values | {kept: audit}, audit, findings)
+
+    def _uncounted(self) -> Updates:
+        """What was counted, taken away."""
+        out = self.out
+        counted = {out.totals: totals(None, 0), out.audit: audit_findings([], ""), self.desk.session.audit: None}
+        counted |= {each: gr.update(visible=False) for each in (out.anyway, out.refusals)}
+        return counted | {out.only: gr.update(interactive=False)}
 
     def _filtered(self, values: dict, audit: Audit, findings: list[Finding]) -> Updates:
         """What rows can be shown after an audit, and those that are, where it is those with a finding."""
         only, asked_for = self.desk.session.only, values[self.desk.session.only]
-        choices = _filters(audit, findings)
+        choices = filters(audit, findings)
         now = asked_for if asked_for in [value for _, value in choices] else ""
         updates: Updates = {self.out.only: gr.update(choices=choices, value=now, interactive=len(choices) > 1)}
         if not asked_for:
@@ -241,6 +262,8 @@ class MaskHandlers:
 
     def _at(self, values: dict, place: Callable[[View], tuple[int, int | None]]) -> Updates:
         out, page = self.out, self.desk.session.page
+        if decides_mask(self.desk.checked(values)[1]):
+            return {out.mask: gr.skip()}
         try:
             view = self.desk.view(values)
             if view is None:
@@ -291,6 +314,16 @@ class MaskHandlers:
         return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
 
 
+def notes_on(config: RunConfig) -> dict[str, str]:
+    """What is to be told at a field, though it is no error."""
+    names = other_placeholders(config.template)
+    if not names:
+        return {}
+    known = ", ".join(f"{{{name}}}" for name in names)
+    stays = plural(len(names), "stays", "stay")
+    return {"custom": f"{known} {stays} as written; only {{instruction}} and {{input}} are filled in."}
+
+
 def _page(
     view: View, number: int, focus: int | None = None, row_text: tuple[int, str] | None = None
 ) -> tuple[str, list[TokenizedExample]]:
@@ -300,41 +333,3 @@ def _page(
     total = len(view.shown)
     drawn = mask_rows(examples, view.data, problems, view.tokenizer, view.pages, number, focus, weight, total, row_text)
     return drawn, examples
-
-
-def _filters(audit: Audit, findings: list[Finding]) -> list[tuple[str, str]]:
-    """Which rows can be shown, as (words, value): all, those with a finding, those of each finding that has rows."""
-    each = [(f"only: {found.what} ({found.count:,})", found.check) for found in findings if found.count]
-    some = [(f"only rows with a finding ({len(audit.flagged()):,})", ANY)] if each else []
-    return [ALL_ROWS, *some, *each]
-
-
-def _refusals(problems: Sequence[Problem]) -> dict:
-    """The button that saves what was refused and left out."""
-    if not problems:
-        return gr.update(visible=False)
-    folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
-    save_problems(folder / "refusals.jsonl", problems)
-    label = f"Save the {len(problems):,} {plural(len(problems), 'refusal')}"
-    return gr.update(visible=True, value=str(folder / "refusals.jsonl"), label=label)
-
-
-def _buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:
-    """What the two buttons say: that to train, and that to train both ways."""
-    if not audit.rows:
-        return gr.update(value="Nothing to train yet", interactive=False), _OFF
-    found = errors(findings)
-    if found and not config.anyway:
-        words = f"Mend {len(found)} {plural(len(found), 'error')} that the audit found"
-        return gr.update(value=words, interactive=False), _OFF
-    examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
-    steps = planned_steps(config, examples, tokens)
-    rate = rate_for(config, device)
-    seconds = rate and estimate_seconds(config, examples, tokens, rate)
-    name = column_name(config.prompt_loss_weight)
-    how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
-    where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
-    once, twice = (f" · about {duration(times * seconds)}" if seconds else "" for times in (1, 2))
-    both = f"Train both ways: {name} against {column_name(against)}{twice}"
-    train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
-    return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -11,8 +10,7 @@ from ...core.config import RunConfig
 from ...core.errors import ConfigError, sentence
 from ...core.settings_file import read_settings
 from ...core.text import plural
-from ...data.templates import CHAT, NAMED_TEMPLATES
-from ..controls import CUSTOM, PAGE_SETTINGS
+from ..controls import PAGE_SETTINGS
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .mask import PRIVATE, Updates
@@ -57,7 +55,7 @@ class SettingsHandlers:
             settings = read_settings(path)
             unused = [each for each in settings if each not in PAGE_SETTINGS]
             config = RunConfig(**{each: value for each, value in settings.items() if each in PAGE_SETTINGS})
-            values = self._values(config)
+            values = self.desk.controls.held(config)
             held = self.desk.controls.config(values)
         except ConfigError as error:
             return {self.panel.status: progress("failed", sentence(error).replace(path, name))}
@@ -67,15 +65,3 @@ class SettingsHandlers:
         count = len(settings) - len(unused)
         title = f"{count} {plural(count, 'setting')} from {name}"
         return values | {self.panel.status: progress("done", title, "the others are at their defaults", notes=notes)}
-
-    def _values(self, config: RunConfig) -> Updates:
-        """Return what each input holds for these settings."""
-        controls = self.desk.controls
-        named = config.template in (*NAMED_TEMPLATES, CHAT)
-        values: dict[Any, Any] = {controls.custom: controls.custom.value if named else config.template}
-        for name, setting in PAGE_SETTINGS.items():
-            value = getattr(config, name)
-            values[getattr(controls, name)] = "\n".join(value) if setting.kind is tuple else value
-        values[controls.learning_rate] = repr(config.learning_rate)
-        values[controls.template] = config.template if named else CUSTOM
-        return values

@@ -32,6 +32,8 @@ class RunOutputs:
     train: gr.Button
     both: gr.Button
     stop: gr.Button
+    go_on: gr.Button
+    train_on: gr.Button
     run_status: gr.HTML
     curve: gr.LinePlot
     arm_curves: gr.Row
@@ -62,6 +64,7 @@ class RunHandlers:
         out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
+        out.go_on.click(self.go_on, out.run_id, out.all(), concurrency_limit=None, **PRIVATE)
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
 
     def train(self, values: dict) -> Iterator[Updates]:
@@ -76,7 +79,7 @@ class RunHandlers:
         controls, out, audit = self.desk.controls, self.out, values[self.desk.session.audit]
         waited = False
         try:
-            config = controls.config(values)
+            config = self.desk.config(values)
             weights = (config.prompt_loss_weight, controls.other_weight(values)) if both_ways else ()
             data = self.desk.data(values)
             for phase in self.desk.backend.fetch_weights(config.model):
@@ -87,8 +90,7 @@ class RunHandlers:
             run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
             gr.Warning(sentence(error))
-            if waited:
-                yield self._idle(True)
+            yield self._idle(True) if waited else self.unchanged()
             return
         except SftdemoError as error:
             yield {out.run_status: progress("failed", sentence(error))} | (self._idle(True) if waited else {})
@@ -98,9 +100,13 @@ class RunHandlers:
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
         for events in self.desk.backend.watch(run_id):
-            yield self._show(summarize(events))
+            yield self._show(summarize(events), run_id)
         if not both_ways:
-            save_rate(config, device, events)
+            save_rate(self.desk.timed(values, config), device, events)
+
+    def unchanged(self) -> Updates:
+        """Return an update of nothing: Gradio empties all outputs of a generator that yields none."""
+        return {self.out.run_status: gr.skip()}
 
     def _idle(self, idle: bool) -> Updates:
         """The two buttons, which wait while weights are fetched."""
@@ -108,15 +114,27 @@ class RunHandlers:
 
     def resume(self, run_id: str | None) -> Iterator[Updates]:
         """Show a run that is under way or finished, until its end."""
+        yield self.unchanged()
         try:
             for events in self.desk.backend.watch(run_id):
-                yield self._show(summarize(events))
+                yield self._show(summarize(events), run_id)
         except SftdemoError as error:
             yield {self.out.run_status: progress("failed", sentence(error))}
 
     def open(self, run_id: str) -> Iterator[Updates]:
         """Show an earlier run in place of the current one."""
         yield self._starting(run_id)
+        yield from self.resume(run_id)
+
+    def go_on(self, run_id: str | None) -> Iterator[Updates]:
+        """Go on with the run that is shown, which was stopped or killed, and show it until its end."""
+        try:
+            self.desk.backend.go_on(run_id)
+        except SftdemoError as error:
+            gr.Warning(sentence(error))
+            yield self.unchanged()
+            return
+        yield self._starting(run_id or "")
         yield from self.resume(run_id)
 
     def stop(self, run_id: str | None) -> dict:
@@ -132,6 +150,8 @@ class RunHandlers:
             out.train: gr.update(interactive=False),
             out.both: gr.update(interactive=False),
             out.stop: gr.update(visible=True, interactive=True, value="Stop, keep what it has"),
+            out.go_on: gr.update(visible=False),
+            out.train_on: gr.update(visible=False),
             out.run_status: progress("working", "Starting"),
             out.curve: gr.update(value=None, visible=False),
             out.arm_curves: gr.update(visible=False),
@@ -141,10 +161,11 @@ class RunHandlers:
             out.download: gr.update(value=None, label="Nothing trained yet", interactive=False),
         }
 
-    def _show(self, state: RunState) -> Updates:
+    def _show(self, state: RunState, run_id: str | None) -> Updates:
         out = self.out
         shown: Updates = {out.run_status: state.status, out.stop: gr.update(visible=not state.done)}
         shown |= {button: gr.update(interactive=state.done) for button in (out.train, out.both)}
+        shown[out.go_on] = self._left(state, run_id)
         if state.held_out:
             shown |= self._show_arm_curves(state)
         elif len(state.losses) > 1:  # a series of one point is invisible
@@ -163,6 +184,14 @@ class RunHandlers:
             shown |= self._saved(state, Path(state.saved))
         return shown
 
+    def _left(self, state: RunState, run_id: str | None) -> dict:
+        """Return the button to go on with, if the run has ended before its last step and left a checkpoint."""
+        step = self.desk.backend.checkpoint(run_id) if state.done else None
+        if step is None:
+            return gr.update(visible=False)
+        left = max(state.total - step, 0)
+        return gr.update(visible=True, value=f"Go on: {left:,} of {state.total:,} steps left")
+
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
@@ -171,6 +200,7 @@ class RunHandlers:
         chosen = state.arms[0] if state.arms else None
         return {
             self.out.download: gr.update(value=str(archive), label=label, interactive=True),
+            self.out.train_on: gr.update(visible=True),
             self.out.arm: gr.update(choices=choices, value=chosen, visible=len(choices) > 1),
         }
 

@@ -40,12 +40,18 @@ const line = (run, data) => {
   const words = h("div", "words");
   words.append(h("b", "", run.title), h("span", "when", run.when), h("p", "note", run.detail), h("p", "result", run.result));
   const acts = h("div", "acts");
-  acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
+  if (run.go_on) acts.append(button("go-on", run.go_on, () => trigger("go_on", { run: run.id })));
+  if (run.is_saved) {
+    acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
+    acts.append(button("take", "Train on", () => trigger("take", { run: run.id })));
+  }
   acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? "Delete for good?" : "Delete", () => {
     if (leaving === run.id) { leaving = null; picked.delete(run.id); trigger("remove", { run: run.id }); }
     else { leaving = run.id; draw(); }
   }));
-  node.append(box, sparkline(run.curves, run.curve), words, acts);
+  if (run.is_saved) node.append(box, sparkline(run.curves, run.curve));
+  else node.append(h("span", "no-box"), h("span", "no-curve"));
+  node.append(words, acts);
   return node;
 };
 
@@ -57,7 +63,7 @@ const draw = () => {
   for (const id of picked) if (!there.has(id)) picked.delete(id);
   const parts = [h("p", "note", data.message), ...data.problems.map((problem) => h("p", "flag", problem))];
   parts.push(...data.runs.map((run) => line(run, data)));
-  if (data.runs.length > 1) {
+  if (data.runs.filter((run) => run.is_saved).length > 1) {
     const contrast = button("contrast", picked.size === 2 ? "Set the two side by side" : "Check two runs to set them side by side", () => {
       trigger("contrast", { runs: [...picked] });
     });

@@ -17,28 +17,34 @@ from sftdemo.ui import state
 
 LONG = {"instruction": "Say hello", "output": "Hello " * 40}
 OF_ANOTHER_TEXT = ROWS[1] | {"mask": {"text": "another", "trained": [[0, 3]]}}
-WRONG = [
+NOTHING_TO_TRAIN = [
     ({"examples": ""}, "no examples yet"),
     ({"examples": None}, "no examples yet"),
     ({"examples": "Dear diary"}, "neither JSON nor CSV"),
     ({"examples": "[{"}, ""),
     ({"examples": '[{"instruction": "a"}]'}, "No example to train on yet"),
     ({"examples": json.dumps(ROWS[2:])}, "No example to train on yet"),
-    ({"model": None}, "Model is empty"),
-    ({"template": "custom", "custom": "Q:"}, "has no {instruction} in it"),
-    ({"template": "custom", "custom": ""}, "has no {instruction} in it"),
     ({"template": "chat"}, "No example to train on yet"),
-    ({"max_length": None}, "Max length is empty"),
-    ({"max_length": 2.5}, "Max length is 2.5"),
-    ({"max_length": 1}, "Max_length is 1"),
-    ({"steps": 0}, "Steps is 0"),
-    ({"steps": float("inf")}, "inf"),
-    ({"seed": float("nan")}, "nan"),
-    ({"batch_size": 10**9}, "Batch_size is 1,000,000,000"),
-    ({"lora_r": -1}, "Lora_r is -1"),
-    ({"learning_rate": "fast"}, "Learning rate is 'fast'"),
-    ({"learning_rate": "nan"}, "Learning_rate is nan"),
-    ({"device": "tpu"}, "Device is 'tpu'"),
+]
+# A setting that is wrong, the id of its input, and what is said there; then whether the mask depends on it.
+WRONG = [
+    ({"model": None}, "model", "Model is empty", True),
+    ({"template": "custom", "custom": "Q:"}, "custom", "has no {instruction} in it", True),
+    ({"template": "custom", "custom": ""}, "custom", "has no {instruction} in it", True),
+    ({"max_length": None}, "max-length", "Max length is empty", True),
+    ({"max_length": 2.5}, "max-length", "Max length is 2.5", True),
+    ({"max_length": 1}, "max-length", "Max_length is 1", True),
+    ({"steps": 0}, "steps", "Steps is 0", False),
+    ({"steps": float("inf")}, "steps", "inf", False),
+    ({"seed": float("nan")}, "seed", "nan", True),
+    ({"batch_size": 10**9}, "batch-size", "Batch_size is 1,000,000,000", True),
+    ({"lora_r": -1}, "lora-r", "Lora_r is -1", False),
+    ({"learning_rate": "fast"}, "learning-rate", "Learning rate is 'fast'", False),
+    ({"learning_rate": "nan"}, "learning-rate", "Learning_rate is nan", False),
+    ({"device": "tpu"}, "device", "Device is 'tpu'", False),
+    ({"device": "cuda"}, "device", "There is no cuda device here", False),
+    ({"set": "weight_dekay=1"}, "set", "the nearest is weight_decay", False),
+    ({"set": "lora.alpha=4", "full": True}, "set", "there is no adapter", False),
 ]
 
 
@@ -84,7 +90,7 @@ class TestDraw:
         assert len(mask["rows"]) == 1
         assert [problem["words"][:6] for problem in mask["problems"]] == ["row 1:", "row 2:"]
 
-    @pytest.mark.parametrize(("changed", "says"), WRONG, ids=str)
+    @pytest.mark.parametrize(("changed", "says"), NOTHING_TO_TRAIN, ids=str)
     def test_what_cannot_be_trained_is_a_sentence_and_no_button(self, ui, values, changed, says):
         mask, _, command = drawn(ui, values(**changed))
         assert says in mask["message"]
@@ -95,16 +101,40 @@ class TestDraw:
         assert (scan.totals["summary"], scan.audit) == ("", {"findings": [], "message": ""})
         assert scan.kept is None or not scan.kept.rows
 
-    def test_a_device_that_is_not_there_is_said(self, ui, values):
-        mask, *_ = drawn(ui, values(device="cuda"))
-        *_, scan = scanned(ui, values(device="cuda"))
-        assert not scan.train["interactive"]
-        assert "no cuda device" in mask["message"] + scan.train["value"]
+    @pytest.mark.parametrize(("changed", "at", "says", "decides"), WRONG, ids=str)
+    def test_what_is_wrong_stands_at_its_input_and_leaves_the_rest(self, ui, values, changed, at, says, decides):
+        """The mask follows the text all the same, unless it depends on the setting: then it stays as it was."""
+        out, audit = ui.masking.out, scanned(ui, values())[-1].kept
+        given = values(examples=json.dumps(ROWS[:1]), audit=audit, **changed)
+        updates = ui.masking.draw(given)
+        (error,) = json.loads(updates[out.wrong])["errors"]
+        assert (error["id"], says in error["words"]) == (at, True), error
+        assert out.command not in updates
+        *_, last = ui.masking.scan(given)
+        assert last[out.train]["value"] == f"Mend: {error['title']}"
+        assert not last[out.both]["interactive"]
+        if decides:
+            assert updates.keys() == {out.wrong}
+            assert last.keys() == {out.train, out.both}
+        else:
+            assert len(json.loads(updates[out.mask])["rows"]) == 1
+            assert json.loads(last[out.totals])["summary"].startswith("1 example ")
+
+    def test_what_is_wrong_on_arrival_stands_in_the_masks_place_too(self, ui, values):
+        mask, *_ = drawn(ui, values(max_length=1))
+        assert mask["message"].startswith("Max_length is 1")
+
+    def test_other_names_in_braces_are_told_at_the_template(self, ui, values):
+        updates = ui.masking.draw(values(template="custom", custom="{foo} {instruction} {bar}\n"))
+        told = json.loads(updates[ui.masking.out.wrong])
+        assert told["errors"] == []
+        assert told["notes"][0]["words"].startswith("{foo}, {bar} stay as written")
 
     def test_a_model_that_is_still_to_come_leaves_the_page_as_it_is(self, ui, values):
         waiting = values(model="someone/something")
-        assert ui.masking.draw(waiting) == {ui.masking.out.mask: SKIP}
-        assert list(ui.masking.scan(waiting)) == []
+        assert ui.masking.draw(waiting).keys() == {ui.masking.out.wrong}
+        (look,) = ui.masking.scan(waiting)  # counts of another model do not stay, and Gradio wants one update at least
+        assert (json.loads(look[ui.masking.out.totals])["summary"], ui.masking.out.train in look) == ("", False)
         assert ui.masking.turn(waiting, event(page=1)) == {ui.masking.out.mask: SKIP}
         assert parts(ui, ui.masking.go_to(waiting, event(row=1)), "mask", "picked") == (SKIP, 1)
 
@@ -197,7 +227,7 @@ class TestGetReady:
         *phases, last = list(ui.masking.get_ready(values()))
         assert phases
         for updates in phases:
-            (status,) = parts(ui, updates, "model_status")
+            status, *_ = parts(ui, updates, "model_status", "train", "both")
             assert json.loads(status)["state"] == "working"
         (status,) = parts(ui, last, "model_status")  # the mask is drawn next, of the text as it is by then
         assert json.loads(status)["state"] == "done"
@@ -205,7 +235,7 @@ class TestGetReady:
 
     def test_the_device_is_told_once_the_mask_is_there(self, ui, values):
         assert "local folder · CPU" in json.loads(ui.masking.tell_device(values()))["title"]
-        for changed in ({"device": "cuda"}, {"model": "no/such/folder"}, {"steps": 0}):
+        for changed in ({"model": "no/such/folder"},):
             assert ui.masking.tell_device(values(**changed)) == SKIP
 
     def test_a_model_that_is_nowhere(self, ui, values):

@@ -1,0 +1,130 @@
+"""Fetch models and load their tokenizers, for all visitors of the page."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+from ..core.errors import ModelError
+from ..core.events import Failed, Phase
+from ..model.devices import choose_device, describe_device
+from ..model.loading import effective_max_length, load_tokenizer, stop_ids
+from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
+from ..runs.jobs import Job
+from ..runs.run import fetch
+
+
+class Models:
+    """The models of the server, with one fetch of each for all visitors who wait for it."""
+
+    def __init__(self):
+        self._fetches: dict[tuple[str, bool], Job] = {}
+        self._tokenizers: dict[str, ModelSource] = {}
+        self._lock = threading.Lock()
+
+    def prepare(self, name: str) -> Iterator[Phase]:
+        """Fetch a model's tokenizer, load it and yield the progress. One fetch serves all visitors who wait for it.
+
+        Raises:
+            ModelError: if it cannot be fetched.
+        """
+        yield Phase("model", f"Looking for {name}")
+        with IMPORTS:
+            is_there = self.source(name) is not None
+        if not is_there:
+            yield from self._fetch(name, weights=False)
+        yield Phase("model", "Loading the tokenizer")
+        with IMPORTS:
+            self.tokenizer(name)
+
+    def fetch_weights(self, name: str) -> Iterator[Phase]:
+        """Fetch the weights of a model on the Hub, of which the mask needs the tokenizer only, and yield the progress.
+
+        Raises:
+            ModelError: if they cannot be fetched, or if there are none.
+        """
+        check_weights(name)
+        if not Path(name).expanduser().exists() and find_local(name) is None:
+            yield from self._fetch(name, weights=True)
+
+    def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
+        with self._lock:
+            job = self._fetches.get((name, weights))
+            if job is None or job.done:
+                self._tokenizers.pop(name, None)
+                job = self._fetches[name, weights] = Job(partial(fetch, name, weights=weights))
+        for events in job.watch():
+            last = events[-1] if events else None
+            if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
+                raise ModelError(last.message)
+            if isinstance(last, Phase):
+                yield last
+        if not weights and (found := find_tokenizer(name)) is not None:
+            self._tokenizers[name] = found
+
+    def source(self, name: str) -> ModelSource | None:
+        """Return the model called `name`, or its tokenizer alone, if it is on this disk, else None. A tokenizer in the
+        Hub's cache counts once `prepare` has seen all its files arrive."""
+        found = find_local(name)
+        if found is None and Path(name).expanduser().exists():
+            return find_tokenizer(name)
+        return self._tokenizers.get(name) if found is None else found
+
+    def tokenizer(self, name: str):
+        """Return the tokenizer of a model that is prepared."""
+        return _tokenizer(self._prepared(name))
+
+    def _prepared(self, name: str) -> ModelSource:
+        source = self.source(name)
+        if source is None:
+            raise ModelError(f"{name} is not ready yet.")
+        return source
+
+    def prepare_tokenizer(self, name: str) -> Generator[Phase, None, ModelSource]:
+        """Fetch the tokenizer of a model without its weights, yield the progress and return the `ModelSource`.
+
+        Raises:
+            ModelError: if it cannot be fetched.
+        """
+        with IMPORTS:
+            import_libraries()
+        return (yield from resolve_tokenizer(name))
+
+    def stop_ids(self, name: str) -> frozenset[int]:
+        """The ids at which a model that is prepared stops by its own settings."""
+        return stop_ids(self._prepared(name))
+
+    def max_length(self, name: str, max_length: int) -> int:
+        """Return the `max_length` that the trainer will use: no more than the model has positions."""
+        return effective_max_length(max_length, self._prepared(name))
+
+    def describe(self, name: str) -> str:
+        """Return the name of the model and which copy of it is used."""
+        return f"{name} · {self._prepared(name).copy}"
+
+    def device(self, device: str) -> str:
+        """Describe the device that the model will be trained on.
+
+        Raises:
+            ModelError: for a device that this machine does not have.
+        """
+        with IMPORTS:
+            return describe_device(choose_device(device))
+
+
+# transformers imports its names lazily, and two threads that ask for the first one at once make it fail with "cannot
+# import name 'AutoTokenizer'". So the first visitors import one after the other.
+IMPORTS = threading.Lock()
+
+
+def import_libraries() -> None:
+    """Import what the mask of a local model does not need. It takes seconds."""
+    import torch  # noqa: F401
+    from transformers import AutoConfig, AutoTokenizer  # noqa: F401
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: ModelSource):
+    return load_tokenizer(source)

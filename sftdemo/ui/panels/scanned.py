@@ -1,0 +1,66 @@
+"""Say what a look over all rows has come to: what the buttons would do, which rows can be shown, what was refused."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from ...core.config import RunConfig
+from ...core.errors import SftdemoError
+from ...core.text import duration, plural
+from ...data.problems import Problem, save_problems
+from ...mask.audit import Audit
+from ...mask.checks import Finding, errors
+from ...runs.estimate import estimate_seconds, planned_steps, rate_for
+from ...runs.wording import column_name
+from ..controls import title_of
+from ..state import ANY
+
+ALL_ROWS = ("all rows", "")
+OFF = gr.update(interactive=False)
+
+
+def filters(audit: Audit, findings: list[Finding]) -> list[tuple[str, str]]:
+    """Which rows can be shown, as (words, value): all, those with a finding, those of each finding that has rows."""
+    each = [(f"only: {found.what} ({found.count:,})", found.check) for found in findings if found.count]
+    some = [(f"only rows with a finding ({len(audit.flagged()):,})", ANY)] if each else []
+    return [ALL_ROWS, *some, *each]
+
+
+def refusals(problems: Sequence[Problem]) -> dict:
+    """The button that saves what was refused and left out."""
+    if not problems:
+        return gr.update(visible=False)
+    folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
+    save_problems(folder / "refusals.jsonl", problems)
+    label = f"Save the {len(problems):,} {plural(len(problems), 'refusal')}"
+    return gr.update(visible=True, value=str(folder / "refusals.jsonl"), label=label)
+
+
+def mend(wrong: Mapping[str, SftdemoError]) -> dict:
+    """The button to train with, while settings are wrong."""
+    return gr.update(value=f"Mend: {', '.join(map(title_of, wrong))}", interactive=False)
+
+
+def buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: str, against: float) -> tuple:
+    """What the two buttons say: that to train, and that to train both ways."""
+    if not audit.rows:
+        return gr.update(value="Nothing to train yet", interactive=False), OFF
+    found = errors(findings)
+    if found and not config.anyway:
+        words = f"Mend {len(found)} {plural(len(found), 'error')} that the audit found"
+        return gr.update(value=words, interactive=False), OFF
+    examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
+    steps = planned_steps(config, examples, tokens)
+    rate = rate_for(config, device)
+    seconds = rate and estimate_seconds(config, examples, tokens, rate)
+    name = column_name(config.prompt_loss_weight)
+    how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
+    where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
+    once, twice = (f" · about {duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    both = f"Train both ways: {name} against {column_name(against)}{twice}"
+    train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
+    return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
