@@ -105,8 +105,40 @@ def _row(row: TokenLosses) -> dict:
     return about | {"likeliest": likeliest}
 
 
-from ..runs.wording import column_name, figure_rows, moments
-from .start import model_words, when
+def film_message(message: str, failed: bool = False) -> str:
+    """Return a film without frames."""
+    return to_json({"arms": [], "rows": [], "message": message, "failed": failed})
+
+
+def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, whole: bool = False) -> str:
+    """Return the frames of a film, arm by arm, as far as they are known. With `whole`, all are, and the moments are
+    told."""
+    arms = [list(group) for _, group in groupby(frames, key=lambda frame: frame.prompt_loss_weight)]
+    drawn = [
+        {
+            "name": column_name(arm[0].prompt_loss_weight),
+            "moments": moments(arm) if whole else [],
+            "frames": [frame.to_dict() for frame in arm],
+        }
+        for arm in arms
+    ]
+    tokens = [
+        {
+            "row": row.row,
+            "question": row.question,
+            "tokens": [[text, KINDS[kind], index, int(on), breaks] for text, kind, index, on, breaks in row.tokens],
+        }
+        for row in rows
+    ]
+    return to_json({"arms": drawn, "rows": tokens, "message": message, "failed": False})
+
+
+def history(
+    runs: Sequence[PastRun], problems: Sequence[str], shown: str | None, message: str, begun: Sequence[Begun] = ()
+) -> str:
+    """Return summaries of earlier runs, in the given order, after those that have `begun` and were killed. `shown` is
+    the name of the run that the page shows, and `problems` are sentences on runs that cannot be read."""
+    drawn = [*map(_summary_of_begun, begun), *map(_summary, runs)]
     return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
 
 
