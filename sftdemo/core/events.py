@@ -53,7 +53,8 @@ class Model(Event):
 class Prepared(Event):
     """The data is masked and the model is ready to train. `left_out` has a sentence for each reason why rows are
     not trained, with their number and the first of them. `mask_hash` is the hash of the displayed mask
-    (`labels.MaskHash`)."""
+    (`labels.MaskHash`). Each step sees `rows_a_step` of the `rows`, which with packing are fewer than the examples;
+    both are 0 in the events of earlier versions."""
 
     examples: int
     tokens: int
@@ -62,6 +63,8 @@ class Prepared(Event):
     trainable_parameters: int
     left_out: list[str]
     mask_hash: str = ""
+    rows_a_step: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from ..core.events import (
     Weights,
 )
 from ..core.palette import LOSS, NO_LOSS, rgb
+from ..core.text import duration, epochs
 from ..mask.view import harmless, mask_sentence
 from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
 
@@ -101,7 +102,7 @@ class EventPrinter:
                 if self._arm is None or self._arm.index == 0:  # all arms train the same
                     self._print_prepared(event)
             case Step():
-                detail = f"loss {event.loss:.3f}  {event.remaining:.0f} s left"
+                detail = f"loss {event.loss:.3f}  {duration(event.remaining)} left"
                 description = self._named("Training")
                 self._bar.update(
                     self._task, description=description, total=event.total, completed=event.step, detail=detail
@@ -141,7 +142,7 @@ class EventPrinter:
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
                 stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
-                self._line(f"Done in {event.seconds:.0f} s{stopped}.")
+                self._line(f"Done in {duration(event.seconds)}{stopped}.")
             case Failed():
                 self._bar.stop()
                 Console(stderr=True, highlight=False, soft_wrap=True).print(
@@ -169,6 +170,8 @@ class EventPrinter:
             f"{event.examples} examples, {event.tokens:,} tokens, {event.trained_tokens:,} of them trained; "
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
+        if event.rows:
+            self._line(epochs(event.steps, event.rows_a_step, event.rows, event.rows < event.examples))
         self._line(mask_sentence(event.mask_hash), "dim")
 
     def _print_results(self) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..core.events import Event, Finished, Saved, StudyCell
+from ..core.text import duration
 from ..study.cells import BASE, Cell, read_cells
 from ..study.report import REPORT, Judge, Rows, frame_of, paired_table, summary_table
 from .run import EventPrinter
@@ -25,14 +26,14 @@ class StudyPrinter(EventPrinter):
                 self._line(
                     f"{name}: completion loss {figures['completion_loss']:.3f}, prompt loss "
                     f"{figures['prompt_loss']:.3f}, {figures['ended']} of {figures['answers']} answers ended "
-                    f"({event.seconds:.0f} s)",
+                    f"({duration(event.seconds)})",
                     "dim",
                 )
             case Saved():
                 self._line(f"Saved to {event.path}: {REPORT}, its plots and JSON, and the cells")
             case Finished():
                 stopped = f", stopped after cell {event.steps} of {event.total}" if event.stopped else ""
-                self._line(f"Done in {event.seconds:.0f} s{stopped}.")
+                self._line(f"Done in {duration(event.seconds)}{stopped}.")
             case _:
                 super().print(event)
 

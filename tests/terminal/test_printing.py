@@ -49,7 +49,7 @@ from sftdemo.terminal.run import EventPrinter
 TOLD = [
     Phase("load", "Loading the model"),
     Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124_000_000),
-    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: has no [answer]"]),
+    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: has no [answer]"], rows_a_step=8, rows=2),
     Step(1, 4, 2.5, 0.25, 0.75),
     Phase("after", "Answering"),
     Comparison("Why [b]not[/b]?", "cold tea", "Arr, matey", "length", "EOS", "held out"),
@@ -308,6 +308,7 @@ class TestEventPrinter:
             "gpt2 · local folder · 124M · CPU (2 threads), float32",
             "left out: row 3: has no [answer]",
             "2 examples, 1,040 tokens, 11 of them trained; 2.5M parameters learn",
+            "4 steps of 8 are 4 epochs of your 2 rows",
             "step    1  loss 2.5000",
             "The base's weights: sha256 1a2b3c4d5e6f… before and 1a2b3c4d5e6f… after the training, unchanged",
             "Saved to outputs: the LoRA adapter and the tokenizer",
