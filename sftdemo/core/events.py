@@ -90,7 +90,8 @@ class Checkpoint(Event):
 
 @dataclass(frozen=True)
 class HeldOut(Event):
-    """The model's losses on the held-out rows after `step` steps.
+    """The model's losses on the held-out rows after `step` steps: of a training by itself before it and after it, of an
+    arm in between as well.
 
     Each loss is the mean -log p in nats, one over all completion tokens and one over all prompt tokens, regardless of
     which tokens are trained.
@@ -242,6 +243,14 @@ class Isolation(Event):
     row: int
     examples: int
     tokens: int
+
+
+@dataclass(frozen=True)
+class Conclusion(Event):
+    """What a run, an ablation or a study has shown, in a sentence or two, with its doubt. `words` has nothing of the
+    user's own text."""
+
+    words: str
 
 
 @dataclass(frozen=True)

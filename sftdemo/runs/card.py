@@ -30,8 +30,9 @@ def card(record: dict[str, Any], proof: str = "") -> str:
     if record["kind"] == "ablation":
         arms = ", ".join(f"`{name}`" for name in record["arms"])
         parts.append(f"The same training with several prompt-loss weights, a folder each: {arms}.")
+        parts += _concluded(record)
         return "\n\n".join([*parts, _repeat(record)]) + "\n"
-    parts += [_trained(record), _base(record)]
+    parts += [_trained(record), *_concluded(record), _base(record)]
     if record["losses"]:
         parts.append(f"![The loss at each step]({LOSS_PICTURE})")
     parts += [_use(record), *([f"## Certificate\n\n{proof}"] if proof else [])]
@@ -96,6 +97,11 @@ def _trained(record: dict[str, Any]) -> str:
         f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
         f"loss: {record['loss']:.3f}.{rows}{begun}"
     )
+
+
+def _concluded(record: dict[str, Any]) -> list[str]:
+    words = record.get("conclusion")  # missing of an ablation's arm and of a run of an earlier version
+    return [words] if words else []
 
 
 def _base(record: dict[str, Any]) -> str:

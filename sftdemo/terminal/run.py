@@ -16,6 +16,7 @@ from ..core.events import (
     Checkpoint,
     Columns,
     Comparison,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -66,6 +67,7 @@ class EventPrinter:
         self._columns: list[Columns] = []
         self._figures: list[Figures] = []
         self._weights: list[Weights] = []
+        self._conclusion = ""
 
     def __enter__(self) -> EventPrinter:
         self._bar.start()
@@ -119,7 +121,7 @@ class EventPrinter:
                     )
                 else:
                     self._line(f"checkpoint after step {event.step}", "dim")
-            case HeldOut():
+            case HeldOut() if self._arm is not None:  # of a training by itself the conclusion says it
                 self._step = self._step or f"step {event.step:>4}" + " " * 23  # as wide as with a loss and the seconds
                 self._print_step(f"  held out: completion {event.completion_loss:.4f}, prompt {event.prompt_loss:.4f}")
             case Comparison():
@@ -131,6 +133,8 @@ class EventPrinter:
                 self._figures.append(event)
             case Weights():
                 self._weights.append(event)
+            case Conclusion():
+                self._conclusion = event.words
             case Answer():
                 self._line(event.prompt, "bold")
                 self._line(f"{event.answer}  ⟨{event.stop}⟩")
@@ -175,7 +179,7 @@ class EventPrinter:
         self._line(mask_sentence(event.mask_hash), "dim")
 
     def _print_results(self) -> None:
-        """Print the answers side by side, then the figures, then whether the base's weights have changed."""
+        """Print the answers side by side, the figures, the conclusion, and whether the base's weights have changed."""
         names = [column_name(each.prompt_loss_weight) for each in self._figures]
         if self._columns:
             rows = [(each.prompt, each.source, each.answers, each.stops) for each in self._columns]
@@ -188,6 +192,8 @@ class EventPrinter:
             self._out.print(_answers("The same prompts, before and after", ["Before", "After"], rows, last="bold"))
         if self._figures:
             self._out.print(_figures_table(names, self._figures))
+        if self._conclusion:
+            self._line(self._conclusion, "bold")
         for event in self._weights:
             words = weights_sentence(event)
             self._line(words[0].upper() + words[1:])

@@ -84,8 +84,8 @@ def summarize(events: Sequence[Event]) -> RunState:
                 title = _named(arm, f"Training: step {event.step} of {event.total}")
                 detail = f"loss {event.loss:.3f} · about {event.remaining:.0f} s of training left"
                 state.status = progress("working", title, detail, _fraction(arm, event), notes)
-            case HeldOut():
-                state.held_out.append((column_name(arm and arm.prompt_loss_weight), event))
+            case HeldOut() if arm is not None:  # of a training by itself the conclusion says it
+                state.held_out.append((column_name(arm.prompt_loss_weight), event))
             case Before():
                 state.before.append(event)
             case Comparison() | Columns():
