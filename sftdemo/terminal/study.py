@@ -7,10 +7,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ..core.events import Event, Finished, Saved, StudyCell
+from ..core.events import Conclusion, Event, Finished, Saved, StudyCell
 from ..core.text import duration
 from ..study.cells import BASE, Cell, read_cells
-from ..study.report import REPORT, Judge, Rows, frame_of, paired_table, summary_table
+from ..study.report import REPORT, Judge, Rows, conclusion_of, frame_of, paired_table, summary_table
 from .run import EventPrinter
 
 
@@ -29,6 +29,8 @@ class StudyPrinter(EventPrinter):
                     f"({duration(event.seconds)})",
                     "dim",
                 )
+            case Conclusion():
+                pass  # it stands below the tables
             case Saved():
                 self._line(f"Saved to {event.path}: {REPORT}, its plots and JSON, and the cells")
             case Finished():
@@ -39,13 +41,15 @@ class StudyPrinter(EventPrinter):
 
 
 def print_study(output: Path, judge: Judge | None = None) -> None:
-    """Print the tables of the report on all cells in `output`, or nothing if no cell is trained."""
-    frame = frame_of(read_cells(output), judge)
+    """Print the tables and the conclusion of the report on all cells in `output`, or nothing if no cell is trained."""
+    cells = read_cells(output)
+    frame = frame_of(cells, judge)
     if not (frame["rows"] > 0).any():
         return
     console = Console(highlight=False)
     console.print(_table("Mean and standard deviation over seeds, in nats per token", summary_table(frame)))
     console.print(_table("The difference to weight 0, on the same seeds and rows", paired_table(frame)))
+    console.print(conclusion_of(cells, frame), style="bold", markup=False, soft_wrap=True)
 
 
 def _table(title: str, rows: Rows) -> Table:

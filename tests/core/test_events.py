@@ -11,6 +11,7 @@ from sftdemo.core.events import (
     Checkpoint,
     Columns,
     Comparison,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -48,6 +49,7 @@ EVERY = [
         3, "held out", "Why ⚠?", [["⚠", "prompt", 7, False, 0]] * 2, [None, 0.5], [[0.5], [1e-7]], [[2], [1]], [[], []]
     ),
     Isolation("wrapped", 1.5e-7, 3, 2, 40),
+    Conclusion("Masking lowered the loss."),
     Saved("outputs", "adapter"),
     Finished(12, 12, 3.5, False),
     Failed("No example to train on."),

@@ -19,6 +19,7 @@ from sftdemo.core.events import (
     Arm,
     Before,
     Columns,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -121,7 +122,7 @@ class TestEvents:
     def test_order(self, done):
         kinds = [type(event) for event in done.events if not isinstance(event, Phase)]
         arm = [Arm, Prepared, HeldOut, *[Step, HeldOut] * STEPS]
-        told = [*[Columns] * 3, *[Figures] * 3, Weights, Saved, Finished]
+        told = [*[Columns] * 3, *[Figures] * 3, Weights, Conclusion, Saved, Finished]
         assert kinds == [Model, *[Before] * 3, *arm, *arm, *told]
         phases = [event.name for event in of(Phase, done.events)]
         assert list(dict.fromkeys(phases)) == ["model", "load", "before", "train", "after", "save"]
