@@ -32,6 +32,7 @@ from .export import certify as certify_run
 from .export import export as export_run
 from .lint import FORMATS
 from .lint import lint as lint_rows
+from .remarks import remark
 
 MASK_SETTINGS = (
     *("model", "template", "turns", "chat_template_kwargs", "max_length", "too_long"),
@@ -49,16 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except ConfigError as error:
-        print(f"sftdemo: {error}", file=sys.stderr)
+        remark(f"sftdemo: {error}")
         return 2
     except SftdemoError as error:
-        print(f"sftdemo: {error}", file=sys.stderr)
+        remark(f"sftdemo: {error}")
         return 1
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it flushes
         return 1
     except KeyboardInterrupt:
-        print("sftdemo: interrupted", file=sys.stderr)
+        remark("sftdemo: interrupted")
         return 130
 
 

@@ -20,6 +20,7 @@ from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem
 from .interrupt import stop_on_interrupt
 from .refusals import refuse, save
+from .remarks import remark
 from .reports import aside
 from .resume import resumed
 from .settings import run_config
@@ -45,7 +46,7 @@ def _remark(data: ParsedExamples, every: bool = False) -> None:
 
 def note(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"sftdemo: {note}", file=sys.stderr)
+        remark(f"sftdemo: {note}")
 
 
 def mask(options: argparse.Namespace) -> int:
@@ -156,7 +157,7 @@ def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> Non
         try:
             boundary = inspect_boundary(example, masker)
         except DataError as error:
-            print(f"sftdemo: refused {error}", file=sys.stderr)
+            remark(f"sftdemo: refused {error}")
             continue
         shown += 1
         if as_json:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from ..core.events import Conclusion, Event, Finished, Saved, StudyCell
 from ..core.text import duration
 from ..study.cells import BASE, Cell, read_cells
-from ..study.report import REPORT, Judge, Rows, conclusion_of, frame_of, paired_table, summary_table
+from ..study.report import REPORT, Judge, conclusion_of, frame_of, paired_table, summary_table
+from .console import line, print_table, results_console
 from .run import EventPrinter
 
 
@@ -46,17 +44,10 @@ def print_study(output: Path, judge: Judge | None = None) -> None:
     frame = frame_of(cells, judge)
     if not (frame["rows"] > 0).any():
         return
-    console = Console(highlight=False)
-    console.print(_table("Mean and standard deviation over seeds, in nats per token", summary_table(frame)))
-    console.print(_table("The difference to weight 0, on the same seeds and rows", paired_table(frame)))
-    console.print(conclusion_of(cells, frame), style="bold", markup=False, soft_wrap=True)
-
-
-def _table(title: str, rows: Rows) -> Table:
-    table = Table(title=title, title_justify="left")
-    head, lines = rows
-    for name in head:
-        table.add_column(name, justify="right", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    return table
+    console = results_console()
+    for title, (head, lines) in (
+        ("Mean and standard deviation over seeds, in nats per token", summary_table(frame)),
+        ("The difference to weight 0, on the same seeds and rows", paired_table(frame)),
+    ):
+        print_table(console, title, head, lines, numbers=True)
+    line(console, conclusion_of(cells, frame), "bold")
