@@ -46,4 +46,4 @@ def test_lines_end_between_words():
     assert between_words("one two three", 8) == "one two\nthree"
     assert between_words("step    1  loss", 80) == "step    1  loss"
     assert between_words("to /a/path/that/is/long now", 8) == "to\n/a/path/that/is/long\nnow"
-    assert between_words("a\n\nwell-known word", 10) == "a\n\nwell-known\nword"
+    assert between_words("a\n\nwell-known word", 8) == "a\n\nwell-known\nword"
