@@ -21,7 +21,7 @@ DEFAULT_TEMPLATE = "instruction"
 DEFAULT_STEPS = 12
 LORA_RATE, FULL_RATE = 2e-3, 1e-4
 STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
-EXPORT_FORMATS = ("adapter", "merged", "gguf", "script", "trl-config")
+EXPORT_FORMATS = ("adapter", "merged", "gguf", "script", "trl-config", "html")
 QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
 BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
 # Where a run can be reported to, with the package that does it.

@@ -19,6 +19,7 @@ from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
 from .gguf import convert_to_gguf
+from .handout import write_handout
 from .ollama import modelfile
 from .recipe import read_recipe
 from .script import write_script
@@ -40,24 +41,30 @@ def export(
 
     Args:
         run (`str` or `Path`):
-            The folder of a run.
+            The folder of a run; for `"html"` of an ablation as well.
         to (`str`):
-            `"adapter"`, `"merged"` (all weights, in float32), `"gguf"`, or what trains the same without this program:
-            `"script"`, or `"trl-config"` for TRL's command line.
+            `"adapter"`, `"merged"` (all weights, in float32), `"gguf"`, what trains the same without this program:
+            `"script"`, or `"trl-config"` for TRL's command line; or `"html"`, a page to read.
         output (`str` or `Path`):
-            The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
+            The folder to write or, for HTML and GGUF, the file. Beside the latter the Modelfile is put. It must not
+            exist.
         quantization (`str`, *optional*, defaults to `"f16"`):
             Of a GGUF file: one of `config.QUANTIZATIONS`.
         stop (`Callable[[], bool]`, *optional*):
             Has no effect.
     """
     run, output = Path(run), Path(output)
-    record = read_record(run)
     if to not in EXPORT_FORMATS:
         raise ConfigError(f"to is {to!r}; choose one of {', '.join(EXPORT_FORMATS)}.")
     if quantization not in QUANTIZATIONS:
         raise ConfigError(f"quantization is {quantization!r}; choose one of {', '.join(QUANTIZATIONS)}.")
     _check_free(output)
+    if to == "html":  # of an ablation as well
+        with _telling(output):
+            yield from write_handout(run, output)
+        yield Saved(str(output), to)
+        return Outcome()
+    record = read_record(run)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
         yield from write_gguf(run, output, quantization)
@@ -131,8 +138,14 @@ def _check_free(output: Path) -> None:
 
 @contextmanager
 def _written(output: Path) -> Iterator[Path]:
+    with _telling(output), written_whole(output) as folder:
+        yield folder
+
+
+@contextmanager
+def _telling(output: Path) -> Iterator[None]:
+    """Turn an error of the file system into a sentence."""
     try:
-        with written_whole(output) as folder:
-            yield folder
+        yield
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error

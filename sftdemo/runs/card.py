@@ -74,10 +74,11 @@ def _front_matter(record: dict[str, Any]) -> str:
 
 
 def _title(record: dict[str, Any]) -> str:
-    return f"# {_base_name(record)}, fine-tuned with sftdemo"
+    return f"# {base_name(record)}, fine-tuned with sftdemo"
 
 
-def _base_name(record: dict[str, Any]) -> str:
+def base_name(record: dict[str, Any]) -> str:
+    """Return the name of the model underneath as others know it."""
     return record["model"]["hub_id"] or record["model"]["public_name"]
 
 
@@ -154,7 +155,7 @@ def _fenced(text: str) -> str:
 
 
 def _settings(record: dict[str, Any]) -> str:
-    settings = record["config"] | {"model": record.get("from") or _base_name(record)}
+    settings = record["config"] | {"model": record.get("from") or base_name(record)}
     rows = [(f"`{name}`", f"`{_cell(value)}`") for name, value in settings.items() if value not in ("", [], None)]
     return f"## Settings\n\n`config.yaml` has them for `--config`.\n\n{markdown_table(['setting', 'value'], rows)}"
 
@@ -168,7 +169,11 @@ def _code(text: str) -> str:
 
 
 def _repeat(record: dict[str, Any]) -> str:
+    return f"## Repeat it\n\n```bash\n{repeat_command(record)}\n```"
+
+
+def repeat_command(record: dict[str, Any]) -> str:
+    """Return the command that repeats a run, without the place of a model on this machine."""
     begun = record.get("from")
     path, name = (shlex.quote(text) for text in (record["config"]["model"], begun or record["model"]["public_name"]))
-    command = record["command"] if record["model"]["hub_id"] and not begun else record["command"].replace(path, name)
-    return f"## Repeat it\n\n```bash\n{command}\n```"
+    return record["command"] if record["model"]["hub_id"] and not begun else record["command"].replace(path, name)

@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("--boundary", action="store_true", help="the end of each prompt, tokenised alone and together")
     mask.add_argument("--packing", action="store_true", help="how the examples lie in the rows of a batch")
     mask.add_argument("--prove", action="store_true", help="with the model: that packed examples do not see each other")
+    mask.add_argument("--html", metavar="FILE", help="write the tokens and the audit as one page, which needs no other")
     mask.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="only these rows, counted from 0")
     mask.add_argument("--json", action="store_true", help="print one JSON object an example, or for each view one")
     _add_saved_problems(mask)

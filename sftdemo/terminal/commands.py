@@ -18,6 +18,7 @@ from ..core.events import Event, Failed, Phase, Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem
+from .document import write_page
 from .interrupt import stop_on_interrupt
 from .refusals import refuse, save
 from .remarks import remark
@@ -50,7 +51,7 @@ def note(notes: Iterable[str]) -> None:
 
 
 def mask(options: argparse.Namespace) -> int:
-    """Show the tokens with their labels, or the audit, boundary, packing or proof."""
+    """Show the tokens with their labels, or the audit, boundary, packing or proof; or write them as a page."""
     from ..core.environment import settle
     from ..data.hold_out import hold_out
     from ..data.templates import template_of
@@ -72,7 +73,9 @@ def mask(options: argparse.Namespace) -> int:
         from ..runs.isolation import prove
 
         failed |= print_events(prove(opened.config, data), options.json)
-    if not (options.audit or options.packing or options.boundary or options.prove):
+    if options.html:
+        write_page(data, masker, config.batch_size, options)
+    if not (options.audit or options.packing or options.boundary or options.prove or options.html):
         _show_tokens(data, masker, config.batch_size, options)
     return failed
 

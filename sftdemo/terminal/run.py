@@ -42,6 +42,9 @@ _KINDS = {
     "merged": "the model with the adapter merged into it, and the tokenizer",
     "full": "the model and the tokenizer",
     "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
+    "script": "train.py, which trains the same without this program, and its rows",
+    "trl-config": "config.yaml for TRL's command line, and the rows",
+    "html": "the run as one page, which needs no other file",
     "ablation": "a folder for each arm, with its model and the tokenizer",
 }
 _NOTHING = "–"  # noqa: RUF001 - a dash, in place of a number

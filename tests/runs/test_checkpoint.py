@@ -283,7 +283,7 @@ class TestRefusal:
         [
             ({"steps": 9}, "steps is 9, and the run in"),
             ({"learning_rate": 0.5, "seed": 3}, "learning_rate is 0.5, and the run in"),
-            ({"prompts": ("Why?",)}, "Prompts is ['Why?'], and the run in"),
+            ({"prompts": ("Why?",)}, "prompts is ['Why?'], and the run in"),
         ],
     )
     def test_other_settings(self, cut, changed, says):
