@@ -96,7 +96,7 @@ def _of_arms(base: Figures, arms: Sequence[Figures], events: Sequence[Event]) ->
             "difference says nothing of the prompts' weight."
         )
     missing = f" Stopped: {planned - len(arms)} of {planned} weights not trained." if len(arms) < planned else ""
-    return f"{_compared(on, arms)}{_next_to(base, losses)}.{missing} {_ONE_SEED}"
+    return f"{_compared(on, base, arms)}{_next_to(base, losses)}.{missing} {_ONE_SEED}"
 
 
 def _steps(events: Sequence[Event]) -> list[int]:
@@ -110,7 +110,7 @@ def _steps(events: Sequence[Event]) -> list[int]:
     return [steps for steps in found if steps]
 
 
-def _compared(on: str, arms: Sequence[Figures]) -> str:
+def _compared(on: str, base: Figures, arms: Sequence[Figures]) -> str:
     by_weight = sorted(arms, key=lambda each: each.prompt_loss_weight or 0.0)
     low, high = by_weight[0], by_weight[-1]
     best, worst = (choose(arms, key=lambda each: each.completion_loss) for choose in (min, max))
@@ -126,21 +126,22 @@ def _compared(on: str, arms: Sequence[Figures]) -> str:
         subject = f"a prompt weight of {weight:g}" if weight else "masking"
         verb = "lowered" if low.completion_loss < high.completion_loss else "raised"
         words = f"{on} {subject} {verb} the loss from {first} ({column_name(high.prompt_loss_weight)}) to {second}"
-    return words + _on_prompts(low, high)
+    return words + _on_prompts(base, low, high)
 
 
-def _on_prompts(low: Figures, high: Figures) -> str:
-    """Say how the least weight has changed the loss on the prompts, against the greatest."""
+def _on_prompts(base: Figures, low: Figures, high: Figures) -> str:
+    """Say how the training with the least weight has changed the loss on the prompts, beside that with the greatest."""
     if not low.prompt_tokens:
         return ""
-    before, after = _shown(high.prompt_loss), _shown(low.prompt_loss)
+    before, after, other = (_shown(each.prompt_loss) for each in (base, low, high))
+    name, asked = column_name(low.prompt_loss_weight), "nobody asked for them"
     if before == after:
-        return f"; the prompts' loss stayed at {after}"
-    if low.prompt_loss > high.prompt_loss:
-        why = "they count for less" if low.prompt_loss_weight else "nobody asked for them"
-        return f"; the prompts' loss rose from {before} to {after}, because {why}"
-    though = "they count for less" if low.prompt_loss_weight else "they were not trained"
-    return f"; the prompts' loss fell from {before} to {after}, though {though}"
+        words = f"stayed at {after} {name}"
+    else:
+        rose = low.prompt_loss > base.prompt_loss
+        verb, why = ("rose", f", because {asked}") if rose else ("fell", f", though {asked}")
+        words = f"{verb} from {before} before the training to {after} {name}{'' if low.prompt_loss_weight else why}"
+    return f"; the prompts' loss {words}, and is {other} {column_name(high.prompt_loss_weight)}"
 
 
 def _next_to(base: Figures, losses: Sequence[float]) -> str:
