@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from base64 import b64encode
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
@@ -40,9 +41,7 @@ def write_handout(run: Path, output: Path) -> Generator[Phase]:
     """
     saved, events = read_run(run), load_events(run)
     if not events:
-        raise ModelError(
-            f"the run in {run} has no events to show: it is an arm of an ablation; name that one's folder."
-        )
+        raise ModelError(f"{run} is an arm of an ablation, without events of its own; name the ablation's folder.")
     record = json.loads((run / RECORD).read_text(encoding="utf-8"))
     # the run's own tokenizer, for which no base is needed
     opened = yield from open_model(replace(saved.config, model=str(saved.arms[0][1])), weights=False)
@@ -65,14 +64,14 @@ def _shown(record: dict[str, Any], events: Sequence[Event]) -> Iterator[str]:
     """Yield the sections on what a run has shown, as HTML."""
     figures = _of(Figures, events)
     concluded = record.get("conclusion") or conclusion(events)  # a run of an earlier version has none
-    yield f'<p class="lead">{escape(concluded)}</p>'
+    words = re.sub("`(.+?)`", r"<code>\1</code>", escape(concluded))
+    yield f'<p class="lead">{words}</p>'
     yield f"<h2>What was trained</h2>\n<dl>{''.join(_facts(record, events))}</dl>"
     yield "<h2>Answers, before and after</h2>\n" + "\n".join(_answers(events, figures))
     if figures:
         yield _figures(figures)
     if curves := _curves(events):
-        what = "loss on held-out answers, nats a token" if figures else "loss, nats a trained token"
-        yield f"<h2>The loss</h2>\n{_picture(curves, what)}"
+        yield _picture(curves, "The loss on the held-out answers" if figures else "The loss on the trained tokens")
     yield f"<h2>Repeat it</h2>\n<pre>{escape(repeat_command(record))}</pre>"
 
 
@@ -136,7 +135,7 @@ def _curves(events: Sequence[Event]) -> list[Curve]:
 
 
 def _picture(curves: Sequence[Curve], what: str) -> str:
-    """Return a plot as an image in the page's own text."""
+    """Return a plot, of which `what` is the title, as an image in the page's own text."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -145,11 +144,11 @@ def _picture(curves: Sequence[Curve], what: str) -> str:
         place = figure.subplots()
         for (name, steps, losses), colour in zip(curves, LINES, strict=False):
             place.plot(steps, losses, color=colour, label=name, marker="o" if len(losses) < 40 else "")
-        place.set(xlabel="step", ylabel=what, ylim=(0, None))
+        place.set(xlabel="step", ylabel="loss, nats a token", ylim=(0, None))
         place.grid(alpha=0.3)
         if len(curves) > 1:
             place.legend()
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     svg = b64encode(file.getvalue().encode()).decode()
-    return f'<img src="data:image/svg+xml;base64,{svg}" alt="The {what}, step by step">'
+    return f'<h2>{what}</h2>\n<img src="data:image/svg+xml;base64,{svg}" alt="{what}, step by step">'

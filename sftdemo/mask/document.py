@@ -71,7 +71,7 @@ def mask_section(examples: Sequence[Example], masker: Masker, totals: str) -> st
             drawn.append(row_section(row, masker.tokenizer))
     left = f" The first {seen:,} of {len(examples):,} rows are drawn." if seen < len(examples) else ""
     about = "Tokens on orange are trained; the others have the label -100."
-    return f"<h2>The mask</h2>\n<p>{escape(totals)}. {about}{left}</p>\n" + "\n".join(drawn)
+    return f"<h2>The mask</h2>\n<p>{escape(totals)}<br>{about}{left}</p>\n" + "\n".join(drawn)
 
 
 def audit_section(findings: Sequence[Finding], refused: Sequence[Problem]) -> str:

@@ -136,12 +136,12 @@ def _on_prompts(base: Figures, low: Figures, high: Figures) -> str:
     before, after, other = (_shown(each.prompt_loss) for each in (base, low, high))
     name, asked = column_name(low.prompt_loss_weight), "nobody asked for them"
     if before == after:
-        words = f"stayed at {after} {name}"
+        words = f"stayed at {after} ({name})"
     else:
         rose = low.prompt_loss > base.prompt_loss
         verb, why = ("rose", f", because {asked}") if rose else ("fell", f", though {asked}")
-        words = f"{verb} from {before} before the training to {after} {name}{'' if low.prompt_loss_weight else why}"
-    return f"; the prompts' loss {words}, and is {other} {column_name(high.prompt_loss_weight)}"
+        words = f"{verb} from {before} before the training to {after} ({name}){'' if low.prompt_loss_weight else why}"
+    return f"; the prompts' loss {words}, and is {other} ({column_name(high.prompt_loss_weight)})"
 
 
 def _next_to(base: Figures, losses: Sequence[float]) -> str:

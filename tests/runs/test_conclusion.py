@@ -45,19 +45,19 @@ class TestBothWays:
                 (0.7859, 6.3),
                 (0.8301, 3.3),
                 "masking lowered the loss from 0.830 (unmasked) to 0.786; the prompts' loss rose from 2.500 before the "
-                "training to 6.300 masked, because nobody asked for them, and is 3.300 unmasked.",
+                "training to 6.300 (masked), because nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.9, 2.1),
                 (0.8, 3.3),
                 "masking raised the loss from 0.800 (unmasked) to 0.900; the prompts' loss fell from 2.500 before the "
-                "training to 2.100 masked, though nobody asked for them, and is 3.300 unmasked.",
+                "training to 2.100 (masked), though nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.80041, 2.50041),
                 (0.80039, 3.3),
                 "masked and unmasked come to the same loss, to three decimals: 0.800; the prompts' loss stayed at "
-                "2.500 masked, and is 3.300 unmasked.",
+                "2.500 (masked), and is 3.300 (unmasked).",
             ),
         ],
         ids=["lowered", "raised", "the same"],
@@ -71,17 +71,20 @@ class TestBothWays:
     def test_weights_between(self):
         told = conclusion(both(BASE, (0.1, 0.7, 3.0), (0.5, 0.8, 2.0)))
         assert "a prompt weight of 0.1 lowered the loss from 0.800 (prompt weight 0.5) to 0.700; " in told
-        end = "2.500 before the training to 3.000 prompt weight 0.1, and is 2.000 prompt weight 0.5. One seed"
+        end = "2.500 before the training to 3.000 (prompt weight 0.1), and is 2.000 (prompt weight 0.5). One seed"
         assert f"the prompts' loss rose from {end}" in told
         told = conclusion(both(BASE, (0.1, 0.7, 2.0), (0.5, 0.8, 3.0)))
-        assert "fell from 2.500 before the training to 2.000 prompt weight 0.1, and is 3.000 prompt weight 0.5." in told
+        assert (
+            "fell from 2.500 before the training to 2.000 (prompt weight 0.1), and is 3.000 (prompt weight 0.5)."
+            in told
+        )
 
     def test_more_than_two(self):
         told = conclusion(both(BASE, (0.0, 0.8, 4.0), (0.1, 0.7, 3.0), (1.0, 0.9, 1.0), steps=(12,) * 3))
         assert (
             "tokens the lowest loss of 3 weights is 0.700, prompt weight 0.1; the highest is 0.900, unmasked; the "
-            "prompts' loss rose from 2.500 before the training to 4.000 masked, because nobody asked for them, and is "
-            "1.000 unmasked." in told
+            "prompts' loss rose from 2.500 before the training to 4.000 (masked), because nobody asked for them, "
+            "and is 1.000 (unmasked)." in told
         )
 
     def test_no_training_that_is_better_than_none(self):
