@@ -11,6 +11,7 @@ from ..core.events import (
     Before,
     Columns,
     Comparison,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -42,6 +43,8 @@ class RunState:
             For an ablation, the losses on held-out rows with the name of their arm, and the names of all arms.
         before, comparisons, figures (`list`):
             The answers before training, those of all models, and the figures.
+        conclusion (`str`):
+            What the run has shown; empty until it is saved.
         arms (`list[float]`):
             The prompt-loss weights of the models that an ablation saved.
         saved (`str | None`), done (`bool`):
@@ -56,6 +59,7 @@ class RunState:
     before: list[Before] = field(default_factory=list)
     comparisons: list[Comparison | Columns] = field(default_factory=list)
     figures: list[Figures] = field(default_factory=list)
+    conclusion: str = ""
     arms: list[float] = field(default_factory=list)
     saved: str | None = None
     done: bool = False
@@ -92,6 +96,8 @@ def summarize(events: Sequence[Event]) -> RunState:
                 state.comparisons.append(event)
             case Figures():
                 state.figures.append(event)
+            case Conclusion():
+                state.conclusion = event.words
             case Weights():
                 notes.append(weights_sentence(event))
             case Saved():

@@ -44,9 +44,13 @@ def test_an_ablation_of_hostile_rows(gpt2_folder, tmp_path):
     rows = [{"instruction": f"{EVIL} {number}", "output": EVIL, "held_out": number > 1} for number in range(3)]
     config = RunConfig(str(gpt2_folder), steps=2, batch_size=2, max_length=128, max_new_tokens=4)
     assert isinstance([*ablate(config, parse_examples(json.dumps(rows)), tmp_path / "both")][-1], Finished)
+    events = tmp_path / "both" / "events.jsonl"
+    records = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    told = [record | ({"answers": [EVIL] * 3} if record["event"] == "columns" else {}) for record in records]
+    events.write_text("".join(json.dumps(record) + "\n" for record in told), encoding="utf-8")
     page = Page(page_of(tmp_path / "both", tmp_path))
     assert "script" not in page.tags
-    assert page.text.count(EVIL) >= 5
+    assert page.text.count(EVIL) == 8  # one question with three answers, and two rows of a question and an answer
     assert "held-out answer tokens" in page.text
     assert page.tags.count("table") == 1
     (last,) = export(tmp_path / "both" / "weight-0", "html", tmp_path / "arm.html")
@@ -65,11 +69,12 @@ def test_a_place_that_cannot_be_written(saved, tmp_path, taken):
 
 
 def test_a_run_of_an_earlier_version(saved, tmp_path):
-    """Its record has no conclusion and its events no rows a step."""
+    """Its record has no conclusion and its events no rows a step; and its base is not here any more."""
     run = tmp_path / "old"
     shutil.copytree(saved("adapter"), run)
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     concluded = record.pop("conclusion")
+    record["config"]["model"] = "no model here"
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     lines = (run / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [{name: value for name, value in json.loads(line).items() if "rows" not in name} for line in lines]
