@@ -8,6 +8,12 @@ SftdemoError
 └── TrainingError    a run cannot start, or ended without a usable result
 """
 
+# Words that messages begin with. Any other first word is taken for a name.
+_OPENINGS = frozenset(
+    {"a", "all", "an", "another", "give", "in", "it", "line", "neither", "no", "none", "not", "of", "one", "only"}
+    | {"row", "rows", "that", "the", "there", "these", "this", "to", "two", "what", "with", "without"}
+)
+
 
 class SftdemoError(Exception):
     """Base class of all errors that are shown as they are, without a traceback."""
@@ -34,5 +40,11 @@ class TrainingError(SftdemoError):
 
 
 def sentence(error: Exception) -> str:
-    """Return the error's message as a sentence of its own, with a capital letter."""
-    return str(error)[:1].upper() + str(error)[1:]
+    """Return the error's message as a sentence of its own. It begins with a capital letter, unless it begins with a
+    name: of a model, a file or a setting.
+
+    >>> sentence(ModelError("the memory does not suffice.")), sentence(ModelError("gpt2 is gated."))
+    ('The memory does not suffice.', 'gpt2 is gated.')
+    """
+    words = str(error)
+    return words[:1].upper() + words[1:] if words.partition(" ")[0] in _OPENINGS else words

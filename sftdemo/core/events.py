@@ -43,7 +43,8 @@ class Model(Event):
 class Prepared(Event):
     """The data is masked and the model is ready to train. `left_out` has a sentence for each reason why rows are
     not trained, with their number and the first of them. `mask_hash` is the hash of the displayed mask
-    (`labels.MaskHash`)."""
+    (`labels.MaskHash`). Each step sees `rows_a_step` of the `rows`, which with packing are fewer than the examples;
+    both are 0 in the events of earlier versions."""
 
     examples: int
     tokens: int
@@ -52,6 +53,8 @@ class Prepared(Event):
     trainable_parameters: int
     left_out: list[str]
     mask_hash: str = ""
+    rows_a_step: int = 0
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Checkpoint(Event):
 
 @dataclass(frozen=True)
 class HeldOut(Event):
-    """The model's losses on the held-out rows after `step` steps.
+    """The model's losses on the held-out rows after `step` steps: of a training by itself before it and after it, of an
+    arm in between as well.
 
     Each loss is the mean -log p in nats, one over all completion tokens and one over all prompt tokens, regardless of
     which tokens are trained.
@@ -267,6 +271,14 @@ class Isolation(Event):
     row: int
     examples: int
     tokens: int
+
+
+@dataclass(frozen=True)
+class Conclusion(Event):
+    """What a run, an ablation or a study has shown, in a sentence or two, with its doubt. `words` has nothing of the
+    user's own text."""
+
+    words: str
 
 
 @dataclass(frozen=True)

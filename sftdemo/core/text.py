@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
+def plural(count: float, one: str, many: str | None = None) -> str:
     """Return the form of a noun that goes with a count. `many` defaults to `one` followed by "s".
 
     >>> plural(1, "row"), plural(2, "row"), plural(0, "row merges", "rows merge")
@@ -15,14 +16,29 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a rounded duration in seconds, minutes or hours, whichever fits.
+    """Return a rounded duration in seconds, minutes or, from an hour on, hours.
 
-    >>> duration(89), duration(90), duration(7200)
-    ('89 s', '2 min', '2.0 h')
+    >>> duration(89), duration(90), duration(3600)
+    ('89 s', '2 min', '1.0 h')
     """
-    if seconds < 90:
+    if seconds < 89.5:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:,.1f} h"
+
+
+def epochs(steps: int, rows_a_step: int, rows: int, packed: bool = False) -> str:
+    """Return how much of the rows some optimizer steps see: a share of them or, from one pass on, a number of epochs.
+    With packing, `rows` are the `packed` ones.
+
+    >>> epochs(12, 8, 3000)
+    '12 steps of 8 are 3% of your 3,000 rows'
+    >>> epochs(12, 8, 16)
+    '12 steps of 8 are 6 epochs of your 16 rows'
+    """
+    passes = steps / ceil(rows / rows_a_step)
+    share = f"{passes:.{0 if passes >= 0.01 else 2}%}" if passes < 1 else f"{passes:.3g} {plural(passes, 'epoch')}"
+    seen = f"{steps:,} {plural(steps, 'step')} of {rows_a_step:,} {plural(steps, 'is', 'are')}"
+    return f"{seen} {share} of your {rows:,} {'packed ' * packed}{plural(rows, 'row')}"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -22,6 +22,7 @@ from ..runs.card import LOSS_PICTURE, card
 from ..runs.folder import EVENTS, EXAMPLES, SETTINGS
 from .certificate import CERTIFICATE, read_certificate
 from .gguf import convert_to_gguf
+from .handout import write_handout
 from .ollama import modelfile
 from .recipe import read_recipe
 from .script import write_script
@@ -43,23 +44,29 @@ def export(
 
     Args:
         run (`str` or `Path`):
-            The folder of a run.
+            The folder of a run; for `"html"` of an ablation as well.
         to (`str`):
-            `"adapter"`, `"merged"` (all weights, in float32), `"gguf"`, or what trains the same without this program:
-            `"script"`, or `"trl-config"` for TRL's command line.
+            `"adapter"`, `"merged"` (all weights, in float32), `"gguf"`, what trains the same without this program:
+            `"script"`, or `"trl-config"` for TRL's command line; or `"html"`, a page to read.
         output (`str` or `Path`):
-            The folder or, for GGUF, the file to write, beside which the Modelfile is put. It must not exist.
+            The folder to write or, for HTML and GGUF, the file. Beside the latter the Modelfile is put. It must not
+            exist.
         quantization (`str`, *optional*, defaults to `"f16"`):
             Of a GGUF file: one of `config.QUANTIZATIONS`.
         stop (`Callable[[], bool]`, *optional*):
             Has no effect.
     """
     run, output = Path(run), Path(output)
-    record = read_record(run)
     if to not in EXPORT_FORMATS:
         raise ConfigError(f"to is {to!r}; choose one of {', '.join(EXPORT_FORMATS)}.")
     check_quantization(quantization, to)
     _check_free(output)
+    if to == "html":  # of an ablation as well
+        with _telling(output):
+            yield from write_handout(run, output)
+        yield Saved(str(output), to)
+        return Outcome()
+    record = read_record(run)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
         yield from write_served(run, output, quantization)
@@ -166,8 +173,14 @@ def _check_free(output: Path) -> None:
 
 @contextmanager
 def _written(output: Path) -> Iterator[Path]:
+    with _telling(output), written_whole(output) as folder:
+        yield folder
+
+
+@contextmanager
+def _telling(output: Path) -> Iterator[None]:
+    """Turn an error of the file system into a sentence."""
     try:
-        with written_whole(output) as folder:
-            yield folder
+        yield
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error

@@ -43,7 +43,7 @@ def _variables(dark: bool) -> str:
     return ".sftdemo-row { " + " ".join(f"--{name}: {PAGE[name][dark]};" for name in _NEEDED) + " }"
 
 
-_STYLE = f"{_variables(False)}\n@media (prefers-color-scheme: dark) {{ {_variables(True)} }}{_LOOK}"
+STYLE = f"{_variables(False)}\n@media (prefers-color-scheme: dark) {{ {_variables(True)} }}{_LOOK}"
 
 
 def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -59,15 +59,24 @@ def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
         `str`: One `<section>` with its own style sheet. It needs no other file and runs no script. All text is escaped.
         The output is ASCII, so that no encoding can garble it. Each token's `title` has its role, id and label.
     """
+    return ascii_only(
+        row_section(example, tokenizer).replace(">", f"><style>{STYLE}</style>", 1)  # behind the section's own tag
+    )
+
+
+def row_section(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what `render_html` draws without its style sheet, `STYLE`, for a page that has many rows."""
     tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer)))
     head = f"{row_name(example)} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"
     notes = [f"✂ {example.cut} tokens cut off by max_length"] if example.cut else []
     notes += [f"⚠ {sentence}" for sentence in example.sentences.values()]
     below = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-    html = (
-        f'<section class="sftdemo-row"><style>{_STYLE}</style><header>{escape(head)}</header>'
-        f'<div class="tokens">{tokens}</div>{below}</section>'
-    )
+    drawn = f'<header>{escape(head)}</header><div class="tokens">{tokens}</div>{below}'
+    return f'<section class="sftdemo-row">{drawn}</section>'
+
+
+def ascii_only(html: str) -> str:
+    """Return HTML that no encoding can garble."""
     return html.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 

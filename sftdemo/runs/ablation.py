@@ -10,14 +10,15 @@ from pathlib import Path
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Event, Figures, Phase, Weights
+from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phase, Weights
 from ..core.streams import Outcome, event_stream
-from ..data.examples import Origin, ParsedExamples, Problem
+from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt
 from ..mask.labels import MaskedExample
 from ..model.loading import load_model, weights_sha256
+from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
 from .run import Stop, answers_after, answers_before, scratch_folder, train_model
 from .setup import Setup, set_up
@@ -108,8 +109,10 @@ def _ablate(
         if arms:
             yield from _told(setup, columns)
             yield Weights(fingerprint, after, config.full)
+            found = conclusion(folder.events)
+            yield Conclusion(found)
             yield Phase("save", f"Saving to {folder}")
-            results = {"steps": steps[-1].step, "loss": steps[-1].loss, "arms": list(arms)}
+            results = {"steps": steps[-1].step, "loss": steps[-1].loss, "arms": list(arms), "conclusion": found}
             record = _record(setup, data.origin, results, columns, weights)
             yield from folder.save_arms(record, data, arms, outcome)
             return None
@@ -189,14 +192,12 @@ def _distinct(data: ParsedExamples) -> Iterator[str]:
 
 
 def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
-    """Return the held-out rows with the mask that they would be trained with.
+    """Return the held-out rows that losses are compared on.
 
     Raises:
         DataError: if none of them has an answer.
     """
-    answered = [example for example in data.held_out if example.is_answered]
-    masked = [row for row in setup.masker.mask(answered) if not isinstance(row, Problem)]
-    rows = [row for row in chain.from_iterable(masked) if row.trained]
+    rows = setup.held_out_rows(data)
     if not rows:
         raise DataError("no held-out row has an answer, so there is no loss to measure; give those rows answers.")
     return rows

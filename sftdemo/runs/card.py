@@ -39,8 +39,9 @@ def card(record: dict[str, Any], proof: str = "", gguf: str = "") -> str:
     if record["kind"] == "ablation":
         arms = ", ".join(f"`{name}`" for name in record["arms"])
         parts.append(f"The same training with several prompt-loss weights, a folder each: {arms}.")
+        parts += _concluded(record)
         return "\n\n".join([*parts, _repeat(record)]) + "\n"
-    parts += [_trained(record), _base(record)]
+    parts += [_trained(record), *_concluded(record), _base(record)]
     if record["losses"]:
         parts.append(f"![The loss at each step]({LOSS_PICTURE})")
     parts += [_use(record, gguf), *([f"## Certificate\n\n{proof}"] if proof else [])]
@@ -83,10 +84,11 @@ def _front_matter(record: dict[str, Any], gguf: str) -> str:
 
 
 def _title(record: dict[str, Any]) -> str:
-    return f"# {_base_name(record)}, fine-tuned with sftdemo"
+    return f"# {base_name(record)}, fine-tuned with sftdemo"
 
 
-def _base_name(record: dict[str, Any]) -> str:
+def base_name(record: dict[str, Any]) -> str:
+    """Return the name of the model underneath as others know it."""
     return record["model"]["hub_id"] or record["model"]["public_name"]
 
 
@@ -106,6 +108,11 @@ def _trained(record: dict[str, Any]) -> str:
         f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
         f"loss: {record['loss']:.3f}.{rows}{begun}"
     )
+
+
+def _concluded(record: dict[str, Any]) -> list[str]:
+    words = record.get("conclusion")  # missing of an ablation's arm and of a run of an earlier version
+    return [words] if words else []
 
 
 def _base(record: dict[str, Any]) -> str:
@@ -158,7 +165,7 @@ def _fenced(text: str) -> str:
 
 
 def _settings(record: dict[str, Any]) -> str:
-    settings = record["config"] | {"model": record.get("from") or _base_name(record)}
+    settings = record["config"] | {"model": record.get("from") or base_name(record)}
     rows = [(f"`{name}`", f"`{_cell(value)}`") for name, value in settings.items() if value not in ("", [], None)]
     return f"## Settings\n\n`config.yaml` has them for `--config`.\n\n{markdown_table(['setting', 'value'], rows)}"
 

@@ -211,6 +211,11 @@ class RunFolder:
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Return the events so far."""
+        return tuple(self._events)
+
     def check(self) -> None:
         """Check that the run can be saved here, as `check_output` does."""
         check_output(self.path, self.overwrite)

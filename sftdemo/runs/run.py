@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..core import distributed
 from ..core.config import RunConfig
 from ..core.curves import thin
-from ..core.events import Answer, Before, Comparison, Event, Phase, Prepared, Step, Weights
+from ..core.events import Answer, Before, Comparison, Conclusion, Event, HeldOut, Phase, Prepared, Step, Weights
 from ..core.streams import Outcome, Relay, event_stream
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
@@ -25,6 +25,7 @@ from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve, resolve_tokenizer
 from ..train.checkpoints import Checkpoints
 from .checkpoint import Begun, checkpoints_of
+from .conclusion import conclusion
 from .folder import FILM, RunFolder, record_of, way_of_asking
 from .setup import Setup, set_up
 
@@ -131,12 +132,14 @@ def _run(
         setup = yield from set_up(config, data, folder, scratch, shown)
         if resume is not None:
             resume.check_mask(setup.rows.mask_hash)
+        held_out = setup.held_out_rows(data)
         model = yield from setup.load(trains=True)
         fingerprint = weights_sha256(model) if distributed.is_first() else ""
         if distributed.is_first():
             if resume is not None:
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, stop)
+            yield from _held_out(model, held_out, 0)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         checkpoints = None
         if config.save_every is not None or resume is not None or may_go_on:
@@ -146,12 +149,15 @@ def _run(
         step = trained.step
         if step.step and distributed.is_first():
             after = yield from answers_after(setup, trained.model)
+            yield from _held_out(trained.model, held_out, step.step)
             comparisons = _compare(setup, before, after)
             yield from comparisons
             yield Weights(fingerprint, weights_sha256(trained.model), config.full)
+            words = conclusion(folder.events)
+            yield Conclusion(words)
             yield Phase("save", f"Saving to {folder}")
             found = [comparison.to_dict() for comparison in comparisons]
-            results = trained.to_record() | {"comparisons": found}
+            results = trained.to_record() | {"comparisons": found, "conclusion": words}
             record = record_of(setup.config, setup.source, setup.shape, data.origin, results)
             outcome = Outcome.of(step.step, step.total)
             yield from folder.save(record, data, setup.to_save(trained.model, trained.film), outcome, checkpoints)
@@ -181,6 +187,15 @@ def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
     return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens)
+
+
+def _held_out(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int) -> Iterator[HeldOut]:
+    """Yield the losses on the held-out rows that have an answer, if there are any."""
+    from ..model.scoring import mean_losses, score
+
+    if rows:
+        found = mean_losses(list(score(model, rows)), rows)
+        yield HeldOut(step, found.completion, found.prompt, found.completion_tokens, found.prompt_tokens)
 
 
 def train_model(

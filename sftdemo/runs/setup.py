@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,12 @@ class Setup(OpenModel):
     questions: list[Question]
     prompts: list[RenderedPrompt]
     shape: str
+
+    def held_out_rows(self, data: ParsedExamples) -> list[MaskedExample]:
+        """Return the held-out rows that have an answer, with the mask that they would be trained with."""
+        answered = [example for example in data.held_out if example.is_answered]
+        masked = [row for row in self.masker.mask(answered) if not isinstance(row, Problem)]
+        return [row for row in chain.from_iterable(masked) if row.trained]
 
     def to_save(self, model: PreTrainedModel | PeftModel, film: Path | None) -> ModelToSave:
         """Return the trained model with what a run's folder needs besides."""

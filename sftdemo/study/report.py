@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.errors import SftdemoError, TrainingError, sentence
-from ..core.events import Event, Failed, Finished, Saved, StudyCell
+from ..core.events import Conclusion, Event, Failed, Finished, Saved, StudyCell
 from ..core.files import write_whole
 from ..core.text import markdown_table
 from ..core.trl_settings import ACCUMULATION, read_pairs
 from ..data.samples import SAMPLES, has_style
 from ..mask.view import harmless
 from .cells import BASE, Cell, read_cells, read_settings
+from .conclusion import conclusion, pairs
 from .plots import endings_svg, losses_svg
 
 REPORT, RECORD, LOSSES, ENDINGS = "report.md", "report.json", "losses.svg", "endings.svg"
@@ -43,7 +44,8 @@ def reported(work: Iterator[Event], output: Path, command: str, judge: Judge | N
         if isinstance(event, Finished) or (isinstance(event, Failed) and measured):
             try:
                 if any(cell.rows for cell in read_cells(output)):
-                    write_report(output, command, judge)
+                    words = write_report(output, command, judge)
+                    yield from [Conclusion(words)] if words else []
                     yield Saved(str(output), "study")
             except SftdemoError as error:
                 event = Failed(sentence(error))
@@ -92,18 +94,16 @@ def paired(frame: pd.DataFrame) -> pd.DataFrame:
     The columns are the mean, the sample standard deviation, and in how many of the `seeds` the weight was better.
     Better means a lower loss, or more answers that end.
     """
-    trained = frame[frame["rows"] > 0]
-    masked, others = trained[trained["weight"] == 0], trained[trained["weight"] != 0]
-    pairs = others.merge(masked, on=["rows", "seed"], suffixes=("", "_masked"))
+    joined = pairs(frame)
     better = {"completion_loss": -1, "prompt_loss": -1, "ended": 1}
     columns = {"seeds": ("seed", "count")}
     for name, sign in better.items():
-        pairs[f"{name}_by"] = pairs[name] - pairs[f"{name}_masked"]
-        pairs[f"{name}_better"] = sign * pairs[f"{name}_by"] > 0
+        joined[f"{name}_by"] = joined[name] - joined[f"{name}_masked"]
+        joined[f"{name}_better"] = sign * joined[f"{name}_by"] > 0
         columns[name] = (f"{name}_by", "mean")
         columns[f"{name}_sd"] = (f"{name}_by", "std")
         columns[f"{name}_better"] = (f"{name}_better", "sum")
-    return pairs.groupby(["rows", "weight"], as_index=False).agg(**columns)
+    return joined.groupby(["rows", "weight"], as_index=False).agg(**columns)
 
 
 Rows = tuple[list[str], list[list[str]]]  # head and cells
@@ -146,8 +146,8 @@ def _spread(figures: dict, name: str, sign: str = "") -> str:
     return f"{figures[name]:{sign}.3f}" + ("" if pd.isna(deviation) else f" ± {deviation:.3f}")
 
 
-def write_report(folder: Path, command: str, judge: Judge | None = None) -> None:
-    """Write `REPORT`, `RECORD` and the plots of the study in `folder`, each file whole.
+def write_report(folder: Path, command: str, judge: Judge | None = None) -> str:
+    """Write `REPORT`, `RECORD` and the plots of the study in `folder`, each file whole. Return the conclusion.
 
     Args:
         command (`str`):
@@ -173,13 +173,19 @@ def write_report(folder: Path, command: str, judge: Judge | None = None) -> None
             write_whole(folder / name, content)
     except OSError as error:
         raise TrainingError(f"the report cannot be written to {folder}: {error.strerror or error}.") from error
+    return conclusion_of(cells, frame)
 
 
 def _record(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, found: dict, command: str) -> dict:
     tables = {"summary": summary(frame), "paired": paired(frame), "measured": frame}
     plain = {name: table.astype(object).where(table.notna(), None) for name, table in tables.items()}
-    about = {"command": command, "machine": found, "study": settings}
+    about = {"command": command, "machine": found, "study": settings, "conclusion": conclusion_of(cells, frame)}
     return about | {name: table.to_dict("records") for name, table in plain.items()}
+
+
+def conclusion_of(cells: Sequence[StudyCell], frame: pd.DataFrame) -> str:
+    """Return what the cells have shown, in a sentence or two; empty if nothing can be compared."""
+    return conclusion(frame, cells[0].figures["completion_tokens"])
 
 
 def markdown(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, found: dict, command: str) -> str:
@@ -188,6 +194,7 @@ def markdown(cells: Sequence[StudyCell], frame: pd.DataFrame, settings: dict, fo
         "# What prompt tokens weigh in the loss",
         "Made by",
         _fenced(command, "bash"),
+        *filter(None, [conclusion_of(cells, frame)]),
         *_measured(cells, frame, settings),
         *_differences(frame),
         "## Losses and endings",

@@ -34,6 +34,8 @@ from .export import export as export_run
 from .export import push as push_run
 from .lint import FORMATS
 from .lint import lint as lint_rows
+from .program import Program
+from .remarks import remark
 
 MASK_SETTINGS = (
     *("model", "template", "turns", "chat_template_kwargs", "max_length", "too_long"),
@@ -51,16 +53,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options)
     except ConfigError as error:
-        print(f"sftdemo: {error}", file=sys.stderr)
+        remark(f"sftdemo: {error}")
         return 2
     except SftdemoError as error:
-        print(f"sftdemo: {error}", file=sys.stderr)
+        remark(f"sftdemo: {error}")
         return 1
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it flushes
         return 1
     except KeyboardInterrupt:
-        print("sftdemo: interrupted", file=sys.stderr)
+        remark("sftdemo: interrupted")
         return 130
 
 
@@ -75,15 +77,11 @@ class _Telling(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sftdemo",
-        description="See prompt masking, and feel it: colour every token by its label, train on the completion, "
-        "compare before and after.",
-    )
+    parser = Program(prog="sftdemo", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"sftdemo {__version__}")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Telling)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Telling, help=argparse.SUPPRESS)
 
-    mask = subparsers.add_parser("mask", help="show which tokens of the examples are trained")
+    mask = subparsers.add_parser("mask")
     _add_data(mask)
     _add_config(mask)
     for name in MASK_SETTINGS:
@@ -93,12 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     mask.add_argument("--boundary", action="store_true", help="the end of each prompt, tokenised alone and together")
     mask.add_argument("--packing", action="store_true", help="how the examples lie in the rows of a batch")
     mask.add_argument("--prove", action="store_true", help="with the model: that packed examples do not see each other")
+    mask.add_argument("--html", metavar="FILE", help="write the tokens and the audit as one page, which needs no other")
     mask.add_argument("--rows", type=int, nargs="+", metavar="ROW", help="only these rows, counted from 0")
     mask.add_argument("--json", action="store_true", help="print one JSON object an example, or for each view one")
     _add_saved_problems(mask)
     mask.set_defaults(command=commands.mask)
 
-    lint = subparsers.add_parser("lint", help="check examples in CI or an editor: exit code 1 on errors")
+    lint = subparsers.add_parser("lint")
     _add_data(lint)
     _add_config(lint)
     for name in MASK_SETTINGS:
@@ -107,19 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_saved_problems(lint)
     lint.set_defaults(command=lint_rows)
 
-    train = subparsers.add_parser("train", help="train on the completions, compare before and after, save")
+    train = subparsers.add_parser("train")
     _add_training(train, optional=True)
     _add_saved_problems(train, "every row that is refused while the data is read")
     words = "go on with the run in this folder, which was stopped or killed, from its last checkpoint (--save-every)"
     train.add_argument("--resume", metavar="OUTPUT", help=words)
     train.set_defaults(command=commands.train, refuse=train.error)
 
-    ablate = subparsers.add_parser("ablate", help="train with several prompt-loss weights, compare on held-out rows")
+    ablate = subparsers.add_parser("ablate")
     _add_several(ablate, "--weights", [0.0, 1.0], "W", "the arms' prompt-loss weights, 0 masked, 1 plain fine-tuning")
     _add_training(ablate, without=["prompt_loss_weight", "save_every"])
     ablate.set_defaults(command=commands.ablate)
 
-    study = subparsers.add_parser("study", help="prompt-loss weights with several seeds and numbers of rows, a report")
+    study = subparsers.add_parser("study")
     _add_several(study, "--weights", STUDY_WEIGHTS, "W", "prompt-loss weights")
     _add_several(study, "--seeds", STUDY_SEEDS, "S", "two or more")
     study.add_argument(
@@ -129,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_training(study, "study", without=left_out, replaces=False)
     study.set_defaults(command=commands.study)
 
-    generate = subparsers.add_parser("generate", help="answer prompts with a model or a saved run")
+    generate = subparsers.add_parser("generate")
     generate.add_argument("model", metavar="MODEL_OR_OUTPUT", help="a saved run's folder, or a model as for --model")
     _add_setting(generate, "prompts", help="may be given several times")
     generate.add_argument(
@@ -146,19 +145,19 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--json", action="store_true", help="print the events as JSON lines")
     generate.set_defaults(command=commands.generate)
 
-    losses = subparsers.add_parser("losses", help="the loss of every token, by the base and by what a run has trained")
+    losses = subparsers.add_parser("losses")
     losses.add_argument("run", metavar="OUTPUT", help="a saved run's folder")
     _add_setting(losses, "device")
     losses.add_argument("--json", action="store_true", help="print the events as JSON lines")
     losses.set_defaults(command=commands.losses)
 
-    film = subparsers.add_parser("film", help="watch how a run learned, after each step that --film has kept")
+    film = subparsers.add_parser("film")
     film.add_argument("run", metavar="OUTPUT", help="a saved run's folder")
     _add_setting(film, "device")
     film.add_argument("--json", action="store_true", help="print the events as JSON lines")
     film.set_defaults(command=commands.film)
 
-    export = subparsers.add_parser("export", help="write a saved run as adapter, merged, GGUF, or plain TRL")
+    export = subparsers.add_parser("export")
     export.add_argument("run", metavar="RUN", help="a saved run's folder")
     words = "the format; script and trl-config train the same without this program"
     export.add_argument("--to", choices=EXPORT_FORMATS, required=True, help=words)
@@ -167,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--json", action="store_true", help="print the events as JSON lines")
     export.set_defaults(command=export_run)
 
-    push = subparsers.add_parser("push", help="upload a saved run to the Hugging Face Hub, with your own login")
+    push = subparsers.add_parser("push")
     push.add_argument("run", metavar="RUN", help="a saved run's folder")
     push.add_argument("--to", required=True, metavar="OWNER/NAME", help="the repository, made if there is none")
     push.add_argument("--private", action="store_true", help="where it is made, only its owner can read it")
@@ -180,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--json", action="store_true", help="print the events as JSON lines")
     push.set_defaults(command=push_run)
 
-    certify = subparsers.add_parser("certify", help="prove that a run answers where it is served as it does here")
+    certify = subparsers.add_parser("certify")
     certify.add_argument("run", metavar="RUN", help="a saved run's folder")
     where = certify.add_mutually_exclusive_group()
     where.add_argument("--gguf", metavar="FILE", help="a file that was exported, instead of a temporary one")
@@ -191,13 +190,13 @@ def _parser() -> argparse.ArgumentParser:
     certify.add_argument("--json", action="store_true", help="print the events and the certificate as JSON lines")
     certify.set_defaults(command=certify_run)
 
-    samples = subparsers.add_parser("samples", help="measure what the sample data sets teach the default model")
+    samples = subparsers.add_parser("samples")
     samples.add_argument("names", nargs="*", metavar="NAME", help="defaults to all of them")
     _add_several(samples, "--seeds", [0], "S", "of the trainings")
     samples.add_argument("--json", action="store_true", help="print one JSON object a result")
     samples.set_defaults(command=commands.samples)
 
-    bench = subparsers.add_parser("bench", help="measure what the program costs, beside TRL and the tokenizer alone")
+    bench = subparsers.add_parser("bench")
     words = "a file of examples, hub:owner/name or a sample's name, defaults to the first sample"
     bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
     _add_limit(bench)
@@ -214,11 +213,12 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there, part by part")
     bench.set_defaults(command=commands.bench)
 
-    app = subparsers.add_parser("app", help="open the page in the browser")
+    app = subparsers.add_parser("app")
     app.add_argument("--host", default="127.0.0.1", help="address to listen on, defaults to 127.0.0.1")
     app.add_argument("--port", type=int, help="defaults to the first free one from 7860")
     app.add_argument("--no-browser", action="store_true", help="do not open a browser window")
     app.set_defaults(command=commands.app)
+    parser.tell(subparsers.choices)
     return parser
 
 

@@ -19,8 +19,10 @@ from ..core.streams import Relay
 from ..data.columns import read_columns
 from ..data.examples import ParsedExamples, open_examples, read_examples
 from ..data.problems import Problem
+from .document import write_page
 from .interrupt import stop_on_interrupt
 from .refusals import refuse, save
+from .remarks import remark
 from .reports import aside
 from .resume import resumed
 from .settings import run_config
@@ -46,11 +48,11 @@ def _remark(data: ParsedExamples, every: bool = False) -> None:
 
 def note(notes: Iterable[str]) -> None:
     for note in notes:
-        print(f"sftdemo: {note}", file=sys.stderr)
+        remark(f"sftdemo: {note}")
 
 
 def mask(options: argparse.Namespace) -> int:
-    """Show the tokens with their labels, or the audit, boundary, packing or proof."""
+    """Show the tokens with their labels, or the audit, boundary, packing or proof; or write them as a page."""
     from ..core.environment import settle
     from ..data.hold_out import hold_out
     from ..data.templates import template_of
@@ -72,7 +74,9 @@ def mask(options: argparse.Namespace) -> int:
         from ..runs.isolation import prove
 
         failed |= print_events(prove(opened.config, data), options.json)
-    if not (options.audit or options.packing or options.boundary or options.prove):
+    if options.html:
+        write_page(data, masker, config.batch_size, options)
+    if not (options.audit or options.packing or options.boundary or options.prove or options.html):
         _show_tokens(data, masker, config.batch_size, options)
     return failed
 
@@ -157,7 +161,7 @@ def _show_boundaries(data: ParsedExamples, masker: Masker, as_json: bool) -> Non
         try:
             boundary = inspect_boundary(example, masker)
         except DataError as error:
-            print(f"sftdemo: refused {error}", file=sys.stderr)
+            remark(f"sftdemo: refused {error}")
             continue
         shown += 1
         if as_json:

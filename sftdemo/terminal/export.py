@@ -39,8 +39,12 @@ def _output(options: argparse.Namespace) -> Path:
     if options.output:
         return Path(options.output)
     run = Path(options.run)
-    name = f"{run.resolve().name}-{options.to}"
-    return run.resolve().parent / (f"{name}.gguf" if options.to == "gguf" else name)
+    name = run.resolve().name
+    return run.resolve().parent / (f"{name}.{options.to}" if options.to == "html" else _named(name, options.to))
+
+
+def _named(run: str, to: str) -> str:
+    return f"{run}-{to}.gguf" if to == "gguf" else f"{run}-{to}"
 
 
 def certify(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.progress import SpinnerColumn, TextColumn
 from rich.text import Text
 
 from ..core.events import Event, Phase, Step
@@ -29,6 +29,7 @@ from ..mask.view import (
     view_tokens,
     visible,
 )
+from .console import add_tokens, progress_bar, results_console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,21 +71,21 @@ def print_rows(
     examples: Sequence[TokenizedExample], tokenizer: PreTrainedTokenizerBase, console: Console | None = None
 ) -> None:
     """Print the tokens of each example: trained ones on orange, or in brackets if there is no colour."""
-    console = console or _console()
+    console = console or results_console()
     for example in examples:
         untrained = len(example.input_ids) - example.trained
         console.rule(
             f"{row_name(example)} · {untrained} tokens of prompt (not trained) · {example.trained} trained",
             align="left",
         )
-        console.print(_mask_text(example, tokenizer, brackets=console.color_system is None))
+        console.print(_mask_text(example, tokenizer, console))
         for words in example.sentences.values():
             console.print(f"⚠ {words}", style="yellow", markup=False)
 
 
 def print_totals(audit: Audit, held_out: int) -> None:
     """Print the totals and the legend below the rows."""
-    console = _console()
+    console = results_console()
     console.rule(style="dim")
     _print_summary(console, audit, held_out)
     findings = len(audit.findings())
@@ -94,13 +95,9 @@ def print_totals(audit: Audit, held_out: int) -> None:
     console.print(legend, style="dim", markup=False)
 
 
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
 def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> None:
     """Print each finding: what is wrong, where, why it matters and what to do, the worst first."""
-    console = _console()
+    console = results_console()
     for finding in findings:
         sign, style = _SEVERITIES[finding.severity]
         console.print(f"{sign} {finding.severity}: {finding.what}{finding.where}", style=style)
@@ -118,7 +115,7 @@ def _print_summary(console: Console, audit: Audit, held_out: int) -> None:
 
 def print_boundary(boundary: Boundary) -> None:
     """Print three rows of tokens below each other, aligned by their characters."""
-    console = _console()
+    console = results_console()
     console.rule(f"row {boundary.row}{' · a token merges' if boundary.merged else ''}", align="left")
     rows = {"prompt alone": boundary.alone, "together": boundary.together, "used": boundary.used}
     cuts = sorted({place for pieces in rows.values() for piece in pieces for place in (piece.begin, piece.end)})
@@ -140,12 +137,12 @@ def print_remedy(remedy: Remedy) -> None:
     """Print how the template should end."""
     template, merging = remedy.template.replace("\n", "\\n"), remedy.merging
     rows = plural(merging, "row merges", "rows merge")
-    _console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
+    results_console().print(f"→ {merging} {rows}; with --template '{template}' {remedy.remaining}", markup=False)
 
 
 def print_layouts(layouts: Sequence[Layout], audit: Audit) -> None:
     """Print how the examples lie in the rows, and what share of the positions is padding."""
-    console = _console()
+    console = results_console()
     for layout in layouts:
         name = LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length)
         console.print(name, style="bold")
@@ -172,12 +169,12 @@ def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit
     return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
 
-def _mask_text(example: TokenizedExample, tokenizer, brackets: bool) -> Text:
-    text = Text()
+def _mask_text(example: TokenizedExample, tokenizer, console: Console) -> Text:
+    text, tokens, brackets = Text(), [], console.color_system is None
     for index, token in enumerate(view_tokens(example, tokenizer)):
         shown = f"[{token.text}]" if brackets and token.trained and not token.cut else token.text
-        text.append(shown, _style(token)[index % 2])
-        text.append("\n" * token.breaks)
+        tokens.append((token.text, shown, _style(token)[index % 2], token.breaks))
+    add_tokens(text, tokens, console)
     if example.cut:
         text.append(f" ✂ {example.cut} tokens cut off by max_length", "red")
     return text
@@ -201,12 +198,8 @@ class Status:
     """A line on stderr that shows the current work and its progress."""
 
     def __init__(self):
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=Console(stderr=True),
-            transient=True,
-        )
+        columns = SpinnerColumn(), TextColumn("{task.description}", markup=False)
+        self._progress = progress_bar(results_console(), *columns)
         self._task = self._progress.add_task("Starting", total=None)
 
     def __enter__(self) -> Status:
@@ -232,4 +225,4 @@ def print_samples(results: Sequence) -> None:
     for result in results:
         before, after = (f"{count} of {result.held_out}" for count in (result.before, result.after))
         rows.append([result.name, result.seed, before, after, f"{result.seconds:.0f}"])
-    _console().print(markdown_table(head, rows), markup=False)
+    results_console().print(markdown_table(head, rows), markup=False)

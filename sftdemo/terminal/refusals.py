@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 
 from ..data.problems import Problem, group_problems, save_problems
+from .remarks import remark
 
 
 def refuse(problems: Iterable[Problem], every: bool) -> None:
@@ -15,7 +15,7 @@ def refuse(problems: Iterable[Problem], every: bool) -> None:
     for verb, dropped in (("refused", False), ("left out", True)):
         chosen = [problem for problem in problems if problem.dropped is dropped]
         for problem in chosen if every else group_problems(chosen):
-            print(f"sftdemo: {verb} {problem}", file=sys.stderr)
+            remark(f"sftdemo: {verb} {problem}")
 
 
 def save(options: argparse.Namespace, problems: Iterable[Problem]) -> None:

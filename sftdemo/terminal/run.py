@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from ..core.events import (
@@ -16,6 +15,7 @@ from ..core.events import (
     Checkpoint,
     Columns,
     Comparison,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -34,17 +34,21 @@ from ..core.events import (
     Weights,
 )
 from ..core.palette import LOSS, NO_LOSS, rgb
+from ..core.text import duration, epochs
 from ..mask.view import harmless, mask_sentence
 from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
+from .console import add_tokens, line, print_table, progress_bar, results_console
 from .film import film_text, frame_line
+from .remarks import remark
 
 _KINDS = {
     "adapter": "the LoRA adapter and the tokenizer",
     "merged": "the model with the adapter merged into it, and the tokenizer",
     "full": "the model and the tokenizer",
     "gguf": "the model for llama.cpp and Ollama, with a Modelfile beside it",
-    "script": "a script of plain TRL that trains the same, and its rows",
-    "trl-config": "settings for TRL's command line, and the rows",
+    "script": "train.py, which trains the same without this program, and its rows",
+    "trl-config": "config.yaml for TRL's command line, and the rows",
+    "html": "the run as one page, which needs no other file",
     "ablation": "a folder for each arm, with its model and the tokenizer",
     "hub": "one commit on the Hub",
 }
@@ -55,15 +59,14 @@ class EventPrinter:
     """Print a run: a bar with loss and ETA on stderr while it trains, the comparison as a table at its end."""
 
     def __init__(self):
-        self._out = Console(highlight=False)
-        self._bar = Progress(
+        self._out = results_console()
+        self._bar = progress_bar(
+            self._out,
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),  # a folder's name may look like markup
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
-            console=Console(stderr=True),
-            transient=True,
         )
         self._task = self._bar.add_task("Starting", total=None, detail="")
         self._arm: Arm | None = None
@@ -73,6 +76,7 @@ class EventPrinter:
         self._figures: list[Figures] = []
         self._weights: list[Weights] = []
         self._frames: list[Frame] = []
+        self._conclusion = ""
 
     def __enter__(self) -> EventPrinter:
         self._bar.start()
@@ -109,7 +113,7 @@ class EventPrinter:
                 if self._arm is None or self._arm.index == 0:  # all arms train the same
                     self._print_prepared(event)
             case Step():
-                detail = f"loss {event.loss:.3f}  {event.remaining:.0f} s left"
+                detail = f"loss {event.loss:.3f}  {duration(event.remaining)} left"
                 description = self._named("Training")
                 self._bar.update(
                     self._task, description=description, total=event.total, completed=event.step, detail=detail
@@ -126,7 +130,7 @@ class EventPrinter:
                     )
                 else:
                     self._line(f"checkpoint after step {event.step}", "dim")
-            case HeldOut():
+            case HeldOut() if self._arm is not None:  # of a training by itself the conclusion says it
                 self._step = self._step or f"step {event.step:>4}" + " " * 23  # as wide as with a loss and the seconds
                 self._print_step(f"  held out: completion {event.completion_loss:.4f}, prompt {event.prompt_loss:.4f}")
             case Comparison():
@@ -138,13 +142,15 @@ class EventPrinter:
                 self._figures.append(event)
             case Weights():
                 self._weights.append(event)
+            case Conclusion():
+                self._conclusion = event.words
             case Answer():
                 self._line(event.prompt, "bold")
                 self._line(f"{event.answer}  ⟨{event.stop}⟩")
             case Isolation():
                 self._line(isolation_sentence(event))
             case TokenLosses():
-                self._out.print(token_losses(event, self._out.color_system is not None), soft_wrap=True)
+                self._out.print(token_losses(event, self._out))
             case FilmEnded():
                 words = f"no adapter kept for the film from step {event.step} on: {event.problem}. The training goes on"
                 self._line(words, "yellow")
@@ -159,15 +165,13 @@ class EventPrinter:
                 if self._frames:
                     self._out.print(film_text(self._frames), soft_wrap=True, end="")
                 stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
-                self._line(f"Done in {event.seconds:.0f} s{stopped}.")
+                self._line(f"Done in {duration(event.seconds)}{stopped}.")
             case Failed():
                 self._bar.stop()
-                Console(stderr=True, highlight=False, soft_wrap=True).print(
-                    harmless(f"sftdemo: {event.message}"), markup=False
-                )
+                remark(harmless(f"sftdemo: {event.message}"))
 
     def _line(self, text: str, style: str = "") -> None:
-        self._out.print(harmless(text), style=style, markup=False, soft_wrap=True)
+        line(self._out, harmless(text), style)
 
     def _named(self, words: str) -> str:
         """Return the text of the bar, with the name of the current arm."""
@@ -187,6 +191,8 @@ class EventPrinter:
             f"{event.examples} examples, {event.tokens:,} tokens, {event.trained_tokens:,} of them trained; "
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
+        if event.rows:
+            self._line(epochs(event.steps, event.rows_a_step, event.rows, event.rows < event.examples))
         self._line(mask_sentence(event.mask_hash), "dim")
 
     def _print_upload(self, event: Upload) -> None:
@@ -200,56 +206,44 @@ class EventPrinter:
                 self._line(f"{words}: {', '.join(names)}")
 
     def _print_results(self) -> None:
-        """Print the answers side by side, then the figures, then whether the base's weights have changed."""
+        """Print the answers side by side, the figures, the conclusion, and whether the base's weights have changed."""
         names = [column_name(each.prompt_loss_weight) for each in self._figures]
         if self._columns:
             rows = [(each.prompt, each.source, each.answers, each.stops) for each in self._columns]
-            self._out.print(_answers("The same prompts, by the base and by each arm", names, rows))
+            self._print_answers("The same prompts, by the base and by each arm", names, rows)
         else:
             rows = [
                 (each.prompt, each.source, [each.before, each.after], [each.before_stop, each.after_stop])
                 for each in self._comparisons
             ]
-            self._out.print(_answers("The same prompts, before and after", ["Before", "After"], rows, last="bold"))
+            self._print_answers("The same prompts, before and after", ["Before", "After"], rows, last="bold")
         if self._figures:
-            self._out.print(_figures_table(names, self._figures))
+            cells = [[f"{name}, {unit}", *numbers] for name, unit, numbers in figure_rows(self._figures)]
+            title = "On held-out rows, which no arm is trained on"
+            print_table(self._out, title, ["", *names], cells, numbers=True)
+        if self._conclusion:
+            self._line(self._conclusion, "bold")
         for event in self._weights:
             words = weights_sentence(event)
             self._line(words[0].upper() + words[1:])
 
-
-def _answers(
-    title: str, names: Sequence[str], rows: Sequence[tuple[str, str, list[str], list[str]]], last: str = ""
-) -> Table:
-    """Return a table of (prompt, source, answers, stops) rows with a column per name; `last` styles the last column."""
-    table = Table(title=title, title_justify="left", show_lines=True, expand=True)
-    for name, ratio in (("Prompt", 2), *((name, 4) for name in names)):
-        table.add_column(name, ratio=ratio, overflow="fold")
-    for prompt, source, answers, stops in rows:
+    def _print_answers(
+        self, title: str, names: list[str], rows: Sequence[tuple[str, str, list[str], list[str]]], last: str = ""
+    ) -> None:
+        """Print a table of (prompt, source, answers, stops) rows with a column per name; `last` styles the last."""
         styles = [""] * (len(names) - 1) + [last]
-        cells = [
-            Text(harmless(f"{answer}\n⟨{stop}⟩"), style)
-            for answer, stop, style in zip(answers, stops, styles, strict=True)
-        ]
-        table.add_row(Text(harmless(f"{prompt}\n({source})")), *cells)
-    return table
-
-
-def _figures_table(names: Sequence[str], figures: Sequence[Figures]) -> Table:
-    """Return a table of figures, with a column for the base and for each arm."""
-    table = Table(title="On held-out rows, which no arm is trained on", title_justify="left")
-    table.add_column("", overflow="fold")
-    for name in names:
-        table.add_column(name, justify="right")
-    for name, unit, cells in figure_rows(figures):
-        table.add_row(f"{name}, {unit}", *cells)
-    return table
+        cells = []
+        for prompt, source, answers, stops in rows:
+            pairs = zip(answers, stops, styles, strict=True)
+            drawn = [Text(harmless(f"{answer}\n⟨{stop}⟩"), style) for answer, stop, style in pairs]
+            cells.append([Text(harmless(f"{prompt}\n({source})")), *drawn])
+        print_table(self._out, title, ["Prompt", *names], cells, [2, *[4] * len(names)])
 
 
 TOP = 8.0  # nats that have the full colour
 
 
-def token_losses(event: TokenLosses, in_colour: bool) -> Text:
+def token_losses(event: TokenLosses, console: Console) -> Text:
     """Return a row's tokens, once for each model. Without colours, each token is followed by its loss in nats. Trained
     tokens are underlined, or in brackets without colours."""
     trained = [is_trained for _, _, _, is_trained, _ in event.tokens]
@@ -259,9 +253,11 @@ def token_losses(event: TokenLosses, in_colour: bool) -> Text:
         kept = list(compress(losses, trained[1:]))
         mean = f", {sum(kept) / len(kept):.2f} nats a trained token" if kept else ""
         text.append(f"{column_name(weight)}{mean}\n", "dim")
+        tokens = []
         for (shown, _, _, is_trained, breaks), loss in zip(event.tokens, [None, *losses], strict=True):
-            text.append(*_token(harmless(shown), is_trained, loss, in_colour))
-            text.append("\n" * breaks)
+            drawn = _token(harmless(shown), is_trained, loss, console.color_system is not None)
+            tokens.append((shown, *drawn, breaks))
+        add_tokens(text, tokens, console)
         text.append("\n")
     return text
 

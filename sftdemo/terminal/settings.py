@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ..core import distributed
 from ..core.config import SETTINGS, RunConfig
 from ..core.settings_file import merge_settings, read_settings
+from .remarks import remark
 
 
 def run_config(options: argparse.Namespace) -> RunConfig:
@@ -21,5 +21,5 @@ def run_config(options: argparse.Namespace) -> RunConfig:
     unused = [name for name in getattr(options, "unused", ()) if name in found]
     if unused and distributed.is_first():
         names = ", ".join(unused)
-        print(f"sftdemo: settings in {options.config} that this command does not use: {names}.", file=sys.stderr)
+        remark(f"sftdemo: settings in {options.config} that this command does not use: {names}.")
     return RunConfig(**merge_settings(given, {name: value for name, value in found.items() if name not in unused}))

@@ -49,6 +49,7 @@ class MaskedTrainer(SFTTrainer):
         self._shown: Rows | None = shown
         self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
+        self.rows = len(self.train_dataset)  # packed, if they are
         self.saver: Saver | None = None  # writes the checkpoints, if any are wanted
         self.shares = can_share(self.model, max(longest, totals(shown).longest))
         if distributed.count() > 1:

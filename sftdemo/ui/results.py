@@ -28,21 +28,28 @@ def compare_widget(elem_id: str, message: str) -> gr.HTML:
 
 
 def comparison(
-    rows: Sequence[Comparison | Columns | Before], message: str, arms: Sequence[float] = (), before: str = "before"
+    rows: Sequence[Comparison | Columns | Before],
+    message: str,
+    arms: Sequence[float] = (),
+    before: str = "before",
+    conclusion: str = "",
 ) -> str:
     """Return prompts with their answers before and, once they are known, after training. For an ablation, whose arms'
     weights are `arms`, return the answers of the base and of each arm."""
     names = [column_name(weight) for weight in (None, *arms)] if arms else [before, "after"]
-    return answers_side_by_side(names, [(row.prompt, row.source, _columns(row)) for row in rows], message)
+    return answers_side_by_side(names, [(row.prompt, row.source, _columns(row)) for row in rows], message, conclusion)
 
 
-def answers_side_by_side(names: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Column]]], message: str) -> str:
-    """Return answers with a column for each of `names`. Each row is (prompt, source or "", columns)."""
+def answers_side_by_side(
+    names: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Column]]], message: str, conclusion: str = ""
+) -> str:
+    """Return answers with a column for each of `names`. Each row is (prompt, source or "", columns). The `message`
+    stands above them, and the `conclusion` below."""
     drawn = [
         {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
         for prompt, source, columns in rows
     ]
-    return to_json({"columns": list(names), "rows": drawn, "message": message})
+    return to_json({"columns": list(names), "rows": drawn, "message": message, "conclusion": conclusion})
 
 
 def _columns(row: Comparison | Columns | Before) -> list[Column]:

@@ -12,6 +12,7 @@ from ..core.events import (
     Checkpoint,
     Columns,
     Comparison,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -44,6 +45,8 @@ class RunState:
             For an ablation, the losses on held-out rows with the name of their arm, and the names of all arms.
         before, comparisons, figures (`list`):
             The answers before training, those of all models, and the figures.
+        conclusion (`str`):
+            What the run has shown; empty until it is saved.
         arms (`list[float]`):
             The prompt-loss weights of the models that an ablation saved.
         saved (`str | None`), done (`bool`):
@@ -58,6 +61,7 @@ class RunState:
     before: list[Before] = field(default_factory=list)
     comparisons: list[Comparison | Columns] = field(default_factory=list)
     figures: list[Figures] = field(default_factory=list)
+    conclusion: str = ""
     arms: list[float] = field(default_factory=list)
     saved: str | None = None
     done: bool = False
@@ -88,14 +92,16 @@ def summarize(events: Sequence[Event]) -> RunState:
                 state.status = progress("working", title, detail, _fraction(arm, event), notes)
             case Checkpoint() if event.problem:
                 notes.append(f"No checkpoint after step {event.step}: {event.problem}")
-            case HeldOut():
-                state.held_out.append((column_name(arm and arm.prompt_loss_weight), event))
+            case HeldOut() if arm is not None:  # of a training by itself the conclusion says it
+                state.held_out.append((column_name(arm.prompt_loss_weight), event))
             case Before():
                 state.before.append(event)
             case Comparison() | Columns():
                 state.comparisons.append(event)
             case Figures():
                 state.figures.append(event)
+            case Conclusion():
+                state.conclusion = event.words
             case Weights():
                 notes.append(weights_sentence(event))
             case Saved():

@@ -7,11 +7,11 @@ import pytest
 
 from sftdemo.core import text
 from sftdemo.core.curves import thin
-from sftdemo.core.text import duration, markdown_table, plural
+from sftdemo.core.text import duration, epochs, markdown_table, plural
 
 
 def test_the_examples_in_the_docstrings():
-    assert doctest.testmod(text) == (0, 2)
+    assert doctest.testmod(text) == (0, 4)
 
 
 @pytest.mark.parametrize("count", [0, 2, 1_000])
@@ -25,10 +25,26 @@ def test_plural(count):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (5399, "90 min"), (5400, "1.5 h"), (36_000, "10.0 h")],
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (600, "10 min"), (3569, "59 min"), (3599, "1.0 h"), (5400, "1.5 h")],
 )
 def test_duration(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((12, 8, 3000), "12 steps of 8 are 3% of your 3,000 rows"),
+        ((1, 8, 30_000), "1 step of 8 is 0.03% of your 30,000 rows"),
+        ((12, 8, 16), "12 steps of 8 are 6 epochs of your 16 rows"),
+        ((2, 8, 15), "2 steps of 8 are 1 epoch of your 15 rows"),  # the last batch of an epoch is smaller
+        ((5, 8, 15), "5 steps of 8 are 2.5 epochs of your 15 rows"),
+        ((1, 8, 1), "1 step of 8 is 1 epoch of your 1 row"),
+        ((3, 2, 4, True), "3 steps of 2 are 1.5 epochs of your 4 packed rows"),
+    ],
+)
+def test_epochs_beside_steps(numbers, words):
+    assert epochs(*numbers) == words
 
 
 def test_markdown_table():

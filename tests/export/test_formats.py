@@ -74,8 +74,8 @@ def test_gguf_gets_the_whole_model_and_a_modelfile(saved, tmp_path, monkeypatch)
     [
         ("full", "adapter", {}, "has no adapter: its weights are full. Export it as merged or gguf."),
         ("adapter", "onnx", {}, "To is 'onnx'; choose one of adapter, merged, gguf, script, trl-config"),
-        ("adapter", "merged", {"quantization": "q8_0"}, "Quantization is 'q8_0', which only a GGUF file has"),
-        ("adapter", "gguf", {"quantization": "q2"}, "Quantization is 'q2'; choose one of f16, q8_0, bf16, f32"),
+        ("adapter", "merged", {"quantization": "q8_0"}, "quantization is 'q8_0', which only a GGUF file has"),
+        ("adapter", "gguf", {"quantization": "q2"}, "quantization is 'q2'; choose one of f16, q8_0, bf16, f32"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_work(saved, tmp_path, kind, to, settings, says):

@@ -309,7 +309,7 @@ class TestRefusals:
 
     def test_a_weight_that_labels_cannot_say(self, runs, tmp_path):
         says = self.refused(runs["weighted and packed"][0], "trl-config", tmp_path / "out")
-        assert says.startswith("Prompt_loss_weight is 0.1:")
+        assert says.startswith("prompt_loss_weight is 0.1:")
         assert says.endswith("Export with --to script.")
 
     @pytest.mark.parametrize(

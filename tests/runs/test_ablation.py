@@ -19,6 +19,7 @@ from sftdemo.core.events import (
     Arm,
     Before,
     Columns,
+    Conclusion,
     Event,
     Failed,
     Figures,
@@ -121,7 +122,7 @@ class TestEvents:
     def test_order(self, done):
         kinds = [type(event) for event in done.events if not isinstance(event, Phase)]
         arm = [Arm, Prepared, HeldOut, *[Step, HeldOut] * STEPS]
-        told = [*[Columns] * 3, *[Figures] * 3, Weights, Saved, Finished]
+        told = [*[Columns] * 3, *[Figures] * 3, Weights, Conclusion, Saved, Finished]
         assert kinds == [Model, *[Before] * 3, *arm, *arm, *told]
         phases = [event.name for event in of(Phase, done.events)]
         assert list(dict.fromkeys(phases)) == ["model", "load", "before", "train", "after", "save"]
@@ -530,9 +531,9 @@ ONE_QUESTION = [{"instruction": "Say it", "output": text} for text in "abc"]
         (ROWS, (), "There are 0 weights; two to 4 can be compared."),
         (ROWS, (1.0,), "There are 1 weights; two to 4 can be compared."),
         (ROWS, (0.0, 0.1, 0.2, 0.3, 0.4), "There are 5 weights; two to 4 can be compared."),
-        (ROWS, (0.0, 1.5), "Prompt_loss_weight is 1.5; it must lie between 0 and 1."),
-        (ROWS, (-0.1, 1.0), "Prompt_loss_weight is -0.1; it must lie between 0 and 1."),
-        (ROWS, (float("nan"), 1.0), "Prompt_loss_weight is nan; it must lie between 0 and 1."),
+        (ROWS, (0.0, 1.5), "prompt_loss_weight is 1.5; it must lie between 0 and 1."),
+        (ROWS, (-0.1, 1.0), "prompt_loss_weight is -0.1; it must lie between 0 and 1."),
+        (ROWS, (float("nan"), 1.0), "prompt_loss_weight is nan; it must lie between 0 and 1."),
     ],
 )
 def test_what_cannot_be_compared_is_a_sentence(config, tmp_path, rows, weights, says):
@@ -547,7 +548,7 @@ def test_what_cannot_be_compared_is_a_sentence(config, tmp_path, rows, weights, 
 def test_one_name_for_several_trainings_is_refused(config, tmp_path):
     named = replace(config, report_to="trackio", set=("run_name=one",))
     (event,) = ablate(named, data_of(), tmp_path / "out", ARMS)
-    assert event == Failed("Set names run_name, but an ablation trains several times under one name; leave it out.")
+    assert event == Failed("set names run_name, but an ablation trains several times under one name; leave it out.")
 
 
 def test_several_processes_are_refused(config, tmp_path, monkeypatch):

@@ -281,9 +281,9 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("changed", "says"),
         [
-            ({"steps": 9}, "Steps is 9, and the run in"),
-            ({"learning_rate": 0.5, "seed": 3}, "Learning_rate is 0.5, and the run in"),
-            ({"prompts": ("Why?",)}, "Prompts is ['Why?'], and the run in"),
+            ({"steps": 9}, "steps is 9, and the run in"),
+            ({"learning_rate": 0.5, "seed": 3}, "learning_rate is 0.5, and the run in"),
+            ({"prompts": ("Why?",)}, "prompts is ['Why?'], and the run in"),
         ],
     )
     def test_other_settings(self, cut, changed, says):
@@ -361,7 +361,7 @@ class TestRefusal:
     def test_an_ablation_and_a_study_write_none(self, config, tmp_path):
         for work in (ablate(config, data(), tmp_path / "a"), study(config, data(), tmp_path / "b")):
             (failed,) = work
-            assert failed.message.startswith("Save_every is '2', and a")
+            assert failed.message.startswith("save_every is '2', and a")
             assert "writes no checkpoints; leave it out" in failed.message
 
 

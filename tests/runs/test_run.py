@@ -14,8 +14,10 @@ from sftdemo.core.events import (
     Answer,
     Before,
     Comparison,
+    Conclusion,
     Failed,
     Finished,
+    HeldOut,
     Model,
     Phase,
     Prepared,
@@ -63,7 +65,14 @@ class TestEvents:
     def test_order(self, config, tmp_path, kind):
         events = list(run(replace(config, **KINDS[kind]), data_of(), tmp_path / "out"))
         kinds = [type(event) for event in events if not isinstance(event, Phase)]
-        assert kinds == [Model, Before, Prepared, *[Step] * 4, Comparison, Weights, Saved, Finished]
+        told = [Comparison, Weights, Conclusion, Saved, Finished]
+        assert kinds == [Model, Before, HeldOut, Prepared, *[Step] * 4, HeldOut, *told]
+        first, last = of(HeldOut, events)
+        assert (first.step, last.step) == (0, 4)
+        (concluded,) = of(Conclusion, events)
+        lost = f"the loss from {first.completion_loss:.3f} to {last.completion_loss:.3f}"
+        assert lost in concluded.words
+        assert concluded.words in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
         (asked,), (comparison,) = of(Before, events), of(Comparison, events)
         assert (asked.prompt, asked.answer) == (comparison.prompt, comparison.before)
         phases = [event.name for event in of(Phase, events)]

@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from pandas.testing import assert_frame_equal
 
-from sftdemo.core.events import Failed, Finished, Saved, StudyCell
+from sftdemo.core.events import Conclusion, Failed, Finished, Saved, StudyCell
 from sftdemo.data import samples
 from sftdemo.study.cells import CELLS, SETTINGS
 from sftdemo.study.plots import endings_svg, losses_svg
@@ -20,6 +20,7 @@ from sftdemo.study.report import (
     LOSSES,
     RECORD,
     REPORT,
+    conclusion_of,
     frame_of,
     judge_of,
     markdown,
@@ -348,17 +349,20 @@ class TestFiles:
 
     def test_a_report_follows_the_cells(self, folder):
         done, saved = Finished(6, 6, 1.0, stopped=False), Saved(str(folder), "study")
-        assert list(reported(iter([FEW[-1], done]), folder, COMMAND)) == [FEW[-1], saved, done]
+        concluded = Conclusion(conclusion_of(FEW, frame_of(FEW)))
+        assert list(reported(iter([FEW[-1], done]), folder, COMMAND)) == [FEW[-1], concluded, saved, done]
+        assert concluded.words in (folder / REPORT).read_text(encoding="utf-8")
+        assert json.loads((folder / RECORD).read_text(encoding="utf-8"))["conclusion"] == concluded.words
         assert (folder / REPORT).exists()
 
     def test_also_where_nothing_was_left_to_measure_or_it_was_stopped(self, folder):
         done = Finished(6, 8, 1.0, stopped=True)
-        assert list(reported(iter([done]), folder, COMMAND))[1:] == [done]
+        assert list(reported(iter([done]), folder, COMMAND))[2:] == [done]
         assert (folder / REPORT).exists()
 
     def test_also_where_it_failed_later_on(self, folder):
         events = list(reported(iter([FEW[-1], Failed("No.")]), folder, COMMAND))
-        assert events == [FEW[-1], Saved(str(folder), "study"), Failed("No.")]
+        assert [events[0], *events[2:]] == [FEW[-1], Saved(str(folder), "study"), Failed("No.")]
         assert (folder / REPORT).exists()
 
     def test_but_not_where_it_was_refused(self, folder):

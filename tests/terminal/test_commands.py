@@ -306,6 +306,29 @@ class TestViewsTogether:
         assert mask(rows, "--audit", "--boundary", "--prove", "--max-length", "50")[0] == 1
 
 
+class TestPage:
+    def test_the_tokens_and_the_audit_are_written_to_a_file(self, mask, tmp_path):
+        code, out, err = mask(ROWS, "--html", "mask.html")
+        assert (code, len(out), len(err)) == (0, 1, 1)
+        assert out[0].startswith("Saved to mask.html: 4 examples · ")
+        page = (tmp_path / "mask.html").read_text(encoding="ascii")
+        assert "<title>The mask of rows.json</title>" in page
+        assert page.count('<section class="sftdemo-row">') == 4
+        assert "the same prompt has different answers" in page
+
+    def test_json_names_it_with_the_masks_hash(self, mask):
+        _, (line,), _ = mask(ROWS, "--html", "mask.html", "--json", "--rows", "0")
+        told = json.loads(line)
+        assert (told["saved"], len(told["mask_hash"])) == ("mask.html", 64)
+
+    @pytest.mark.parametrize(("place", "code"), [("none/mask.html", 2), ("mask.html", 1)])
+    def test_what_cannot_be_written(self, mask, place, code):
+        rows = ROWS if code == 2 else [{"instruction": "No answer"}]
+        found, out, err = mask(rows, "--html", place)
+        assert (found, out) == (code, [])
+        assert ("none/mask.html cannot be written" if code == 2 else "there is no row to show") in " ".join(err)
+
+
 class TestRows:
     @pytest.mark.parametrize("view", [[], ["--boundary"]])
     def test_only_these(self, mask, view):

@@ -16,6 +16,7 @@ from sftdemo.core.events import (
     Before,
     Columns,
     Comparison,
+    Conclusion,
     Failed,
     Figures,
     Finished,
@@ -51,11 +52,12 @@ from sftdemo.terminal.run import EventPrinter
 TOLD = [
     Phase("load", "Loading the model"),
     Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124_000_000),
-    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: has no [answer]"]),
+    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: has no [answer]"], rows_a_step=8, rows=2),
     Step(1, 4, 2.5, 0.25, 0.75),
     Phase("after", "Answering"),
     Comparison("Why [b]not[/b]?", "cold tea", "Arr, matey", "length", "EOS", "held out"),
     Weights("1a2b3c4d5e6f7890", "1a2b3c4d5e6f7890", False),
+    Conclusion("The loss was lowered. One seed."),
     Phase("save", "Saving"),
     Saved("outputs", "adapter"),
     Finished(4, 4, 3.4, False),
@@ -310,7 +312,9 @@ class TestEventPrinter:
             "gpt2 · local folder · 124M · CPU (2 threads), float32",
             "left out: row 3: has no [answer]",
             "2 examples, 1,040 tokens, 11 of them trained; 2.5M parameters learn",
+            "4 steps of 8 are 4 epochs of your 2 rows",
             "step    1  loss 2.5000",
+            "The loss was lowered. One seed.",
             "The base's weights: sha256 1a2b3c4d5e6f… before and 1a2b3c4d5e6f… after the training, unchanged",
             "Saved to outputs: the LoRA adapter and the tokenizer",
             "Done in 3 s.",
@@ -346,6 +350,11 @@ class TestEventPrinter:
         assert first.endswith("of the 17 tokens of 1 other example by 0 nats at most")
         assert second.startswith("the control, wrapped into one text: ")
         assert second.endswith("of 3 other examples by 0.51 nats at most")
+
+    @pytest.mark.parametrize("kind", EXPORT_FORMATS)
+    def test_each_export_says_what_it_is(self, capsys, kind):
+        out, _ = printed(capsys, Saved("place", kind))
+        assert re.fullmatch("Saved to place: .{9,}\n", out)
 
     def test_a_stopped_run(self, capsys):
         out, _ = printed(capsys, Finished(2, 12, 3.4, True))

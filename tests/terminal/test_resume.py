@@ -62,9 +62,9 @@ def test_its_own_settings_and_rows_may_be_repeated(resume, gpt2_folder):
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        (["--steps", "9"], 1, "Steps is 9, and the run in out was begun with 4."),
-        (["--batch-size", "8"], 1, "Batch_size is 8, and the run in out was begun with 2."),  # the default, but given
-        (["--prompt", "Why?"], 1, "Prompts is ['Why?'], and the run in out was begun with []."),
+        (["--steps", "9"], 1, "steps is 9, and the run in out was begun with 4."),
+        (["--batch-size", "8"], 1, "batch_size is 8, and the run in out was begun with 2."),  # the default, but given
+        (["--prompt", "Why?"], 1, "prompts is ['Why?'], and the run in out was begun with []."),
         (["others.json"], 1, "Row 0 is not as it was when the run in out was begun."),
         (["--output", "outputs"], 2, "--output is of no use with --resume"),
         (["--limit", "3"], 2, "--limit is of no use with --resume"),

@@ -135,7 +135,7 @@ def test_a_value_that_trl_refuses_is_told_before_the_model_is_loaded(capsys, gpt
     words = ["train", "rows.jsonl", "--model", str(gpt2_folder), *SHORT, "--set", "weight_decay=much", "--json"]
     assert main(words) == 1
     (event,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert event["message"] == 'Set gives weight_decay the value "much"; it should be a valid number.'
+    assert event["message"] == 'set gives weight_decay the value "much"; it should be a valid number.'
 
 
 PAGE = ROOT / "docs" / "settings.md"

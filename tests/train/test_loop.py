@@ -10,6 +10,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import SFTConfig, SFTTrainer
+from trl.data_utils import pack_dataset
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import TrainingError
@@ -208,6 +209,11 @@ def run(setup, tmp_path, stop=lambda: False, **settings):
             return events, end.value
 
 
+def rows_in(settings, shown) -> int:
+    """What the batches are drawn from: the examples, or the rows that TRL packs them into."""
+    return len(pack_dataset(dataset_of(shown), 96, "bfd")) if settings.get("packing") else len(shown)
+
+
 class TestTrain:
     @pytest.mark.parametrize("settings", [{}, {"full": True}, {"packing": True}, {"full": True, "packing": True}])
     def test_events(self, gpt2, tmp_path, settings):
@@ -218,6 +224,7 @@ class TestTrain:
         assert prepared.tokens == sum(len(row.input_ids) for row in gpt2[2])
         assert prepared.trained_tokens == sum(row.trained for row in gpt2[2])
         assert prepared.steps == 3
+        assert (prepared.rows_a_step, prepared.rows) == (2, rows_in(settings, gpt2[2]))
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert prepared.trainable_parameters == trainable
         assert (trainable == gpt2[0].num_parameters()) == settings.get("full", False)

@@ -190,7 +190,7 @@ def test_two_processes_learn_what_one_learns(llama_folder, launch, tmp_path, way
 def test_a_batch_that_cannot_be_shared(launch):
     assert launch.failed("not to be shared")
     (event,) = launch.events("not to be shared")
-    assert event["message"] == "Batch_size is 3, which 2 processes cannot share evenly; choose a multiple of 2."
+    assert event["message"] == "batch_size is 3, which 2 processes cannot share evenly; choose a multiple of 2."
 
 
 def test_data_that_cannot_be_read(launch):

@@ -10,6 +10,7 @@ from sftdemo.core.events import (
     Arm,
     Before,
     Comparison,
+    Conclusion,
     Failed,
     Figures,
     Finished,
@@ -135,6 +136,10 @@ class TestBothWays:
     def test_what_all_arms_share_is_said_once(self):
         notes = status(*self.FIRST, Arm(1, [0.0, 1.0]), self.FIRST[1])["notes"]
         assert len([note for note in notes if "2 examples" in note]) == 1
+
+    def test_a_training_by_itself_has_no_curves_of_arms_but_a_conclusion(self):
+        state = summarize([*BEGUN, self.HELD_OUT[0], *steps(1), self.HELD_OUT[1], Conclusion("It was lowered.")])
+        assert (state.held_out, state.conclusion) == ([], "It was lowered.")
 
     def test_the_arms_that_were_saved(self):
         base = Figures(None, 2.5, 4.25, 60, 97, 6, 0, 3, 32.0)

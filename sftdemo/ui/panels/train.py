@@ -173,7 +173,7 @@ class RunHandlers:
             shown[out.curve] = gr.update(value=frame, visible=True, x_lim=[1, state.total])
         if state.comparisons:
             message = "Greedy answers of the same model to the same prompts, with the same settings."
-            shown[out.compare] = comparison(state.comparisons, message, state.arms)
+            shown[out.compare] = comparison(state.comparisons, message, state.arms, conclusion=state.conclusion)
         elif state.before:
             shown[out.compare] = comparison(
                 state.before, "The answers before the training; those after it are to come."

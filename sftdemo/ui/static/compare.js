@@ -58,7 +58,8 @@ const draw = () => {
     return node;
   });
   place.classList.toggle("wide", data.columns.length > 3);
-  place.replaceChildren(h("p", "note", data.message), ...rows);
+  const concluded = data.conclusion ? [h("p", "conclusion", data.conclusion)] : [];
+  place.replaceChildren(h("p", "note", data.message), ...rows, ...concluded);
 };
 watch("value", draw);
 draw();

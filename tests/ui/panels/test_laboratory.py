@@ -238,7 +238,7 @@ class TestContrast:
         ("changed", "model", "template", "says"),
         [
             ({}, "no/such/folder", "instruction", "'no/such/folder' is no folder or file here"),
-            ({}, "", "instruction", "Model is empty"),
+            ({}, "", "instruction", "model is empty"),
             ({}, None, "chat", "ow 0"),
             ({"examples": "Dear diary"}, None, "instruction", ""),
         ],

@@ -1,0 +1,46 @@
+"""`mask --html`: the tokens and the audit as a page of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import ConfigError, DataError
+from ..core.files import write_whole
+from ..data.examples import ParsedExamples, Problem
+from .refusals import refuse, save
+
+if TYPE_CHECKING:
+    from ..mask.labels import Masker
+
+
+def write_page(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> None:
+    """Write the rows and the audit of `data` to the file `options.html`.
+
+    Raises:
+        DataError: if there is no row to show.
+        ConfigError: if the file cannot be written.
+    """
+    from ..mask.audit import Audit
+    from ..mask.document import audit_section, document, mask_section
+    from ..mask.view import mask_sentence, summary
+
+    audit = Audit(batch_size, masker.max_length, data.held_out)
+    refused = [row for _, row in audit.review(data.train, masker) if isinstance(row, Problem)]
+    refuse(refused, options.all_problems)
+    save(options, (*data.problems, *refused))
+    if not audit.examples:
+        raise DataError("there is no row to show.")
+    totals = summary(audit.examples, audit.tokens, audit.trained, len(data.held_out))
+    sections = [
+        audit_section(audit.findings(), (*data.problems, *refused)),
+        mask_section(data.train, masker, f"{totals} \u00b7 {mask_sentence(str(audit.mask_hash))}"),
+    ]
+    try:
+        write_whole(Path(options.html), document(f"The mask of {data.name or Path(str(options.data)).name}", sections))
+    except OSError as error:
+        raise ConfigError(f"{options.html} cannot be written: {error.strerror or error}. Name another file.") from error
+    told = {"saved": options.html, "mask_hash": str(audit.mask_hash)}
+    print(json.dumps(told, ensure_ascii=False) if options.json else f"Saved to {options.html}: {totals}")

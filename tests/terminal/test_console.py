@@ -1,0 +1,49 @@
+"""Tables and lines that fit."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from sftdemo.terminal.console import print_table
+from sftdemo.terminal.remarks import between_words
+
+HEAD = ["Prompt", "base", "masked", "prompt weight 0.1", "prompt weight 0.5", "unmasked"]
+ROW = ["Why? (training)", *["an extraordinarily long answer"] * 5]
+
+
+def table(width: int, head, rows, **settings) -> list[str]:
+    console = Console(width=width, color_system=None, soft_wrap=True)
+    with console.capture() as capture:
+        print_table(console, "The title", head, rows, **settings)
+    return capture.get().splitlines()
+
+
+def words_of(lines: list[str]) -> set[str]:
+    return {word for line in lines for word in line.replace("│", " ").replace("┃", " ").split()}
+
+
+@pytest.mark.parametrize("width", [60, 80, 103, 104, 120, 200])
+@pytest.mark.parametrize("ratios", [(), (2, *[4] * 5)], ids=["numbers", "answers"])
+def test_no_word_is_broken(width, ratios):
+    lines = table(width, HEAD, [ROW, ROW], ratios=ratios)
+    assert set(" ".join(ROW).split()) <= words_of(lines)
+    assert max(map(len, lines)) <= width
+    assert ("┃" in lines[2]) == (width >= 104)  # 10 + 5 * 15, and 19 between them
+
+
+def test_what_does_not_fit_side_by_side_is_a_list():
+    assert table(60, HEAD[:2], [["Why?", Text("x" * 70)]])[:4] == ["The title", "", "Prompt: Why?", "base: "]
+
+
+def test_columns_share_a_line():
+    top = table(100, ["Prompt", "Before", "After"], [["a", "b", "c"]], ratios=[2, 4, 4])[1]
+    assert [len(part) for part in top.strip("┏┓").split("┳")] == [20, 38, 38]
+
+
+def test_lines_end_between_words():
+    assert between_words("one two three", 8) == "one two\nthree"
+    assert between_words("step    1  loss", 80) == "step    1  loss"
+    assert between_words("to /a/path/that/is/long now", 8) == "to\n/a/path/that/is/long\nnow"
+    assert between_words("a\n\nwell-known word", 8) == "a\n\nwell-known\nword"
