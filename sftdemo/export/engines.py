@@ -71,7 +71,7 @@ class Server:
         """
         if not self.is_llama_cpp:
             return self._chat(messages, max_new_tokens)
-        prompt = self._asked("POST", "/apply-template", {"messages": list(messages)})["prompt"]
+        prompt = self._asked("POST", "/apply-template", _conversation(messages))["prompt"]
         ids = self.tokenize(prompt)
         told = self._asked(
             "POST",
@@ -88,7 +88,7 @@ class Server:
         ]
 
     def _chat(self, messages: Sequence[dict[str, Any]], max_new_tokens: int) -> Served:
-        asked = {"model": self._model, "messages": list(messages), "max_tokens": max_new_tokens, "temperature": 0}
+        asked = {"model": self._model, "max_tokens": max_new_tokens, "temperature": 0} | _conversation(messages)
         (choice,) = self._asked("POST", "/v1/chat/completions", asked)["choices"]
         return Served(None, None, choice["message"]["content"] or "", choice["finish_reason"] == "stop")
 
@@ -103,6 +103,14 @@ class Server:
             return answer.json()
         except (httpx2.HTTPError, ValueError) as error:
             raise ModelError(f"the server at {self.url} did not answer {path} ({error}).") from error
+
+
+def _conversation(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a conversation as servers take it. They drop a message's key `input`, so it is an argument of the chat
+    template; see `TrainedPrompt.to_jinja`."""
+    known = [{name: text for name, text in message.items() if name != "input"} for message in messages]
+    given = messages[-1].get("input")
+    return {"messages": known} | ({"chat_template_kwargs": {"input": given}} if given else {})
 
 
 @contextmanager

@@ -25,11 +25,12 @@ _PLACES = re.compile(r"\{(instruction|input)\}")
 _PLAIN = """\
 {{- PREFIX -}}
 {%- for message in messages -%}
+    {%- set given = message["input"] or (input if loop.last and input is defined else "") -%}
     {%- if message["role"] == "assistant" -%}
         {{- TAIL + message["content"] + END -}}
     {%- elif message["role"] == "system" -%}
         {{- message["content"] + "\\n\\n" -}}
-    {%- elif message["input"] -%}
+    {%- elif given -%}
         {{- WITH_INPUT -}}
     {%- else -%}
         {{- WITHOUT_INPUT -}}
@@ -65,8 +66,10 @@ class TrainedPrompt:
         """Return the prompt as a chat template.
 
         The content of a user's message is the instruction, or the verbatim prompt; a message may have a key `input`,
-        the input of the instruction. An answer ends in EOS. A system message, which was not trained, stands before the
-        rest. The model's own chat template stays as it is, with the run's arguments as its defaults.
+        the input of the instruction. Servers such as llama.cpp pass on a message's usual keys only, so the last
+        message's input may be an argument of the template instead (`chat_template_kwargs`). An answer ends in EOS. A
+        system message, which was not trained, stands before the rest. The model's own chat template stays as it is,
+        with the run's arguments as its defaults.
 
         Args:
             questions (`Sequence[Question]`, *optional*):
@@ -109,7 +112,7 @@ class TrainedPrompt:
         return [{"role": "user", "content": example.instruction, **own}]
 
     def _plain(self, lead: str) -> str:
-        content, given = 'message["content"]', 'message["input"]'
+        content, given = 'message["content"]', "given"
         if self.shape == "prompt":
             tail, without_input, with_input = "", content, content
         else:

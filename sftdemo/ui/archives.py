@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from ..model.sources import RUN_RECORD
-from ..runs.folder import CHECKPOINT, EVENTS, public_texts
+from ..runs.folder import CHECKPOINT, EVENTS, FILM, public_texts
 
 
 def archive_of(folder: Path, form: str = "") -> Path:
@@ -28,14 +28,14 @@ def zipped(folder: Path, archive: Path) -> Path:
 
 
 def _zip(folder: Path, made: Path) -> None:
-    runs = [record.parent for record in folder.rglob(RUN_RECORD)]
+    runs = [record.parent for record in folder.rglob(RUN_RECORD) if CHECKPOINT not in record.parts]
     texts = {run / name: text for run in runs for name, text in public_texts(run).items()}
     with ZipFile(made, "w", ZIP_DEFLATED) as archive:
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder)
             if file in texts:
                 archive.writestr(str(name), texts[file])
-            elif file.is_file() and file.name != EVENTS and CHECKPOINT not in name.parts:
+            elif file.is_file() and file.name != EVENTS and not {CHECKPOINT, FILM}.intersection(name.parts):
                 archive.write(file, name)
 
 

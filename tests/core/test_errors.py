@@ -10,7 +10,21 @@ from sftdemo.core import errors
 from sftdemo.core.errors import DataError, sentence
 
 OURS = {each.__name__ for each in errors.SftdemoError.__subclasses__()}
-NAMES = {"bench", "columns", "limit", "merge", "model", "pip", "port", "quantization", "set", "steps", "strength"}
+NAMES = {
+    "bench",
+    "columns",
+    "film",
+    "kind",
+    "limit",
+    "merge",
+    "model",
+    "pip",
+    "port",
+    "quantization",
+    "set",
+    "steps",
+    "strength",
+}
 PACKAGE = Path(errors.__file__).parent.parent
 
 

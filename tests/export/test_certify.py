@@ -34,7 +34,7 @@ class Model:
             case "/v1/models" if not self.llama_cpp:
                 return {"data": [{"id": "mine"}]}
             case "/apply-template":
-                return {"prompt": self.prompt(content["messages"])}
+                return {"prompt": self.prompt(content)}
             case "/tokenize":
                 return {"tokens": self.tokenizer(content["content"]).input_ids}
             case "/completion":
@@ -42,16 +42,18 @@ class Model:
                 stop = "eos" if tokens[-1] == self.tokenizer.eos_token_id else "limit"
                 return {"tokens": tokens, "content": self.tokenizer.decode(tokens), "stop_type": stop}
             case "/v1/chat/completions":
-                prompt = self.tokenizer(self.prompt(content["messages"])).input_ids
+                prompt = self.tokenizer(self.prompt(content)).input_ids
                 tokens = self.generate(prompt, content["max_tokens"])
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
                 reason = "stop" if tokens[-1] == self.tokenizer.eos_token_id else "length"
                 return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
         return None
 
-    def prompt(self, messages: list) -> str:
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text + self.more
+    def prompt(self, content: dict) -> str:
+        """llama.cpp hands on a message's role and content alone, and the arguments of the template."""
+        messages = [{name: message[name] for name in ("role", "content")} for message in content["messages"]]
+        arguments = {"tokenize": False, "add_generation_prompt": True} | content.get("chat_template_kwargs", {})
+        return self.tokenizer.apply_chat_template(messages, **arguments) + self.more
 
     def generate(self, ids: list[int], count: int) -> list[int]:
         inputs = torch.tensor([ids])

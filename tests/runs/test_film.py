@@ -135,7 +135,7 @@ class TestRefusals:
     def test_a_study(self, config, tmp_path):
         (last,) = study(config, parse_examples(TEXT), tmp_path / "study")
         assert isinstance(last, Failed)
-        assert last.message.startswith("Film keeps the adapters of a run, and a study saves none")
+        assert last.message.startswith("film keeps the adapters of a run, and a study saves none")
 
 
 def test_a_full_disk_ends_the_film_and_not_the_training(config, tmp_path, monkeypatch):

@@ -30,13 +30,13 @@ def asked(example: Example) -> Question:
     return Question("", example, "held out")
 
 
-def served(tokenizer, chat_template: str, messages: list) -> list[int]:
+def served(tokenizer, chat_template: str, messages: list, **arguments) -> list[int]:
     """What a server makes of the messages, with nothing but the tokenizer and its chat template."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token
     )
     tokenizer.chat_template = chat_template
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **arguments)
 
 
 @given(data=st.data())
@@ -51,7 +51,10 @@ def test_gives_the_ids_of_every_template(name, data):
     own = {"input": example.input} if example.input else {}
     messages = [{"role": "user", "content": example.instruction, **own}]
     prompt = render_prompt(example, template, tokenizer)
-    assert served(tokenizer, found, messages) == encoder_for(tokenizer).encode_prompts([prompt])[0].ids
+    ids = encoder_for(tokenizer).encode_prompts([prompt])[0].ids
+    assert served(tokenizer, found, messages) == ids
+    bare = [{"role": "user", "content": example.instruction}]
+    assert served(tokenizer, found, bare, **own) == ids  # as llama.cpp has it
 
 
 @given(text=texts(special=False))

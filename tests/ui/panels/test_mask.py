@@ -122,7 +122,7 @@ class TestDraw:
 
     def test_what_is_wrong_on_arrival_stands_in_the_masks_place_too(self, ui, values):
         mask, *_ = drawn(ui, values(max_length=1))
-        assert mask["message"].startswith("Max_length is 1")
+        assert mask["message"].startswith("max_length is 1")
 
     def test_other_names_in_braces_are_told_at_the_template(self, ui, values):
         updates = ui.masking.draw(values(template="custom", custom="{foo} {instruction} {bar}\n"))
