@@ -27,6 +27,7 @@ from .panels.start import StartHandlers, StartPanel
 from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
+from .run_state import RunState
 from .state import Desk, session
 from .widgets import (
     STATIC,
@@ -172,12 +173,13 @@ def _buttons() -> dict[str, Any]:
 def _progress_panel() -> dict[str, Any]:
     """Lay out the progress of a run, and return its components by their names in `RunOutputs`."""
     run_status = progress_widget("run-status", progress("idle", "", ""))
+    strip = widget("strip", RunState().strip)
     curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
     with gr.Row(visible=False, elem_id="contest") as arm_curves:
         answers = _curve("answers", "Loss on the held-out answers", color="arm", elem_id="answers-curve")
         prompts = _curve("prompts", "Loss on the held-out prompts", color="arm", elem_id="prompts-curve")
     curves = {"curve": curve, "arm_curves": arm_curves, "answers_curve": answers, "prompts_curve": prompts}
-    return {"run_status": run_status} | curves
+    return {"run_status": run_status, "strip": strip} | curves
 
 
 def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
