@@ -19,6 +19,7 @@ from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
+from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.scanned import ALL_ROWS
 from .panels.settings import SettingsHandlers, SettingsPanel
@@ -115,7 +116,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_classes="command",
         )
         history = HistoryPanel()
-        desk = Desk(backend or Backend(), controls, kept)
+        desk = Desk(backend or Backend(), controls, kept, run_id)
         masked = MaskOutputs(
             model_status=model_status,
             mask=mask,
@@ -155,7 +156,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()
         resets = [keep.start_over.click, settings_file.upload.upload]
-        StartHandlers(desk, start, outputs).wire(page, history, resets)
+        starting = StartHandlers(desk, start, outputs)
+        starting.wire(page, history, resets)
+        PutBackHandlers(desk, sources, opening, starting).wire(history, outputs)
     page.queue(max_size=32)
     return page
 

@@ -117,7 +117,8 @@ def run_title(run: PastRun) -> str:
     """Return a run's model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
     begun = ", trained on" if run.start else ""
-    return f"{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    rows = f"{run.rows}: " if run.rows else ""
+    return f"{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _summary(run: PastRun) -> dict:

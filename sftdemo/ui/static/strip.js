@@ -77,9 +77,12 @@ const draw = () => {
   track.append(bar);
   const words = h("div", "words");
   words.append(h("b", "title", data.title), h("span", "detail", data.detail));
-  if (data.pair) words.append(pairNode(data.pair));
   const acts = h("div", "acts");
-  if (works) acts.append(push("halt", data.stopping ? "Stopping…" : "Stop", () => trigger("halt", {})));
+  if (works) acts.append(push("halt", "Stop", (event) => {
+    event.target.textContent = "Stopping…";
+    event.target.disabled = true;
+    trigger("halt", {});
+  }));
   else {
     hasRun = hasRun && !closed;
     if (data.answers) acts.append(push("see", `See ${data.answers} answer${data.answers === 1 ? "" : "s"}`, () => { see("compare"); close(); }));
@@ -88,7 +91,7 @@ const draw = () => {
     cross.setAttribute("aria-label", "Close");
     acts.append(cross);
   }
-  box.replaceChildren(track, words, sparkline(data.losses), acts);
+  box.replaceChildren(track, words, sparkline(data.losses), acts, ...(data.pair ? [pairNode(data.pair)] : []));
   if (focused) box.querySelector(`.${focused.split(" ")[0]}`)?.focus({ preventScroll: true });
   announce(live, data);
 };
