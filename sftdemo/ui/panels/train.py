@@ -61,7 +61,7 @@ class RunHandlers:
     def wire(self, page: gr.Blocks) -> None:
         """Connect components and handlers."""
         out = self.out
-        everything = {*self.desk.controls.all(), *self.desk.session.all(), out.own_runs}
+        everything = {*self.desk.controls.all(), *self.desk.session.all(), out.run_id, out.own_runs}
         out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
