@@ -19,9 +19,10 @@ from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
+from ..model.sources import RUN_RECORD
 from ..runs.ablation import ablate
 from ..runs.checkpoint import Begun, begun_runs, read_begun
-from ..runs.folder import CHECKPOINT, RECORD, load_events
+from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
@@ -194,7 +195,7 @@ class Backend(Models):
     def saved_run(self, run_id: str | None) -> SavedRun | None:
         """Return a run as it was saved; None while there is none."""
         folder = _runs_folder() / (run_id or "")
-        is_saved = RUN_ID.fullmatch(run_id or "") and (folder / RECORD).is_file()
+        is_saved = RUN_ID.fullmatch(run_id or "") and (folder / RUN_RECORD).is_file()
         return read_run(folder) if is_saved else None
 
     def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
