@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from ..core.events import Answer, Before, Columns, Comparison, Figures, TokenLosses
-from ..core.text import plural
+from ..core.text import duration, plural
 from ..mask.view import visible
 from ..runs.checkpoint import Begun
 from ..runs.history import PastRun
@@ -129,7 +129,8 @@ def _summary(run: PastRun) -> dict:
         "id": run.name,
         "when": when(run.finished),
         "title": run_title(run),
-        "detail": f"{run.steps} steps, {run.seconds:.0f} s" + (f" · {settings}" if settings else ""),
+        "detail": f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}"
+        + (f" · {settings}" if settings else ""),
         "result": f"{what}: {ends} · {_endings(run)}",
         "curve": f"{what}, step by step: {ends}",
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],

@@ -25,7 +25,7 @@ from ..core.events import (
     Step,
     Weights,
 )
-from ..core.text import duration
+from ..core.text import duration, plural
 from ..runs.wording import arm_name, column_name, weights_sentence
 from .start import model_words
 from .widgets import progress, to_json
@@ -186,4 +186,6 @@ def _end(state: RunState, event: Finished, notes: list[str]) -> None:
         state.tell("idle", "Stopped before the first step; nothing was trained.", "", None, notes)
         return
     title = f"Stopped after step {event.steps} of {event.total}; what it learned is kept" if event.stopped else "Done"
-    state.tell("done", title, f"{event.steps} steps, {duration(event.seconds)} in all", None, notes)
+    state.tell(
+        "done", title, f"{event.steps} {plural(event.steps, 'step')}, {duration(event.seconds)} in all", None, notes
+    )

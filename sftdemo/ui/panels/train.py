@@ -123,8 +123,10 @@ class RunHandlers:
             yield {self.out.run_status: progress("failed", sentence(error))}
 
     def open(self, run_id: str) -> Iterator[Updates]:
-        """Show an earlier run in place of the current one."""
-        yield self._starting(run_id)
+        """Show an earlier run in place of the current one; the strip is for one that is under way."""
+        starting = self._starting(run_id)
+        del starting[self.out.strip]
+        yield starting
         yield from self.resume(run_id)
 
     def go_on(self, run_id: str | None) -> Iterator[Updates]:
