@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
+from ..data.examples import parse_examples, to_record
+from ..data.samples import SAMPLES
 from ..train.checkpoints import checkpoint_step
-from .folder import CHECKPOINT, RECORD, load_events
-from .revisit import read_run
+from .folder import CHECKPOINT, EXAMPLES, RECORD, load_events
+from .revisit import SavedRun, read_run
 
 POINTS = 60  # of a small curve, at most
 _SHOWN_ELSEWHERE = ("model", "prompt_loss_weight", "prompts")
@@ -39,6 +43,8 @@ class PastRun:
             The answers and, for an ablation, the figures.
         steps (`int`), seconds (`float`):
             Totals over all trained models.
+        rows (`str`):
+            Where the rows come from: the title of a sample, or the data set on the Hub; empty for others.
         left (`int`, *optional*):
             Of a run that was stopped and has a checkpoint, how many steps there are to go on with.
     """
@@ -55,6 +61,7 @@ class PastRun:
     steps: int
     seconds: float
     start: str | None = None
+    rows: str = ""
     left: int | None = None
 
 
@@ -130,8 +137,26 @@ def _past_run(place: Path) -> PastRun:
         steps=finished.steps,
         seconds=finished.seconds,
         start=None if saved.config.model == saved.base else saved.config.model,
+        rows=_rows(saved),
         left=None if step is None else finished.total - step,
     )
+
+
+def _rows(saved: SavedRun) -> str:
+    """Return the title of the sample that a run's first row is the first row of, or its data set on the Hub."""
+    if saved.rows is not None:
+        return saved.rows
+    if not (saved.folder / EXAMPLES).is_file():
+        return ""
+    with (saved.folder / EXAMPLES).open(encoding="utf-8", errors="replace") as file:
+        return _samples().get(file.readline().strip(), "")
+
+
+@lru_cache(maxsize=1)
+def _samples() -> dict[str, str]:
+    """Return the samples' titles by their first rows, as a run's folder has them."""
+    parsed = {sample.title: parse_examples(sample.path.read_text(encoding="utf-8")) for sample in SAMPLES}
+    return {json.dumps(to_record(data.train[0]), ensure_ascii=False): title for title, data in parsed.items()}
 
 
 def _curves(events: Sequence[Event]) -> list[list[float]]:

@@ -46,6 +46,8 @@ class SavedRun:
             The model without any adapter: under the adapter that the run went on from, else the one it trained.
         finished (`str`):
             When it was saved, in UTC, as ISO 8601.
+        rows (`str`, *optional*):
+            The data set that the rows come from, if it is on the Hub.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class SavedRun:
     kind: str
     base: str
     finished: str
+    rows: str | None = None
 
     def examples(self) -> ParsedExamples:
         """Read the examples that the run was trained on and asked.
@@ -93,7 +96,8 @@ def read_run(folder: Path) -> SavedRun:
         arms = [json.loads((place / RECORD).read_text(encoding="utf-8")) for place in places] or [record]
         weights = [arm["config"]["prompt_loss_weight"] for arm in arms]
         pairs = tuple(zip(weights, places or [folder], strict=True))
-        return SavedRun(folder, config, pairs, arms[0]["kind"], base_of(record) or config.model, record["finished"])
+        base, rows = base_of(record) or config.model, (record.get("data") or {}).get("source")
+        return SavedRun(folder, config, pairs, arms[0]["kind"], base, record["finished"], rows)
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
 

@@ -19,6 +19,7 @@ from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
+from ..model.sources import RUN_RECORD
 from ..runs.ablation import ablate
 from ..runs.checkpoint import Begun, begun_runs, read_begun
 from ..runs.film import film
@@ -26,7 +27,7 @@ from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
-from ..runs.revisit import answers_at, read_run, token_losses
+from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step
 from .archives import archive_of, delete_archives, delete_run, zipped
@@ -129,6 +130,10 @@ class Backend(Models):
         elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
             yield events
 
+    def is_running(self, run_id: str | None) -> bool:
+        """Return whether a run is under way in a child process."""
+        return (job := self._runs.get(run_id)) is not None and not job.done
+
     def stop(self, run_id: str | None) -> None:
         """Ask a run to end after the current step. A run on ZeroGPU ends when its page stops watching it."""
         if (job := self._runs.get(run_id)) is not None:
@@ -197,6 +202,12 @@ class Backend(Models):
         """
         return _runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
 
+    def saved_run(self, run_id: str | None) -> SavedRun | None:
+        """Return a run as it was saved; None while there is none."""
+        folder = _runs_folder() / (run_id or "")
+        is_saved = RUN_ID.fullmatch(run_id or "") and (folder / RUN_RECORD).is_file()
+        return read_run(folder) if is_saved else None
+
     def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
         """Return the saved runs, the latest first, and a sentence for each run that cannot be read. None stands for all
         ids."""
@@ -206,7 +217,7 @@ class Backend(Models):
         """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
         stands for all ids."""
         begun, problems = begun_runs(_runs_folder(), run_ids)
-        return [each for each in begun if (job := self._runs.get(each.folder.name)) is None or job.done], problems
+        return [each for each in begun if not self.is_running(each.folder.name)], problems
 
     def delete(self, run_id: str) -> None:
         """Delete a run that was saved, or killed.

@@ -20,6 +20,7 @@ from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
+from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.scanned import ALL_ROWS
 from .panels.settings import SettingsHandlers, SettingsPanel
@@ -28,6 +29,7 @@ from .panels.start import StartHandlers, StartPanel
 from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
+from .run_state import RunState
 from .state import Desk, session
 from .widgets import (
     STATIC,
@@ -116,7 +118,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_classes="command",
         )
         history = HistoryPanel()
-        desk = Desk(backend or Backend(), controls, kept)
+        desk = Desk(backend or Backend(), controls, kept, run_id)
         masked = MaskOutputs(
             model_status=model_status,
             mask=mask,
@@ -157,7 +159,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         TakeAwayHandlers(desk, take_away, outputs).wire()
         HistoryHandlers(desk, history, running).wire()
         resets = [keep.start_over.click, settings_file.upload.upload]
-        StartHandlers(desk, start, outputs).wire(page, history, resets)
+        starting = StartHandlers(desk, start, outputs)
+        starting.wire(page, history, resets)
+        PutBackHandlers(desk, sources, opening, starting).wire(history, outputs)
     page.queue(max_size=32)
     return page
 
@@ -175,12 +179,13 @@ def _buttons() -> dict[str, Any]:
 def _progress_panel() -> dict[str, Any]:
     """Lay out the progress of a run, and return its components by their names in `RunOutputs`."""
     run_status = progress_widget("run-status", progress("idle", "", ""))
+    strip = widget("strip", RunState().strip)
     curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
     with gr.Row(visible=False, elem_id="contest") as arm_curves:
         answers = _curve("answers", "Loss on the held-out answers", color="arm", elem_id="answers-curve")
         prompts = _curve("prompts", "Loss on the held-out prompts", color="arm", elem_id="prompts-curve")
     curves = {"curve": curve, "arm_curves": arm_curves, "answers_curve": answers, "prompts_curve": prompts}
-    return {"run_status": run_status} | curves
+    return {"run_status": run_status, "strip": strip} | curves
 
 
 def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:

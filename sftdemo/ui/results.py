@@ -11,7 +11,7 @@ from itertools import groupby
 import gradio as gr
 
 from ..core.events import Answer, Before, Columns, Comparison, Figures, FilmRow, Frame, TokenLosses
-from ..core.text import plural
+from ..core.text import duration, plural
 from ..mask.view import visible
 from ..runs.checkpoint import Begun
 from ..runs.history import PastRun
@@ -153,7 +153,8 @@ def run_title(run: PastRun) -> str:
     """Return a run's model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
     begun = ", trained on" if run.start else ""
-    return f"{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    rows = f"{run.rows}: " if run.rows else ""
+    return f"{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _summary(run: PastRun) -> dict:
@@ -164,7 +165,8 @@ def _summary(run: PastRun) -> dict:
         "id": run.name,
         "when": when(run.finished),
         "title": run_title(run),
-        "detail": f"{run.steps} steps, {run.seconds:.0f} s" + (f" · {settings}" if settings else ""),
+        "detail": f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}"
+        + (f" · {settings}" if settings else ""),
         "result": f"{what}: {ends} · {_endings(run)}",
         "curve": f"{what}, step by step: {ends}",
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..core.curves import thin
 from ..core.events import (
@@ -25,11 +26,14 @@ from ..core.events import (
     Step,
     Weights,
 )
+from ..core.text import duration, plural
 from ..runs.wording import arm_name, column_name, weights_sentence
 from .start import model_words
-from .widgets import progress
+from .widgets import progress, to_json
 
 POINTS = 300  # of a curve, at most: more would cost the browser more than they show
+STRIP_POINTS, STRIP_CHARACTERS = 60, 160
+_IDLE = {"state": "idle", "title": "", "detail": "", "fraction": None}
 
 
 @dataclass
@@ -37,8 +41,10 @@ class RunState:
     """The state of a run, ready for the components of the page.
 
     Args:
-        status (`str`):
-            The value of the status widget.
+        told (`dict`):
+            How it stands, in words: the arguments of `progress`.
+        phase (`str`):
+            What is being done, without the number of the step.
         losses (`list[tuple[int, float]]`), total (`int`):
             The (step, loss) pairs of the curve, and the number of steps that the run will take.
         held_out (`list[tuple[str, HeldOut]]`), arm_names (`list[str]`):
@@ -53,7 +59,8 @@ class RunState:
             The output folder, once it is written, and whether the run has ended.
     """
 
-    status: str = ""
+    told: dict[str, Any] = field(default_factory=lambda: dict(_IDLE))
+    phase: str = ""
     losses: list[tuple[int, float]] = field(default_factory=list)
     held_out: list[tuple[str, HeldOut]] = field(default_factory=list)
     arm_names: list[str] = field(default_factory=list)
@@ -66,16 +73,61 @@ class RunState:
     saved: str | None = None
     done: bool = False
 
+    @classmethod
+    def beginning(cls) -> RunState:
+        """Return the state of a run without any event yet."""
+        state = cls(phase="Starting")
+        state.tell("working", "Starting", "")
+        return state
+
+    def tell(
+        self, state: str, title: str, detail: str, fraction: float | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        """Say how the run stands, as `progress` does."""
+        self.told = {"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": notes}
+
+    @property
+    def status(self) -> str:
+        """Return the value of the status widget."""
+        return progress(**self.told)
+
+    @property
+    def strip(self) -> str:
+        """Return the value of the strip at the window's edge."""
+        told = {name: self.told[name] for name in ("state", "title", "detail", "fraction")}
+        curve = [loss for _, loss in self.losses] or [event.completion_loss for _, event in self.held_out]
+        answers = len(self.comparisons)
+        more = {"phase": self.phase, "losses": thin(curve, STRIP_POINTS), "pair": self._pair(), "answers": answers}
+        return to_json(told | more)
+
+    def _pair(self) -> dict[str, str | None] | None:
+        """Return the first answer, and what became of it once that is known."""
+        match [*self.comparisons[:1], *self.before[:1]]:
+            case [Comparison() as pair, *_]:
+                texts = pair.prompt, pair.before, pair.after
+            case [Columns() as pair, *_]:
+                texts = pair.prompt, pair.answers[0], pair.answers[1]
+            case [Before() as pair]:
+                texts = pair.prompt, pair.answer, None
+            case _:
+                return None
+        return dict(zip(("prompt", "before", "after"), map(_begin, texts), strict=True))
+
+
+def _begin(text: str | None) -> str | None:
+    return text if text is None or len(text) <= STRIP_CHARACTERS else f"{text[:STRIP_CHARACTERS]}…"
+
 
 def summarize(events: Sequence[Event]) -> RunState:
     """Return the state of a run after these events, which begin with its first."""
-    state = RunState(status=progress("working", "Starting", ""))
+    state = RunState.beginning()
     notes: list[str] = []
     arm: Arm | None = None
     for event in events:
         match event:
             case Phase():
-                state.status = progress("working", _named(arm, event.message), "", event.fraction, notes)
+                state.phase = _named(arm, event.message)
+                state.tell("working", state.phase, "", event.fraction, notes)
             case Model():
                 notes.append(f"{model_words(event.name)} · {event.copy} · {event.device}, {event.dtype}")
             case Arm():
@@ -88,8 +140,9 @@ def summarize(events: Sequence[Event]) -> RunState:
             case Step():
                 state.losses.append((event.step, event.loss))
                 title = _named(arm, f"Training: step {event.step} of {event.total}")
-                detail = f"loss {event.loss:.3f} · about {event.remaining:.0f} s of training left"
-                state.status = progress("working", title, detail, _fraction(arm, event), notes)
+                detail = f"loss {event.loss:.3f} · about {duration(event.remaining)} of training left"
+                state.phase = _named(arm, "Training")
+                state.tell("working", title, detail, _fraction(arm, event), notes)
             case Checkpoint() if event.problem:
                 notes.append(f"No checkpoint after step {event.step}: {event.problem}")
             case HeldOut() if arm is not None:  # of a training by itself the conclusion says it
@@ -108,10 +161,10 @@ def summarize(events: Sequence[Event]) -> RunState:
                 state.saved = event.path
             case Finished():
                 state.done = True
-                state.status = _ending(event, notes)
+                _end(state, event, notes)
             case Failed():
                 state.done = True
-                state.status = progress("failed", event.message, "", None, notes)
+                state.tell("failed", event.message, "", None, notes)
     state.arms = [figures.prompt_loss_weight for figures in state.figures if figures.prompt_loss_weight is not None]
     state.losses = thin(state.losses, POINTS)
     return state
@@ -134,8 +187,11 @@ def _prepared(event: Prepared) -> list[str]:
     return [learns, *(f"left out: {reason}" for reason in event.left_out[:10])]
 
 
-def _ending(event: Finished, notes: list[str]) -> str:
+def _end(state: RunState, event: Finished, notes: list[str]) -> None:
     if not event.steps:
-        return progress("idle", "Stopped before the first step; nothing was trained.", "", None, notes)
+        state.tell("idle", "Stopped before the first step; nothing was trained.", "", None, notes)
+        return
     title = f"Stopped after step {event.steps} of {event.total}; what it learned is kept" if event.stopped else "Done"
-    return progress("done", title, f"{event.steps} steps, {event.seconds:.0f} s in all", None, notes)
+    state.tell(
+        "done", title, f"{event.steps} {plural(event.steps, 'step')}, {duration(event.seconds)} in all", None, notes
+    )

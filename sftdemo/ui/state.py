@@ -71,11 +71,13 @@ class View:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where the page's handlers find what the person works on. `values` are the inputs' values, by component."""
+    """Where the page's handlers find what the person works on. `values` are the inputs' values, by component, and
+    `run_id` is that of the run that is shown."""
 
     backend: Backend
     controls: Controls
     session: Session
+    run_id: gr.BrowserState
 
     def config(self, values: dict) -> RunConfig:
         """The settings, whose model is the run's that is to be trained on, if there is one.
@@ -135,6 +137,7 @@ class Desk:
             DataError: as `data` does.
         """
         reading, opened, start = self._read(values), values[self.session.opened], self.start(values)
+        weights = weights or self._weights(values, config)
         if start is not None and is_public():  # where the run lies there is of no use elsewhere
             config = replace(config, model=start.download)
         data, columns = reading.data, reading.choice and reading.choice.columns
@@ -147,6 +150,12 @@ class Desk:
         name = Path(opened).name if opened else _file_name(values[self.controls.examples])
         where = f"{name} is the file that is open" if opened else f"{name} is the text, saved"
         return config.command_line(name, weights, columns=columns), where
+
+    def _weights(self, values: dict, config: RunConfig) -> Sequence[float]:
+        """The weights that the run that is shown compares, if it is an ablation under these very settings."""
+        shown = self.backend.saved_run(values[self.run_id])
+        is_same = shown is not None and len(shown.arms) > 1 and shown.config == config
+        return [weight for weight, _ in shown.arms] if shown and is_same else []
 
     def view(self, values: dict) -> View | None:
         """The examples under the settings; None while the model is still on its way.

@@ -148,3 +148,23 @@ class TestBothWays:
         state = summarize([*self.FIRST, *told])
         assert (state.arms, state.figures, state.saved) == ([0.0], [base, masked], "runs/1")
         assert json.loads(state.status)["notes"][-1].endswith("unchanged")
+
+
+class TestStrip:
+    """What is in sight at the window's edge."""
+
+    def strip(self, *events) -> dict:
+        return json.loads(summarize([*BEGUN, *events]).strip)
+
+    def test_while_it_trains(self):
+        shown = self.strip(Before("Why?", "no " * 100, "length", "typed"), *steps(100, total=200))
+        assert (shown["title"], shown["phase"], shown["fraction"]) == ("Training: step 100 of 200", "Training", 0.5)
+        assert shown["detail"].endswith("about 2 min of training left")
+        assert (len(shown["losses"]) <= 60, shown["answers"]) == (True, 0)
+        assert (shown["pair"]["after"], len(shown["pair"]["before"])) == (None, 161)
+
+    def test_at_the_end(self):
+        shown = self.strip(*steps(4), PAIR, SAVED, Finished(4, 4, 7200.0, False))
+        assert (shown["state"], shown["title"], shown["answers"]) == ("done", "Done", 1)
+        assert shown["detail"] == "4 steps, 2.0 h in all"
+        assert shown["pair"] == {"prompt": "Why?", "before": "no", "after": "Arr"}

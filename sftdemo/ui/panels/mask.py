@@ -65,7 +65,7 @@ class MaskHandlers:
     def wire(self, page: gr.Blocks) -> list:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
         controls, session, sources, out = self.desk.controls, self.desk.session, self.sources, self.out
-        everything = {*controls.all(), *session.all()}
+        everything = {*controls.all(), *session.all(), self.desk.run_id}
         drawn = [out.mask, out.asked, out.command, out.wrong, *sources.columns.outputs()]
         scanned = [
             *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
@@ -191,6 +191,8 @@ class MaskHandlers:
             both = gr.update(value="Train both ways", interactive=False)
         if wrong:
             train, both = mend(wrong), OFF
+        elif self.desk.backend.is_running(values[self.desk.run_id]):
+            train, both = train | OFF, both | OFF
         yield {
             out.totals: totals(audit, held_out),
             out.audit: audit_findings(findings, message),

@@ -35,6 +35,7 @@ class RunOutputs:
     go_on: gr.Button
     train_on: gr.Button
     run_status: gr.HTML
+    strip: gr.HTML
     curve: gr.LinePlot
     arm_curves: gr.Row
     answers_curve: gr.LinePlot
@@ -60,10 +61,11 @@ class RunHandlers:
     def wire(self, page: gr.Blocks) -> None:
         """Connect components and handlers."""
         out = self.out
-        everything = {*self.desk.controls.all(), *self.desk.session.all(), out.own_runs}
+        everything = {*self.desk.controls.all(), *self.desk.session.all(), out.run_id, out.own_runs}
         out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
+        out.strip.halt(self.stop, out.run_id, out.stop, **PRIVATE)
         out.go_on.click(self.go_on, out.run_id, out.all(), concurrency_limit=None, **PRIVATE)
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
 
@@ -122,8 +124,10 @@ class RunHandlers:
             yield {self.out.run_status: progress("failed", sentence(error))}
 
     def open(self, run_id: str) -> Iterator[Updates]:
-        """Show an earlier run in place of the current one."""
-        yield self._starting(run_id)
+        """Show an earlier run in place of the current one; the strip is for one that is under way."""
+        starting = self._starting(run_id)
+        del starting[self.out.strip]
+        yield starting
         yield from self.resume(run_id)
 
     def go_on(self, run_id: str | None) -> Iterator[Updates]:
@@ -153,6 +157,7 @@ class RunHandlers:
             out.go_on: gr.update(visible=False),
             out.train_on: gr.update(visible=False),
             out.run_status: progress("working", "Starting"),
+            out.strip: RunState.beginning().strip,
             out.curve: gr.update(value=None, visible=False),
             out.arm_curves: gr.update(visible=False),
             out.compare: comparison([], ""),
@@ -163,7 +168,11 @@ class RunHandlers:
 
     def _show(self, state: RunState, run_id: str | None) -> Updates:
         out = self.out
-        shown: Updates = {out.run_status: state.status, out.stop: gr.update(visible=not state.done)}
+        shown: Updates = {
+            out.run_status: state.status,
+            out.strip: state.strip,
+            out.stop: gr.update(visible=not state.done),
+        }
         shown |= {button: gr.update(interactive=state.done) for button in (out.train, out.both)}
         shown[out.go_on] = self._left(state, run_id)
         if state.held_out:

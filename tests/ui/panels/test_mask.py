@@ -120,6 +120,13 @@ class TestDraw:
             assert len(json.loads(updates[out.mask])["rows"]) == 1
             assert json.loads(last[out.totals])["summary"].startswith("1 example ")
 
+    def test_no_second_run_while_the_one_that_is_shown_is_under_way(self, ui, values, monkeypatch):
+        monkeypatch.setattr(ui.desk.backend, "is_running", "0a".__eq__)
+        last = scanned(ui, values(run_id="0a"))[-1]
+        assert (last.train["interactive"], last.both["interactive"]) == (False, False)
+        assert last.train["value"].startswith("Train 2 steps")
+        assert scanned(ui, values(run_id="0b"))[-1].train["interactive"]
+
     def test_what_is_wrong_on_arrival_stands_in_the_masks_place_too(self, ui, values):
         mask, *_ = drawn(ui, values(max_length=1))
         assert mask["message"].startswith("max_length is 1")
