@@ -14,6 +14,7 @@ from sftdemo.mask.audit import Audit
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
+from sftdemo.ui.panels.film import FilmHandlers
 from sftdemo.ui.panels.history import HistoryHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
@@ -69,6 +70,7 @@ class Page:
     revisit: RevisitHandlers
     history: HistoryHandlers
     taking: TakeAwayHandlers
+    film: FilmHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
@@ -85,7 +87,8 @@ def build_page(backend: Backend) -> Page:
     blocks = build(backend)
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
-    kinds = (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers, TakeAwayHandlers)
+    kinds = (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers)
+    kinds += (TakeAwayHandlers, FilmHandlers)
     others = (owners[kind] for kind in kinds)
     return Page(blocks, masking.desk, masking, *others)
 

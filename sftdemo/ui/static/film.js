@@ -36,30 +36,37 @@ const answers = (frames, question) => frames.map((frame) => {
   return node;
 });
 
+// A held-out row as it was written; its tokens are painted by their loss at each frame.
+const rowNode = (row) => {
+  const body = h("div", "tokens"), nodes = tokenNodes(row.tokens);
+  const tokens = nodes.filter((token) => token.dataset.index);
+  tokens.forEach((token, index) => {
+    token.className = "token" + (row.tokens[index][3] & TRAINED ? " is-trained" : " untrained") + (isRest(row.tokens[index]) ? " rest" : "");
+  });
+  body.append(...nodes);
+  return { body, tokens };
+};
+
 const arm = (data, { name, frames, moments }) => {
   const node = h("section", "arm"), losses = frames[0].losses.length > 0;
   const graph = h("div", "graph"), facts = h("p", "facts");
   if (data.arms.length > 1) node.append(h("h4", "", name));
-  if (losses) node.append(graph, facts);
+  if (losses) {
+    const head = h("div", "head"), told = h("div", "told");
+    told.append(facts, ...moments.map((sentence) => h("p", "moment", `${sentence[0].toUpperCase()}${sentence.slice(1)}.`)));
+    head.append(graph, told);
+    node.append(head);
+  }
+  const rows = losses ? data.rows.map((row, number) => [number, rowNode(row), row.question]) : [];
   const layers = frames[0].answers.map(([prompt, source], question) => {
-    const box = h("div", "asked"), stack = h("div", "stack"), all = answers(frames, question);
-    box.append(h("p", "prompt", prompt), h("span", "source", source));
+    const box = h("div", "asked"), said = h("div"), stack = h("div", "stack"), all = answers(frames, question);
+    said.append(h("p", "prompt", prompt), h("span", "source", source), stack);
     stack.append(...all);
-    box.append(stack);
+    box.append(said, ...rows.filter(([, , asked]) => asked === prompt).map(([, { body }]) => body));
     node.append(box);
     return all;
   });
-  const rows = losses ? data.rows.map((row, number) => {
-    const body = h("div", "tokens"), nodes = tokenNodes(row.tokens);
-    const tokens = nodes.filter((token) => token.dataset.index);
-    tokens.forEach((token, index) => {
-      token.className = "token" + (row.tokens[index][3] & TRAINED ? " is-trained" : " untrained") + (isRest(row.tokens[index]) ? " rest" : "");
-    });
-    body.append(...nodes);
-    node.append(body);
-    return [number, tokens];
-  }) : [];
-  for (const sentence of moments) node.append(h("p", "moment", `${sentence[0].toUpperCase()}${sentence.slice(1)}.`));
+  for (const [, { body }] of rows) if (!body.parentNode) node.append(body);  // of a question that is not asked
 
   const show = (index) => {
     const frame = frames[Math.min(index, frames.length - 1)];
@@ -71,7 +78,7 @@ const arm = (data, { name, frames, moments }) => {
         h("span", "prompt_loss", `prompts ${frame.prompt_loss.toFixed(2)}`), " nats a token · likeliest: " +
         `the answer's first token in ${frame.begun} of ${of} rows, its end in ${frame.ended}`);
     }
-    for (const [number, tokens] of rows) {
+    for (const [number, { tokens }] of rows) {
       tokens.forEach((token, index) => {
         const loss = index ? frame.losses[number][index - 1] : null;
         const share = loss === null ? 0 : Math.min(1, loss / TOP);
@@ -98,7 +105,7 @@ const draw = () => {
   }
   const frames = data.arms[0].frames, last = frames.length - 1;
   const arms = data.arms.map((each) => arm(data, each));
-  const bar = h("div", "reel"), play = h("button", "play", "▶ Play"), slider = h("input"), label = h("output", "step");
+  const bar = h("div", "reel"), play = h("button", "play", "▶ Play"), slider = h("input"), label = h("output", "when");
   play.type = "button";
   Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
   slider.setAttribute("aria-label", "step of the training");
