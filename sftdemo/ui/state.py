@@ -18,7 +18,7 @@ from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
-from .controls import Controls, decides_mask, is_public
+from .controls import PAGE_SETTINGS, Controls, decides_mask, is_public
 from .reading import ColumnChoice, Reading, choice_for, paginate, read
 from .start import Start
 
@@ -154,8 +154,10 @@ class Desk:
     def _weights(self, values: dict, config: RunConfig) -> Sequence[float]:
         """The weights that the run that is shown compares, if it is an ablation under these very settings."""
         shown = self.backend.saved_run(values[self.run_id])
-        is_same = shown is not None and len(shown.arms) > 1 and shown.config == config
-        return [weight for weight, _ in shown.arms] if shown and is_same else []
+        if shown is None or len(shown.arms) < 2:
+            return []
+        is_same = all(getattr(shown.config, name) == getattr(config, name) for name in PAGE_SETTINGS)
+        return [weight for weight, _ in shown.arms] if is_same else []
 
     def view(self, values: dict) -> View | None:
         """The examples under the settings; None while the model is still on its way.

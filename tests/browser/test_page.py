@@ -66,6 +66,14 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     expect(page.locator("#mask .row")).to_have_count(2)
     assert trained_text(page, 1).replace("␣", " ") == "1 2 3<|im_end|>"
 
+    page.get_by_role("button", name="Training settings").click()
+    page.fill("#learning-rate textarea", "fast")
+    expect(page.locator("#learning-rate .at-field.error")).to_contain_text("Learning rate is 'fast'")
+    expect(page.locator("#train")).to_have_text("Mend: Learning rate")
+    expect(page.locator("#mask .row")).to_have_count(2)
+    page.fill("#learning-rate textarea", "")
+    expect(page.locator(".at-field")).to_have_count(0)
+
     write(page, "what is this")
     expect(page.locator("#mask .message")).to_contain_text("neither JSON nor CSV")
     expect(page.locator("#train")).to_be_disabled()
@@ -103,6 +111,9 @@ def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp
     page.close()
     page = visit()
     expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
+    page.get_by_role("button", name="See 7 answers").click()
+    expect(page.locator("#compare")).to_be_in_viewport()
+    expect(page.locator("#strip .strip-box")).to_be_hidden()
     expect(page.locator("#compare .pair")).to_have_count(7)
     expect(page.locator("#compare .source").first).to_have_text("typed by you")
     assert len(page.locator("#compare .answer.after .text").nth(1).inner_text()) > 5
@@ -122,6 +133,12 @@ def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp
 
 def test_a_killed_run_is_explained_and_the_next_one_works_and_stays_until_it_is_deleted(visit, app_processes):
     page = visit()
+    settings(page)
+    page.fill("#model input", "no/such/model")
+    page.press("#model input", "Enter")
+    expect(page.locator("#train")).to_have_text("No model to train", timeout=30_000)
+    expect(page.locator("#both")).to_contain_text("Train both ways")
+    page.click("#start-over")
     set_steps(page, 100)
     page.click("#train")
     expect(page.locator("#run-status .title")).to_contain_text("step 1 of 100", timeout=RUN)
