@@ -26,7 +26,7 @@ from ..core.events import (
     Step,
     Weights,
 )
-from ..core.text import duration, plural
+from ..core.text import duration, epochs, plural
 from ..runs.wording import arm_name, column_name, weights_sentence
 from .start import model_words
 from .widgets import progress, to_json
@@ -184,7 +184,9 @@ def _prepared(event: Prepared) -> list[str]:
         f"{event.examples} examples, {event.trained_tokens:,} of {event.tokens:,} tokens trained; "
         f"{event.trainable_parameters / 1e6:.1f} million weights learn"
     )
-    return [learns, *(f"left out: {reason}" for reason in event.left_out[:10])]
+    # a run of an earlier version tells no rows
+    seen = [epochs(event.steps, event.rows_a_step, event.rows, event.rows < event.examples)] if event.rows else []
+    return [learns, *seen, *(f"left out: {reason}" for reason in event.left_out[:10])]
 
 
 def _end(state: RunState, event: Finished, notes: list[str]) -> None:

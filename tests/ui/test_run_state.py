@@ -28,7 +28,7 @@ BEGUN = [
     Phase("load", "Loading the model"),
     Model("gpt2", "local folder", "CPU (2 threads)", "float32", 124),
     Phase("train", "Training"),
-    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: no answer"]),
+    Prepared(2, 1040, 11, 4, 2_500_000, ["row 3: no answer"], rows_a_step=8, rows=2),
 ]
 PAIR = Comparison("Why?", "no", "Arr", "length", "EOS", "typed")
 SAVED = Saved("runs/1", "adapter")
@@ -72,6 +72,7 @@ def test_notes_stay_to_the_end():
         notes = "\n".join(status(*BEGUN, *last)["notes"])
         assert "gpt2 · local folder · CPU (2 threads), float32" in notes
         assert "2 examples, 11 of 1,040 tokens trained; 2.5 million weights learn" in notes
+        assert "4 steps of 8 are 4 epochs of your 2 rows" in notes
         assert "left out: row 3: no answer" in notes
 
 
