@@ -38,7 +38,7 @@ PLACES = {
     "compare": "compare",
     "losses": "losses-door",
 }
-_LESSON_SETTINGS = (*LINKED_SETTINGS, "steps", "seed")
+LESSON_SETTINGS = (*LINKED_SETTINGS, "steps", "seed")
 
 Words = Annotated[str, Field(min_length=1, max_length=2_000)]
 Rows = Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=50)]
@@ -72,7 +72,7 @@ class Answers(_Part):
     after: Words
 
 
-class _Filled(_Part):
+class Filled(_Part):
     """What fills the page: a sample's name, or rows, and settings."""
 
     sample: str | None = None
@@ -96,7 +96,7 @@ class _Filled(_Part):
     @classmethod
     def _good_settings(cls, settings: dict[str, Any]) -> dict[str, Any]:
         for name in settings:
-            _one_of(name, _LESSON_SETTINGS)
+            _one_of(name, LESSON_SETTINGS)
         try:
             own = {name: value for name, value in settings.items() if name not in ("custom", "against")}
             RunConfig(**own | ({"template": settings.get("custom", "")} if own.get("template") == "custom" else {}))
@@ -105,19 +105,19 @@ class _Filled(_Part):
         return settings
 
     @model_validator(mode="after")
-    def _one_source(self) -> _Filled:
+    def _one_source(self) -> Filled:
         if self.sample is not None and self.rows is not None:
             raise ValueError("sample and rows stand together; keep one of them")
         return self
 
 
-class Mend(_Filled):
+class Mend(Filled):
     """A change that the learner can choose, good or not: the audit tells which."""
 
     says: Words
 
 
-class Step(_Filled):
+class Step(Filled):
     """A card.
 
     Args:
@@ -156,7 +156,7 @@ class Step(_Filled):
     @field_validator("point", "open", "moves", "finding")
     @classmethod
     def _known(cls, name: str, about: Any) -> str:
-        known = {"point": PLACES, "open": DOORS, "moves": _LESSON_SETTINGS, "finding": (*CHECKS, REFUSED)}
+        known = {"point": PLACES, "open": DOORS, "moves": LESSON_SETTINGS, "finding": (*CHECKS, REFUSED)}
         return _one_of(name, known[about.field_name])
 
     @property
@@ -172,7 +172,7 @@ class Lesson(_Part):
     settings: dict[str, Any] = {}
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=30)]
 
-    _good_settings = field_validator("settings")(_Filled._good_settings.__func__)
+    _good_settings = field_validator("settings")(Filled._good_settings.__func__)
 
 
 def _one_of(name: str, known: Sequence[str] | Mapping[str, object]) -> str:

@@ -18,6 +18,7 @@ from .panels.examples import Sources, mask_settings, training_settings
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
+from .panels.lesson import LessonHandlers, LessonPanel
 from .panels.link import LinkHandlers, LinkPanel
 from .panels.mask import ALL_ROWS, COMMAND, MaskHandlers, MaskOutputs
 from .panels.revisit import RevisitHandlers, RevisitPanel
@@ -47,6 +48,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
         link = LinkPanel()
+        lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
         run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
         own_runs = gr.BrowserState([], storage_key="sftdemo-runs", secret="sftdemo")
@@ -121,7 +123,9 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         scans = masking.wire(page)
         keeping = KeepHandlers(desk, keep, sources, opening)
         keeping.wire()
-        LinkHandlers(desk, link, keeping, masking).wire(page, scans)
+        learning = LessonHandlers(desk, lesson, opening, download)
+        learning.wire(keeping.outputs(), scans)
+        LinkHandlers(desk, link, keeping, masking, learning).wire(page, scans)
         LaboratoryHandlers(desk, laboratory).wire(scans)
         SettingsHandlers(desk, settings_file).wire()
         outputs = RunOutputs(

@@ -9,10 +9,12 @@ import gradio as gr
 
 from ...core.errors import SftdemoError, sentence
 from ..kept import Kept, settings_of, to_keep
+from ..lesson import lessons
 from ..link import DOORS, Linked, from_link, is_link, link_of
 from ..state import Desk
 from ..widgets import to_json, widget
 from .keep import KeepHandlers
+from .lesson import LessonHandlers
 from .mask import PRIVATE, MaskHandlers, Updates
 
 _QUIET = "While this view is open, edits are not kept by a reload: what you had comes back without the link."
@@ -21,8 +23,9 @@ _QUIET = "While this view is open, edits are not kept by a reload: what you had 
 def link_view(notes: tuple[str, ...] = (), door: str = "", query: str = "", made: int = 0) -> str:
     """Return the value of the widget: what is said of a link, which panel to open, and a link that was `made`, which
     counts them."""
+    titles = [(name, lesson.title) for name, lesson in lessons().items()]
     panels = {name: list(place) for name, place in DOORS.items()}
-    return to_json({"notes": notes, "open": door, "query": query, "made": made, "doors": panels})
+    return to_json({"notes": notes, "open": door, "query": query, "made": made, "doors": panels, "lessons": titles})
 
 
 class LinkPanel:
@@ -38,14 +41,16 @@ class LinkPanel:
 class LinkHandlers:
     """Fill the page from a link, and make one."""
 
-    def __init__(self, desk: Desk, panel: LinkPanel, keeping: KeepHandlers, masking: MaskHandlers):
-        self.desk, self.panel, self.keeping, self.masking = desk, panel, keeping, masking
+    def __init__(
+        self, desk: Desk, panel: LinkPanel, keeping: KeepHandlers, masking: MaskHandlers, learning: LessonHandlers
+    ):
+        self.desk, self.panel, self.keeping, self.masking, self.learning = desk, panel, keeping, masking, learning
 
     def wire(self, page: gr.Blocks, scans: list) -> None:
         """Connect components and handlers. `scans` are the events after which all rows have been looked over."""
         controls, session, panel, out = self.desk.controls, self.desk.session, self.panel, self.masking.out
         everything = {*controls.all(), *session.all(), panel.made}
-        outputs = [*self.keeping.outputs(), panel.link, panel.row]
+        outputs = [*self.keeping.outputs(), panel.link, panel.row, self.learning.panel.card, self.learning.panel.place]
         page.load(self.open, self.keeping.panel.store, outputs, **PRIVATE)
         panel.link.copy(self.copy, everything, [panel.link, panel.made], **PRIVATE)
         shown = [out.mask, session.page, session.picked, out.only, session.only, panel.row]
@@ -53,17 +58,19 @@ class LinkHandlers:
             scan.then(self.show_row, {*everything, panel.row}, shown, **PRIVATE)
 
     def open(self, value: object, request: gr.Request) -> Updates:
-        """Show what a link asks for; without one, bring back what the browser kept."""
+        """Show the lesson or the view that a link asks for; without one, bring back what the browser kept."""
         query: Mapping[str, str] = dict(request.query_params)
-        if not is_link(query):
-            return self.keeping.restore(value)
-        return self.show(from_link(query, self.desk.controls))
+        updates, notes = self.learning.enter(query)
+        if is_link(query):
+            return updates | self.show(from_link(query, self.desk.controls), notes)
+        return (updates or self.keeping.restore(value)) | ({self.panel.link: link_view(notes)} if notes else {})
 
-    def show(self, linked: Linked) -> Updates:
-        """Show a view. What the browser kept stays there as it was, and nothing is kept while the view is shown."""
+    def show(self, linked: Linked, notes: tuple[str, ...] = ()) -> Updates:
+        """Show a view, and tell the `notes` before what is said of it. What the browser kept stays there as it was, and
+        nothing is kept while the view is shown."""
         kept = linked.kept
         updates: Updates = self.keeping.fill(Kept(kept.text, kept.masks, kept.columns, kept.settings, kept.hub))
-        updates |= {self.panel.link: link_view((*kept.notes, _QUIET), linked.door), self.panel.row: linked.row}
+        updates |= {self.panel.link: link_view((*notes, *kept.notes, _QUIET), linked.door), self.panel.row: linked.row}
         return updates | ({self.keeping.sources.sample: linked.sample} if linked.sample else {})
 
     def copy(self, values: dict, event: gr.EventData) -> Updates:

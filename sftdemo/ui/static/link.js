@@ -80,6 +80,17 @@ const draw = () => {
     })),
     button("presenting", presenting ? "End presenting" : "Present", () => present(!presenting)),
   );
+  const lessons = h("span", "lessons", "Lessons: ");
+  data.lessons.forEach(([name, title], index) => {
+    const door = h("a", "", title), to = address();
+    const kept = new URLSearchParams({ lesson: name });
+    for (const each of ["__theme", "present"]) if (to.searchParams.has(each)) kept.set(each, to.searchParams.get(each));
+    to.search = kept;
+    door.href = to.href;
+    if (to.searchParams.get("lesson") === address().searchParams.get("lesson")) door.setAttribute("aria-current", "page");
+    lessons.append(...(index ? [" · ", door] : [door]));
+  });
+  line.prepend(lessons);
   const known = place.querySelector(".copied");
   place.replaceChildren(line, ...data.notes.map((note) => h("p", "note", note)));
   if (data.made > copied && data.query) showLink(data.query, place);
