@@ -44,6 +44,9 @@ Words = Annotated[str, Field(min_length=1, max_length=2_000)]
 Rows = Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=50)]
 
 
+_WORDS = {"missing": "it is missing", "extra_forbidden": "there is no such field"}  # in place of pydantic's
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -195,17 +198,18 @@ def read_lesson(path: Path) -> Lesson:
         return Lesson.model_validate(found)
     except ValidationError as error:
         first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ConfigError(f"{path.name}: {_place(first['loc'])}{reason}. See docs/lessons.md.") from error
 
 
 def _place(where: Sequence[int | str]) -> str:
     """Return the place of an error as words: a step's number counts from 1, as on its card."""
-    words = [
-        f"step {part + 1}" if before == "steps" and isinstance(part, int) else str(part)
-        for before, part in zip((None, *where), where, strict=False)
-        if part != "steps"
-    ]
+    words: list[str] = []
+    for index, part in enumerate(where):
+        if index and where[index - 1] == "steps":
+            words.append(f"step {int(part) + 1}")
+        elif part != "steps" or index + 1 == len(where):
+            words.append(str(part))
     return f"{', '.join(words)}: " if words else ""
 
 
