@@ -175,8 +175,9 @@ class _Reading:
         )
 
     def _of_ends(self, ids: list[int], answers: tuple[Span, ...]) -> list[tuple[str, str]]:
-        """Return whether an answer's end is not trained, or missing."""
-        untrained = [end for _, end in answers if end < len(ids) and ids[end] in self._ends]
+        """Return whether an answer's end is not trained, or missing. Behind one that is trained, EOS is padding."""
+        after = [end for _, end in answers if end < len(ids) and ids[end] in self._ends]
+        untrained = [end for end in after if ids[end - 1] not in self._ends]
         if untrained:
             return [("end_untrained", f"{self._name(ids[untrained[0]])} at position {untrained[0]}")]
         begin, end = answers[-1] if answers else (0, 0)

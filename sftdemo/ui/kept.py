@@ -69,10 +69,10 @@ def from_kept(value: object, controls: Controls) -> Kept:
         return Kept(notes=("What this browser kept of your last visit cannot be read; the defaults are back.",))
     kept = cast("dict[str, Any]", value)
     text, text_notes = _text(kept.get("text"), "text" in kept)
-    masks, mask_notes = _masks(kept.get("masks"))
-    settings, unused = _settings(kept.get("settings"), controls)
+    masks, mask_notes = read_masks(kept.get("masks"), "this browser kept")
+    settings, unused = fitting_settings(kept.get("settings"), controls)
     columns = kept.get("columns")
-    columns = columns if _is_choice(columns) else None
+    columns = columns if is_choice(columns) else None
     opened, hub = kept.get("opened"), ""
     notes = [*text_notes, *mask_notes]
     if isinstance(opened, str) and is_hub(opened) and half_at(opened) is None:
@@ -97,19 +97,20 @@ def _text(text: object, given: bool) -> tuple[str | None, list[str]]:
     return None, ["The text was too long to be kept, or cannot be read; the sample is back."] if given else []
 
 
-def _masks(records: object) -> tuple[Masks, list[str]]:
-    """Return the masks by what their rows are, as the session has them."""
+def read_masks(records: object, held: str) -> tuple[Masks, list[str]]:
+    """Return the masks by what their rows are, as the session has them, and what is said of those that cannot be read.
+    `held` says where they come from, as "this browser kept"."""
     if not isinstance(records, list) or not records:
         return {}, []
     try:
         data = parse_examples(json.dumps(records))
     except (DataError, ValueError, RecursionError):  # a browser's JSON may hold what no row may
-        return {}, ["The masks made by hand that this browser kept cannot be read."]
-    notes = [f"{len(data.problems)} of the masks that this browser kept cannot be read."] if data.problems else []
+        return {}, [f"The masks made by hand that {held} cannot be read."]
+    notes = [f"{len(data.problems)} of the masks that {held} cannot be read."] if data.problems else []
     return {content_of(example): example.masks for example in data.train}, notes
 
 
-def _settings(values: object, controls: Controls) -> tuple[dict[str, Any], list[str]]:
+def fitting_settings(values: object, controls: Controls) -> tuple[dict[str, Any], list[str]]:
     """Return the values that fit their inputs, and the names of the others."""
     if not isinstance(values, dict):
         return {}, []
@@ -146,7 +147,8 @@ def _fits(name: str, value: object, component: Any) -> bool:
     return True
 
 
-def _is_choice(columns: object) -> bool:
+def is_choice(columns: object) -> bool:
+    """Return whether these are the fields of a `ColumnChoice` but its names."""
     if not isinstance(columns, dict):
         return False
     names = [columns.get("prompt"), columns.get("answer")]

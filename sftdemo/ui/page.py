@@ -19,6 +19,8 @@ from .panels.film import FilmHandlers, FilmPanel
 from .panels.history import HistoryHandlers, HistoryPanel
 from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
+from .panels.lesson import LessonHandlers, LessonPanel
+from .panels.link import LinkHandlers, LinkPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
@@ -60,6 +62,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
     """Build the page without serving it. `backend` defaults to a new one."""
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
+        link = LinkPanel()
+        lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
         run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
         own_runs = gr.BrowserState([], storage_key="sftdemo-runs", secret="sftdemo")
@@ -136,8 +140,13 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         opening = SourceHandlers(desk, sources)
         opening.wire()
-        scans = MaskHandlers(desk, sources, masked).wire(page)
-        KeepHandlers(desk, keep, sources, opening).wire(page)
+        masking = MaskHandlers(desk, sources, masked)
+        scans = masking.wire(page)
+        keeping = KeepHandlers(desk, keep, sources, opening)
+        keeping.wire()
+        learning = LessonHandlers(desk, lesson, opening, download)
+        learning.wire(keeping.outputs(), scans)
+        LinkHandlers(desk, link, keeping, masking, learning).wire(page, scans)
         LaboratoryHandlers(desk, laboratory).wire(scans)
         SettingsHandlers(desk, settings_file).wire()
         outputs = RunOutputs(
@@ -195,7 +204,7 @@ def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
 
 
 def _step(number: int, title: str, says: str) -> None:
-    gr.HTML(f'<div class="step"><h2><b>{number}</b> {title}</h2><p>{says}</p></div>')
+    gr.HTML(f'<div class="step"><h2><b>{number}</b> {title}</h2><p>{says}</p></div>', elem_id=f"step-{number}")
 
 
 def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:

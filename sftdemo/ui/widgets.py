@@ -153,11 +153,11 @@ def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
         "flags": [
             [CHECKS[flag].severity, words] for flag, words in example.sentences.items() if flag != "made_by_hand"
         ],
-        "tokens": _tokens(example, tokenizer)[:drawn],
+        "tokens": token_list(example, tokenizer)[:drawn],
     }
 
 
-def _tokens(example: TokenizedExample, tokenizer) -> list[list]:
+def token_list(example: TokenizedExample, tokenizer) -> list[list]:
     """Return for each token, as helpers.js reads it, [text, kind, id, bits, number of newlines after it]. Of the bits,
     1 stands for trained and 2 for cut off."""
     return [

@@ -67,6 +67,11 @@ class TestAsTheyCame:
         assert (list(row.labels), row.kinds[-1]) == (labels, "special")
         assert (row.flags, row.ends) == (("end_untrained",), ())
 
+    def test_the_same_token_as_padding_behind_a_trained_end_is_no_fault(self):
+        end = ROW["input_ids"][-1]
+        ((row,), _) = shown({"input_ids": [*ROW["input_ids"], end], "labels": [*ROW["labels"], -100]})
+        assert "end_untrained" not in row.flags
+
     def test_only_ends_are_where_the_model_stops(self):
         labels = [-100] * len(IDS) + ANSWER_IDS[:3] + [-100] * (len(ANSWER_IDS) - 3)
         ((row,), _) = shown(ROW | {"labels": labels})

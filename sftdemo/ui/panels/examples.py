@@ -64,7 +64,7 @@ class Sources:
 
 def mask_settings() -> dict[str, Component]:
     """Lay out model, template, max length and the settings of conversations in a closed accordion."""
-    with gr.Accordion("Model, prompt template, max length", open=False):
+    with gr.Accordion("Model, prompt template, max length", open=False, elem_id="mask-settings"):
         inputs = {
             "model": setting_input(
                 "model",
@@ -108,7 +108,7 @@ def mask_settings() -> dict[str, Component]:
 def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict[str, Component]:
     """Lay out every setting that is not `placed` elsewhere in a closed accordion, then what `last` lays out, and return
     the settings by name."""
-    with gr.Accordion("Training settings", open=False):
+    with gr.Accordion("Training settings", open=False, elem_id="training-settings"):
         with gr.Row():
             inputs = {
                 "full": setting_input("full", elem_id="method"),

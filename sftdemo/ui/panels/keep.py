@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ...data.samples import SAMPLES
-from ..kept import STORAGE_KEY, from_kept, settings_of, to_keep, too_much
+from ..kept import STORAGE_KEY, Kept, from_kept, settings_of, to_keep, too_much
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .examples import Sources
@@ -34,17 +34,19 @@ class KeepHandlers:
     def __init__(self, desk: Desk, panel: KeepPanel, sources: Sources, opening: SourceHandlers):
         self.desk, self.panel, self.sources, self.opening = desk, panel, sources, opening
 
-    def wire(self, page: gr.Blocks) -> None:
-        """Connect components and handlers."""
+    def outputs(self) -> list[Any]:
+        """Return the components that a view fills."""
+        controls, session, panel, sources = self.desk.controls, self.desk.session, self.panel, self.sources
+        return [
+            *(*controls.all(), session.columns, session.masks, session.opened, session.page, session.only),
+            *(panel.told, panel.restored, panel.store, sources.hub, sources.sample, sources.card, sources.hub_status),
+        ]
+
+    def wire(self) -> None:
+        """Connect components and handlers. What the browser kept comes back where no link is opened."""
         controls, session, panel = self.desk.controls, self.desk.session, self.panel
         kept = [session.opened, session.columns, session.masks]
         everything = {*controls.all(), *session.all(), panel.restored}
-        outputs = [
-            *(*controls.all(), session.columns, session.masks, session.opened, session.page, session.only),
-            *(panel.told, panel.restored, panel.store, self.sources.hub, self.sources.sample),
-            *(self.sources.card, self.sources.hub_status),
-        ]
-        page.load(self.restore, panel.store, outputs, **PRIVATE)
         parts: list[Any] = [*controls.all(), *kept]  # of kinds that all have `change`
         changes = [part.change for part in parts]
         gr.on(
@@ -56,7 +58,7 @@ class KeepHandlers:
             concurrency_limit=8,
             **PRIVATE,
         )
-        panel.start_over.click(self.start_over, None, outputs, **PRIVATE)
+        panel.start_over.click(self.start_over, None, self.outputs(), **PRIVATE)
 
     def keep(self, values: dict) -> Updates:
         """Return what the browser is to keep now; nothing before it has been asked what it kept."""
@@ -76,9 +78,13 @@ class KeepHandlers:
 
     def restore(self, value: object) -> Updates:
         """Bring back what the browser kept. What it did not, or what cannot be used, stays at its default."""
-        controls, session, panel = self.desk.controls, self.desk.session, self.panel
-        kept = from_kept(value, controls)
-        updates: Updates = {panel.restored: True, panel.told: progress("idle", "", "", None, kept.notes)}
+        kept, panel = from_kept(value, self.desk.controls), self.panel
+        return self.fill(kept) | {panel.restored: True, panel.told: progress("idle", "", "", None, kept.notes)}
+
+    def fill(self, kept: Kept) -> Updates:
+        """Return what the inputs hold for a view."""
+        controls, session = self.desk.controls, self.desk.session
+        updates: Updates = {}
         inputs = settings_of(controls)
         updates |= {inputs[name]: setting for name, setting in kept.settings.items()}
         updates |= {} if kept.text is None else {controls.examples: kept.text}

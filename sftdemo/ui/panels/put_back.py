@@ -56,8 +56,8 @@ class PutBackHandlers:
         path = saved.folder / EXAMPLES
         masks = {self.desk.session.masks: {}, self.sources.sample: gr.update(value=None)}  # the rows have their own
         if path.stat().st_size <= EDITABLE:
-            return masks | self.opening.show(text=path.read_text(encoding="utf-8"))
-        opened = self.opening.show(opened=str(path))
+            return masks | self.opening.show_source(text=path.read_text(encoding="utf-8"))
+        opened = self.opening.show_source(opened=str(path))
         return masks | opened | {self.sources.status: progress("done", "The rows of the run that is shown")}
 
     def _settings(self, saved: SavedRun) -> Updates:

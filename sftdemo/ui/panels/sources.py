@@ -51,7 +51,7 @@ class SourceHandlers:
 
     def take_sample(self, name: str) -> Updates:
         """Return a sample's text."""
-        return self.show(text=get_sample(name).path.read_text(encoding="utf-8"))
+        return self.show_source(text=get_sample(name).path.read_text(encoding="utf-8"))
 
     def open_file(self, path: str) -> Updates:
         """Return the text of an uploaded file, or the file itself if it is a table or long; one that is not read is
@@ -62,11 +62,11 @@ class SourceHandlers:
         except DataError as error:
             raise gr.Error(str(error).replace(path, Path(path).name)) from error
         if isinstance(content, str) and len(content) <= EDITABLE:
-            return self.show(text=content)
+            return self.show_source(text=content)
         rows, size = len(data.train) + len(data.held_out) + len(data.problems), Path(path).stat().st_size
         title = f"{Path(path).name}: {rows:,} {plural(rows, 'row')}, {size / 1e6:.1f} MB"
         why = "too long to be edited here" if isinstance(content, str) else "a table, not a text to be edited here"
-        return self.show(opened=path) | {self.sources.status: progress("done", title, why)}
+        return self.show_source(opened=path) | {self.sources.status: progress("done", title, why)}
 
     def open_hub(self, name: str) -> Iterator[Updates]:
         """Read the first rows of a data set on the Hub, and show them in place of the text. What fails is said at the
@@ -88,15 +88,15 @@ class SourceHandlers:
         else:
             where = f"a data set on the Hub, at commit {str(rows.source.revision)[:12]}"
             shown = progress("done", f"{source.removeprefix(HUB)}: {_count(rows)}", where)
-            yield self.show(opened=str(rows.source)) | {self.sources.status: shown, button: ready}
+            yield self.show_source(opened=str(rows.source)) | {self.sources.status: shown, button: ready}
         finally:
             pool.shutdown(wait=False)  # a page that was closed does not wait for the Hub
 
     def close(self) -> Updates:
         """Go back to the text box, as it was."""
-        return self.show()
+        return self.show_source()
 
-    def show(self, text: str | None = None, opened: str | None = None) -> Updates:
+    def show_source(self, text: str | None = None, opened: str | None = None) -> Updates:
         """Return the text box with a new text, or with the one it has; or in its place the card of what is opened."""
         session = self.desk.session
         box: dict[str, Any] = {"visible": opened is None} | ({} if text is None else {"value": text})
