@@ -27,7 +27,7 @@ def test_a_link_shows_the_same_view_and_leaves_what_the_browser_kept(visit, app)
 
     page.goto(link + "&model=someone/something&present")
     expect(page.locator("#mask .row")).to_have_count(2, timeout=30_000)
-    expect(page.locator("#mask .inspector")).to_contain_text("predicts")  # the row is gone to
+    expect(page.locator("#mask .inspector")).to_contain_text("predicts", timeout=30_000)  # the row is gone to
     expect(page.locator("#packing .layouts")).to_be_visible()
     expect(page.locator("#link .note").first).to_contain_text("if you trust it, write it into Model yourself")
     expect(page.locator("#train")).to_be_hidden()
@@ -56,15 +56,16 @@ def test_a_lesson_by_keyboard_on_a_phone(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.thorough  # the handlers, and each mend, are tested without a browser
 def test_the_audit_judges_a_mend(visit):
-    page = visit("?lesson=museum")
-    expect(page.locator("#audit .finding.error")).to_contain_text("EOS is never trained")
-    page.get_by_role("button", name="The EOS after the answer").click()
-    page.get_by_role("button", name="Mask the answer's last word as well").click()
-    expect(page.locator("#totals .summary")).to_contain_text("9 trained")
+    page = visit("?lesson=museum&step=8")
+    expect(page.locator("#audit .finding.warning")).to_contain_text("EOS is cut by max length")
+    page.get_by_role("button", name="Its EOS is cut off").click()
+    page.get_by_role("button", name="Max length 21").click()
+    expect(page.locator("#audit .finding.warning")).to_contain_text("the answer is cut by max length")
     expect(page.locator("#lesson .then")).to_be_empty()
-    page.get_by_role("button", name="Give the first <|im_end|> its label").click()
-    expect(page.locator("#lesson .then")).to_contain_text("Padding and EOS were one token")
+    page.get_by_role("button", name="Max length 512").click()
+    expect(page.locator("#lesson .then")).to_contain_text("One token too few")
     picture(page, "museum")
     page.click("#lesson .close")
     expect(page.locator("#mask .row")).to_have_count(16, timeout=30_000)
