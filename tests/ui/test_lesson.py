@@ -110,6 +110,17 @@ class TestHandlers:
         assert (done, place.found) == (False, True)
         assert seen(512, place) == (True, place)
 
+    def test_rows_that_are_refused_only_when_they_are_masked_count(self, ui, values, learning):
+        """As the model's tokenizer refuses labels that are shifted."""
+        place = Place("museum", 4)
+        given = values(examples=place.step.content, masks={})
+        *_, scanned = ui.masking.scan(given)
+        updates = learning.look(
+            given | {learning.panel.place: place, ui.desk.session.audit: scanned[ui.desk.session.audit]}
+        )
+        assert not ui.desk.data(given).problems
+        assert updates[learning.panel.place].found
+
     def test_a_moved_setting_and_a_run_are_seen(self, ui, values, learning):
         panel = learning.panel
 

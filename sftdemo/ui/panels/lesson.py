@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ...core.errors import SftdemoError
+from ...mask.audit import Audit
 from ..kept import settings_of
 from ..lesson import LESSON_SETTINGS, PLACES, Filled, Lesson, Step, is_found, is_mended, lessons
 from ..link import DOORS, NAME_SHOWN
@@ -126,7 +127,7 @@ class LessonHandlers:
         if place is None:
             return {panel.place: gr.skip()}
         audit, view = values[self.desk.session.audit], self._view(values)
-        refused = len(view.data.problems) if view else 0
+        refused = _refused(view, audit)
         found = place.found or (view is not None and is_found(place.step, audit, refused))
         done = {
             "moves": self._moved(place, values),
@@ -180,3 +181,10 @@ class LessonHandlers:
             return None
         rows, _ = view.masker.tokenize([example])
         return token_list(rows[0], view.tokenizer) if rows else None
+
+
+def _refused(view: View | None, audit: Audit | None) -> int:
+    """Return how many rows are refused, where they are read or where they are masked."""
+    if view is None or audit is None:
+        return 0
+    return len(view.data.problems) + len(view.data.train) - audit.examples
