@@ -44,7 +44,7 @@ def _learned(held_out: Sequence[HeldOut], comparisons: Sequence[Comparison]) -> 
     """Say how the loss on the held-out answers has changed in a training."""
     if len(held_out) < 2 or not held_out[0].completion_tokens:
         if any(each.source == "held out" for each in comparisons):
-            return "No held-out row has an answer, so no loss is known on rows that were not trained."
+            return "No loss on held-out answers was measured: give the held-out rows answers."
         return "No row is held out, so nothing is known of rows that were not trained; `--hold-out 0.2` keeps some."
     before, after = held_out[0].completion_loss, held_out[-1].completion_loss
     on = _on(held_out[0].completion_tokens)

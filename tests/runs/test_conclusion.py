@@ -152,7 +152,7 @@ class TestOneTraining:
 
     def test_without_an_answer_of_theirs(self):
         told = conclusion([Step(12, 12, 1.0, 1.0, 0.0), pair("a", "b"), pair("a", "b", source="typed")])
-        assert told.startswith("No held-out row has an answer, so no loss is known ")
+        assert told.startswith("No loss on held-out answers was measured: ")
 
     def test_stopped(self):
         told = conclusion(one(2.0, 1.0, step=3))
