@@ -123,6 +123,7 @@ def test_a_mask_by_hand_with_the_mouse_and_its_export(visit):
     expect(row(page).locator(".hand")).to_have_text("✎ by hand")
     assert trained(page) == usual | {5}
     expect(row(page).locator(".trained-count")).to_have_text("14 trained")
+    row(page).evaluate("node => node.scrollIntoView({ block: 'center' })")  # or the hint may lie over its last line
     from_box, to_box = token(page, 17).bounding_box(), token(page, 20).bounding_box()
     page.mouse.move(from_box["x"] + 3, from_box["y"] + 6)
     page.mouse.down()

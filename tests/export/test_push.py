@@ -33,6 +33,18 @@ def hub(monkeypatch):
         yield running
 
 
+@pytest.fixture
+def saved(saved, tmp_path_factory):
+    """A copy, without what other tests have certified."""
+
+    def of(kind: str) -> Path:
+        run = shutil.copytree(saved(kind), tmp_path_factory.mktemp("pushed") / f"gpt2-{kind}")
+        (run / "certificate.json").unlink(missing_ok=True)
+        return run
+
+    return of
+
+
 def refusal(events) -> str:
     """The sentence that ends a push, which nothing was announced before."""
     *before, last = events

@@ -375,8 +375,8 @@ class TestCommand:
         assert re.search(r"^base: completion loss \d\.\d{3}, prompt loss", out, re.MULTILINE)
         assert len(re.findall(r"^weight [01], seed [01], 2 rows: completion loss", out, re.MULTILINE)) == 4
         assert "Saved to study: report.md" in out
-        assert re.search(r"2 │\s+0 │\s+2 │ +\d\.\d{3} ± \d\.\d{3}", out)
-        assert re.search(r"2 │\s+1 │\s+2 │ +[+-]\d\.\d{3} ± \d\.\d{3} │ +[012] of 2", out)
+        assert re.search(r"2 +│\s+0 │\s+2 │ +\d\.\d{3} ± \d\.\d{3}", out)
+        assert re.search(r"2 +│\s+1 │\s+2 │ +[+-]\d\.\d{3} ± \d\.\d{3} │ +[012] of 2", out)
         assert "stopped" not in out
 
     def test_a_refusal(self, capsys, words, tmp_path):
