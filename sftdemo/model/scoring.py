@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from ..core.events import HeldOut
 from ..mask.labels import IGNORE_INDEX, MaskedExample
 from .predictions import predict_batch, predict_shared
 from .prefix_sharing import acceleration, can_share
@@ -82,6 +83,14 @@ def mean_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample]) -> M
             counts[label == IGNORE_INDEX] += 1
     completion, prompt = (total / count if count else 0.0 for total, count in zip(sums, counts, strict=True))
     return MeanLosses(completion, prompt, *counts)
+
+
+def held_out_losses(
+    model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int, shares: bool | None = None
+) -> HeldOut:
+    """Return the model's losses on held-out rows after `step` steps. `shares` is as in `score`."""
+    found = mean_losses(list(score(model, rows, shares)), rows)
+    return HeldOut(step, found.completion, found.prompt, found.completion_tokens, found.prompt_tokens)
 
 
 def _batches(rows: Sequence[MaskedExample]) -> Iterator[list[MaskedExample]]:

@@ -191,11 +191,10 @@ def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator
 
 def _held_out(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int) -> Iterator[HeldOut]:
     """Yield the losses on the held-out rows that have an answer, if there are any."""
-    from ..model.scoring import mean_losses, score
+    from ..model.scoring import held_out_losses
 
     if rows:
-        found = mean_losses(list(score(model, rows)), rows)
-        yield HeldOut(step, found.completion, found.prompt, found.completion_tokens, found.prompt_tokens)
+        yield held_out_losses(model, rows, step)
 
 
 def train_model(

@@ -19,7 +19,7 @@ from ..core import distributed
 from ..core.environment import release_threads, share_heap
 from ..core.errors import TrainingError
 from ..core.events import Checkpoint, HeldOut, Step
-from ..model.scoring import mean_losses, score
+from ..model.scoring import held_out_losses
 from .checkpoints import Checkpoints
 
 Item = TypeVar("Item")
@@ -45,9 +45,7 @@ class Reporter(TrainerCallback):
 
     def _evaluate(self, model, step: int) -> None:
         if self.held_out:
-            found = mean_losses(list(score(model, self.held_out, self.shares)), self.held_out)
-            tokens = found.completion_tokens, found.prompt_tokens
-            self.emit(HeldOut(step, found.completion, found.prompt, *tokens))
+            self.emit(held_out_losses(model, self.held_out, step, self.shares))
 
     def on_substep_end(self, args, state, control, **kwargs):
         control.should_training_stop |= distributed.anyone(self.stop())

@@ -1,8 +1,3 @@
-const STOPS = {
-  EOS: ["stopped by itself", "stop good"],
-  length: ["cut at the length limit", "stop bad"],
-  stopped: ["stopped by you", "stop"],
-};
 const SOURCES = {
   "held out": "held out: never trained on",
   typed: "typed by you",

@@ -1,16 +1,8 @@
 let at = null;      // the frame that is shown, as an index; null until one was chosen: the last one then
 let timer = null;   // while the film plays
 
-const TOP = 8;      // nats that have the full colour, as in the losses
 const PACE = 1100;  // milliseconds that a frame stays while the film plays
-const STOPS = { EOS: ["stopped by itself", "stop good"], length: ["cut at the length limit", "stop bad"], stopped: ["stopped by you", "stop"] };
 const WIDTH = 220, HEIGHT = 74, EDGE = 6;
-
-const svg = (tag, attributes) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, each] of Object.entries(attributes)) node.setAttribute(name, each);
-  return node;
-};
 
 // The held-out loss on answers and prompts against the step, with a dot at the frame that is shown.
 const curves = (frames, index) => {
@@ -82,8 +74,7 @@ const arm = (data, { name, frames, moments }) => {
       tokens.forEach((token, index) => {
         const loss = index ? frame.losses[number][index - 1] : null;
         const share = loss === null ? 0 : Math.min(1, loss / TOP);
-        token.style.background = `color-mix(in srgb, var(--loss) ${Math.round(100 * share)}%, transparent)`;
-        token.classList.toggle("dark-ground", share > 0.6);
+        ground(token, share);
         token.title = loss === null ? "the first token, which nothing predicts" : `${loss.toFixed(2)} nats, rank ${frame.ranks[number][index - 1].toLocaleString("en")}`;
       });
     }

@@ -9,6 +9,41 @@ const value = () => {
   try { return JSON.parse(props.value || "null"); } catch (error) { return null; }
 };
 const root = () => element.querySelector(".widget");
+const button = (className, text, act) => {
+  const node = h("button", className, text);
+  node.type = "button";
+  node.onclick = act;
+  return node;
+};
+const svg = (tag, attributes) => {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, text] of Object.entries(attributes)) node.setAttribute(name, text);
+  return node;
+};
+// Losses against their number, all on one scale.
+const sparkline = (curves, width, height, attributes) => {
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, ...attributes });
+  const top = Math.max(...curves.flat(), 1e-6);
+  curves.forEach((curve, index) => {
+    if (curve.length < 2) return;
+    const points = curve.map((loss, at) => `${(2 + at / (curve.length - 1) * (width - 4)).toFixed(1)},${(height - 2 - loss / top * (height - 4)).toFixed(1)}`);
+    picture.append(svg("polyline", { points: points.join(" "), class: `curve-${index % 4}`, fill: "none" }));
+  });
+  return picture;
+};
+
+// Why an answer ended, in words, with their class.
+const STOPS = {
+  EOS: ["stopped by itself", "stop good"],
+  length: ["cut at the length limit", "stop bad"],
+  stopped: ["stopped by you", "stop"],
+};
+
+const TOP = 8;  // nats of a token's loss that have the full colour: a probability of 1 in 3,000
+const ground = (node, share, colour = "var(--loss)") => {
+  node.style.background = `color-mix(in srgb, ${colour} ${Math.round(100 * share)}%, transparent)`;
+  node.classList.toggle("dark-ground", share > 0.6 && colour === "var(--loss)");
+};
 
 // A token is [text, kind, id, bits, breaks]; its kind is a place in SAYS, which the server puts before this script.
 const KINDS = Object.keys(SAYS);

@@ -2,30 +2,6 @@ const picked = new Set();  // the runs whose boxes are checked, at most two
 let leaving = null;        // the run whose deletion was asked for once
 
 const WIDTH = 120, HEIGHT = 30;
-const svg = (tag, attributes) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, text] of Object.entries(attributes)) node.setAttribute(name, text);
-  return node;
-};
-
-const sparkline = (curves, says) => {
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": says });
-  const top = Math.max(...curves.flat(), 1e-6);
-  curves.forEach((curve, index) => {
-    if (curve.length < 2) return;
-    const points = curve.map((loss, at) => `${(2 + at / (curve.length - 1) * (WIDTH - 4)).toFixed(1)},${(HEIGHT - 2 - loss / top * (HEIGHT - 4)).toFixed(1)}`);
-    picture.append(svg("polyline", { points: points.join(" "), class: `curve-${index % 4}`, fill: "none" }));
-  });
-  return picture;
-};
-
-const button = (className, text, act) => {
-  const node = h("button", className, text);
-  node.type = "button";
-  node.onclick = act;
-  return node;
-};
-
 const line = (run, data) => {
   const node = h("section", "run" + (run.id === data.shown ? " shown" : ""));
   const box = h("input");
@@ -49,7 +25,7 @@ const line = (run, data) => {
     if (leaving === run.id) { leaving = null; picked.delete(run.id); trigger("remove", { run: run.id }); }
     else { leaving = run.id; draw(); }
   }));
-  if (run.is_saved) node.append(box, sparkline(run.curves, run.curve));
+  if (run.is_saved) node.append(box, sparkline(run.curves, WIDTH, HEIGHT, { role: "img", "aria-label": run.curve }));
   else node.append(h("span", "no-box"), h("span", "no-curve"));
   node.append(words, acts);
   return node;

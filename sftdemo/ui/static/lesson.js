@@ -10,12 +10,6 @@ const state = () => {
   return states.get(key());
 };
 
-const button = (className, text, act) => {
-  const node = h("button", className, text);
-  node.type = "button";
-  node.onclick = act;
-  return node;
-};
 const paragraphs = (text) => text.trim().split(/\n\s*\n/).map((each) => h("p", "", each.replace(/\s+/g, " ").trim()));
 const address = (step) => {
   const from = new URL(window.location.href), to = new URL(from);

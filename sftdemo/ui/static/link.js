@@ -3,13 +3,6 @@ let copied = 0;       // how many links were copied
 let opened = "";      // the panel that a link opened
 const page = document.documentElement;
 
-const button = (id, text, act) => {
-  const node = h("button", id, text);
-  node.type = "button";
-  node.onclick = act;
-  return node;
-};
-
 // The panel that is open; of several the lowest, which was asked for last.
 const openDoor = (doors) => {
   let found = "";

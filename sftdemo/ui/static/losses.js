@@ -1,7 +1,6 @@
 let chosen = null;  // [the model that is looked at, the one it is compared with or null], as indices
 let pinned = null;  // {row, index}: the token that was clicked
 
-const TOP = 8;   // nats that have the full colour: a probability of 1 in 3,000
 const nats = (value) => value.toFixed(2);
 const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.00095 ? `${(100 * share).toFixed(1)} %` : "under 0.1 %";
 
@@ -22,9 +21,7 @@ const lossOf = (row, index) => {
 // One scale for all: 0 to TOP nats in blue; a difference in blue where the loss fell and in orange where it rose.
 const paint = (node, loss) => {
   const share = Math.min(1, Math.abs(loss) / (chosen[1] === null ? TOP : TOP / 2));
-  const colour = chosen[1] !== null && loss > 0 ? "var(--worse)" : "var(--loss)";
-  node.style.background = `color-mix(in srgb, ${colour} ${Math.round(100 * share)}%, transparent)`;
-  node.classList.toggle("dark-ground", share > 0.6 && colour === "var(--loss)");
+  ground(node, share, chosen[1] !== null && loss > 0 ? "var(--worse)" : "var(--loss)");
 };
 
 const facts = (data, row, index) => {

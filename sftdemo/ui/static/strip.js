@@ -3,27 +3,7 @@ let hasRun = false;   // a run that ended before the page came is not announced
 let closed = false;
 let announced = "";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 96, HIGH = 26;
-const sparkline = (losses) => {
-  const picture = document.createElementNS(SVG, "svg");
-  picture.setAttribute("viewBox", `0 0 ${WIDE} ${HIGH}`);
-  picture.setAttribute("aria-hidden", "true");
-  if (losses.length < 2) return picture;
-  const top = Math.max(...losses, 1e-6);
-  const line = document.createElementNS(SVG, "polyline");
-  line.setAttribute("points", losses.map((loss, at) =>
-    `${(2 + at / (losses.length - 1) * (WIDE - 4)).toFixed(1)},${(HIGH - 2 - loss / top * (HIGH - 4)).toFixed(1)}`).join(" "));
-  picture.append(line);
-  return picture;
-};
-
-const push = (className, text, act) => {
-  const node = h("button", className, text);
-  node.type = "button";
-  node.onclick = act;
-  return node;
-};
 const close = () => { closed = true; draw(); };
 const see = (id) => {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -78,20 +58,20 @@ const draw = () => {
   const words = h("div", "words");
   words.append(h("b", "title", data.title), h("span", "detail", data.detail));
   const acts = h("div", "acts");
-  if (works) acts.append(push("halt", "Stop", (event) => {
+  if (works) acts.append(button("halt", "Stop", (event) => {
     event.target.textContent = "Stopping…";
     event.target.disabled = true;
     trigger("halt", {});
   }));
   else {
     hasRun = hasRun && !closed;
-    if (data.answers) acts.append(push("see", `See ${data.answers} answer${data.answers === 1 ? "" : "s"}`, () => { see("compare"); close(); }));
-    else acts.append(push("see", "See what happened", () => { see("run-status"); close(); }));
-    const cross = push("close", "×", close);
+    if (data.answers) acts.append(button("see", `See ${data.answers} answer${data.answers === 1 ? "" : "s"}`, () => { see("compare"); close(); }));
+    else acts.append(button("see", "See what happened", () => { see("run-status"); close(); }));
+    const cross = button("close", "×", close);
     cross.setAttribute("aria-label", "Close");
     acts.append(cross);
   }
-  box.replaceChildren(track, words, sparkline(data.losses), acts, ...(data.pair ? [pairNode(data.pair)] : []));
+  box.replaceChildren(track, words, sparkline([data.losses], WIDE, HIGH, { "aria-hidden": "true" }), acts, ...(data.pair ? [pairNode(data.pair)] : []));
   if (focused) box.querySelector(`.${focused.split(" ")[0]}`)?.focus({ preventScroll: true });
   announce(live, data);
 };
