@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..core.config import BENCH_PARTS, RunConfig
+from ..core.config import BENCH_PARTS, LONG_PARTS, RunConfig
 from ..core.environment import share_heap
 from ..core.errors import ConfigError
 from ..core.events import Phase
@@ -49,7 +49,7 @@ class Effort:
 ALL_TEMPLATES = ("instruction", "alpaca", "chat")
 QUICK = Effort(("equalities", "steps"), 2, ("instruction", "chat"), ("instruction",), full=False, all_points=False)
 USUAL = Effort(
-    tuple(part for part in BENCH_PARTS if part != "disk"),  # it takes six minutes by itself
+    tuple(part for part in BENCH_PARTS if part not in LONG_PARTS),
     repeats=3,
     equal=ALL_TEMPLATES,
     templates=("instruction",),
@@ -150,6 +150,7 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
     from .equalities import bench_equalities
     from .growth import ALL_POINTS, FEW_POINTS, bench_growth
     from .mask import bench_mask, synthetic_examples
+    from .precision import bench_precision
     from .start import bench_start
     from .steps import bench_steps
 
@@ -159,6 +160,8 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
             return bench_equalities(subject, effort.equal)
         case "steps":
             return bench_steps(subject, repeats, effort.templates, not effort.full, stop)
+        case "precision":
+            return bench_precision(subject.source.name, stop)
         case "answers":
             return bench_answers(subject, repeats, stop)
         case "click":

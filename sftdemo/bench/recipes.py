@@ -15,6 +15,7 @@ from ..data.examples import ParsedExamples, Problem
 from ..data.templates import template_of
 from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..mask.layouts import SEED_LENGTH
+from ..model.devices import precision_of
 from ..model.loading import load_model
 from ..model.sources import ModelSource
 from ..train.loop import dataset
@@ -69,16 +70,24 @@ def masked_trainer(
     """Return the trainer of a run."""
     settings = arguments(config, model.device, folder)
     settings.optim = optimizer
-    return _trainer(MaskedTrainer, model, tokenizer, examples, settings, config, shown=examples)
+    bf16 = model.dtype == torch.float32 and precision_of(model, config.precision) == "bf16"
+    return _trainer(MaskedTrainer, model, tokenizer, examples, settings, config, shown=examples, bf16=bf16)
 
 
 def trl_trainer(
-    model, tokenizer, examples, config: RunConfig, folder: str, joined: bool = False, optimizer: str = ADAMW
+    model,
+    tokenizer,
+    examples,
+    config: RunConfig,
+    folder: str,
+    joined: bool = False,
+    optimizer: str = ADAMW,
+    bf16: bool = False,
 ) -> SFTTrainer:
-    """Return TRL's own trainer with the settings of a run: float32, no gradient checkpointing. Its batches are padded
-    or, if `joined`, concatenated into one row."""
+    """Return TRL's own trainer with the settings of a run, in float32 or, with `bf16`, under autocast, without
+    gradient checkpointing. Its batches are padded or, if `joined`, concatenated into one row."""
     settings = arguments(config, model.device, folder)
-    settings.optim, settings.padding_free = optimizer, joined
+    settings.optim, settings.padding_free, settings.bf16 = optimizer, joined, bf16
     return _trainer(SFTTrainer, model, tokenizer, examples, settings, config)
 
 

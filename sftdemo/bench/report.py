@@ -11,10 +11,12 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.files import write_whole
 from ..core.palette import LINES
 from ..core.text import markdown_table
+from .precision import PRECISIONS, SEEDS
 
 _FLOOR = ("positions", "kept", "gflop", "gflop_per_second", "seconds")
 _FLOOR_HEAD = ["group", "positions", "kept", "GFLOP", "GFLOP/s", "floor in seconds", "step / floor", "TRL / floor"]
 _SECONDS = "seconds: median (least to most)"
+_BF16_ARMS = "`ours` multiplies in bf16, `ours_float32` does not, `trl_bf16` is `trl_joined` under autocast. "
 PLOT = "performance.svg"
 
 
@@ -105,9 +107,10 @@ def _steps(result: dict) -> str:
         [
             "## A training step",
             "The arms take their steps by turns. `trl_padded` and `trl_joined` are TRL's own trainer, padding each "
-            "batch or joining it into one row; `seed_recipe` pads every row to 128 and takes 2 a step. `lora` and "
-            "`full` are under the default template. MB: what the process grows by in a step, weights and optimizer "
-            "not counted.",
+            "batch or joining it into one row; `seed_recipe` pads every row to 128 and takes 2 a step. "
+            + (_BF16_ARMS if any(arm["arm"] == "ours_float32" for arm in result["arms"]) else "")
+            + "`lora` and `full` are under the default template. MB: what the process grows by in a step, weights and "
+            "optimizer not counted.",
             markdown_table(head, rows),
             "Where a step of ours goes, in seconds (the median of three):",
             markdown_table(["group", *parts], profiles),
@@ -205,9 +208,35 @@ def _mask(result: dict) -> str:
     )
 
 
+def _precision(result: dict) -> str:
+    found = result["precision"]
+    if not found:
+        return "## bf16 beside float32\n\nStopped before a seed was finished."
+    rows = (
+        [
+            each["sample"],
+            *(f"{each['styled'][name]} of {each['held_out']}" for name in PRECISIONS),
+            *(each["loss"][name] for name in PRECISIONS),
+            each["apart"],
+            each["spread"],
+        ]
+        for each in found["samples"]
+    )
+    head = ["sample", *(f"in the style, {name}" for name in PRECISIONS), *(f"loss, {name}" for name in PRECISIONS)]
+    return (
+        f"## bf16 beside float32\n\nEach sample is trained with the seeds {', '.join(map(str, SEEDS))} in both. Counted"
+        " are the held-out answers in the sample's style; the loss is the mean on the tokens of the held-out answers. "
+        "bf16 passes if it has no fewer such answers in all, if the losses are less apart than the seeds spread them "
+        "in float32, and if the masks are the same.\n\n"
+        + markdown_table([*head, "apart", "the seeds' spread"], rows)
+        + f"\n\nPassed: {'yes' if found['passed'] else 'NO'}."
+    )
+
+
 _SECTIONS = {
     "equalities": _equalities,
     "steps": _steps,
+    "precision": _precision,
     "answers": _answers,
     "click": _click,
     "start": _start,

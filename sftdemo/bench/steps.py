@@ -8,6 +8,7 @@ from statistics import median
 
 from ..core.config import RunConfig
 from ..core.events import Phase
+from ..model.linear_layers import is_quicker_in_bf16
 from ..runs.run import scratch_folder
 from .arms import Arm, alternating_arms
 from .figures import Stop, repetitions, spread
@@ -17,7 +18,7 @@ from .recipes import TEMPLATES, Subject, masked_trainer, seed_trainer, trl_train
 
 WARM_UP = 3  # steps that are not timed
 AFTER = 2  # memory and profile take about as long as this many steps
-TRL_ARMS = ("trl_padded", "trl_joined")
+TRL_ARMS = ("trl_padded", "trl_joined", "trl_bf16")
 
 
 def bench_steps(
@@ -50,6 +51,10 @@ def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: S
             "trl_joined": lambda: trl_trainer(subject.model(), *same, joined=True),
             "ours": lambda: masked_trainer(subject.model(), *same),
         }
+        if is_quicker_in_bf16():  # then it is what `ours` trains in
+            float32 = replace(config, precision="float32")
+            builders["ours_float32"] = lambda: masked_trainer(subject.model(), *same[:2], float32, folder)
+            builders["trl_bf16"] = lambda: trl_trainer(subject.model(), *same, joined=True, bf16=True)
         if name == "full":
             builders["seed_recipe"] = lambda: seed_trainer(subject.model(), *same)
         steps = WARM_UP + repeats
@@ -65,12 +70,14 @@ def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: S
             result["profiles"][name] = profile(arms["ours"])
             result["floors"][name] = floor(arms["ours"], examples, config)
             step = {arm: median(arms[arm].seconds[WARM_UP:timed]) for arm in arms}
-            for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in TRL_ARMS))):
+            for ratio, seconds in (("step", step["ours"]), ("trl", min(step[arm] for arm in TRL_ARMS if arm in step))):
                 result["ratios"][f"{ratio}_{name}_vs_floor"] = round(seconds / result["floors"][name]["seconds"], 3)
 
 
 def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, result: dict) -> None:
-    result["differences"][name] = {arm: arms[arm].difference(arms["trl_padded"]) for arm in ("trl_joined", "ours")}
+    result["differences"][name] = {
+        arm: arms[arm].difference(arms["trl_padded"]) for arm in arms if arm not in ("trl_padded", "seed_recipe")
+    }
     trained = sum(example.trained for example in examples) / len(examples)  # mean tokens per row
     seconds = {arm: median(arms[arm].seconds[WARM_UP:]) for arm in arms}
     memory = {arm: arms[arm].memory() for arm in arms}
@@ -86,9 +93,11 @@ def _compare(name: str, arms: dict[str, Arm], examples, config: RunConfig, resul
                 "losses": arm.losses,
             }
         )
-    best = min(TRL_ARMS, key=lambda arm: seconds[arm])
+    best = min((arm for arm in TRL_ARMS if arm in arms), key=lambda arm: seconds[arm])
     ratios = result["ratios"]
     ratios[f"step_{name}_vs_trl"] = round(seconds[best] / seconds["ours"], 3)
     ratios["memory_vs_trl" if name == "lora" else f"memory_{name}_vs_trl"] = round(memory["ours"] / memory[best], 3)
+    if "ours_float32" in arms:
+        ratios[f"step_{name}_vs_float32"] = round(seconds["ours_float32"] / seconds["ours"], 3)
     if name == "full":
         ratios["vs_seed_recipe"] = round(seconds["seed_recipe"] / 2 / (seconds["ours"] / config.batch_size), 3)

@@ -24,7 +24,8 @@ STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 EXPORT_FORMATS = ("adapter", "merged", "gguf", "script", "trl-config", "html")
 PUSH_KINDS = ("adapter", "merged", "gguf")
 QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
-BENCH_PARTS = ("equalities", "steps", "answers", "click", "start", "growth", "disk", "mask")
+BENCH_PARTS = ("equalities", "steps", "precision", "answers", "click", "start", "growth", "disk", "mask")
+LONG_PARTS = ("precision", "disk")  # each takes over five minutes
 # Where a run can be reported to, with the package that does it.
 REPORTS = {
     "none": "",
@@ -153,6 +154,12 @@ class RunConfig:
         "where to compute; auto is the best there is",
         title="Device",
         choices={name: name for name in ("auto", "cuda", "mps", "cpu")},
+    )
+    precision: str = setting(
+        "auto",
+        "what a training step multiplies in; auto is bf16 where the device is quicker at it, else float32",
+        title="Precision of the training",
+        choices={name: name for name in ("auto", "float32", "bf16")},
     )
     max_new_tokens: int = setting(
         32,

@@ -1,12 +1,20 @@
-"""Describe the machine that figures were measured on."""
+"""Describe the machine that figures were measured on, and keep what was measured of it."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
+from .files import cache_folder, write_whole
+
+MEASURED = "measured.json"
+_LOG = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "gradio")
 
 
@@ -16,7 +24,7 @@ def machine() -> dict[str, str | int | float | None]:
     import torch
 
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -27,8 +35,28 @@ def machine() -> dict[str, str | int | float | None]:
     } | {name: version(name) for name in PACKAGES}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def measured_once(name: str, measure: Callable[[], float]) -> float:
+    """Return what `measure` returned when it was first called for this name on this machine: the cache keeps it."""
+    path = cache_folder() / MEASURED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    known = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    value = known.get(name)
+    if not isinstance(value, int | float):
+        value = measure()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(known | {name: round(value, 3)}, indent=1))
+        except OSError as error:
+            _LOG.warning("What this machine is quicker at cannot be kept for the next run: %s", error)
+    return value

@@ -41,6 +41,7 @@ OURS = {
     "chat_template_path": "--template",
     "output_dir": "--output",
     "use_cpu": "--device",
+    "bf16": "--precision",
     "report_to": "--report-to",
     "gradient_checkpointing": "--set activation_checkpointing",
     "gradient_checkpointing_kwargs": "--set activation_checkpointing_kwargs",
@@ -63,7 +64,7 @@ _REASONS = {
     "rows that begin alike are computed once, in a row of its own length, to which the noise would be scaled": (
         "neftune_noise_alpha"
     ),
-    "the precision follows from the device": "bf16 fp16 tf32 bf16_full_eval fp16_full_eval",
+    "weights are kept in float32, and losses measured in it": "fp16 tf32 bf16_full_eval fp16_full_eval",
     "the model is loaded, checked and run by this program": (
         "model_init_kwargs use_cache torch_compile torch_compile_backend torch_compile_mode activation_offloading"
     ),

@@ -60,7 +60,7 @@ def main():
         output_dir=options.output,
         per_device_train_batch_size=BATCH_SIZE // processes,
         use_cpu=not torch.accelerator.is_available(),  # or processes on CPUs would not know of each other
-        bf16=cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        bf16=$bf16,
         dataloader_pin_memory=cuda,
         **SETTINGS,
     )
@@ -92,6 +92,7 @@ if __name__ == "__main__":
     main()
 ''')
 
+_BF16 = "cuda and torch.cuda.is_bf16_supported(including_emulation=False)"
 _WEIGHTED = Template('''
 PROMPT_LOSS_WEIGHT = $weight
 
@@ -190,6 +191,7 @@ def script_of(recipe: Recipe) -> str:
         trainer=_WEIGHTED.substitute(weight=config.prompt_loss_weight) if weighted else "",
         trainer_name="WeightedTrainer" if weighted else "SFTTrainer",
         peft_config="\n        peft_config=LoraConfig(**ADAPTER)," if adapter else "",
+        bf16="False" if config.precision == "float32" else _BF16,
         save="" if config.merge else _SAVE,
         save_first=_SAVE_MERGED if config.merge else _DROP_PICKLE,
         rows=ROWS,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.errors import ConfigError
 from ..core.yaml_text import write_yaml
-from ..model.devices import choose_device, uses_bf16
+from ..model.devices import autocasts, choose_device
 from ..train.keywords import lora_keywords, sft_keywords
 from .recipe import ROWS, Recipe, about, packages
 
@@ -84,7 +84,7 @@ def trl_settings(recipe: Recipe) -> dict[str, Any]:
         "chat_template_path": CHAT_TEMPLATE,
         "output_dir": OUTPUT,
         "per_device_train_batch_size": config.batch_size,
-        "bf16": uses_bf16(choose_device(config.device)),
+        "bf16": autocasts(choose_device(config.device), config.precision),
         "report_to": config.report_to,
         # None is every field's default here, and the file has no way to write it for all of them
         **{name: value for name, value in sft_keywords(config).items() if value is not None or name == "max_length"},

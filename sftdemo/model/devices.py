@@ -8,6 +8,10 @@ from ..core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+BF16_WEIGHTS = 10_000_000  # in linear layers, from which on a CPU's step may gain by bf16
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -35,9 +39,39 @@ def describe_device(device: torch.device) -> str:
     return {"mps": "Apple GPU (MPS)"}.get(device.type, f"CPU ({torch.get_num_threads()} threads)")
 
 
-def uses_bf16(device: torch.device) -> bool:
-    """Return whether training runs in bf16: only on a CUDA device whose hardware supports it. A CPU trains in float32,
-    so that the results are the same on every CPU."""
+def precision_on(device: torch.device, wanted: str = "auto") -> str:
+    """Return what training steps on a device multiply in, "float32" or "bf16". For "auto" that is bf16 if the device's
+    hardware has it and is quicker at it. The answers and the losses that are compared are computed in float32.
+
+    Raises:
+        ModelError: if bf16 is wanted of a GPU that does not have it.
+    """
     import torch
 
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    from .linear_layers import is_quicker_in_bf16
+
+    if wanted == "float32":
+        return wanted
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if wanted == "bf16" and device.type != "cpu" and not has_bf16:
+        raise ModelError(f"{describe_device(device)} has no bf16; give --precision float32, or leave it out.")
+    if wanted == "auto" and device.type == "cpu":
+        has_bf16 = is_quicker_in_bf16()
+    return "bf16" if has_bf16 or wanted == "bf16" else "float32"
+
+
+def autocasts(device: torch.device, wanted: str = "auto") -> bool:
+    """Return whether a training casts to bf16 as it goes: on a GPU. On a CPU that would cast the frozen weights anew in
+    each step; `bf16.Bf16Layers` casts them once."""
+    return device.type != "cpu" and precision_on(device, wanted) == "bf16"
+
+
+def precision_of(model: PreTrainedModel | PeftModel, wanted: str = "auto") -> str:
+    """Return what the training steps of a model multiply in on its device. On a CPU a model with few weights in linear
+    layers is not quicker in bf16, and "auto" is float32."""
+    import torch
+
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    small = sum(layer.weight.numel() for layer in layers) < BF16_WEIGHTS
+    auto = "float32" if wanted == "auto" and model.device.type == "cpu" and small else wanted
+    return precision_on(model.device, auto)

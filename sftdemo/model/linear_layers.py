@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, cast
+
+from ..core.machine import measured_once
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from peft.tuners.lora import Linear as LoraLinear
     from transformers import PreTrainedModel
+
+
+LEAST_SPEEDUP = 1.3  # of a product in bf16, below which a step would not gain
 
 
 def is_supported(linear: torch.nn.Linear) -> bool:
@@ -43,6 +49,36 @@ def has_avx512() -> bool:
     import torch
 
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@cache
+def is_quicker_in_bf16() -> bool:
+    """Return whether this CPU multiplies bf16 itself (AVX512-BF16 or AMX), and a product of the default model's largest
+    shape is quicker in it. It is measured once on a machine, so that the same runs have the same results there.
+
+    torch's `mkldnn._is_mkldnn_bf16_supported` is true with plain AVX-512 as well, where bf16 is emulated.
+    """
+    import torch
+
+    from ..core.machine import processor
+
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    return measured_once(f"bf16|{processor()}|torch {torch.__version__}", _bf16_speedup) > LEAST_SPEEDUP
+
+
+def _bf16_speedup() -> float:
+    """Return how many times as fast as float32 a product in bf16 is, the best of several by turns."""
+    import torch
+
+    states, weight = torch.ones(256, 576), torch.ones(1536, 576)
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for dtype, found in [*seconds.items()] * 8:
+        a, b = states.to(dtype), weight.to(dtype)
+        begin = time.perf_counter()
+        product(a, b)
+        found.append(time.perf_counter() - begin)
+    return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
 
 
 @contextmanager

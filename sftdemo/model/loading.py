@@ -14,7 +14,7 @@ from ..core.errors import ModelError
 from ..core.events import Model, Phase
 from ..data.templates import template_of
 from ..mask.labels import Masker
-from .devices import choose_device, describe_device, uses_bf16
+from .devices import choose_device, describe_device, precision_of, precision_on
 from .sources import RUN_RECORD, ModelSource, resolve, resolve_tokenizer
 
 if TYPE_CHECKING:
@@ -48,14 +48,15 @@ class OpenModel:
 
     def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
         """Load the weights onto the device of `config`, yield a `Model` and return the model. The `Model` says bf16 if
-        the model `trains` on a device that supports it.
+        the model `trains` in it.
 
         Raises:
             ModelError: if the weights cannot be loaded, or if the device does not exist or has no room for them.
         """
         device = choose_device(self.config.device)
+        precision_on(device, self.config.precision if trains else "auto")  # refuses one that the device does not have
         model = load_model(self.source, device, trains)
-        dtype = "bf16" if trains and uses_bf16(device) else "float32"
+        dtype = precision_of(model, self.config.precision) if trains else "float32"
         yield Model(self.source.name, self.source.copy, describe_device(model.device), dtype, model.num_parameters())
         return model
 

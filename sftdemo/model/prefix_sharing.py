@@ -90,6 +90,14 @@ class Branches:
 def _attend(module, query, key, value, attention_mask, *, branches: Branches, **settings):
     """Attend within each row, by transformers' own attention, so that the cost depends on the lengths of the rows and
     not on that of the tree. It needs no mask here, since padding follows the tokens that it could disturb."""
+    if value.device.type == "cpu" and value.dtype == torch.bfloat16:
+        # torch's attention over 8 rows of 37 tokens took 25 ms in bf16, and 1 ms in float32
+        with torch.autocast("cpu", enabled=False):
+            return _attend_in_rows(module, query.float(), key.float(), value.float(), branches, **settings)
+    return _attend_in_rows(module, query, key, value, branches, **settings)
+
+
+def _attend_in_rows(module, query, key, value, branches: Branches, **settings):
     rows, length = branches.spread.shape
     nodes = branches.spread.view(-1)
 

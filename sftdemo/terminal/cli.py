@@ -17,6 +17,7 @@ from .. import __version__
 from ..core.config import (
     BENCH_PARTS,
     EXPORT_FORMATS,
+    LONG_PARTS,
     PUSH_KINDS,
     QUANTIZATIONS,
     SETTINGS,
@@ -202,7 +203,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_limit(bench)
     _add_setting(bench, "model")
     bench.add_argument(
-        "--only", nargs="+", metavar="PART", help=f"of {', '.join(BENCH_PARTS)}; defaults to all but disk"
+        "--only",
+        nargs="+",
+        metavar="PART",
+        help=f"of {', '.join(BENCH_PARTS)}; defaults to all but {' and '.join(LONG_PARTS)}",
     )
     effort = bench.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")

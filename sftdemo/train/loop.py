@@ -22,6 +22,7 @@ from ..core.errors import TrainingError
 from ..core.events import Checkpoint, FilmEnded, HeldOut, Prepared, Step
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
+from ..model.devices import precision_of
 from .callbacks import Reporter, Saver, in_turns
 from .camera import Camera
 from .checkpoints import Checkpoints
@@ -124,6 +125,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
         shown=examples,
         prompt_loss_weight=config.prompt_loss_weight,
         longest=max((len(row.input_ids) for row in held_out), default=0),
+        bf16=model.device.type == "cpu" and precision_of(model, config.precision) == "bf16",
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

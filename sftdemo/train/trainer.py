@@ -23,6 +23,7 @@ from ..core import distributed
 from ..core.errors import TrainingError
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
+from ..model.bf16 import Bf16Layers
 from ..model.predictions import predict_batch, predict_shared, split_batch
 from ..model.prefix_sharing import acceleration, can_share
 from .batches import verify_batch
@@ -39,13 +40,17 @@ class MaskedTrainer(SFTTrainer):
     only the positions that predict a token with a weight, and the model the batch's `PrefixTree` if it can. The loss
     is the same: the sum of weight * -log p over the tokens, divided by the sum of the weights (`loss_weights`) in the
     whole accumulated batch of all processes. While it trains, rows of up to `longest` tokens may be scored as well.
+    With `bf16`, on a CPU, the linear layers of a step multiply in it, and nothing else does.
     """
 
     model: PreTrainedModel | PeftModel  # pyright: ignore[reportIncompatibleVariableOverride]
     loss_is_scaled_for_ga = True  # also for a model that takes no `num_items_in_batch`: `compute_loss` divides itself
 
-    def __init__(self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, **kwargs):
+    def __init__(
+        self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, bf16: bool = False, **kwargs
+    ):
         super().__init__(*args, **kwargs)
+        self._bf16 = Bf16Layers(self.model) if bf16 else None
         self._shown: Rows | None = shown
         self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
@@ -69,6 +74,10 @@ class MaskedTrainer(SFTTrainer):
     def train(self, *args, **kwargs):
         with acceleration(self.model) if self.shares else nullcontext():
             return super().train(*args, **kwargs)
+
+    def training_step(self, *args, **kwargs):
+        with self._bf16.used() if self._bf16 else nullcontext():
+            return super().training_step(*args, **kwargs)
 
     def _get_output_dir(self, trial=None) -> str:
         return super()._get_output_dir(trial) if self.saver is None else str(self.saver.checkpoints.partial)
@@ -99,6 +108,9 @@ class MaskedTrainer(SFTTrainer):
     def _load_rng_state(self, checkpoint):
         with _readable(checkpoint):
             super()._load_rng_state(checkpoint)
+
+    def compute_loss_context_manager(self):
+        return torch.autocast("cpu", torch.bfloat16) if self._bf16 else super().compute_loss_context_manager()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoTokenizer
 from sftdemo.core.config import DEFAULT_MODEL
 from sftdemo.core.errors import ModelError
 from sftdemo.core.streams import Relay
-from sftdemo.model import loading, sources
-from sftdemo.model.devices import choose_device, describe_device, uses_bf16
+from sftdemo.model import linear_layers, loading, sources
+from sftdemo.model.devices import autocasts, choose_device, describe_device, precision_on
 from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions
 from sftdemo.model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve
 
@@ -201,15 +201,33 @@ class TestDevice:
         with pytest.raises(ModelError, match="there is no cuda device here; there is: mps, cpu"):
             choose_device("cuda")
 
-    def test_a_cpu_never_trains_in_bf16(self, monkeypatch):
+    @pytest.mark.parametrize("quicker", [True, False])
+    def test_precision_is_bf16_where_the_device_is_quicker_at_it(self, monkeypatch, quicker):
         monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda **_: True)
-        assert not uses_bf16(CPU)
-        assert not uses_bf16(torch.device("mps"))
-        assert uses_bf16(torch.device("cuda"))
+        monkeypatch.setattr(linear_layers, "is_quicker_in_bf16", lambda: quicker)
+        assert precision_on(CPU) == ("bf16" if quicker else "float32")
+        assert precision_on(CPU, "bf16") == "bf16"
+        assert precision_on(torch.device("mps")) == "float32"
+        assert precision_on(torch.device("cuda")) == "bf16"
+        assert precision_on(torch.device("cuda"), "float32") == "float32"
+        assert not autocasts(CPU, "bf16")
+        assert autocasts(torch.device("cuda"))
 
     def test_emulated_bf16_does_not_count(self, monkeypatch):
         monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
-        assert not uses_bf16(torch.device("cuda"))
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda *_: "an old GPU")
+        assert precision_on(torch.device("cuda")) == "float32"
+        with pytest.raises(ModelError, match="an old GPU has no bf16; give --precision float32"):
+            precision_on(torch.device("cuda"), "bf16")
+
+    def test_a_cpu_that_emulates_it_is_not_quicker(self, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        linear_layers.is_quicker_in_bf16.cache_clear()
+        try:
+            assert not linear_layers.is_quicker_in_bf16()
+        finally:
+            linear_layers.is_quicker_in_bf16.cache_clear()
 
     def test_in_words(self):
         assert describe_device(CPU) == f"CPU ({torch.get_num_threads()} threads)"
