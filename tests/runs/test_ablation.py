@@ -93,7 +93,7 @@ class Done:
         return [base.eval(), *(load_saved(place).eval() for place in places)]
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama"])
+@pytest.fixture(scope="module", params=["gpt2", pytest.param("llama", marks=pytest.mark.thorough)])
 def done(request, tmp_path_factory, gpt2_folder, llama_folder):
     config = config_of(gpt2_folder if request.param == "gpt2" else llama_folder)
     folder = tmp_path_factory.mktemp("ablation") / "out"
@@ -162,7 +162,7 @@ class TestTheArms:
     """They differ in the weight, and in nothing else."""
 
     @pytest.mark.parametrize("settings", [{}, {"full": True, "learning_rate": 1e-3}], ids=["lora", "full"])
-    @pytest.mark.parametrize("model", ["gpt2", "llama"])
+    @pytest.mark.parametrize("model", [pytest.param("gpt2", marks=pytest.mark.thorough), "llama"])
     def test_each_is_what_run_makes_with_its_weight(self, tmp_path, gpt2_folder, llama_folder, model, settings):
         config = config_of(gpt2_folder if model == "gpt2" else llama_folder, **{"steps": 4, "seed": 3, **settings})
         events = list(ablate(config, data_of(), tmp_path / "out", ARMS))
@@ -177,7 +177,7 @@ class TestTheArms:
         differences = [(found[0][name] - found[1][name]).abs().max().item() for name in found[0]]
         assert max(differences) > 1e-3, "both weights make the same: a poor test"
 
-    @pytest.mark.parametrize("packing", [False, True])
+    @pytest.mark.parametrize("packing", [pytest.param(False, marks=pytest.mark.thorough), True])
     def test_they_begin_alike_and_see_the_same_rows(self, config, tmp_path, monkeypatch, packing):
         begun, seen = [], []
         own_train, own_loss = MaskedTrainer.train, MaskedTrainer.compute_loss
@@ -231,7 +231,14 @@ class TestHeldOut:
             assert told[-1].completion_loss == pytest.approx(figures.completion_loss, abs=1e-5)
             assert told[-1].prompt_loss == pytest.approx(figures.prompt_loss, abs=1e-5)
 
-    @pytest.mark.parametrize(("most", "steps"), [(2, [0, 3, 5]), (1, [0, 5]), (5, [0, 1, 2, 3, 4, 5])])
+    @pytest.mark.parametrize(
+        ("most", "steps"),
+        [
+            (2, [0, 3, 5]),
+            pytest.param(1, [0, 5], marks=pytest.mark.thorough),
+            pytest.param(5, [0, 1, 2, 3, 4, 5], marks=pytest.mark.thorough),
+        ],
+    )
     def test_both_arms_tell_of_it_at_the_same_steps(self, config, tmp_path, monkeypatch, most, steps):
         monkeypatch.setattr(callbacks, "EVALUATIONS", most)
         events = list(ablate(replace(config, steps=5), data_of(), tmp_path / "out", ARMS))
@@ -426,7 +433,7 @@ class TestFolder:
 
 
 class TestWeights:
-    @pytest.mark.parametrize("kind", ["adapter", "merged", "full"])
+    @pytest.mark.parametrize("kind", ["adapter", pytest.param("merged", marks=pytest.mark.thorough), "full"])
     def test_before_and_after(self, config, tmp_path, kind):
         settings = {"adapter": {}, "merged": {"merge": True}, "full": {"full": True, "learning_rate": 1e-3}}[kind]
         events = list(ablate(replace(config, **settings), data_of(), tmp_path / "out", ARMS))

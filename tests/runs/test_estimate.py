@@ -155,10 +155,10 @@ def test_rows_without_a_trained_token_do_not_count():
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [
-        ({"steps": 7}, 7),
+        pytest.param({"steps": 7}, 7, marks=pytest.mark.thorough),
         ({"epochs": 3, "batch_size": 2}, 9),
-        ({"epochs": 0.5, "batch_size": 1}, 3),
-        ({"epochs": 0.01, "batch_size": 2}, 1),
+        pytest.param({"epochs": 0.5, "batch_size": 1}, 3, marks=pytest.mark.thorough),
+        pytest.param({"epochs": 0.01, "batch_size": 2}, 1, marks=pytest.mark.thorough),
         ({"epochs": 2, "batch_size": 1, "packing": True}, 2),
     ],
 )

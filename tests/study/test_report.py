@@ -251,7 +251,7 @@ class TestMarkdown:
 
 
 class TestPlots:
-    SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+    SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # one more than there are colours
 
     @pytest.fixture
     def many(self):
