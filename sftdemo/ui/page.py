@@ -14,6 +14,7 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
+from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.film import FilmHandlers, FilmPanel
 from .panels.history import HistoryHandlers, HistoryPanel
@@ -48,14 +49,11 @@ from .widgets import (
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 _INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
-<p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
-<span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.
-Only the <span class="chip trained">answer</span> is trained, and with it when to stop.</p></div>"""
-_LEGEND = """<div class="widget"><div class="legend">
-<span><span class="chip prompt">prompt</span> seen, not trained (label &minus;100)</span>
-<span><span class="chip trained">completion</span> trained</span>
-<span><span class="chip trained eos">EOS</span> trained: when to stop</span>
-<span><span class="chip special">special</span> put in by the chat template</span></div></div>"""
+<p>Fine-tuning shows a model prompts with the answers to them. Each token has a <b>label</b>: the token that the model
+should have predicted there, or &minus;100 where it is not graded. With prompt masking every
+<span class="chip prompt">prompt</span> token gets &minus;100: the model reads it, no more. Only the
+<span class="chip trained">answer</span> is trained, with the <b>EOS</b> at its end, the end-of-sequence token that says
+when to stop.</p></div>"""
 
 
 def build(backend: Backend | None = None) -> gr.Blocks:
@@ -77,7 +75,6 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
-                gr.HTML(_LEGEND)
                 with gr.Row(equal_height=False, elem_id="counts"):
                     with gr.Column(scale=3, min_width=240):
                         counts = widget("totals", totals(None, 0))
@@ -142,6 +139,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         opening.wire()
         masking = MaskHandlers(desk, sources, masked)
         scans = masking.wire(page)
+        EditHandlers(desk, masking).wire()
         keeping = KeepHandlers(desk, keep, sources, opening)
         keeping.wire()
         learning = LessonHandlers(desk, lesson, opening, download)

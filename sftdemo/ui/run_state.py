@@ -27,7 +27,7 @@ from ..core.events import (
     Weights,
 )
 from ..core.text import duration, epochs, plural
-from ..runs.wording import arm_name, column_name, weights_sentence
+from ..runs.wording import arm_name, column_name, trained_words, weights_sentence
 from .start import model_words
 from .widgets import progress, to_json
 
@@ -181,7 +181,7 @@ def _fraction(arm: Arm | None, step: Step) -> float:
 
 def _prepared(event: Prepared) -> list[str]:
     learns = (
-        f"{event.examples} examples, {event.trained_tokens:,} of {event.tokens:,} tokens trained; "
+        f"{event.examples} examples, {event.tokens:,} tokens, {trained_words(event)}; "
         f"{event.trainable_parameters / 1e6:.1f} million weights learn"
     )
     # a run of an earlier version tells no rows

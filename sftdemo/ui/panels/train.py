@@ -82,7 +82,8 @@ class RunHandlers:
         waited = False
         try:
             config = self.desk.config(values)
-            weights = (config.prompt_loss_weight, controls.other_weight(values)) if both_ways else ()
+            chosen = config.prompt_loss_weight
+            weights = (chosen, controls.other_weight(values, chosen)) if both_ways else ()
             data = self.desk.data(values)
             for phase in self.desk.backend.fetch_weights(config.model):
                 waited = True
