@@ -22,6 +22,7 @@ from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.lesson import LessonHandlers, LessonPanel
 from .panels.link import LinkHandlers, LinkPanel
+from .panels.losses import LossesHandlers, LossesPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
@@ -102,6 +103,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
         figures = widget("figures", figures_table([]))
+        losses = LossesPanel()
         film = FilmPanel()
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
@@ -160,7 +162,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             own_runs=own_runs,
         )
         running = RunHandlers(desk, outputs)
-        running.wire(page)
+        both = running.wire(page)
+        LossesHandlers(desk, losses, run_id).wire(both, outputs.download)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()

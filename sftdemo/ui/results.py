@@ -19,6 +19,7 @@ from ..runs.wording import column_name, figure_rows, moments
 from .start import model_words, when
 from .widgets import KINDS, to_json, widget
 
+MINUS = "\N{MINUS SIGN}"
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
 
 
@@ -89,17 +90,40 @@ def figures_table(figures: Sequence[Figures]) -> str:
 
 def losses_message(message: str, failed: bool = False) -> str:
     """Return a view of the losses without rows."""
-    return to_json({"names": [], "rows": [], "message": message, "failed": failed})
+    return to_json({"names": [], "rows": [], "message": message, "opens": [], "idea": "", "failed": failed})
 
 
 def losses_rows(rows: Sequence[TokenLosses]) -> str:
     """Return rows of tokens, each token with its loss, rank and likelier tokens under every model."""
-    names = ["before", "after"] if len(rows[0].weights) == 2 else [column_name(each) for each in rows[0].weights]
+    weights = rows[0].weights
+    names = ["before", "after"] if len(weights) == 2 else [column_name(each) for each in weights]
     message = (
         "How surprising each token is to the model that read the tokens before it. Prompt tokens have a loss as well; "
         "masking leaves it out of the training."
     )
-    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message, "failed": False})
+    trained = range(1, len(weights))
+    light, heavy = (pick(trained, key=weights.__getitem__) for pick in (min, max)) if len(weights) > 2 else (0, 1)
+    told = {"opens": [heavy, light], "idea": _difference(rows, names, heavy, light), "failed": False}
+    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message} | told)
+
+
+def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, light: int) -> str:
+    """Say by how much the losses of two models differ on all tokens of prompts, and on all of answers."""
+    differences: dict[bool, list[float]] = {False: [], True: []}
+    for row in rows:
+        pairs = zip(row.tokens[1:], row.losses[heavy], row.losses[light], strict=True)
+        for (_, _, _, is_trained, _), more, less in pairs:
+            differences[bool(is_trained)].append(more - less)
+    means = {of: sum(each) / len(each) for of, each in differences.items() if each}
+    told = [
+        f"{means[of]:+.2f}".replace("-", MINUS) + f" on the {what}"
+        for of, what in ((False, "prompts"), (True, "answers"))
+        if of in means
+    ]
+    return (
+        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {' and '.join(told)}. "
+        f"Blue tokens are likelier under {names[heavy]}, orange ones less likely; pale ones are alike."
+    )
 
 
 def _row(row: TokenLosses) -> dict:

@@ -4,12 +4,13 @@ let pinned = null;  // {row, index}: the token that was clicked
 const nats = (value) => value.toFixed(2);
 const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.00095 ? `${(100 * share).toFixed(1)} %` : "under 0.1 %";
 
-const views = (names) => {
-  const all = names.map((name, index) => [name, [index, null]]);
+// Each model by itself, each against each, and last the difference that it opens with.
+const views = ({ names, opens }) => {
+  const all = names.map((name, index) => [[index, null], name]);
   for (let less = 0; less < names.length; less += 1) {
-    for (let of = less + 1; of < names.length; of += 1) all.push([`${names[of]} − ${names[less]}`, [of, less]]);
+    for (let of = less + 1; of < names.length; of += 1) if (!(opens.includes(less) && opens.includes(of))) all.push([[of, less]]);
   }
-  return all;
+  return [...all, [opens]].map(([view, name]) => [name ?? `${names[view[0]]} − ${names[view[1]]}`, view]);
 };
 
 const lossOf = (row, index) => {
@@ -61,7 +62,7 @@ const draw = () => {
     place.replaceChildren(h("p", data.failed ? "flag" : "note", data.message));
     return;
   }
-  const all = views(data.names);
+  const all = views(data);
   if (!chosen || chosen.some((index) => index !== null && index >= data.names.length)) chosen = all.at(-1)[1];
   const bar = h("div", "views");
   bar.setAttribute("role", "group");
@@ -127,7 +128,8 @@ const draw = () => {
     h("span", "key is-trained", "trained"), h("span", "key untrained", "not trained"));
   const rows = h("div", "rows");
   rows.append(...cards.map(({ node }) => node));
-  place.replaceChildren(h("p", "note", data.message), bar, legend, rows, inspector);
+  const idea = chosen.join() === data.opens.join() ? [h("p", "idea", data.idea)] : [];
+  place.replaceChildren(h("p", "note", data.message), bar, ...idea, legend, rows, inspector);
   const again = pinned && cards.find(({ card }) => card.row.row === pinned.card.row.row);
   pinned = again && pinned.index < again.card.nodes.length ? { card: again.card, index: pinned.index } : null;
   if (pinned) show(pinned.card, pinned.index);
