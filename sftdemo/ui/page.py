@@ -49,7 +49,7 @@ from .widgets import (
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
-_INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
+_INTRO = """<div class="intro"><a class="skip" href="#mask">Skip to the mask</a><h1>See prompt masking, and feel it</h1>
 <p>Fine-tuning shows a model prompts with the answers to them. Each token has a <b>label</b>: the token that the model
 should have predicted there, or &minus;100 where it is not graded. With prompt masking every
 <span class="chip prompt">prompt</span> token gets &minus;100: the model reads it, no more. Only the
@@ -61,6 +61,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
     """Build the page without serving it. `backend` defaults to a new one."""
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
+        widget("keyboard", "")
         link = LinkPanel()
         lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
@@ -239,6 +240,10 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         button_primary_background_fill_hover_dark=BUTTON_HOVER,
         button_primary_text_color=ON_BUTTON,
         button_primary_text_color_dark=ON_BUTTON,
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
     try:
         page.launch(

@@ -101,8 +101,8 @@ def losses_rows(rows: Sequence[TokenLosses]) -> str:
         "How surprising each token is to the model that read the tokens before it. Prompt tokens have a loss as well; "
         "masking leaves it out of the training."
     )
-    trained = range(1, len(weights))
-    light, heavy = (pick(trained, key=weights.__getitem__) for pick in (min, max)) if len(weights) > 2 else (0, 1)
+    by_weight = sorted((weight or 0.0, model) for model, weight in enumerate(weights) if model)
+    light, heavy = (by_weight[0][1], by_weight[-1][1]) if len(by_weight) > 1 else (0, 1)
     told = {"opens": [heavy, light], "idea": _difference(rows, names, heavy, light), "failed": False}
     return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message} | told)
 

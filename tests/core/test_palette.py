@@ -49,7 +49,7 @@ def test_every_variable_that_is_used_is_made_and_used_if_made():
     assert used - set_by_the_page - THEMES_OWN == set(PAGE)
 
 
-@pytest.mark.parametrize("name", ["ink-soft", "good", "bad", "error"])
+@pytest.mark.parametrize("name", ["ink-soft", "good", "bad", "error", "trained-line"])
 def test_words_can_be_read_on_white(name):
     assert contrast(PAGE[name][0], PAGE["card"][0]) >= 4.5
 

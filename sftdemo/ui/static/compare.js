@@ -27,7 +27,7 @@ const marked = (text, at) => {
 
 const answer = (name, index, { text, stop }, at) => {
   const node = h("div", "answer " + (index ? "after" : "before") + (text === null ? " open" : ""));
-  node.append(h("h4", "", name));
+  node.append(h("h3", "", name));
   if (text === null) node.append(h("p", "text empty", "…"));
   else if (index && at >= 0) node.append(marked(text, at));
   else node.append(h("p", text ? "text" : "text empty", text || "(nothing)"));

@@ -32,7 +32,7 @@ const facts = (data, row, index) => {
   if (!index) return [...box, h("p", "note", "Nothing stands before the first token, so nothing predicts it.")];
   const table = h("table");
   const head = h("tr");
-  head.append(...["", "loss, nats", "probability", "rank", "likeliest there"].map((name) => h("th", "", name)));
+  head.append(h("td"), ...["loss, nats", "probability", "rank", "likeliest there"].map((name) => h("th", "", name)));
   table.append(head);
   data.names.forEach((name, model) => {
     const loss = row.losses[model][index - 1], line = h("tr");
@@ -79,6 +79,8 @@ const draw = () => {
   const show = (row, index) => {
     for (const old of place.querySelectorAll(".chosen")) old.classList.remove("chosen");
     row.nodes[index].classList.add("chosen");
+    for (const old of place.querySelectorAll('.token[tabindex="0"]')) old.tabIndex = -1;
+    row.nodes[index].tabIndex = 0;  // one Tab stop for all rows
     inspector.replaceChildren(...facts(data, row.row, index));
   };
   const cards = data.rows.map((row) => {
@@ -91,7 +93,9 @@ const draw = () => {
       const loss = lossOf(row, index), bits = row.tokens[index][3];
       token.className = "token " + (bits & TRAINED ? "is-trained" : "untrained") + (isRest(row.tokens[index]) ? " rest" : "");
       if (loss !== null) paint(token, loss);
-      token.tabIndex = index ? -1 : 0;
+      token.setAttribute("role", "option");
+      token.setAttribute("aria-selected", String(Boolean(bits & TRAINED)));
+      token.tabIndex = -1;
       token.setAttribute("aria-label", `${row.tokens[index][0]}, ${bits & TRAINED ? "trained" : "not trained"}, ` +
         (loss === null ? "first token" : `${nats(loss)} nats`));
     });
@@ -111,13 +115,17 @@ const draw = () => {
     body.addEventListener("click", (event) => look(event, true));
     body.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], index = at(event);
-      const next = step && index !== null ? tokens[index + step] : null;
+      const down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (index === null || !(step || down)) return;
+      const other = down && cards[cards.findIndex((each) => each.card === card) + down]?.card.nodes;
+      const next = step ? tokens[index + step] : other?.[Math.min(index, other.length - 1)];
       if (!next) return;
-      for (const token of tokens) token.tabIndex = -1;
-      next.tabIndex = 0;
       next.focus();
       event.preventDefault();
     });
+    body.setAttribute("role", "listbox");
+    body.setAttribute("aria-multiselectable", "true");
+    body.setAttribute("aria-label", `row ${row.row}: those selected are trained. Arrow keys go from token to token, and from row to row.`);
     body.append(...nodes);
     node.append(head, body);
     return { card, node };
@@ -133,7 +141,10 @@ const draw = () => {
   const again = pinned && cards.find(({ card }) => card.row.row === pinned.card.row.row);
   pinned = again && pinned.index < again.card.nodes.length ? { card: again.card, index: pinned.index } : null;
   if (pinned) show(pinned.card, pinned.index);
-  else inspector.replaceChildren(hint);
+  else {
+    inspector.replaceChildren(hint);
+    if (cards[0]?.card.nodes[0]) cards[0].card.nodes[0].tabIndex = 0;
+  }
 };
 watch("value", draw);
 draw();
