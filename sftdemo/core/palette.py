@@ -27,7 +27,6 @@ PAGE = {
     "ink-soft": ("#5b6470", "#a9b3bf"),
     "on-strong": (WHITE, INK),  # text on `trained-line` or `error`
     "on-block": (INK, INK),
-    "on-loss": (WHITE, WHITE),
     "line": ("#0000001f", "#ffffff26"),
     "shadow": ("#0002", "#0002"),
     "card": (WHITE, "#ffffff08"),

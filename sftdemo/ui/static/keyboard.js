@@ -11,8 +11,9 @@ const mend = () => {
 
 // A menu that is left by Tab stays open otherwise, over what comes next.
 const leaveMenu = (event) => {
-  if (event.key !== "Tab" || event.target.getAttribute("aria-expanded") !== "true") return;
-  event.target.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+  const menu = event.target;
+  if (event.key !== "Tab" || menu.getAttribute("role") !== "combobox") return;
+  setTimeout(() => menu.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true })));  // Tab itself opens it anew
 };
 
 let isDue = false;
