@@ -35,6 +35,20 @@ const answer = (name, index, { text, stop }, at) => {
   return node;
 };
 
+// In what two runs differ, above their answers.
+const settingsTable = (settings) => {
+  const table = h("table"), head = h("tr"), scroll = h("div", "scroll");
+  head.append(h("td"), h("th", "", "1"), h("th", "", "2"));
+  table.append(head, ...settings.map(([name, ...values]) => {
+    const line = h("tr"), title = h("th", "", name);
+    title.scope = "row";
+    line.append(title, ...values.map((text) => h("td", "", text)));
+    return line;
+  }));
+  scroll.append(table);
+  return scroll;
+};
+
 const draw = () => {
   const data = value();
   const place = root();
@@ -53,8 +67,9 @@ const draw = () => {
     return node;
   });
   place.classList.toggle("wide", data.columns.length > 3);
+  const settings = data.settings.length ? [settingsTable(data.settings)] : [];
   const concluded = data.conclusion ? [h("p", "conclusion", data.conclusion)] : [];
-  place.replaceChildren(h("p", "note", data.message), ...rows, ...concluded);
+  place.replaceChildren(h("p", "note", data.message), ...settings, ...rows, ...concluded);
 };
 watch("value", draw);
 draw();
