@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from browser.steps import check_access, open_laboratory, settings, token
+from browser.steps import check_access, open_laboratory, settings, token, write
 
 pytestmark = pytest.mark.browser
 
 
 def test_by_keyboard_and_with_every_door_open(visit):
     page = visit()
+    page.set_viewport_size({"width": 1280, "height": 640})
     rows, hint = (page.locator(f"#mask .{part}").bounding_box() for part in ("rows", "inspector"))
-    assert rows["y"] + rows["height"] > 720, "or this shows nothing"
+    assert rows["y"] + rows["height"] > 640, "or this shows nothing"
     assert hint["y"] >= rows["y"] + rows["height"], "a hint lies over no row"
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
@@ -59,4 +60,7 @@ def test_by_keyboard_and_with_every_door_open(visit):
         )
         == 0
     ), "no group has lost its dot"
+    few = [{"instruction": f"Count to {number}", "output": "1 2<|im_end|>"} for number in (2, 2, 3)]
+    write(page, few)  # axe-core takes a while over many tokens
+    expect(page.locator("#audit .finding").first).to_be_visible()
     check_access(page)

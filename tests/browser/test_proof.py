@@ -74,8 +74,8 @@ def test_both_ways_then_a_closer_look(visit):
     expect(page.locator("#losses .inspector .likely")).to_have_count(9)
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#losses .inspector .shift")).to_contain_text("not trained")
-    assert is_clear(page, "#losses .inspector"), "it sticks above the strip"
     picture(page, "losses")
+    assert is_clear(page, "#losses .inspector"), "it sticks above the strip"
 
     page.get_by_role("button", name="Turn what it learned up and down").click()
     page.click("#strip .close")
