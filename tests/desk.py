@@ -14,9 +14,11 @@ from sftdemo.mask.audit import Audit
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui import build
 from sftdemo.ui.backend import Backend
+from sftdemo.ui.panels.edits import EditHandlers
 from sftdemo.ui.panels.film import FilmHandlers
 from sftdemo.ui.panels.history import HistoryHandlers
 from sftdemo.ui.panels.laboratory import LaboratoryHandlers
+from sftdemo.ui.panels.losses import LossesHandlers
 from sftdemo.ui.panels.mask import MaskHandlers
 from sftdemo.ui.panels.revisit import RevisitHandlers
 from sftdemo.ui.panels.sources import SourceHandlers
@@ -71,6 +73,8 @@ class Page:
     history: HistoryHandlers
     taking: TakeAwayHandlers
     film: FilmHandlers
+    edits: EditHandlers
+    losses: LossesHandlers
 
     def values(self, **changed: object) -> dict:
         """What the page's inputs hold when nothing but `changed` was touched: a control, a part of the session, or
@@ -78,6 +82,7 @@ class Page:
         inputs = vars(self.desk.controls) | vars(self.desk.session) | {"is_open": self.laboratory.panel.is_open}
         inputs |= {"own_runs": self.running.out.own_runs, "run_id": self.running.out.run_id}
         inputs |= {name: getattr(self.revisit.panel, name) for name in ("on", "strength", "arm", "prompt")}
+        inputs |= {"losses_open": self.losses.panel.is_open, "losses_of": self.losses.panel.of}
         values = {component: component.value for component in inputs.values()}
         return values | {inputs[name]: value for name, value in changed.items()}
 
@@ -88,7 +93,7 @@ def build_page(backend: Backend) -> Page:
     owners = {type(owner): owner for fn in blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))}
     masking = owners[MaskHandlers]
     kinds = (SourceHandlers, RunHandlers, LaboratoryHandlers, RevisitHandlers, HistoryHandlers)
-    kinds += (TakeAwayHandlers, FilmHandlers)
+    kinds += (TakeAwayHandlers, FilmHandlers, EditHandlers, LossesHandlers)
     others = (owners[kind] for kind in kinds)
     return Page(blocks, masking.desk, masking, *others)
 
@@ -158,8 +163,8 @@ def text_of(made: str) -> str:
 
 def named(page: Page, updates: dict) -> dict:
     """What a handler changes, by the names of the components; the session's audit as `kept`."""
-    owners = [page.revisit.panel, page.desk.controls, page.masking.sources, page.masking.out, page.running.out]
-    owners += [page.laboratory.panel, page.desk.session]
+    owners = [page.losses.panel, page.revisit.panel, page.desk.controls, page.masking.sources, page.masking.out]
+    owners += [page.running.out, page.laboratory.panel, page.desk.session]
     names = {component: name for owner in owners for name, component in vars(owner).items()}
     names[page.desk.session.audit] = "kept"
     names[page.desk.session.only] = "session_only"

@@ -44,7 +44,8 @@ class Prepared(Event):
     """The data is masked and the model is ready to train. `left_out` has a sentence for each reason why rows are
     not trained, with their number and the first of them. `mask_hash` is the hash of the displayed mask
     (`labels.MaskHash`). Each step sees `rows_a_step` of the `rows`, which with packing are fewer than the examples;
-    both are 0 in the events of earlier versions."""
+    both are 0 in the events of earlier versions. `trained_tokens` have a label of their own; of the others each but an
+    example's first counts `prompt_loss_weight` times."""
 
     examples: int
     tokens: int
@@ -55,6 +56,7 @@ class Prepared(Event):
     mask_hash: str = ""
     rows_a_step: int = 0
     rows: int = 0
+    prompt_loss_weight: float = 0.0
 
 
 @dataclass(frozen=True)

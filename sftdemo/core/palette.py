@@ -20,14 +20,13 @@ LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)  # of a plot on whi
 # The page's CSS variables: (on a light background, on a dark background).
 PAGE = {
     "trained": (f"{ORANGE}70", f"{ORANGE}66"),
-    "trained-line": ("#b36b00", "#ffc24d"),
+    "trained-line": ("#9d5d00", "#ffc24d"),
     "partly": (ORANGE, ORANGE),  # a prompt token, shaded by how much it counts in the loss
     "quiet": ("#8882", "#fff2"),
     "special": (f"{SKY}66", f"{SKY}66"),
     "ink-soft": ("#5b6470", "#a9b3bf"),
     "on-strong": (WHITE, INK),  # text on `trained-line` or `error`
     "on-block": (INK, INK),
-    "on-loss": (WHITE, WHITE),
     "line": ("#0000001f", "#ffffff26"),
     "shadow": ("#0002", "#0002"),
     "card": (WHITE, "#ffffff08"),

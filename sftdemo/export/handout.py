@@ -20,14 +20,14 @@ from ..core.text import duration, epochs
 from ..data.examples import open_examples
 from ..mask.audit import Audit
 from ..mask.document import audit_section, document, mask_section
-from ..mask.view import mask_sentence, summary
+from ..mask.view import mask_sentence, totals
 from ..model.loading import open_model
 from ..runs.card import base_name
 from ..runs.conclusion import conclusion
 from ..runs.folder import EXAMPLES, RECORD, load_events
 from ..runs.public import public_record
 from ..runs.revisit import read_run
-from ..runs.wording import column_name, figure_rows
+from ..runs.wording import column_name, figure_rows, trained_words
 
 Kind = TypeVar("Kind", bound=Event)
 Curve = tuple[str, list[int], list[float]]  # a name, the steps, the losses
@@ -51,8 +51,9 @@ def write_handout(run: Path, output: Path) -> Generator[Phase]:
     audit = Audit(saved.config.batch_size, opened.config.max_length, data.held_out)
     for _ in audit.review(data.train, opened.masker):
         pass
-    totals = summary(audit.examples, audit.tokens, audit.trained, len(data.held_out))
-    sections = [*_shown(record, events), mask_section(data.train, opened.masker, totals)]
+    weight = _weight(record)
+    words = totals(audit, len(data.held_out), weight)
+    sections = [*_shown(record, events), mask_section(data.train, opened.masker, words, weight)]
     sections.append(audit_section(audit.findings(), data.problems))
     write_whole(output, document(f"{base_name(record)}, fine-tuned with sftdemo", sections))
 
@@ -76,9 +77,15 @@ def _shown(record: dict[str, Any], events: Sequence[Event]) -> Iterator[str]:
     yield f"<h2>Repeat it</h2>\n<pre>{escape(public_record(record)['command'])}</pre>"
 
 
+def _weight(record: dict[str, Any]) -> float:
+    """Return the prompt-loss weight of a run; 0 of an ablation, whose arms share no more than the mask."""
+    return 0.0 if record["kind"] == "ablation" else record["config"]["prompt_loss_weight"]
+
+
 def _facts(record: dict[str, Any], events: Sequence[Event]) -> Iterator[str]:
     prepared, finished = _of(Prepared, events)[0], _of(Finished, events)[-1]
-    tokens = f"{prepared.trained_tokens:,} of {prepared.tokens:,} tokens trained, in {prepared.examples:,} examples"
+    counted = trained_words(replace(prepared, prompt_loss_weight=_weight(record)))
+    tokens = f"{prepared.tokens:,} tokens in {prepared.examples:,} examples, {counted}"
     weights = record["arms"] if record["kind"] == "ablation" else [record["kind"]]
     steps = f"{finished.steps:,} of {finished.total:,}, in {duration(finished.seconds)}"
     facts = {"model": f"{base_name(record)} ({record['model']['copy']})", "saved as": ", ".join(weights)}

@@ -59,7 +59,7 @@ def document(title: str, sections: Sequence[str]) -> str:
     )
 
 
-def mask_section(examples: Sequence[Example], masker: Masker, totals: str) -> str:
+def mask_section(examples: Sequence[Example], masker: Masker, totals: str, prompt_loss_weight: float = 0.0) -> str:
     """Return the rows with their tokens: the first ones, of up to `ROWS` rows and `TOKENS` tokens."""
     drawn, tokens, seen = list[str](), 0, 0
     for example in examples:
@@ -68,9 +68,13 @@ def mask_section(examples: Sequence[Example], masker: Masker, totals: str) -> st
         seen += 1
         for row in masker.tokenize([example])[0]:
             tokens += len(row.input_ids)
-            drawn.append(row_section(row, masker.tokenizer))
+            drawn.append(row_section(row, masker.tokenizer, prompt_loss_weight))
     left = f" The first {seen:,} of {len(examples):,} rows are drawn." if seen < len(examples) else ""
     about = "Tokens on orange are trained; the others have the label -100."
+    if prompt_loss_weight == 1:
+        about = "Tokens on orange are trained, those of the prompt as well."
+    elif prompt_loss_weight:
+        about = f"Tokens on orange are trained; those underlined count {prompt_loss_weight:g} times in the loss."
     return f"<h2>The mask</h2>\n<p>{escape(totals)}<br>{about}{left}</p>\n" + "\n".join(drawn)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.palette import PAGE
 from .labels import IGNORE_INDEX, TokenizedExample
-from .view import SAYS, ViewToken, row_name, view_tokens
+from .view import SAYS, ViewToken, row_name, row_words, view_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,6 +33,7 @@ _LOOK = """
 .sftdemo-row .template { color: var(--ink-soft); }
 .sftdemo-row .special { background: var(--special); font-style: italic; }
 .sftdemo-row .trained { background: var(--trained); box-shadow: inset 0 -2px var(--trained-line); }
+.sftdemo-row .partly { box-shadow: inset 0 -2px var(--trained-line); }
 .sftdemo-row .eos.trained { font-weight: 700; outline: 1px solid var(--trained-line); outline-offset: -1px; }
 .sftdemo-row .cut { opacity: .45; text-decoration: line-through; }
 .sftdemo-row .note { color: var(--bad); font-size: .85em; margin: .3em 0 0; }
@@ -64,10 +65,10 @@ def render_html(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -
     )
 
 
-def row_section(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:
+def row_section(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, prompt_loss_weight: float = 0.0) -> str:
     """Return what `render_html` draws without its style sheet, `STYLE`, for a page that has many rows."""
-    tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer)))
-    head = f"{row_name(example)} · {len(example.input_ids) - example.trained} not trained · {example.trained} trained"
+    tokens = "".join(_token(*each) for each in enumerate(view_tokens(example, tokenizer, prompt_loss_weight)))
+    head = f"{row_name(example)} · {row_words(example, prompt_loss_weight)}"
     notes = [f"✂ {example.cut} tokens cut off by max_length"] if example.cut else []
     notes += [f"⚠ {sentence}" for sentence in example.sentences.values()]
     below = "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
@@ -81,8 +82,11 @@ def ascii_only(html: str) -> str:
 
 
 def _token(position: int, token: ViewToken) -> str:
-    names = ["token", token.kind, *["trained"] * token.trained, *["cut"] * token.cut]
-    label = "none, cut off" if token.cut else f"label {token.id if token.trained else IGNORE_INDEX}"
+    is_trained = token.weight == 1 or (token.cut and token.trained)
+    is_partly = 0 < token.weight < 1
+    names = ["token", token.kind, *["trained"] * is_trained, *["partly"] * is_partly, *["cut"] * token.cut]
+    label = "none, cut off" if token.cut else f"label {token.id if token.weight else IGNORE_INDEX}"
+    label += f", counts {token.weight:g} times" if is_partly else ""
     title = f"position {position}, {SAYS[token.kind]}, id {token.id}, {label}"
     drawn = f'<span class="{" ".join(names)}" title="{escape(title)}">{escape(token.text)}</span>'
     return drawn + "<br>" * token.breaks

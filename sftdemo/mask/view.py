@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.text import plural
-from .labels import IGNORE_INDEX, MaskedExample, TokenizedExample
+from .labels import IGNORE_INDEX, MaskedExample, TokenizedExample, loss_weights
 from .layouts import Layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from .audit import Audit
 
 
 SAYS = {
@@ -42,7 +44,8 @@ LAYOUT_NAMES = {
 class ViewToken:
     """A token to draw. `text` shows whitespace as visible signs. If several tokens make up one character, `text` is
     empty for all but the first. `kind` is a key of `SAYS`. `breaks` is the number of newlines in the token, drawn after
-    it. A token that `max_length` cut off (`cut`) is not trained; `trained` then says whether it would have been."""
+    it. A token that `max_length` cut off (`cut`) is not trained; `trained` then says whether it would have been.
+    `weight` is how often a kept token counts in the loss: by a prompt-loss weight, masked ones may as well."""
 
     text: str
     kind: str
@@ -50,19 +53,24 @@ class ViewToken:
     trained: bool
     breaks: int
     cut: bool
+    weight: float = 0.0
 
 
-def view_tokens(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[ViewToken]:
+def view_tokens(
+    example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, prompt_loss_weight: float = 0.0
+) -> list[ViewToken]:
     """Return the tokens of an example with the user's own text, including those that `max_length` cut off. BOS and EOS,
     which have no text, are shown by name."""
     kept = len(example.input_ids)
+    weights = (*loss_weights(example.labels, prompt_loss_weight), *(0.0 for _ in example.cut_ids))
     ids, labels = (*example.input_ids, *example.cut_ids), (*example.labels, *example.cut_labels)
     tokens: list[ViewToken] = []
     for index, ((begin, end), kind, identity) in enumerate(zip(example.spans, example.kinds, ids, strict=True)):
         text = example.text[begin:end]
         name = text or (cast("str", tokenizer.convert_ids_to_tokens(identity)) if kind in ("special", "eos") else "")
         trained = labels[index] != IGNORE_INDEX
-        tokens.append(ViewToken(visible(name), kind, identity, trained, text.count("\n"), index >= kept))
+        drawn = visible(name), kind, identity, trained, text.count("\n"), index >= kept
+        tokens.append(ViewToken(*drawn, weight=weights[index]))
     return tokens
 
 
@@ -96,9 +104,38 @@ def row_name(example: MaskedExample) -> str:
     return f"row {example.row}, part {example.part}" if has_parts else f"row {example.row}"
 
 
-def to_json(example: TokenizedExample) -> dict[str, Any]:
-    """Return the example as `mask --json` prints it."""
-    return {
+def counts(tokens: int, trained: int, sequences: int, prompt_loss_weight: float = 0.0) -> tuple[int, int, int]:
+    """Return how many tokens are trained, how many count by a weight between 0 and 1, and how many not at all.
+
+    Args:
+        tokens, trained (`int`):
+            The tokens of `sequences` that have a trained one, and those of them whose label is their own id.
+        prompt_loss_weight (`float`, *optional*, defaults to 0.0):
+            How often a masked token counts. At 1 it is trained like the others. Nothing predicts a sequence's first.
+    """
+    masked = tokens - trained - sequences if prompt_loss_weight else 0
+    left = tokens - trained - masked
+    return (trained + masked, 0, left) if prompt_loss_weight == 1 else (trained, masked, left)
+
+
+def row_counts(example: MaskedExample, prompt_loss_weight: float = 0.0) -> tuple[int, int, int]:
+    """Return the `counts` of one example. Without a trained token none of its tokens count."""
+    if not example.trained:
+        return 0, 0, len(example.labels)
+    return counts(len(example.labels), example.trained, 1, prompt_loss_weight)
+
+
+def row_words(example: MaskedExample, prompt_loss_weight: float = 0.0) -> str:
+    """Return how many tokens of an example are trained and how many not, as in "17 not trained · 13 trained"."""
+    trained, partly, left = row_counts(example, prompt_loss_weight)
+    between = f" · {partly:,} {plural(partly, 'counts', 'count')} {prompt_loss_weight:g} times" if partly else ""
+    return f"{left:,} not trained{between} · {trained:,} trained"
+
+
+def to_json(example: TokenizedExample, prompt_loss_weight: float = 0.0) -> dict[str, Any]:
+    """Return the example as `mask --json` prints it. With a prompt-loss weight, it has the weight of each token."""
+    weights = {"loss_weights": list(loss_weights(example.labels, prompt_loss_weight))} if prompt_loss_weight else {}
+    return weights | {
         "row": example.row,
         "part": example.part,
         "text": example.text,
@@ -114,11 +151,20 @@ def to_json(example: TokenizedExample) -> dict[str, Any]:
     }
 
 
-def summary(examples: int, tokens: int, trained: int, held_out: int) -> str:
-    """Return the totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out"."""
+def summary(examples: int, tokens: int, trained: int, held_out: int, partly: int = 0, weight: float = 0.0) -> str:
+    """Return the totals in one line, such as "16 examples · 448 tokens · 209 trained (47%) · 6 held out". Beside those
+    trained, `partly` tokens count `weight` times."""
     share = f" ({trained / tokens:.0%})" if tokens else ""
+    more = f", {partly:,} more {plural(partly, 'counts', 'count')} {weight:g} times" if partly else ""
     asked = f" · {held_out:,} held out" if held_out else ""
-    return f"{examples:,} {plural(examples, 'example')} · {tokens:,} tokens · {trained:,} trained{share}{asked}"
+    return f"{examples:,} {plural(examples, 'example')} · {tokens:,} tokens · {trained:,} trained{share}{more}{asked}"
+
+
+def totals(audit: Audit, held_out: int, prompt_loss_weight: float = 0.0) -> str:
+    """Return the `summary` of all audited rows under a prompt-loss weight."""
+    tokens = sum(min(length, audit.max_length) for length in audit.lengths)  # of the rows that are trained
+    trained, partly, _ = counts(tokens, audit.trained, len(audit.rows), prompt_loss_weight)
+    return summary(audit.examples, audit.tokens, trained, held_out, partly, prompt_loss_weight)
 
 
 def mask_sentence(mask_hash: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from ..core.palette import LINES
 from ..core.text import markdown_table
 from ..data.hub import read_source
+from ..mask.view import counts
 from ..model.sources import DEFAULT_HUB_ID
 from .public import public_record
 from .ways import ways_of, ways_of_gguf
@@ -101,12 +102,14 @@ def _trained(record: dict[str, Any]) -> str:
     }[record["kind"]]
     how = "prompts masked (label -100)" if not weight else f"prompt tokens weighing {weight:g} in the loss"
     rows = f" Rows: `{record['data']['source']}`." if record["data"] else ""
-    share = f" ({mask['trained_tokens'] / mask['tokens']:.0%})" if mask["tokens"] else ""
+    trained, partly, _ = counts(mask["tokens"], mask["trained_tokens"], mask["examples"], weight)
+    share = f" ({trained / mask['tokens']:.0%})" if mask["tokens"] else ""
+    more = f"; {partly:,} more counted {weight:g} times" if partly else ""
     begun = f" It goes on from the run `{_code(record['from'])}`." if record.get("from") else ""
     return (
-        f"{kind}: {record['steps']} steps on {mask['examples']:,} examples, {how}. {mask['trained_tokens']:,} of "
-        f"{mask['tokens']:,} tokens{share} were trained. The mask's sha256 is `{mask['sha256']}`. The last step's "
-        f"loss: {record['loss']:.3f}.{rows}{begun}"
+        f"{kind}: {record['steps']} steps on {mask['examples']:,} examples, {how}. {trained:,} of "
+        f"{mask['tokens']:,} tokens{share} were trained{more}. The mask's sha256 is `{mask['sha256']}`. The last "
+        f"step's loss: {record['loss']:.3f}.{rows}{begun}"
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from ..core.config import SETTINGS, RunConfig
 from ..core.curves import thin
 from ..core.errors import DataError, ModelError, sentence
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
@@ -15,7 +16,9 @@ from ..data.examples import parse_examples, to_record
 from ..data.samples import SAMPLES
 from ..train.checkpoints import checkpoint_step
 from .folder import CHECKPOINT, EXAMPLES, RECORD, load_events
+from .labels import Label, read_label
 from .revisit import SavedRun, read_run
+from .wording import column_name
 
 POINTS = 60  # of a small curve, at most
 _SHOWN_ELSEWHERE = ("model", "prompt_loss_weight", "prompts")
@@ -47,6 +50,8 @@ class PastRun:
             Where the rows come from: the title of a sample, or the data set on the Hub; empty for others.
         left (`int`, *optional*):
             Of a run that was stopped and has a checkpoint, how many steps there are to go on with.
+        label (`Label`):
+            The name and the note that a person gave it.
     """
 
     name: str
@@ -63,6 +68,7 @@ class PastRun:
     start: str | None = None
     rows: str = ""
     left: int | None = None
+    label: Label = field(default_factory=Label)
 
 
 def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[PastRun], list[str]]:
@@ -89,6 +95,35 @@ def find_run(runs: Sequence[PastRun], name: str) -> PastRun:
         if run.name == name:
             return run
     raise DataError(f"there is no run {name!r} any more.")
+
+
+def differences(first: PastRun, second: PastRun) -> list[tuple[str, str, str]]:
+    """Return the settings in which two runs differ, each as (name, value in the first, value in the second). The names
+    are those of `RunConfig`, and "trained on" for the adapter that a run went on from."""
+
+    def told(run: PastRun) -> dict[str, object]:
+        weights = " and ".join(column_name(weight) for weight in run.weights)
+        usual = RunConfig(full=bool(run.settings.get("full", False)))
+        settings = {name: run.settings.get(name, getattr(usual, name)) for name in SETTINGS}
+        rows = f"{run.rows}, {run.examples:,}" if run.rows else f"{run.examples:,}"
+        own = {"model": run.model, "trained on": run.start, "rows": rows, "prompt_loss_weight": weights}
+        return own | {name: value for name, value in settings.items() if name not in _SHOWN_ELSEWHERE}
+
+    pairs = zip(told(first).items(), told(second).values(), strict=True)
+    return [(name, _text(ours), _text(theirs)) for (name, ours), theirs in pairs if ours != theirs]
+
+
+def _text(value: object) -> str:
+    match value:
+        case None | "" | ():
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ", ".join(map(str, value))
+    return str(value)
 
 
 def side_by_side(first: PastRun, second: PastRun) -> list[tuple[str, list[tuple[PastRun, float | None, str, str]]]]:
@@ -139,6 +174,7 @@ def _past_run(place: Path) -> PastRun:
         start=None if saved.config.model == saved.base else saved.config.model,
         rows=_rows(saved),
         left=None if step is None else finished.total - step,
+        label=read_label(place),
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..core.events import Arm, Figures, Frame, Isolation, Weights
+from ..core.events import Arm, Figures, Frame, Isolation, Prepared, Weights
 from ..core.text import plural
+from ..mask import view
 
 
 def column_name(prompt_loss_weight: float | None) -> str:
@@ -43,6 +44,15 @@ def figure_rows(figures: Sequence[Figures]) -> list[tuple[str, str, list[str]]]:
         ),
         ("length", "tokens an answer, on average", [f"{each.mean_tokens:.1f}" for each in figures]),
     ]
+
+
+def trained_words(event: Prepared) -> str:
+    """Return how many of a run's tokens are trained and, by a weight, how many more count, as in "259 of them trained,
+    256 more count 0.3 times"."""
+    weight = event.prompt_loss_weight
+    trained, partly, _ = view.counts(event.tokens, event.trained_tokens, event.examples, weight)
+    more = f", {partly:,} more {plural(partly, 'counts', 'count')} {weight:g} times" if partly else ""
+    return f"{trained:,} of them trained{more}"
 
 
 def weights_sentence(event: Weights) -> str:

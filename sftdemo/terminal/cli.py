@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(mask)
     for name in MASK_SETTINGS:
         _add_setting(mask, name, in_file=True)
+    _add_setting(mask, "prompt_loss_weight", in_file=True)
     _add_setting(mask, "device", in_file=True, help="for --prove, defaults to the best there is")
     mask.add_argument("--audit", action="store_true", help="what is wrong with the rows, why it matters, what to do")
     mask.add_argument("--boundary", action="store_true", help="the end of each prompt, tokenised alone and together")

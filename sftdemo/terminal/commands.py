@@ -67,7 +67,7 @@ def mask(options: argparse.Namespace) -> int:
     masker = opened.masker
     failed = 0
     if options.audit or options.packing:
-        failed = _look_over(data, masker, config.batch_size, options)
+        failed = _look_over(data, masker, config, options)
     if options.boundary:
         _show_boundaries(data, masker, options.json)
     if options.prove:
@@ -75,9 +75,9 @@ def mask(options: argparse.Namespace) -> int:
 
         failed |= print_events(prove(opened.config, data), options.json)
     if options.html:
-        write_page(data, masker, config.batch_size, options)
+        write_page(data, masker, config, options)
     if not (options.audit or options.packing or options.boundary or options.prove or options.html):
-        _show_tokens(data, masker, config.batch_size, options)
+        _show_tokens(data, masker, config, options)
     return failed
 
 
@@ -90,13 +90,14 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
     return replace(data, train=tuple(example for example in data.train if example.row in rows))
 
 
-def _show_tokens(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> None:
+def _show_tokens(data: ParsedExamples, masker: Masker, config: RunConfig, options: argparse.Namespace) -> None:
     from ..mask.audit import Audit
     from ..mask.labels import CHUNK
     from ..mask.view import to_json
     from .mask import print_rows, print_totals
 
-    audit = Audit(batch_size, masker.max_length, data.held_out)
+    weight = config.prompt_loss_weight
+    audit = Audit(config.batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     for begin in range(0, len(data.train), CHUNK):
         chunk = data.train[begin : begin + CHUNK]
@@ -106,25 +107,25 @@ def _show_tokens(data: ParsedExamples, masker: Masker, batch_size: int, options:
         for example in examples:
             audit.add(by_row[example.row], example)
             if options.json:
-                print(json.dumps(to_json(example), ensure_ascii=False))
+                print(json.dumps(to_json(example, weight), ensure_ascii=False))
         if not options.json:
-            print_rows(examples, masker.tokenizer)
+            print_rows(examples, masker.tokenizer, prompt_loss_weight=weight)
     refuse(refused, options.all_problems)
     save(options, (*data.problems, *refused))
     if not audit.examples:
         raise DataError("there is no row to show.")
     if not options.json:
-        print_totals(audit, len(data.held_out))
+        print_totals(audit, len(data.held_out), weight)
 
 
-def _look_over(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> int:
+def _look_over(data: ParsedExamples, masker: Masker, config: RunConfig, options: argparse.Namespace) -> int:
     """Print the audit, the packing of the rows, or both. Returns 1 if the audit finds an error, else 0."""
     from ..mask.audit import Audit
     from ..mask.checks import errors
     from ..mask.layouts import layouts
     from .mask import Status, print_audit, print_layouts
 
-    audit = Audit(batch_size, masker.max_length, data.held_out)
+    audit = Audit(config.batch_size, masker.max_length, data.held_out)
     refused: list[Problem] = []
     with Status() as status:
         for count, (_, row) in enumerate(audit.review(data.train, masker)):
@@ -142,7 +143,7 @@ def _look_over(data: ParsedExamples, masker: Masker, batch_size: int, options: a
         totals |= {"mask_hash": str(audit.mask_hash), "findings": [finding.to_dict() for finding in findings]}
         print(json.dumps(totals, ensure_ascii=False))
     elif options.audit:
-        print_audit(audit, findings, len(data.held_out))
+        print_audit(audit, findings, len(data.held_out), config.prompt_loss_weight)
     if options.packing:
         rows = layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length)
         if options.json:

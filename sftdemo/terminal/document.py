@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.files import write_whole
 from ..data.examples import ParsedExamples, Problem
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..mask.labels import Masker
 
 
-def write_page(data: ParsedExamples, masker: Masker, batch_size: int, options: argparse.Namespace) -> None:
+def write_page(data: ParsedExamples, masker: Masker, config: RunConfig, options: argparse.Namespace) -> None:
     """Write the rows and the audit of `data` to the file `options.html`.
 
     Raises:
@@ -25,22 +26,23 @@ def write_page(data: ParsedExamples, masker: Masker, batch_size: int, options: a
     """
     from ..mask.audit import Audit
     from ..mask.document import audit_section, document, mask_section
-    from ..mask.view import mask_sentence, summary
+    from ..mask.view import mask_sentence, totals
 
-    audit = Audit(batch_size, masker.max_length, data.held_out)
+    audit = Audit(config.batch_size, masker.max_length, data.held_out)
     refused = [row for _, row in audit.review(data.train, masker) if isinstance(row, Problem)]
     refuse(refused, options.all_problems)
     save(options, (*data.problems, *refused))
     if not audit.examples:
         raise DataError("there is no row to show.")
-    totals = summary(audit.examples, audit.tokens, audit.trained, len(data.held_out))
+    weight = config.prompt_loss_weight
+    words = totals(audit, len(data.held_out), weight)
     sections = [
         audit_section(audit.findings(), (*data.problems, *refused)),
-        mask_section(data.train, masker, f"{totals} \u00b7 {mask_sentence(str(audit.mask_hash))}"),
+        mask_section(data.train, masker, f"{words} \u00b7 {mask_sentence(str(audit.mask_hash))}", weight),
     ]
     try:
         write_whole(Path(options.html), document(f"The mask of {data.name or Path(str(options.data)).name}", sections))
     except OSError as error:
         raise ConfigError(f"{options.html} cannot be written: {error.strerror or error}. Name another file.") from error
     told = {"saved": options.html, "mask_hash": str(audit.mask_hash)}
-    print(json.dumps(told, ensure_ascii=False) if options.json else f"Saved to {options.html}: {totals}")
+    print(json.dumps(told, ensure_ascii=False) if options.json else f"Saved to {options.html}: {words}")

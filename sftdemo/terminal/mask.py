@@ -24,8 +24,10 @@ from ..mask.view import (
     harmless,
     layout_figure,
     mask_sentence,
+    row_counts,
     row_name,
-    summary,
+    row_words,
+    totals,
     view_tokens,
     visible,
 )
@@ -68,34 +70,49 @@ def render_ansi(example: TokenizedExample, tokenizer: PreTrainedTokenizerBase, w
 
 
 def print_rows(
-    examples: Sequence[TokenizedExample], tokenizer: PreTrainedTokenizerBase, console: Console | None = None
+    examples: Sequence[TokenizedExample],
+    tokenizer: PreTrainedTokenizerBase,
+    console: Console | None = None,
+    prompt_loss_weight: float = 0.0,
 ) -> None:
-    """Print the tokens of each example: trained ones on orange, or in brackets if there is no colour."""
+    """Print the tokens of each example: trained ones on orange, those that count by a weight underlined; if there is no
+    colour, in brackets and in parentheses."""
     console = console or results_console()
     for example in examples:
-        untrained = len(example.input_ids) - example.trained
-        console.rule(
-            f"{row_name(example)} · {untrained} tokens of prompt (not trained) · {example.trained} trained",
-            align="left",
-        )
-        console.print(_mask_text(example, tokenizer, console))
+        console.rule(f"{row_name(example)} · {_row_words(example, prompt_loss_weight)}", align="left")
+        console.print(_mask_text(example, tokenizer, console, prompt_loss_weight))
         for words in example.sentences.values():
             console.print(f"⚠ {words}", style="yellow", markup=False)
 
 
-def print_totals(audit: Audit, held_out: int) -> None:
+def _row_words(example: TokenizedExample, prompt_loss_weight: float) -> str:
+    if prompt_loss_weight:
+        return row_words(example, prompt_loss_weight)
+    trained, _, untrained = row_counts(example)
+    return f"{untrained} tokens of prompt (not trained) · {trained} trained"
+
+
+def print_totals(audit: Audit, held_out: int, prompt_loss_weight: float = 0.0) -> None:
     """Print the totals and the legend below the rows."""
     console = results_console()
     console.rule(style="dim")
-    _print_summary(console, audit, held_out)
+    _print_summary(console, audit, held_out, prompt_loss_weight)
     findings = len(audit.findings())
     if findings:
         console.print(f"{findings} {plural(findings, 'finding')}: --audit tells", style="yellow")
-    legend = "[trained] prompt" if console.color_system is None else "on colour: trained · plain: prompt, label -100"
-    console.print(legend, style="dim", markup=False)
+    console.print(_legend(console.color_system is not None, prompt_loss_weight), style="dim", markup=False)
 
 
-def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> None:
+def _legend(coloured: bool, weight: float) -> str:
+    if weight == 1:
+        return "on colour: trained, the prompt too" if coloured else "[trained], the prompt too"
+    if weight:
+        counts = f"counts {weight:g} times"
+        return f"on colour: trained · underlined: prompt, {counts}" if coloured else f"[trained] (prompt, {counts})"
+    return "on colour: trained · plain: prompt, label -100" if coloured else "[trained] prompt"
+
+
+def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int, prompt_loss_weight: float = 0.0) -> None:
     """Print each finding: what is wrong, where, why it matters and what to do, the worst first."""
     console = results_console()
     for finding in findings:
@@ -105,11 +122,11 @@ def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int) -> Non
         console.print(f"  → {finding.remedy}")
     if not findings:
         console.print("✓ nothing found", style="green")
-    _print_summary(console, audit, held_out)
+    _print_summary(console, audit, held_out, prompt_loss_weight)
 
 
-def _print_summary(console: Console, audit: Audit, held_out: int) -> None:
-    console.print(summary(audit.examples, audit.tokens, audit.trained, held_out))
+def _print_summary(console: Console, audit: Audit, held_out: int, prompt_loss_weight: float) -> None:
+    console.print(totals(audit, held_out, prompt_loss_weight))
     console.print(mask_sentence(str(audit.mask_hash)), style="dim")
 
 
@@ -169,10 +186,11 @@ def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit
     return bar.append("·" * (round(width / widest * BAR_WIDTH) - round(position / widest * BAR_WIDTH)), "dim")
 
 
-def _mask_text(example: TokenizedExample, tokenizer, console: Console) -> Text:
-    text, tokens, brackets = Text(), [], console.color_system is None
-    for index, token in enumerate(view_tokens(example, tokenizer)):
-        shown = f"[{token.text}]" if brackets and token.trained and not token.cut else token.text
+def _mask_text(example: TokenizedExample, tokenizer, console: Console, prompt_loss_weight: float) -> Text:
+    text, tokens, is_plain = Text(), [], console.color_system is None
+    for index, token in enumerate(view_tokens(example, tokenizer, prompt_loss_weight)):
+        brackets = "[]" if token.weight == 1 else "()" if token.weight else ""
+        shown = f"{brackets[0]}{token.text}{brackets[1]}" if is_plain and brackets else token.text
         tokens.append((token.text, shown, _style(token)[index % 2], token.breaks))
     add_tokens(text, tokens, console)
     if example.cut:
@@ -183,8 +201,10 @@ def _mask_text(example: TokenizedExample, tokenizer, console: Console) -> Text:
 def _style(token: ViewToken) -> tuple[str, str]:
     if token.cut:
         return ("dim strike underline", "dim strike underline") if token.trained else ("dim strike", "dim strike")
-    if token.trained:
+    if token.weight == 1:
         return _STYLES["eos" if token.kind == "eos" else "completion"]
+    if token.weight:
+        return ("underline", "underline bold")
     return _STYLES[token.kind if token.kind in ("template", "special") else "prompt"]
 
 

@@ -36,7 +36,7 @@ from ..core.events import (
 from ..core.palette import LOSS, NO_LOSS, rgb
 from ..core.text import duration, epochs
 from ..mask.view import harmless, mask_sentence
-from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, weights_sentence
+from ..runs.wording import arm_name, column_name, figure_rows, isolation_sentence, trained_words, weights_sentence
 from .console import add_tokens, line, print_table, progress_bar, results_console
 from .film import film_text, frame_line
 from .remarks import remark
@@ -188,7 +188,7 @@ class EventPrinter:
         for reason in event.left_out:
             self._line(f"left out: {reason}", "yellow")
         self._line(
-            f"{event.examples} examples, {event.tokens:,} tokens, {event.trained_tokens:,} of them trained; "
+            f"{event.examples} examples, {event.tokens:,} tokens, {trained_words(event)}; "
             f"{event.trainable_parameters / 1e6:.1f}M parameters learn"
         )
         if event.rows:

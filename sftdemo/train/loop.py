@@ -87,7 +87,7 @@ def train(
     events = in_turns(work)
     try:
         for event in events:
-            yield _prepared(trainer, examples, config.rows_a_step, event) if isinstance(event, int) else event
+            yield _prepared(trainer, examples, config, event) if isinstance(event, int) else event
     except Exception as error:
         raise _explained(error, config) from error
     finally:
@@ -143,7 +143,7 @@ def dataset(examples: Rows) -> Dataset:
     )
 
 
-def _prepared(trainer: MaskedTrainer, examples: Rows, rows_a_step: int, steps: int) -> Prepared:
+def _prepared(trainer: MaskedTrainer, examples: Rows, config: RunConfig, steps: int) -> Prepared:
     counted = totals(examples)
     return Prepared(
         examples=len(examples),
@@ -152,8 +152,9 @@ def _prepared(trainer: MaskedTrainer, examples: Rows, rows_a_step: int, steps: i
         steps=steps,
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         left_out=[],
-        rows_a_step=rows_a_step,
+        rows_a_step=config.rows_a_step,
         rows=trainer.rows,
+        prompt_loss_weight=config.prompt_loss_weight,
     )
 
 

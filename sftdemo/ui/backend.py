@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.config import RunConfig
 from ..core.environment import settle
-from ..core.errors import DataError, ModelError
+from ..core.errors import ConfigError, DataError, ModelError
 from ..core.events import Event, Failed
 from ..core.files import cache_folder
 from ..data.examples import ParsedExamples
@@ -27,6 +27,7 @@ from ..runs.folder import CHECKPOINT, load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
+from ..runs.labels import write_label
 from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step
@@ -226,6 +227,18 @@ class Backend(Models):
             DataError: if there is no run with this id.
         """
         delete_run(_folder(run_id))
+
+    def label(self, run_id: str, name: str, note: str) -> None:
+        """Give a saved run a name and a note.
+
+        Raises:
+            DataError: if there is no saved run with this id.
+            ConfigError: if one is too long, or cannot be written.
+        """
+        try:
+            write_label(self._saved(run_id), name, note)
+        except OSError as error:
+            raise ConfigError(f"the name of the run cannot be kept: {error.strerror or error}.") from error
 
     def archive(self, folder: Path) -> Path:
         """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""

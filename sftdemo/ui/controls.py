@@ -104,9 +104,11 @@ class Controls(SimpleNamespace):
         values[self.template] = config.template if named else CUSTOM
         return values
 
-    def other_weight(self, values: dict) -> float:
-        """Return the prompt-loss weight that the chosen one is compared with."""
-        return float(values[self.against] or 0)
+    def other_weight(self, values: dict, weight: float) -> float:
+        """Return the prompt-loss weight that the chosen one, `weight`, is compared with: where both are set to the
+        same, masked, or unmasked if that is what was chosen."""
+        against = float(values[self.against] or 0)
+        return against if against != weight else float(weight == 0)
 
 
 def decides_mask(names: Iterable[str]) -> bool:

@@ -14,6 +14,7 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
+from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.film import FilmHandlers, FilmPanel
 from .panels.history import HistoryHandlers, HistoryPanel
@@ -21,6 +22,7 @@ from .panels.keep import KeepHandlers, KeepPanel
 from .panels.laboratory import LaboratoryHandlers, LaboratoryPanel
 from .panels.lesson import LessonHandlers, LessonPanel
 from .panels.link import LinkHandlers, LinkPanel
+from .panels.losses import LossesHandlers, LossesPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
 from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
@@ -47,21 +49,19 @@ from .widgets import (
 
 TITLE = "sftdemo: see prompt masking, and feel it"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
-_INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
-<p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
-<span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.
-Only the <span class="chip trained">answer</span> is trained, and with it when to stop.</p></div>"""
-_LEGEND = """<div class="widget"><div class="legend">
-<span><span class="chip prompt">prompt</span> seen, not trained (label &minus;100)</span>
-<span><span class="chip trained">completion</span> trained</span>
-<span><span class="chip trained eos">EOS</span> trained: when to stop</span>
-<span><span class="chip special">special</span> put in by the chat template</span></div></div>"""
+_INTRO = """<div class="intro"><a class="skip" href="#mask">Skip to the mask</a><h1>See prompt masking, and feel it</h1>
+<p>Fine-tuning shows a model prompts with the answers to them. Each token has a <b>label</b>: the token that the model
+should have predicted there, or &minus;100 where it is not graded. With prompt masking every
+<span class="chip prompt">prompt</span> token gets &minus;100: the model reads it, no more. Only the
+<span class="chip trained">answer</span> is trained, with the <b>EOS</b> at its end, the end-of-sequence token that says
+when to stop.</p></div>"""
 
 
 def build(backend: Backend | None = None) -> gr.Blocks:
     """Build the page without serving it. `backend` defaults to a new one."""
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
+        widget("keyboard", "")
         link = LinkPanel()
         lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
@@ -77,7 +77,6 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                 keep = KeepPanel()
             with gr.Column(scale=6, min_width=320):
                 _step(2, "Mask", "Exactly the tokens and labels that the trainer gets.")
-                gr.HTML(_LEGEND)
                 with gr.Row(equal_height=False, elem_id="counts"):
                     with gr.Column(scale=3, min_width=240):
                         counts = widget("totals", totals(None, 0))
@@ -105,6 +104,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
         compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
         figures = widget("figures", figures_table([]))
+        losses = LossesPanel()
         film = FilmPanel()
         revisit = RevisitPanel()
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
@@ -142,6 +142,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         opening.wire()
         masking = MaskHandlers(desk, sources, masked)
         scans = masking.wire(page)
+        EditHandlers(desk, masking).wire()
         keeping = KeepHandlers(desk, keep, sources, opening)
         keeping.wire()
         learning = LessonHandlers(desk, lesson, opening, download)
@@ -162,7 +163,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             own_runs=own_runs,
         )
         running = RunHandlers(desk, outputs)
-        running.wire(page)
+        both = running.wire(page)
+        LossesHandlers(desk, losses, run_id).wire(both, outputs.download)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()
@@ -238,6 +240,10 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
         button_primary_background_fill_hover_dark=BUTTON_HOVER,
         button_primary_text_color=ON_BUTTON,
         button_primary_text_color_dark=ON_BUTTON,
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
     )
     try:
         page.launch(

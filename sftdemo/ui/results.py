@@ -15,10 +15,12 @@ from ..core.text import duration, plural
 from ..mask.view import visible
 from ..runs.checkpoint import Begun
 from ..runs.history import PastRun
+from ..runs.labels import MOST_NAME, MOST_NOTE
 from ..runs.wording import column_name, figure_rows, moments
 from .start import model_words, when
 from .widgets import KINDS, to_json, widget
 
+MINUS = "\N{MINUS SIGN}"
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
 
 
@@ -41,15 +43,21 @@ def comparison(
 
 
 def answers_side_by_side(
-    names: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Column]]], message: str, conclusion: str = ""
+    names: Sequence[str],
+    rows: Sequence[tuple[str, str, Sequence[Column]]],
+    message: str,
+    conclusion: str = "",
+    settings: Sequence[tuple[str, str, str]] = (),
 ) -> str:
     """Return answers with a column for each of `names`. Each row is (prompt, source or "", columns). The `message`
-    stands above them, and the `conclusion` below."""
+    stands above them, with the `settings` of two runs as (name, value, value), and the `conclusion` below."""
     drawn = [
         {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
         for prompt, source, columns in rows
     ]
-    return to_json({"columns": list(names), "rows": drawn, "message": message, "conclusion": conclusion})
+    told = {"message": message, "conclusion": conclusion}
+    shown = [(name.replace("_", " "), *map(_short, values)) for name, *values in settings]
+    return to_json({"columns": list(names), "rows": drawn, "settings": shown} | told)
 
 
 def _columns(row: Comparison | Columns | Before) -> list[Column]:
@@ -89,17 +97,40 @@ def figures_table(figures: Sequence[Figures]) -> str:
 
 def losses_message(message: str, failed: bool = False) -> str:
     """Return a view of the losses without rows."""
-    return to_json({"names": [], "rows": [], "message": message, "failed": failed})
+    return to_json({"names": [], "rows": [], "message": message, "opens": [], "idea": "", "failed": failed})
 
 
 def losses_rows(rows: Sequence[TokenLosses]) -> str:
     """Return rows of tokens, each token with its loss, rank and likelier tokens under every model."""
-    names = ["before", "after"] if len(rows[0].weights) == 2 else [column_name(each) for each in rows[0].weights]
+    weights = rows[0].weights
+    names = ["before", "after"] if len(weights) == 2 else [column_name(each) for each in weights]
     message = (
         "How surprising each token is to the model that read the tokens before it. Prompt tokens have a loss as well; "
         "masking leaves it out of the training."
     )
-    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message, "failed": False})
+    by_weight = sorted((weight or 0.0, model) for model, weight in enumerate(weights) if model)
+    light, heavy = (by_weight[0][1], by_weight[-1][1]) if len(by_weight) > 1 else (0, 1)
+    told = {"opens": [heavy, light], "idea": _difference(rows, names, heavy, light), "failed": False}
+    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message} | told)
+
+
+def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, light: int) -> str:
+    """Say by how much the losses of two models differ on all tokens of prompts, and on all of answers."""
+    differences: dict[bool, list[float]] = {False: [], True: []}
+    for row in rows:
+        pairs = zip(row.tokens[1:], row.losses[heavy], row.losses[light], strict=True)
+        for (_, _, _, is_trained, _), more, less in pairs:
+            differences[bool(is_trained)].append(more - less)
+    means = {of: sum(each) / len(each) for of, each in differences.items() if each}
+    told = [
+        f"{means[of]:+.2f}".replace("-", MINUS) + f" on the {what}"
+        for of, what in ((False, "prompts"), (True, "answers"))
+        if of in means
+    ]
+    return (
+        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {' and '.join(told)}. "
+        f"Blue tokens are likelier under {names[heavy]}, orange ones less likely; pale ones are alike."
+    )
 
 
 def _row(row: TokenLosses) -> dict:
@@ -146,15 +177,17 @@ def history(
     """Return summaries of earlier runs, in the given order, after those that have `begun` and were killed. `shown` is
     the name of the run that the page shows, and `problems` are sentences on runs that cannot be read."""
     drawn = [*map(_summary_of_begun, begun), *map(_summary, runs)]
-    return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message})
+    most = {"most_name": MOST_NAME, "most_note": MOST_NOTE}
+    return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message} | most)
 
 
 def run_title(run: PastRun) -> str:
-    """Return a run's model, weights and number of rows in a few words."""
+    """Return a run's name, if it has one, its model, weights and number of rows in a few words."""
     names = " against ".join(column_name(weight) for weight in run.weights)
     begun = ", trained on" if run.start else ""
     rows = f"{run.rows}: " if run.rows else ""
-    return f"{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    called = f"“{run.label.name}”, " if run.label.name else ""
+    return f"{called}{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
 
 
 def _summary(run: PastRun) -> dict:
@@ -170,6 +203,8 @@ def _summary(run: PastRun) -> dict:
         "result": f"{what}: {ends} · {_endings(run)}",
         "curve": f"{what}, step by step: {ends}",
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
+        "name": run.label.name,
+        "note": run.label.note,
         "go_on": "" if run.left is None else f"Go on: {run.left:,} {plural(run.left, 'step')} left",
         "is_saved": True,
     }
@@ -186,6 +221,8 @@ def _summary_of_begun(begun: Begun) -> dict:
         "result": "",
         "curve": "",
         "curves": [],
+        "name": "",
+        "note": "",
         "go_on": "Go on",
         "is_saved": False,
     }

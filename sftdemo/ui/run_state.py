@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from ..core.curves import thin
@@ -27,7 +28,7 @@ from ..core.events import (
     Weights,
 )
 from ..core.text import duration, epochs, plural
-from ..runs.wording import arm_name, column_name, weights_sentence
+from ..runs.wording import arm_name, column_name, trained_words, weights_sentence
 from .start import model_words
 from .widgets import progress, to_json
 
@@ -95,10 +96,18 @@ class RunState:
     def strip(self) -> str:
         """Return the value of the strip at the window's edge."""
         told = {name: self.told[name] for name in ("state", "title", "detail", "fraction")}
-        curve = [loss for _, loss in self.losses] or [event.completion_loss for _, event in self.held_out]
-        answers = len(self.comparisons)
-        more = {"phase": self.phase, "losses": thin(curve, STRIP_POINTS), "pair": self._pair(), "answers": answers}
+        curves = [thin(curve, STRIP_POINTS) for curve in self._curves()]
+        more = {"phase": self.phase, "curves": curves, "pair": self._pair(), "answers": len(self.comparisons)}
         return to_json(told | more)
+
+    def _curves(self) -> list[list[float]]:
+        """Return the losses of the steps or, of an ablation, for each arm those on the held-out answers."""
+        if not self.held_out:
+            return [[loss for _, loss in self.losses]]
+        return [
+            [event.completion_loss for _, event in group]
+            for _, group in groupby(self.held_out, key=lambda told: told[0])
+        ]
 
     def _pair(self) -> dict[str, str | None] | None:
         """Return the first answer, and what became of it once that is known."""
@@ -181,7 +190,7 @@ def _fraction(arm: Arm | None, step: Step) -> float:
 
 def _prepared(event: Prepared) -> list[str]:
     learns = (
-        f"{event.examples} examples, {event.trained_tokens:,} of {event.tokens:,} tokens trained; "
+        f"{event.examples} examples, {event.tokens:,} tokens, {trained_words(event)}; "
         f"{event.trainable_parameters / 1e6:.1f} million weights learn"
     )
     # a run of an earlier version tells no rows

@@ -231,13 +231,15 @@ def content_of(example: Example) -> Example:
 @dataclass(frozen=True)
 class Session:
     """What a visit keeps beside the inputs: the long file or the data set on the Hub that is open, how its columns are
-    read, the run to start from, the masks made by hand, the page of rows that is shown, whether only rows with a
-    finding are (a check, or `ANY`), the row whose token was chosen last, and the last audit of all rows."""
+    read, the run to start from, the masks made by hand, what they were before each edit, the page of rows that is
+    shown, whether only rows with a finding are (a check, or `ANY`), the row whose token was chosen last, and the last
+    audit of all rows."""
 
     opened: gr.State
     columns: gr.State
     start: gr.State
     masks: gr.State
+    edits: gr.State
     page: gr.State
     only: gr.State
     picked: gr.State
@@ -254,6 +256,7 @@ def session() -> Session:
         columns=gr.State(None),
         start=gr.State(None),
         masks=gr.State({}),
+        edits=gr.State([]),
         page=gr.State(0),
         only=gr.State(""),
         picked=gr.State(0),

@@ -16,12 +16,13 @@ from ..core.errors import SftdemoError, sentence
 from ..data.examples import Example, ParsedExamples, Problem
 from ..data.problems import ProblemGroup, group_problems
 from ..data.questions import Question
+from ..mask import view
 from ..mask.audit import Audit
 from ..mask.boundary import Boundary, Remedy
 from ..mask.checks import CHECKS, Finding
 from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
-from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, summary, view_tokens, visible
+from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, row_counts, view_tokens, visible
 from .controls import input_id, title_of
 
 STATIC = Path(__file__).parent / "static"
@@ -104,7 +105,7 @@ def mask_rows(
     return to_json(
         _NO_ROWS
         | {
-            "rows": [_card(example, parts[example.row], tokenizer) for example in examples],
+            "rows": [_card(example, parts[example.row], tokenizer, prompt_loss_weight) for example in examples],
             "first": pages[page] if pages else 0,
             "total": total,
             "page": page,
@@ -138,14 +139,17 @@ def _group(group: ProblemGroup) -> dict:
     return {"words": words, "dropped": first.dropped, "rows": rows, "count": group.count}
 
 
-def _card(example: TokenizedExample, parts: int, tokenizer) -> dict:
+def _card(example: TokenizedExample, parts: int, tokenizer, prompt_loss_weight: float = 0.0) -> dict:
     drawn = len(example.input_ids) + CUT_TOKENS_DRAWN
+    trained, partly, untrained = row_counts(example, prompt_loss_weight)
     return {
         "row": example.row,
         "part": example.part,
         "parts": parts,
-        "prompt": len(example.input_ids) - example.trained,
-        "trained": example.trained,
+        "prompt": untrained,
+        "partly": partly,
+        "trained": trained,
+        "counts": example.trained > 0,
         "cut": example.cut,
         "more": max(0, example.cut - CUT_TOKENS_DRAWN),
         "hand": "made_by_hand" in example.flags,
@@ -179,11 +183,11 @@ def _begin(text: str) -> str:
     return text if len(text) <= CHARACTERS_PREVIEWED else f"{text[:CHARACTERS_PREVIEWED]}…"
 
 
-def totals(audit: Audit | None, held_out: int, fraction: float | None = None) -> str:
+def totals(audit: Audit | None, held_out: int, fraction: float | None = None, prompt_loss_weight: float = 0.0) -> str:
     """Return the numbers of all rows and the hash of their mask. While the rows are being counted, `fraction` is the
     share that is done, and there is no hash yet."""
     counted = audit if audit and audit.examples else None
-    words = summary(counted.examples, counted.tokens, counted.trained, held_out) if counted else ""
+    words = view.totals(counted, held_out, prompt_loss_weight) if counted else ""
     found = mask_sentence(str(counted.mask_hash)) if counted and fraction is None else ""
     return to_json({"summary": words, "hash": found, "fraction": fraction})
 

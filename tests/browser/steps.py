@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 SCREENSHOTS = os.environ.get("SFTDEMO_SCREENSHOTS")  # a folder to keep them in, to be looked at
@@ -65,4 +66,32 @@ def open_laboratory(page: Page, tab: str = "Boundary") -> None:
 
 def picture(page: Page, name: str) -> None:
     if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}-view.png")
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+AXE = {
+    "resultTypes": ["violations"],
+    "rules": {"label-content-name-mismatch": {"enabled": True}},  # not among the usual ones
+}
+
+
+def check_access(page: Page) -> None:
+    """Has axe-core look over all that is open, in light and in dark."""
+    themes = ("dark", "light") if page.evaluate("document.body.classList.contains('dark')") else ("light", "dark")
+    page.add_style_tag(content="* { transition: none !important; }")  # or colours are half way
+    for theme in themes:
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        found = Axe().run(page, options=AXE)
+        assert found.violations_count == 0, f"{theme}: {found.generate_report()}"
+
+
+def is_clear(page: Page, of: str) -> bool:
+    """Whether nothing lies over the corners of an element."""
+    return page.locator(of).evaluate(
+        """node => {
+          const { left, right, top, bottom } = node.getBoundingClientRect();
+          return [[left + 9, top + 9], [right - 9, top + 9], [left + 9, bottom - 9], [right - 9, bottom - 9]]
+            .every(([x, y]) => node.contains(document.elementFromPoint(x, y)));
+        }"""
+    )

@@ -64,7 +64,7 @@ def test_packing_contrast_and_the_proof(visit):
     page.press("#max-length input", "Tab")
     open_laboratory(page, "Packing")
     expect(page.locator("#packing .layout")).to_have_count(4, timeout=30_000)
-    expect(page.locator("#packing .layout.packed h4")).to_contain_text("up to 128")
+    expect(page.locator("#packing .layout.packed h3")).to_contain_text("up to 128")
     canvas = page.locator("#packing canvas")
     bars = page.locator("#packing .packed .bar")
     assert bars.count() > 2
@@ -110,7 +110,7 @@ def test_what_is_shared(visit):
     write(page, [*rows, {"instruction": "Count", "output": "1 2 3"}])
     open_laboratory(page, "Packing")
     shared = page.locator("#packing .layout.shared")
-    expect(shared.locator("h4")).to_have_text("shared: batches of 8, each common beginning once", timeout=30_000)
+    expect(shared.locator("h3")).to_have_text("shared: batches of 8, each common beginning once", timeout=30_000)
     expect(shared.locator(".block")).to_have_count(4)
     titles = shared.locator(".block").evaluate_all("nodes => nodes.map(node => node.title)")
     assert all(title.endswith(" in earlier rows of the batch; the last predicts nothing") for title in titles)

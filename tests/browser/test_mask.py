@@ -123,7 +123,6 @@ def test_a_mask_by_hand_with_the_mouse_and_its_export(visit):
     expect(row(page).locator(".hand")).to_have_text("✎ by hand")
     assert trained(page) == usual | {5}
     expect(row(page).locator(".trained-count")).to_have_text("14 trained")
-    row(page).evaluate("node => node.scrollIntoView({ block: 'center' })")  # or the hint may lie over its last line
     from_box, to_box = token(page, 17).bounding_box(), token(page, 20).bounding_box()
     page.mouse.move(from_box["x"] + 3, from_box["y"] + 6)
     page.mouse.down()
@@ -136,6 +135,17 @@ def test_a_mask_by_hand_with_the_mouse_and_its_export(visit):
     expect(row(page, 1).locator(".hand")).to_be_visible()
     expect(page.locator("#export")).to_have_text("Download the examples with 2 masks made by hand")
     picture(page, "by_hand")
+    page.keyboard.press("Control+z")
+    expect(page.locator("#mask .hand")).to_have_count(1)
+    page.click("#mask .undo")
+    expect(row(page).locator(".trained-count")).to_have_text("14 trained")
+    page.mouse.move(from_box["x"] + 3, from_box["y"] + 6)
+    page.mouse.down()
+    page.mouse.move(to_box["x"] + 3, to_box["y"] + 6, steps=20)
+    page.mouse.up()
+    token(page, 3, of=1).click()
+    expect(page.locator("#mask .hand")).to_have_count(2)
+    expect(page.locator("#export")).to_have_text("Download the examples with 2 masks made by hand")
 
     with page.expect_download() as download:
         page.click("#export")

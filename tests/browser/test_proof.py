@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import picture, set_steps
+from browser.steps import check_access, is_clear, picture, set_steps
 
 pytestmark = pytest.mark.browser
 RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
@@ -25,18 +25,21 @@ def test_the_shading_of_the_prompt_follows_the_weight(visit):
     page = visit()
     prompt, answer = "#mask .token.prompt >> nth=1", "#mask .token.trained"
     masked, trained = ground(page, prompt), ground(page, answer)
-    slide(page, "weight", "0.5")
+    slide(page, "weight", "0.01")
     expect(page.locator("#mask .frame.weighted")).to_be_visible()
-    half = ground(page, prompt)
+    expect(page.locator("#mask .count >> nth=1")).to_have_text("16 count 0.01 times")
+    little = ground(page, prompt)
     slide(page, "weight", "1")
     expect(page.locator("#train")).to_contain_text("unmasked")
-    expect(page.locator("#both")).to_contain_text("unmasked against unmasked")
-    assert len({masked, half, ground(page, prompt)}) == 3
+    expect(page.locator("#both")).to_contain_text("unmasked against masked")
+    expect(page.locator("#totals .summary")).to_contain_text("515 trained (97%)")
+    expect(page.locator("#mask .count >> nth=0")).to_have_text("1 not trained")
+    assert len({masked, little, ground(page, prompt)}) == 3
     assert ground(page, answer) == trained, "what is trained looks the same at every weight"
     page.locator(prompt).click()
-    expect(page.locator("#mask .inspector .label dd")).to_contain_text("weighs 1")
+    expect(page.locator("#mask .inspector .label-fact dd")).to_contain_text("trained, by the prompt's weight")
     slide(page, "weight", "0")
-    expect(page.locator("#mask .inspector .label dd")).to_have_text("\N{MINUS SIGN}100: not trained")
+    expect(page.locator("#mask .inspector .label-fact dd")).to_have_text("\N{MINUS SIGN}100: not trained")
     assert ground(page, prompt) == masked
 
 
@@ -50,7 +53,7 @@ def test_both_ways_then_a_closer_look(visit):
     picture(page, "both-ways-training")
     expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
     expect(page.locator("#compare .pair")).to_have_count(6)
-    expect(page.locator("#compare .pair >> nth=0").locator("h4")).to_have_text(["base", "masked", "unmasked"])
+    expect(page.locator("#compare .pair >> nth=0").locator("h3")).to_have_text(["base", "masked", "unmasked"])
     for pair in page.locator("#compare .pair").all():
         answers = pair.locator(".answer.after .text").all_inner_texts()
         assert pair.locator("mark").count() == (0 if len(set(answers)) == 1 else 2), answers
@@ -60,22 +63,26 @@ def test_both_ways_then_a_closer_look(visit):
     expect(page.locator("#run-status .note").last).to_contain_text("unchanged")
     picture(page, "both-ways-done")
 
-    page.get_by_role("button", name="The loss of every token").click()
-    page.click("#look")
-    expect(page.locator("#losses .row")).to_have_count(22, timeout=RUN)
+    expect(page.locator("#losses .row")).to_have_count(22, timeout=RUN)  # by itself
     expect(page.locator("#losses .views button")).to_have_count(6)
-    page.get_by_role("button", name="unmasked \N{MINUS SIGN} masked", exact=True).click()
+    difference = "unmasked \N{MINUS SIGN} masked"
+    expect(page.locator('#losses .views [aria-pressed="true"]')).to_have_text(difference)
+    expect(page.locator("#losses .idea")).to_contain_text(f"{difference}, in nats a token on average")
+    expect(page.locator('#losses .token[tabindex="0"]')).to_have_count(1)
     page.locator("#losses .row >> nth=0").locator(".token.is-trained >> nth=0").click()
     expect(page.locator("#losses .inspector table th[scope=row]")).to_have_text(["base", "masked", "unmasked"])
     expect(page.locator("#losses .inspector .likely")).to_have_count(9)
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#losses .inspector .shift")).to_contain_text("not trained")
     picture(page, "losses")
+    assert is_clear(page, "#losses .inspector"), "it sticks above the strip"
 
     page.get_by_role("button", name="Turn what it learned up and down").click()
+    page.click("#strip .close")
+    check_access(page)
     expect(page.locator("#arm")).to_be_visible()
     slide(page, "strength", "0")
-    expect(page.locator("#strengths h4 >> nth=1")).to_have_text("at 0", timeout=RUN)
+    expect(page.locator("#strengths h3 >> nth=1")).to_have_text("at 0", timeout=RUN)
     row = page.locator("#strengths .pair >> nth=0").locator(".text").all_inner_texts()
     assert row[1] == row[2], "with strength 0 the answer is the base's"
     page.uncheck("#adapter-on input")

@@ -49,7 +49,7 @@ def test_every_variable_that_is_used_is_made_and_used_if_made():
     assert used - set_by_the_page - THEMES_OWN == set(PAGE)
 
 
-@pytest.mark.parametrize("name", ["ink-soft", "good", "bad", "error"])
+@pytest.mark.parametrize("name", ["ink-soft", "good", "bad", "error", "trained-line"])
 def test_words_can_be_read_on_white(name):
     assert contrast(PAGE[name][0], PAGE["card"][0]) >= 4.5
 
@@ -59,7 +59,18 @@ def test_letters_on_strong_colours_can_be_read():
         for letters, below in zip(PAGE["on-strong"], PAGE[ground], strict=True):
             assert contrast(letters, below) >= 3  # they are bold
     assert contrast(ON_BUTTON, BUTTON) >= 9
-    assert contrast(PAGE["on-loss"][0], PAGE["loss"][0]) >= 4.5
+
+
+def test_text_on_the_most_of_a_losses_colour_can_be_read():
+    css = (STATIC / "style.css").read_text(encoding="utf-8")
+    shares = [int(share) / 100 for share in re.findall(r"--most: (\d+)%", css)]
+    for index, (paper, ink, share) in enumerate(
+        zip(("#ffffff", "#1f2937"), ("#1f2937", "#f3f4f6"), shares, strict=True)
+    ):
+        for name in ("loss", "worse"):
+            pairs = zip(rgb(PAGE[name][index]), rgb(paper), strict=True)
+            mixed = "#" + "".join(f"{round(share * colour + (1 - share) * under):02x}" for colour, under in pairs)
+            assert contrast(ink, mixed) >= 4.5, (name, paper, mixed)
 
 
 def test_a_terminal_with_256_colours_shows_the_same():

@@ -8,8 +8,9 @@ from tiny import tokenizer_named
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.checks import CHECKS
-from sftdemo.mask.labels import Masker
-from sftdemo.mask.view import summary, to_json, view_tokens, visible
+from sftdemo.mask.labels import Masker, loss_weights
+from sftdemo.mask.markup import row_section
+from sftdemo.mask.view import row_counts, row_words, summary, to_json, view_tokens, visible
 
 
 def tokenized(*rows, name="gpt2", template="instruction", max_length=128):
@@ -94,6 +95,20 @@ def test_the_summary():
     assert summary(1, 10, 5, 0) == "1 example · 10 tokens · 5 trained (50%)"
     assert summary(0, 0, 0, 0) == "0 examples · 0 tokens · 0 trained"
     assert summary(1400, 35_000, 12_345, 0) == "1,400 examples · 35,000 tokens · 12,345 trained (35%)"
+
+
+@pytest.mark.parametrize("weight", [0, 0.3, 1])
+def test_counts_follow_the_prompts_weight_as_the_loss_does(weight):
+    (example,) = tokenized({"instruction": "Say hello", "output": "Hello"})
+    weights = loss_weights(example.labels, weight)
+    expected = weights.count(1), sum(0 < each < 1 for each in weights), weights.count(0)
+    assert row_counts(example, weight) == expected
+    assert [token.weight for token in view_tokens(example, tokenizer_named("gpt2"), weight)] == list(weights)
+    told = {0: "", 0.3: f" · {expected[1]} count 0.3 times", 1: ""}
+    assert row_words(example, weight) == f"{expected[2]} not trained{told[weight]} · {expected[0]} trained"
+    assert to_json(example, weight).get("loss_weights", []) == (list(weights) if weight else [])
+    drawn = row_section(example, tokenizer_named("gpt2"), weight)
+    assert (drawn.count(" trained"), drawn.count(" partly")) == (expected[0] + 2, expected[1])  # two in the head
 
 
 def test_flags_are_said_in_their_order():

@@ -280,6 +280,18 @@ class TestMask:
         assert "1 held out" in text
         assert "\x1b" not in text
 
+    @pytest.mark.parametrize(("weight", "signs"), [("0.5", "()"), ("1", "[]")])
+    def test_what_the_prompts_weight_makes_of_the_rows(self, capsys, data, gpt2_folder, weight, signs):
+        options = "mask", data, "--model", gpt2_folder, "--rows", "0", "--prompt-loss-weight", weight
+        _, out, _ = called(capsys, *options)
+        text = "\n".join(out)
+        assert text.count(signs[0] + "S") + text.count(signs[0] + "␣") > 1
+        if weight == "1":
+            assert "1 not trained" in text
+            assert "[trained], the prompt too" in text
+        else:
+            assert len(re.findall(r"more count 0\.5 times|count 0\.5 times ·", text)) == 2
+
     def test_a_process_into_a_pipe(self, data, tmp_path, gpt2_folder, monkeypatch):
         monkeypatch.delenv("NO_COLOR")
         with python("-m", "sftdemo", "mask", data, "--model", str(gpt2_folder), cwd=tmp_path) as process:

@@ -102,7 +102,7 @@ class TestLosses:
         assert row["likeliest"][0][0] == [["␣a↵", 0.12346]]
 
     def test_arms_have_their_names(self):
-        three = replace(LOSSES, weights=[None, 0.0, 1.0])
+        three = replace(LOSSES, weights=[None, 0.0, 1.0], losses=[*LOSSES.losses, LOSSES.losses[0]])
         assert json.loads(results.losses_rows([three]))["names"] == ["base", "masked", "unmasked"]
 
 

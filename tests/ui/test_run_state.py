@@ -71,7 +71,7 @@ def test_notes_stay_to_the_end():
     for last in (steps(1), [Phase("after", "Answering")], [Finished(4, 4, 9.0, False)], [Failed("no")]):
         notes = "\n".join(status(*BEGUN, *last)["notes"])
         assert "gpt2 · local folder · CPU (2 threads), float32" in notes
-        assert "2 examples, 11 of 1,040 tokens trained; 2.5 million weights learn" in notes
+        assert "2 examples, 1,040 tokens, 11 of them trained; 2.5 million weights learn" in notes
         assert "4 steps of 8 are 4 epochs of your 2 rows" in notes
         assert "left out: row 3: no answer" in notes
 
@@ -124,6 +124,7 @@ class TestBothWays:
         first, second = self.HELD_OUT
         assert state.held_out == [("masked", first), ("masked", second), ("unmasked", first)]
         assert state.arm_names == ["masked", "unmasked"]
+        assert json.loads(state.strip)["curves"] == [[4.0, 1.0], [4.0]]
 
     def test_the_picture_has_all_arms_from_its_first_point(self, ui):
         pictures = named(ui, ui.running._show_arm_curves(summarize(self.FIRST)))
@@ -161,7 +162,7 @@ class TestStrip:
         shown = self.strip(Before("Why?", "no " * 100, "length", "typed"), *steps(100, total=200))
         assert (shown["title"], shown["phase"], shown["fraction"]) == ("Training: step 100 of 200", "Training", 0.5)
         assert shown["detail"].endswith("about 2 min of training left")
-        assert (len(shown["losses"]) <= 60, shown["answers"]) == (True, 0)
+        assert (len(shown["curves"][0]) <= 60, shown["answers"]) == (True, 0)
         assert (shown["pair"]["after"], len(shown["pair"]["before"])) == (None, 161)
 
     def test_at_the_end(self):

@@ -120,6 +120,23 @@ class TestByHand:
         """The inputs after token 2 of row 0 was marked."""
         return self.toggled(ui, values(), 0, [2], True)
 
+    def test_edits_are_taken_back_one_by_one(self, ui, values):
+        session, before = ui.desk.session, values()
+        after = before
+        for row, tokens in ((0, [2]), (1, [3])):
+            after = after | ui.edits.toggle(after, event(row=row, part=0, tokens=tokens, trained=True))
+        marked = after[session.masks]
+        after = after | ui.edits.reset(after, event(row=0))
+        assert [len(after[name]) for name in (session.masks, session.edits)] == [2, 3]
+        after = after | ui.edits.undo(after[session.edits])
+        assert after[session.masks] == marked
+        for _ in range(2):
+            after = after | ui.edits.undo(after[session.edits])
+        assert (after[session.masks], after[session.edits]) == ({}, [])
+        assert ui.edits.undo([]) == {session.masks: SKIP}
+        gone = ui.edits.toggle(before | {ui.desk.controls.examples: "?"}, event(row=0, tokens=[2], trained=True))
+        assert gone == {session.masks: SKIP}  # there is nothing to take back
+
     def test_training_a_token_and_ignoring_another(self, ui, values):
         usual = rows_of(ui, values())
         after = self.toggled(ui, values(), 0, [2], True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from ...core.errors import DataError, SftdemoError, sentence
-from ...runs.history import PastRun, find_run, side_by_side
+from ...runs.history import PastRun, differences, find_run, side_by_side
 from ...runs.wording import column_name
 from ..backend import KEPT_RUNS
 from ..controls import is_public
@@ -19,8 +19,8 @@ from .train import RunHandlers
 
 
 class HistoryPanel:
-    """The components of the panel, closed at first. The events of `runs` are `open`, `remove` (of a run) and `contrast`
-    (of two)."""
+    """The components of the panel, closed at first. The events of `runs` are `open`, `remove`, `named` (of a run) and
+    `contrast` (of two)."""
 
     def __init__(self):
         with gr.Accordion("Earlier runs", open=False, elem_id="past-door") as self.accordion:
@@ -45,6 +45,7 @@ class HistoryHandlers:
         gone_on = panel.runs.go_on(self.go_on, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
         gone_on.then(self.show, known, panel.runs, **PRIVATE)
         panel.runs.remove(self.remove, known, panel.runs, **PRIVATE)
+        panel.runs.named(self.label, known, panel.runs, **PRIVATE)
         panel.runs.contrast(self.contrast, out.own_runs, panel.contrast, **PRIVATE)
 
     def show(self, run_id: str | None, own_runs: list[str] | None) -> str:
@@ -86,6 +87,14 @@ class HistoryHandlers:
             gr.Warning(sentence(error))
         return self.show(run_id, own_runs)
 
+    def label(self, run_id: str | None, own_runs: list[str] | None, event: gr.EventData) -> str:
+        """Give a run a name and a note."""
+        try:
+            self.desk.backend.label(self._known(str(event.run), own_runs), str(event.name), str(event.note))
+        except SftdemoError as error:
+            gr.Warning(sentence(error))
+        return self.show(run_id, own_runs)
+
     def contrast(self, own_runs: list[str] | None, event: gr.EventData) -> str:
         """Show the answers of two runs to the questions that both answered."""
         try:
@@ -97,8 +106,10 @@ class HistoryHandlers:
         shared = sum(weight is None for _, weight, *_ in rows[0][1]) == 1
         names = [_name(weight, 1 + (run is second), shared) for run, weight, *_ in rows[0][1]]
         drawn = [(prompt, "", [column[2:] for column in columns]) for prompt, columns in rows]
+        parted = differences(first, second)
         message = f"1 is {run_title(first)}; 2 is {run_title(second)}."
-        return answers_side_by_side(names, drawn, message)
+        message += " They differ in these settings:" if parted else " Their settings are the same."
+        return answers_side_by_side(names, drawn, message, settings=parted)
 
     def _runs(self, own_runs: list[str] | None) -> tuple[list[PastRun], list[str]]:
         return self.desk.backend.past_runs(self._ids(own_runs))

@@ -98,8 +98,6 @@ class MaskHandlers:
         filtered = [out.mask, session.page, session.only]
         out.only.input(self.show_only, {*everything, out.only}, filtered, **PRIVATE)
         out.audit.only(self.show_only_of, everything, [*filtered, out.only], **PRIVATE)
-        out.mask.toggle(self.toggle, everything, session.masks, **PRIVATE)
-        out.mask.reset(self.reset, everything, session.masks, **PRIVATE)
         session.masks.change(self.export, everything, out.export, **PRIVATE)
         return [scan, first_scan]
 
@@ -171,18 +169,20 @@ class MaskHandlers:
                 yield self._uncounted() | ({out.train: mend(wrong), out.both: OFF} if wrong else {})
                 return
             held_out, device = len(view.data.held_out), choose_device(view.config.device).type
+            weight = view.config.prompt_loss_weight
             refused: list[Problem] = []
             for audit, fraction in audit_of(view, refused):
                 if fraction is not None:
                     waiting = gr.update(value="Looking the rows over…", interactive=False)
-                    yield {out.totals: totals(audit, held_out, fraction), out.train: waiting, out.both: OFF}
+                    counted = totals(audit, held_out, fraction, weight)
+                    yield {out.totals: counted, out.train: waiting, out.both: OFF}
         except SftdemoError:  # the mask's place says what is wrong
             nothing = gr.update(value="Nothing to train yet", interactive=False)
             yield self._uncounted() | {out.train: nothing, out.both: OFF}
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        against = self.desk.controls.other_weight(values)
+        against = self.desk.controls.other_weight(values, weight)
         try:
             check_weights(view.config.model)
             train, both = buttons(self.desk.timed(values, view.config), audit, findings, device, against)
@@ -194,7 +194,7 @@ class MaskHandlers:
         elif self.desk.backend.is_running(values[self.desk.run_id]):
             train, both = train | OFF, both | OFF
         yield {
-            out.totals: totals(audit, held_out),
+            out.totals: totals(audit, held_out, None, weight),
             out.audit: audit_findings(findings, message),
             out.train: train,
             out.both: both,

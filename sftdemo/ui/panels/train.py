@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 import pandas as pd
+from gradio.events import Dependency
 
 from ...core.errors import SftdemoError, sentence
 from ...core.palette import ARMS
@@ -58,16 +59,17 @@ class RunHandlers:
     def __init__(self, desk: Desk, out: RunOutputs):
         self.desk, self.out = desk, out
 
-    def wire(self, page: gr.Blocks) -> None:
-        """Connect components and handlers."""
+    def wire(self, page: gr.Blocks) -> Dependency:
+        """Connect components and handlers, and return the training both ways."""
         out = self.out
         everything = {*self.desk.controls.all(), *self.desk.session.all(), out.run_id, out.own_runs}
         out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
-        out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
+        both = out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
         out.strip.halt(self.stop, out.run_id, out.stop, **PRIVATE)
         out.go_on.click(self.go_on, out.run_id, out.all(), concurrency_limit=None, **PRIVATE)
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
+        return both
 
     def train(self, values: dict) -> Iterator[Updates]:
         """Start a run in a process of its own and show it until its end."""
@@ -82,7 +84,8 @@ class RunHandlers:
         waited = False
         try:
             config = self.desk.config(values)
-            weights = (config.prompt_loss_weight, controls.other_weight(values)) if both_ways else ()
+            chosen = config.prompt_loss_weight
+            weights = (chosen, controls.other_weight(values, chosen)) if both_ways else ()
             data = self.desk.data(values)
             for phase in self.desk.backend.fetch_weights(config.model):
                 waited = True

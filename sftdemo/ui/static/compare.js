@@ -27,12 +27,26 @@ const marked = (text, at) => {
 
 const answer = (name, index, { text, stop }, at) => {
   const node = h("div", "answer " + (index ? "after" : "before") + (text === null ? " open" : ""));
-  node.append(h("h4", "", name));
+  node.append(h("h3", "", name));
   if (text === null) node.append(h("p", "text empty", "…"));
   else if (index && at >= 0) node.append(marked(text, at));
   else node.append(h("p", text ? "text" : "text empty", text || "(nothing)"));
   if (stop) node.append(h("span", STOPS[stop][1], STOPS[stop][0]));
   return node;
+};
+
+// In what two runs differ, above their answers.
+const settingsTable = (settings) => {
+  const table = h("table"), head = h("tr"), scroll = h("div", "scroll");
+  head.append(h("td"), h("th", "", "1"), h("th", "", "2"));
+  table.append(head, ...settings.map(([name, ...values]) => {
+    const line = h("tr"), title = h("th", "", name);
+    title.scope = "row";
+    line.append(title, ...values.map((text) => h("td", "", text)));
+    return line;
+  }));
+  scroll.append(table);
+  return scroll;
 };
 
 const draw = () => {
@@ -53,8 +67,9 @@ const draw = () => {
     return node;
   });
   place.classList.toggle("wide", data.columns.length > 3);
+  const settings = data.settings.length ? [settingsTable(data.settings)] : [];
   const concluded = data.conclusion ? [h("p", "conclusion", data.conclusion)] : [];
-  place.replaceChildren(h("p", "note", data.message), ...rows, ...concluded);
+  place.replaceChildren(h("p", "note", data.message), ...settings, ...rows, ...concluded);
 };
 watch("value", draw);
 draw();

@@ -5,7 +5,7 @@ const draw = () => {
   if (!data.rows.length) { place.replaceChildren(); return; }
   const table = h("table");
   const head = h("tr");
-  head.append(h("th", "", ""), ...data.columns.map((name) => h("th", "", name)));
+  head.append(h("td"), ...data.columns.map((name) => h("th", "", name)));
   table.append(head);
   for (const [name, unit, cells] of data.rows) {
     const line = h("tr");

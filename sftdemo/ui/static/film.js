@@ -42,7 +42,7 @@ const rowNode = (row) => {
 const arm = (data, { name, frames, moments }) => {
   const node = h("section", "arm"), losses = frames[0].losses.length > 0;
   const graph = h("div", "graph"), facts = h("p", "facts");
-  if (data.arms.length > 1) node.append(h("h4", "", name));
+  if (data.arms.length > 1) node.append(h("h3", "", name));
   if (losses) {
     const head = h("div", "head"), told = h("div", "told");
     told.append(facts, ...moments.map((sentence) => h("p", "moment", `${sentence[0].toUpperCase()}${sentence.slice(1)}.`)));

@@ -23,10 +23,10 @@ const svg = (tag, attributes) => {
 // Losses against their number, all on one scale.
 const sparkline = (curves, width, height, attributes) => {
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, ...attributes });
-  const top = Math.max(...curves.flat(), 1e-6);
+  const top = Math.max(...curves.flat(), 1e-6), longest = Math.max(...curves.map((curve) => curve.length));
   curves.forEach((curve, index) => {
     if (curve.length < 2) return;
-    const points = curve.map((loss, at) => `${(2 + at / (curve.length - 1) * (width - 4)).toFixed(1)},${(height - 2 - loss / top * (height - 4)).toFixed(1)}`);
+    const points = curve.map((loss, at) => `${(2 + at / (longest - 1) * (width - 4)).toFixed(1)},${(height - 2 - loss / top * (height - 4)).toFixed(1)}`);
     picture.append(svg("polyline", { points: points.join(" "), class: `curve-${index % 4}`, fill: "none" }));
   });
   return picture;
@@ -39,10 +39,9 @@ const STOPS = {
   stopped: ["stopped by you", "stop"],
 };
 
-const TOP = 8;  // nats of a token's loss that have the full colour: a probability of 1 in 3,000
+const TOP = 8;  // nats of a token's loss that have the most colour under which text can be read: a probability of 1 in 3,000
 const ground = (node, share, colour = "var(--loss)") => {
-  node.style.background = `color-mix(in srgb, ${colour} ${Math.round(100 * share)}%, transparent)`;
-  node.classList.toggle("dark-ground", share > 0.6 && colour === "var(--loss)");
+  node.style.background = `color-mix(in srgb, ${colour} calc(${share.toFixed(2)} * var(--most)), transparent)`;
 };
 
 // A token is [text, kind, id, bits, breaks]; its kind is a place in SAYS, which the server puts before this script.

@@ -1,5 +1,6 @@
 const picked = new Set();  // the runs whose boxes are checked, at most two
 let leaving = null;        // the run whose deletion was asked for once
+let naming = null;         // the run that is given a name and a note
 
 const WIDTH = 120, HEIGHT = 30;
 const line = (run, data) => {
@@ -15,10 +16,17 @@ const line = (run, data) => {
   };
   const words = h("div", "words");
   words.append(h("b", "", run.title), h("span", "when", run.when), h("p", "note", run.detail), h("p", "result", run.result));
+  if (run.note && naming !== run.id) words.append(h("p", "own-note", run.note));
+  if (naming === run.id) words.append(form(run, data));
   const acts = h("div", "acts");
   if (run.go_on) acts.append(button("go-on", run.go_on, () => trigger("go_on", { run: run.id })));
   if (run.is_saved) {
     acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
+    acts.append(button("name", run.name || run.note ? "Rename" : "Name it", () => {
+      naming = naming === run.id ? null : run.id;
+      draw();
+      root().querySelector(".label-form input")?.focus();
+    }));
     acts.append(button("take", "Train on", () => trigger("take", { run: run.id })));
   }
   acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? "Delete for good?" : "Delete", () => {
@@ -29,6 +37,24 @@ const line = (run, data) => {
   else node.append(h("span", "no-box"), h("span", "no-curve"));
   node.append(words, acts);
   return node;
+};
+
+const form = (run, data) => {
+  const box = h("form", "label-form"), name = h("input"), note = h("textarea");
+  Object.assign(name, { type: "text", value: run.name, maxLength: data.most_name, placeholder: "Name" });
+  Object.assign(note, { value: run.note, maxLength: data.most_note, rows: 2, placeholder: "Note" });
+  name.setAttribute("aria-label", "name of the run");
+  note.setAttribute("aria-label", "note on the run");
+  const keep = button("keep", "Keep");
+  keep.type = "submit";
+  box.append(name, note, keep, button("cancel", "Cancel", () => { naming = null; draw(); }));
+  box.onsubmit = (event) => {
+    event.preventDefault();
+    naming = null;
+    trigger("named", { run: run.id, name: name.value, note: note.value });
+    draw();
+  };
+  return box;
 };
 
 const draw = () => {

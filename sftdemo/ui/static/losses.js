@@ -4,12 +4,13 @@ let pinned = null;  // {row, index}: the token that was clicked
 const nats = (value) => value.toFixed(2);
 const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.00095 ? `${(100 * share).toFixed(1)} %` : "under 0.1 %";
 
-const views = (names) => {
-  const all = names.map((name, index) => [name, [index, null]]);
+// Each model by itself, each against each, and last the difference that it opens with.
+const views = ({ names, opens }) => {
+  const all = names.map((name, index) => [[index, null], name]);
   for (let less = 0; less < names.length; less += 1) {
-    for (let of = less + 1; of < names.length; of += 1) all.push([`${names[of]} − ${names[less]}`, [of, less]]);
+    for (let of = less + 1; of < names.length; of += 1) if (!(opens.includes(less) && opens.includes(of))) all.push([[of, less]]);
   }
-  return all;
+  return [...all, [opens]].map(([view, name]) => [name ?? `${names[view[0]]} − ${names[view[1]]}`, view]);
 };
 
 const lossOf = (row, index) => {
@@ -31,7 +32,7 @@ const facts = (data, row, index) => {
   if (!index) return [...box, h("p", "note", "Nothing stands before the first token, so nothing predicts it.")];
   const table = h("table");
   const head = h("tr");
-  head.append(...["", "loss, nats", "probability", "rank", "likeliest there"].map((name) => h("th", "", name)));
+  head.append(h("td"), ...["loss, nats", "probability", "rank", "likeliest there"].map((name) => h("th", "", name)));
   table.append(head);
   data.names.forEach((name, model) => {
     const loss = row.losses[model][index - 1], line = h("tr");
@@ -61,7 +62,7 @@ const draw = () => {
     place.replaceChildren(h("p", data.failed ? "flag" : "note", data.message));
     return;
   }
-  const all = views(data.names);
+  const all = views(data);
   if (!chosen || chosen.some((index) => index !== null && index >= data.names.length)) chosen = all.at(-1)[1];
   const bar = h("div", "views");
   bar.setAttribute("role", "group");
@@ -78,6 +79,8 @@ const draw = () => {
   const show = (row, index) => {
     for (const old of place.querySelectorAll(".chosen")) old.classList.remove("chosen");
     row.nodes[index].classList.add("chosen");
+    for (const old of place.querySelectorAll('.token[tabindex="0"]')) old.tabIndex = -1;
+    row.nodes[index].tabIndex = 0;  // one Tab stop for all rows
     inspector.replaceChildren(...facts(data, row.row, index));
   };
   const cards = data.rows.map((row) => {
@@ -90,7 +93,9 @@ const draw = () => {
       const loss = lossOf(row, index), bits = row.tokens[index][3];
       token.className = "token " + (bits & TRAINED ? "is-trained" : "untrained") + (isRest(row.tokens[index]) ? " rest" : "");
       if (loss !== null) paint(token, loss);
-      token.tabIndex = index ? -1 : 0;
+      token.setAttribute("role", "option");
+      token.setAttribute("aria-selected", String(Boolean(bits & TRAINED)));
+      token.tabIndex = -1;
       token.setAttribute("aria-label", `${row.tokens[index][0]}, ${bits & TRAINED ? "trained" : "not trained"}, ` +
         (loss === null ? "first token" : `${nats(loss)} nats`));
     });
@@ -110,13 +115,17 @@ const draw = () => {
     body.addEventListener("click", (event) => look(event, true));
     body.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], index = at(event);
-      const next = step && index !== null ? tokens[index + step] : null;
+      const down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (index === null || !(step || down)) return;
+      const other = down && cards[cards.findIndex((each) => each.card === card) + down]?.card.nodes;
+      const next = step ? tokens[index + step] : other?.[Math.min(index, other.length - 1)];
       if (!next) return;
-      for (const token of tokens) token.tabIndex = -1;
-      next.tabIndex = 0;
       next.focus();
       event.preventDefault();
     });
+    body.setAttribute("role", "listbox");
+    body.setAttribute("aria-multiselectable", "true");
+    body.setAttribute("aria-label", `row ${row.row}: those selected are trained. Arrow keys go from token to token, and from row to row.`);
     body.append(...nodes);
     node.append(head, body);
     return { card, node };
@@ -127,11 +136,15 @@ const draw = () => {
     h("span", "key is-trained", "trained"), h("span", "key untrained", "not trained"));
   const rows = h("div", "rows");
   rows.append(...cards.map(({ node }) => node));
-  place.replaceChildren(h("p", "note", data.message), bar, legend, rows, inspector);
+  const idea = chosen.join() === data.opens.join() ? [h("p", "idea", data.idea)] : [];
+  place.replaceChildren(h("p", "note", data.message), bar, ...idea, legend, rows, inspector);
   const again = pinned && cards.find(({ card }) => card.row.row === pinned.card.row.row);
   pinned = again && pinned.index < again.card.nodes.length ? { card: again.card, index: pinned.index } : null;
   if (pinned) show(pinned.card, pinned.index);
-  else inspector.replaceChildren(hint);
+  else {
+    inspector.replaceChildren(hint);
+    if (cards[0]?.card.nodes[0]) cards[0].card.nodes[0].tabIndex = 0;
+  }
 };
 watch("value", draw);
 draw();

@@ -1,6 +1,7 @@
 let data = null;      // what is drawn
 let cards = [];       // {key, node, row}: a row that did not change keeps its node
 let editing = false;  // whether a click changes the mask
+let edits = 0;        // how many there are to undo
 let paint = null;     // {card, to, chosen}: tokens being painted
 let pinned = null;    // {card, index}: the token that was clicked; the inspector comes back to it
 let inspected = null; // the card whose token the inspector shows
@@ -13,9 +14,16 @@ const shown = (token, tokens, index) => {
 };
 
 // What the prompt-loss weight makes of a token that is not trained; nothing predicts the first.
-const weightOf = (index) => index ? data.weight : 0;
-const counting = (index) => weightOf(index) ? `counts ${weightOf(index)} times` : "does not count";
-const untrained = (index) => weightOf(index) ? `−100: not trained, but weighs ${weightOf(index)}` : "−100: not trained";
+const weightOf = (row, index) => index && row.counts ? data.weight : 0;
+const counting = (row, index) => {
+  const weight = weightOf(row, index);
+  return weight === 1 ? "counts" : weight ? `counts ${weight} times` : "does not count";
+};
+const untrained = (row, index) => {
+  const weight = weightOf(row, index), own = `${row.tokens[index][2]}, the token itself`;
+  if (!weight) return "−100: not trained";
+  return weight === 1 ? `${own}: trained, by the prompt's weight` : `${own}: counts ${weight} times`;
+};
 
 // Everything there is to say of a token, as [name, text] pairs; read out to those who do not see the page.
 const explain = ({ row }, index) => {
@@ -26,7 +34,7 @@ const explain = ({ row }, index) => {
   const trained = bits & TRAINED;
   const facts = [
     ["token", shown(token, tokens, index)], ["id", String(id)], ["position", `${index} of ${kept}`],
-    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : untrained(index)],
+    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : untrained(row, index)],
   ];
   if (bits & CUT) {
     facts[2][1] = `${index}, cut off by max length`;
@@ -36,8 +44,8 @@ const explain = ({ row }, index) => {
   if (index + 1 >= kept) return { facts, shift: "Nothing follows it, so it predicts nothing." };
   const next = tokens[index + 1];
   const name = `‘${shown(next, tokens, index + 1)}’`;
-  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : counting(index + 1)}.`;
-  if (!trained && next[3] & TRAINED) shift += " Here a trained part begins: the last token before it predicts its first.";
+  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : counting(row, index + 1)}.`;
+  if (!trained && next[3] & TRAINED && data.weight < 1) shift += " Here a trained part begins: the last token before it predicts its first.";
   return { facts, shift };
 };
 
@@ -59,7 +67,7 @@ const inspect = (card, index, focus) => {
   node.setAttribute("aria-label", facts.map(([name, text]) => `${name} ${text}`).join(", ") + ". " + shift);
   const list = h("dl");
   for (const [name, text] of facts) {
-    const pair = h("div", name);
+    const pair = h("div", `fact ${name}-fact`);
     pair.append(h("dt", "", name), h("dd", "", text));
     list.append(pair);
   }
@@ -72,16 +80,19 @@ const inspect = (card, index, focus) => {
   }
 };
 
+const keyOf = (row) => JSON.stringify(row) + (row.partly ? data.weight : "");
+
 const makeCard = (row) => {
-  const node = h("section", "row" + (row.hand ? " by-hand" : "") + (row.part ? " continued" : ""));
+  const node = h("section", "row" + (row.hand ? " by-hand" : "") + (row.part ? " continued" : "") + (row.counts ? " counts" : ""));
   const head = h("header");
   const name = row.parts > 1 ? `row ${row.row}, part ${row.part + 1} of ${row.parts}` : `row ${row.row}`;
-  head.append(h("span", "number", name), h("span", "count", `${row.prompt} not trained`),
-    h("span", "count trained-count", `${row.trained} trained`));
+  head.append(h("span", "number", name), h("span", "count", `${row.prompt} not trained`));
+  if (row.partly) head.append(h("span", "count", `${row.partly} count${row.partly === 1 ? "s" : ""} ${data.weight} times`));
+  head.append(h("span", "count trained-count", `${row.trained} trained`));
   if (row.hand) {
     const usual = h("button", "usual", "back to the usual mask");
     usual.type = "button";
-    usual.onclick = () => trigger("reset", { row: row.row });
+    usual.onclick = () => { edited(1); trigger("reset", { row: row.row }); };
     head.append(h("span", "hand", "✎ by hand"), usual);
   }
   const body = h("div", "tokens");
@@ -94,12 +105,12 @@ const makeCard = (row) => {
     token.setAttribute("aria-selected", String(token.matches(".trained:not(.cut)")));
   }
   const tokens = nodes.filter((token) => token.dataset.index);
-  if (tokens[0]) tokens[0].tabIndex = 0;
+  if (tokens[0]) tokens[0].tabIndex = -1;
   body.append(...nodes);
   if (row.cut) body.append(h("span", "cut-note", row.more ? `✂ and ${row.more} more` : `✂ ${row.cut} cut off by max length`));
   node.append(head, body);
   node.append(...flagNodes(row.flags));
-  const card = { key: JSON.stringify(row), node, row, at: (index) => tokens[index] };
+  const card = { key: keyOf(row), node, row, at: (index) => tokens[index] };
   node.card = card;
   return card;
 };
@@ -126,7 +137,29 @@ const toggle = (card, among, to) => {
   if (!indices.length) return;
   for (const index of indices) setTrained(card, index, to);
   card.key = "";  // what comes back is drawn anew
+  edited(1);
   trigger("toggle", { row: card.row.row, part: card.row.part, tokens: indices, trained: to });
+};
+
+// How many edits there are to take back.
+const edited = (more) => {
+  edits = Math.max(0, edits + more);
+  const button = root().querySelector(".undo");
+  button.hidden = !editing && !edits;
+  button.disabled = !edits;
+};
+
+const undo = () => {
+  if (!edits) return;
+  for (const card of cards) card.key = "";  // what comes back is drawn anew
+  edited(-1);
+  trigger("undo", {});
+};
+
+const onUndoKey = (event) => {
+  if (!edits || event.shiftKey || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+  event.preventDefault();
+  undo();
 };
 
 const onKey = (event) => {
@@ -159,11 +192,16 @@ const makeFrame = () => {
     editing = !editing;
     edit.setAttribute("aria-pressed", String(editing));
     rows.classList.toggle("editing", editing);
-    hint.textContent = editing ? "Click or drag over tokens to train or ignore them." : "";
+    edited(0);
+    hint.textContent = !editing ? "" : data.weight === 1 ? "At weight 1 all tokens are trained, whatever the mask."
+      : "Click or drag over tokens to train or ignore them.";
   };
+  const back = button("undo", "↶ Undo", undo);
+  back.title = "Ctrl+Z";
+  back.hidden = true;
   const hint = h("span", "hint");
   const pager = h("nav", "pager");
-  tools.append(edit, hint, pager);
+  tools.append(edit, back, hint, pager);
   const above = h("div", "above");
   const rows = h("div", "rows");
   const inspector = h("div", "inspector");
@@ -198,7 +236,8 @@ const makeFrame = () => {
     inspect(card, index, false);
   });
   rows.addEventListener("keydown", onKey);
-  frame.append(tools, above, rows, inspector);
+  frame.addEventListener("keydown", onUndoKey);
+  frame.append(h("div", "legend"), tools, above, rows, inspector);
   root().replaceChildren(frame);
   cards = [];
   showHint();
@@ -265,6 +304,18 @@ const drawProblem = ({ words, dropped, rows, count }) => {
   return node;
 };
 
+// What the colours stand for, at this prompt-loss weight.
+const legend = () => {
+  const prompt = { 0: "seen, not trained (label −100)", 1: "trained as well, by the prompt's weight" }[data.weight];
+  const keys = [["prompt", "prompt", prompt || `counts ${data.weight} times`], ["trained", "completion", "trained"],
+    ["trained eos", "EOS", "trained: when to stop"], ["special", "special", "put in by the chat template"]];
+  return keys.map(([look, name, words]) => {
+    const key = h("span");
+    key.append(h("span", `chip ${look}`, name), ` ${words}`);
+    return key;
+  });
+};
+
 const draw = () => {
   data = value();
   if (!data || !root()) return;
@@ -273,6 +324,7 @@ const draw = () => {
   frame.classList.toggle("empty", !data.rows.length);
   frame.classList.toggle("weighted", data.weight > 0);
   frame.style.setProperty("--weight", `${100 * data.weight}%`);
+  frame.querySelector(".legend").replaceChildren(...legend());
   const above = [];
   above.push(...data.problems.map(drawProblem));
   if (data.row_text) {
@@ -286,7 +338,7 @@ const draw = () => {
   const known = new Map(cards.map((card) => [card.key, card]));
   const before = cards;
   cards = data.rows.map((row) => {
-    const key = JSON.stringify(row), same = known.get(key);
+    const key = keyOf(row), same = known.get(key);
     known.delete(key);
     return same || makeCard(row);
   });
@@ -295,6 +347,8 @@ const draw = () => {
   if (cards.length !== before.length || cards.some((card, index) => card !== before[index])) {
     rows.replaceChildren(...cards.map((card) => card.node));
   }
+  // One Tab stop for all rows; the arrow keys carry it along.
+  if (!rows.querySelector('.token[tabindex="0"]') && cards[0]?.at(0)) cards[0].at(0).tabIndex = 0;
   if (pinned && !cards.includes(pinned.card)) {
     const { row, part } = pinned.card.row;
     const again = cards.find((card) => card.row.row === row && card.row.part === part);

@@ -66,7 +66,7 @@ const attention = (row) => {
 const panel = (layout) => {
   const node = h("section", "layout " + layout.name);
   const head = h("header");
-  head.append(h("h4", "", layout.title), h("span", layout.wasted ? "figure bad" : "figure", layout.figure));
+  head.append(h("h3", "", layout.title), h("span", layout.wasted ? "figure bad" : "figure", layout.figure));
   node.append(head);
   const widest = Math.max(...layout.rows.map((row) => row.width), 1);
   const bars = h("div", "bars");

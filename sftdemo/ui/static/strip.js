@@ -71,13 +71,13 @@ const draw = () => {
     cross.setAttribute("aria-label", "Close");
     acts.append(cross);
   }
-  box.replaceChildren(track, words, sparkline([data.losses], WIDE, HIGH, { "aria-hidden": "true" }), acts, ...(data.pair ? [pairNode(data.pair)] : []));
+  box.replaceChildren(track, words, sparkline(data.curves, WIDE, HIGH, { "aria-hidden": "true" }), acts, ...(data.pair ? [pairNode(data.pair)] : []));
   if (focused) box.querySelector(`.${focused.split(" ")[0]}`)?.focus({ preventScroll: true });
   announce(live, data);
 };
 watch("value", () => {
   const data = value();
-  if (data && data.state === "working" && data.fraction === null && !data.losses.length) { closed = false; announced = ""; }
+  if (data && data.state === "working" && data.fraction === null && !data.curves.flat().length) { closed = false; announced = ""; }
   draw();
 });
 draw();

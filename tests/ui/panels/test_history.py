@@ -77,3 +77,29 @@ def test_one_that_is_gone_beside_another(ui, runs):
     found = json.loads(ui.history.contrast(None, event(runs=[runs[0], "0c" * 8])))
     assert found["rows"] == []
     assert "no run" in found["message"]
+
+
+def test_a_name_and_a_note_stay_and_are_told(ui, runs, warned, monkeypatch):
+    said = {"run": runs[0], "name": "<b>first</b>", "note": "warm\nup"}
+    found = {run["id"]: run for run in json.loads(ui.history.label(None, None, event(**said)))["runs"]}
+    assert (found[runs[0]]["name"], found[runs[0]]["note"]) == ("<b>first</b>", "warm\nup")
+    assert found[runs[0]]["title"].startswith("“<b>first</b>”, ")
+    assert found[runs[1]]["name"] == ""
+    ui.history.label(None, None, event(**said | {"name": "x" * 200}))
+    assert "may have 80" in warned[-1]
+    assert shown(ui)["runs"][0]["name"] in ("", "<b>first</b>")
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    ui.history.label(None, [runs[1]], event(**said | {"name": "mine now"}))
+    assert "no run" in warned[-1]
+    monkeypatch.delenv("SPACE_ID")
+    assert "mine now" not in str(shown(ui))
+
+
+def test_the_settings_in_which_two_runs_differ_stand_on_top(ui, runs):
+    found = json.loads(ui.history.contrast(None, event(runs=list(runs))))
+    assert ["prompt loss weight", "masked", "masked and unmasked"] in found["settings"]
+    differ = {name for name, *_ in found["settings"]}
+    assert "steps" in differ
+    assert not differ & {"model", "rows", "seed", "prompts", "film"}
+    same = json.loads(ui.history.contrast(None, event(runs=[runs[0], runs[0]])))
+    assert (same["settings"], same["message"].endswith("Their settings are the same.")) == ([], True)

@@ -1,11 +1,11 @@
-"""The panels that ask the shown run again, over a backend that works in this process."""
+"""The panel that asks the shown run again, over a backend that works in this process."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from desk import Busy, build_page, merged, named, parts, tiny
+from desk import merged, named, parts
 
 
 @pytest.fixture
@@ -67,30 +67,3 @@ class TestStrength:
         looks = list(ui.running.train(values(full=True)))
         said, _ = asked(ui, values(run_id=named(ui, looks[0])["run_id"], strength=0.5))
         assert "no adapter" in said[-1]["title"]
-
-
-class TestLosses:
-    def test_they_come_for_every_row(self, ui, values, run):
-        looks = [parts(ui, updates, "look", "losses") for updates in ui.revisit.look(values(run_id=run[0]))]
-        assert looks[0][0] == {"interactive": False, "__type__": "update"}
-        button, shown = looks[-1][0], json.loads(looks[-1][1])
-        assert button["interactive"]
-        assert shown["names"] == ["before", "after"]
-        assert [row["source"] for row in shown["rows"]] == ["held out", "training", "training"]
-
-    def test_of_both_ways(self, ui, values, both):
-        *_, last = ui.revisit.look(values(run_id=both[0]))
-        assert json.loads(named(ui, last)["losses"])["names"] == ["base", "masked", "unmasked"]
-
-    def test_no_run(self, ui, values):
-        *_, last = ui.revisit.look(values(run_id=None))
-        button, shown = parts(ui, last, "look", "losses")
-        assert button["interactive"]
-        assert json.loads(shown)["failed"]
-
-    def test_a_busy_machine(self, gpt2_folder):
-        ui = build_page(Busy())
-        *_, last = ui.revisit.look(tiny(ui, gpt2_folder, run_id="0a" * 8))
-        button, shown = parts(ui, last, "look", "losses")
-        assert button["interactive"]
-        assert "Another run is under way" in json.loads(shown)["message"]
