@@ -8,7 +8,7 @@ from statistics import median
 
 from ..core.config import RunConfig
 from ..core.events import Phase
-from ..runs.run import scratch_folder
+from ..core.held import scratch_folder
 from .arms import Arm, alternating_arms
 from .figures import Stop, repetitions, spread
 from .floor import floor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from ..core.environment import settle
 from ..core.errors import DataError, ModelError
 from ..core.events import Event, Failed
 from ..core.files import cache_folder
+from ..core.held import scratch_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -257,7 +257,7 @@ class Backend(Models):
         arm = f"-{folder.name}" if len(saved.arms) > 1 else ""
         archive = archive_of(saved.folder, f"{arm}-{to}-{quantization}")
         if not archive.is_file():
-            with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+            with scratch_folder() as scratch:
                 output = Path(scratch) / "model"
                 output.mkdir()
                 place = output / "model.gguf" if to == "gguf" else output / "files"
