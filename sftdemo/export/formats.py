@@ -20,6 +20,7 @@ from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
 from ..runs.folder import EVENTS, EXAMPLES, SETTINGS
+from ..runs.output import with_files
 from .certificate import CERTIFICATE, read_certificate
 from .gguf import convert_to_gguf
 from .handout import write_handout
@@ -111,8 +112,9 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
                 shutil.copyfile(run / name, folder / name)
         shutil.copyfile(use.__file__, folder / "use.py")
         record |= {"kind": "merged"}
-        (folder / RUN_RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "README.md").write_text(card(record, proof), encoding="utf-8")
+        text = json.dumps(with_files(folder, record), indent=1, ensure_ascii=False)
+        (folder / RUN_RECORD).write_text(text, encoding="utf-8")
 
 
 def check_quantization(quantization: str, to: str | None) -> None:

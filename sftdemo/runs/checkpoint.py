@@ -19,7 +19,8 @@ from ..core.events import Finished
 from ..core.every import Every, read_every
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
 from ..train.checkpoints import Checkpoints, last_checkpoint
-from .folder import CHECKPOINT, RECORD, load_events
+from .folder import RECORD, load_events
+from .output import CHECKPOINT
 
 ABOUT = "run.json"  # in a checkpoint, what `Begun` is read from
 _TRAINER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")

@@ -14,7 +14,8 @@ from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, He
 from ..data.examples import parse_examples, to_record
 from ..data.samples import SAMPLES
 from ..train.checkpoints import checkpoint_step
-from .folder import CHECKPOINT, EXAMPLES, RECORD, load_events
+from .folder import EXAMPLES, RECORD, load_events
+from .output import CHECKPOINT
 from .revisit import SavedRun, read_run
 
 POINTS = 60  # of a small curve, at most

@@ -30,7 +30,8 @@ from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..runs.ablation import check_name, check_rows, check_saves_whole, check_weights, figures_of, held_out_rows
-from ..runs.folder import RECORD, RunFolder, check_output
+from ..runs.folder import RECORD, RunFolder
+from ..runs.output import check_writable
 from ..runs.run import Stop, Trained, train_model
 from ..runs.setup import Setup, set_up
 
@@ -234,7 +235,8 @@ def _check_folder(output: Path) -> None:
         return
     if (output / RECORD).is_file():
         raise TrainingError(f"there is a run in {output}; name another folder for the study.")
-    check_output(output)
+    if check_writable(output):
+        raise TrainingError(f"there is a run in {output} that was not finished; name another folder for the study.")
 
 
 def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, StudyCell]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from ..model.sources import RUN_RECORD
-from ..runs.folder import CHECKPOINT, EVENTS, FILM, public_texts
+from ..runs.folder import EVENTS, FILM, public_texts
+from ..runs.output import CHECKPOINT
 
 
 def archive_of(folder: Path, form: str = "") -> Path:

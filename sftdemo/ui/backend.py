@@ -23,10 +23,11 @@ from ..model.sources import RUN_RECORD
 from ..runs.ablation import ablate
 from ..runs.checkpoint import Begun, begun_runs, read_begun
 from ..runs.film import film
-from ..runs.folder import CHECKPOINT, load_events
+from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
+from ..runs.output import CHECKPOINT
 from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step

@@ -92,7 +92,8 @@ class TestEarlierRun:
         """A folder with something like an earlier run."""
         folder = tmp_path / "outputs"
         folder.mkdir()
-        record = {"model": {"name": "SmolLM2"}, "finished": self.WHEN}
+        record = {"sftdemo": "0.1.0", "model": {"name": "SmolLM2"}, "finished": self.WHEN}
+        record["files"] = ["run.json", "adapter_model.safetensors"]
         (folder / "run.json").write_text(json.dumps(record))
         (folder / "adapter_model.safetensors").write_text("weeks of work")
         return folder
