@@ -27,5 +27,6 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _kind(found: object) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(found), "null")
+    if found is None:
+        return "null"
+    return {"list": "a list", "str": "a text", "bool": "true or false"}.get(type(found).__name__, "a number")
