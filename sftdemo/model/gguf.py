@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ModelError
 from ..core.events import Phase
@@ -126,9 +127,10 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
             yield Phase("model", "Converting the model, once: reading its tokenizer", 0.1)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             yield Phase("model", "Converting the model, once: dequantising its weights", 0.3)
-            model, told = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
             )
+            model, told = found
         except Exception as error:  # of many kinds, as a file may be cut or changed at any place
             raise ModelError(f"{gguf} cannot be read as a GGUF model: {error or type(error).__name__}.") from error
         check_complete(str(gguf), told["missing_keys"])

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.config import RunConfig
 from ..core.errors import ModelError
@@ -178,9 +178,10 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
     logging.disable_progress_bar()
     folder = source.folder if source.base is None else source.base.folder
     try:
-        model, told = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+        model, told = found
         check_complete(source.name, told["missing_keys"])
         known = source.base or source
         model.config._name_or_path = model.name_or_path = known.public_name  # what a saved adapter names as its base

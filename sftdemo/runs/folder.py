@@ -99,8 +99,9 @@ def load_events(folder: Path) -> list[Event]:
     if not path.is_file():
         return []
     try:
-        return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = path.read_text(encoding="utf-8").split("\n")  # an answer may hold any other end of a line
+        return [from_dict(json.loads(line)) for line in lines if line]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
 
 
@@ -112,9 +113,12 @@ def public_texts(folder: Path) -> dict[str, str]:
         SftdemoError: if the run's settings cannot be read.
     """
     record = read_object(folder / RECORD)
-    texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
-    if (folder / SETTINGS).is_file():
-        texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
+    try:
+        texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
+        if (folder / SETTINGS).is_file():
+            texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / RECORD} does not say what was trained ({error}).") from error
     return texts
 
 

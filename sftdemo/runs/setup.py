@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -124,11 +123,10 @@ def fit_adapter(opened: OpenModel) -> OpenModel:
     source, config = opened.source, opened.config
     if source.base is None:
         return opened
-    try:
-        known = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
-        kind, rank = known["peft_type"], known["r"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the adapter_config.json of {source.name} does not say what it is ({error}).") from error
+    known = read_object(source.folder / "adapter_config.json")
+    kind, rank = known.get("peft_type"), known.get("r")
+    if not (isinstance(kind, str) and isinstance(rank, int)):
+        raise ModelError(f"the adapter_config.json of {source.name} does not say what it is.")
     if kind != "LORA":
         raise TrainingError(f"{source.name} is an adapter of the kind {kind}; only LoRA adapters are trained on.")
     if config.full:

@@ -121,7 +121,8 @@ class RunHandlers:
             for events in self.desk.backend.watch(run_id):
                 yield self._show(summarize(events), run_id)
         except SftdemoError as error:
-            yield {self.out.run_status: progress("failed", sentence(error))}
+            ended: Updates = {self.out.run_status: progress("failed", sentence(error))}
+            yield ended | {self.out.stop: gr.update(visible=False)} | self._idle(True)
 
     def open(self, run_id: str) -> Iterator[Updates]:
         """Show an earlier run in place of the current one; the strip is for one that is under way."""
