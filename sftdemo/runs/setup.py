@@ -12,6 +12,7 @@ from ..core import distributed
 from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError, ModelError, TrainingError
 from ..core.events import Event
+from ..core.json_files import read_object
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
 from ..data.questions import Question, questions_of, shape_of

@@ -12,6 +12,7 @@ import pandas as pd
 from ...core.errors import SftdemoError, sentence
 from ...core.palette import ARMS
 from ...model.devices import choose_device
+from ...runs.disk import size_of
 from ...runs.estimate import save_rate
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
@@ -205,7 +206,7 @@ class RunHandlers:
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
-        label = f"Download the {'models' if state.arms else 'model'} ({archive.stat().st_size / 1e6:.0f} MB)"
+        label = f"Download the {'models' if state.arms else 'model'} (about {size_of(folder) / 1e6:.0f} MB)"
         choices = [(column_name(weight), weight) for weight in state.arms]
         chosen = state.arms[0] if state.arms else None
         return {
