@@ -39,7 +39,6 @@ from .widgets import (
 )
 
 TITLE = "sftdemo: see prompt masking, and feel it"
-WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 _INTRO = """<div class="intro"><h1>See prompt masking, and feel it</h1>
 <p>Fine-tuning shows a model prompts with the answers to them. With prompt masking every
 <span class="chip prompt">prompt</span> token gets the label &minus;100: the model reads it, but is not graded on it.

@@ -58,7 +58,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             folder = stack.enter_context(held_folder(parent, _FOLDER))
         except OSError as error:
             raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
-        os.environ["GRADIO_TEMP_DIR"] = str(folder.resolve())  # which Gradio reads when the page is built
+        _use(folder.resolve())
         backend = Backend()
         _listen(build(backend), backend, host, port, open_browser)
         _begin(backend)
@@ -66,6 +66,14 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)  # Gradio's server would wait for the pages that are open
+
+
+def _use(folder: Path) -> None:
+    """Let all temporary files of this process and its children lie in a folder, and in a folder of it those that Gradio
+    serves. It reads where when the page is built."""
+    tempfile.tempdir = str(folder)
+    os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")
 
 
 def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool) -> None:
@@ -116,14 +124,14 @@ def _told() -> str:
         told.append(signal.Signals(number).name)
 
     for name in _GRACE:
-        if name != "SIGHUP" or sys.platform != "win32":
-            signal.signal(getattr(signal, name), hear)
+        if name in signal.Signals.__members__ and signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:
+            signal.signal(signal.Signals[name], hear)
     while not told:
         time.sleep(0.05)
     return told[0]
 
 
-def _theme() -> gr.themes.Default:
+def _theme() -> gr.themes.Base:
     return gr.themes.Default(
         primary_hue="amber",
         neutral_hue="slate",
