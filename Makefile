@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough app bench
+.PHONY: check lint types test thorough hold sbom app bench
 
 check: lint types test
 
@@ -20,6 +20,14 @@ test: .venv/ready
 # 300 cases for each property, and the browser's tests may not be skipped
 thorough: lint types
 	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
+
+# the long attacks: kills, full disks
+hold: .venv/ready
+	$(BIN)/python -m pytest --hold -m hold
+
+# what is installed, as a CycloneDX bill of materials
+sbom: .venv/ready
+	$(BIN)/python -m tools.sbom > sbom.json
 
 app: .venv/ready
 	$(BIN)/python -m sftdemo app

@@ -13,9 +13,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from .errors import ConfigError
-from .held import abandoned, held_folder, sweep
+from .held import KEPT, abandoned, held_folder, sweep
 
-_WHOLE, _OLD = "whole", "old"  # what `written_whole` moves into place, and what it moves away
+_WHOLE, _OLD = "whole", KEPT  # what `written_whole` moves into place, and what it moves away
 
 
 def cache_folder() -> Path:
@@ -149,6 +149,7 @@ def _take_place(whole: Path, place: Path, old: Path) -> None:
     except BaseException:
         old.rename(place)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _real(folder: Path) -> Path:

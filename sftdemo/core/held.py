@@ -12,14 +12,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = ".held"  # in the folder
+KEPT = "kept"  # in the folder: what is nowhere else, so that the folder stays, for `abandoned` to find
 PREFIX = "sftdemo-"  # of the folders in the system's temporary folder
 _RANDOM = "[a-z0-9_]{8}"  # what tempfile puts behind a prefix
 
 
 @contextmanager
 def held_folder(parent: Path, prefix: str) -> Generator[Path]:
-    """Make a folder in `parent`, yield it, and remove it with all that is in it. If the process is killed, `abandoned`
-    finds it.
+    """Make a folder in `parent`, yield it, and remove it with all that is in it, unless that is `KEPT`. If the process
+    is killed, `abandoned` finds it.
 
     Raises:
         OSError: if it cannot be made.
@@ -37,7 +38,8 @@ def held_folder(parent: Path, prefix: str) -> Generator[Path]:
         yield folder
     finally:
         lock.release()  # first, since Windows removes no open file
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (folder / KEPT).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def abandoned(parent: Path, prefix: str) -> Iterator[Path]:

@@ -28,6 +28,8 @@ def read_record(run: Path) -> dict:
     if record["kind"] == "ablation":
         arms = ", ".join(map(str, record.get("arms", [])))
         raise ModelError(f"{run} holds an ablation; name one of its arms: {arms}.")
+    if not (isinstance(record.get("model"), dict) and isinstance(record.get("data"), dict | None)):
+        raise ModelError(f"{run} is not the folder of a saved run: its {RUN_RECORD} does not say what was trained.")
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -59,6 +60,8 @@ def check_writable(output: Path) -> set[str]:
         recover(output)
         with tempfile.TemporaryFile(dir=output.absolute().parent):
             pass
+        if Path(os.path.realpath(output)).is_symlink():
+            raise TrainingError(f"{output} is a link that leads back to itself; name another folder to save to.")
         if output.exists() and not output.is_dir():
             raise TrainingError(f"{output} is a file; name a folder to save to.")
         found = {path.name for path in output.iterdir()} if output.exists() else set[str]()

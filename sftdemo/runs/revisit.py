@@ -105,6 +105,8 @@ def read_run(folder: Path) -> SavedRun:
         datetime.fromisoformat(record["finished"])
         if not all(isinstance(text, str) for text in (base, config.model, rows or "", arms[0]["kind"])):
             raise TypeError("a name in it is no text")
+        if not isinstance(record["model"], dict):
+            raise TypeError("it does not say which model")
         return SavedRun(folder, config, pairs, arms[0]["kind"], base, record["finished"], rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError, ConfigError) as error:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
