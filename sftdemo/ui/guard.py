@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
@@ -21,12 +22,15 @@ HOSTS = "SFTDEMO_HOSTS"  # further names that the page is served under, as behin
 _READING = {"GET", "HEAD", "OPTIONS"}
 _FILE, _UPLOAD = "/file=", "/upload"
 _ANY_ADDRESS = {"0.0.0.0", "::"}
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::\d{1,5})?")
 Headers = dict[str, str]
 
 
 def own_names(bound: str) -> frozenset[str]:
     """Return the names that the page is served under if it listens on `bound`: those that are set, and a Space's."""
-    names = {bound, *os.environ.get(HOSTS, "").split(","), *os.environ.get("SPACE_HOST", "").split(",")}
+    names = {*os.environ.get(HOSTS, "").split(","), *os.environ.get("SPACE_HOST", "").split(",")}
+    if not _is_number(bound):
+        names.add(bound)
     if bound in _ANY_ADDRESS:
         names |= {socket.gethostname(), f"{socket.gethostname()}.local"}
     return frozenset(name.strip().lower() for name in names if name.strip())
@@ -43,8 +47,8 @@ def refusal(method: str, headers: Headers, names: frozenset[str]) -> str:
         names (`frozenset[str]`):
             The server's own, as `own_names` has them.
     """
-    host = headers.get("host", "")
-    if not _is_own(_name(f"//{host}"), names):
+    host = headers.get("host", "").lower()
+    if host not in names and not _is_own(host, names):
         return f"This page is not served under the name {host[:100]!r}. Whoever serves it sets {HOSTS} to that name."
     if method in _READING:
         return ""
@@ -52,32 +56,30 @@ def refusal(method: str, headers: Headers, names: frozenset[str]) -> str:
     if origin is None:
         strange = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     else:
-        named = _name(origin)
-        strange = _place(origin) != host.lower() and named not in names and not ("*" in names and named)
+        place = _place(origin)
+        strange = place not in {host, *names} and not ("*" in names and place)
     return f"Pages of another site may send nothing here. Whoever serves this sets {HOSTS} to its name." * strange
 
 
-def _is_own(name: str, names: frozenset[str]) -> bool:
+def _is_own(host: str, names: frozenset[str]) -> bool:
+    found = _HOST.fullmatch(host)
+    name = (found[1] or found[2]).rstrip(".") if found else ""
     if name in names or name == "localhost" or name.endswith(".localhost"):
         return True
     if "*" in names or ("SPACE_ID" in os.environ and name.endswith(".hf.space")):
         return bool(name)
+    return _is_number(name)
+
+
+def _is_number(name: str) -> bool:
     try:
         return bool(ip_address(name))
     except ValueError:
         return False
 
 
-def _name(address: str) -> str:
-    """Return the name in an address, in small letters; empty if there is none."""
-    try:
-        return (urlsplit(address).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
 def _place(origin: str) -> str:
-    """Return the name and the port of an origin."""
+    """Return the name and the port of an origin, in small letters; empty if it has none."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
