@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,7 +190,9 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
             from peft import PeftModel
 
             check_adapter(source.folder)
-            model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, told below
+                model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
             check_complete(source.name, _missing_of_adapter(model, source.folder))
             if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
                 own = GenerationConfig.from_pretrained(source.folder)
