@@ -336,20 +336,21 @@ class TestIncomplete:
             with pytest.raises(ModelError, match="which is an adapter too"):
                 find(adapter)
 
-    @pytest.mark.parametrize(
-        "name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
-    )
+    @pytest.mark.parametrize("name", [f"{name}.json" for name in ("config", "tokenizer", "tokenizer_config")])
     @pytest.mark.parametrize("text", ["[]", "null", '{"a":', "[" * 100_000, "\udcff"], ids=str.__len__)
     def test_a_file_of_something_else(self, model, name, text):
         (model / name).write_text(text, errors="surrogateescape")
-        with pytest.raises(ModelError) as told:
+
+        def read():
             source = source_of(model)
             load_tokenizer(source), max_positions(source), stop_ids(source)
-        assert str(model) in str(told.value)
+
+        with pytest.raises(ModelError, match=str(model)):
+            read()
 
     @pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 300, "a\0b", "ü" * 200])
     def test_a_name_that_nothing_can_have(self, name):
-        with pytest.raises(ModelError, match="no folder or file here|cannot be looked at"):
+        with pytest.raises(ModelError, match=r"no folder or file here|cannot be looked at"):
             source_of(name)
 
     def test_a_download_that_was_cut(self, model, monkeypatch):
