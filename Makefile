@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough hold sbom app bench
+.PHONY: check lint types test thorough hold lock sbom app bench
 
 check: lint types test
 
@@ -25,9 +25,15 @@ thorough: lint types
 hold: .venv/ready
 	$(BIN)/python -m pytest --hold -m hold
 
+# every package with its hashes; uv is on the package index
+lock:
+	{ sed -n '/^[^#]/q;p' requirements.lock; uv pip compile requirements.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet; } > requirements.new
+	mv requirements.new requirements.lock
+
 # what is installed, as a CycloneDX bill of materials
 sbom: .venv/ready
-	$(BIN)/python -m tools.sbom > sbom.json
+	$(BIN)/python tools/sbom.py > sbom.json
 
 app: .venv/ready
 	$(BIN)/python -m sftdemo app

@@ -64,4 +64,4 @@ def test_25_kills(tmp_path, gpt2_folder):
         assert isinstance(load_events(folder)[-1], Finished)
         assert record["config"]["seed"] >= last
         whole, last = whole + (record["config"]["seed"] == seed + 1), record["config"]["seed"]
-    assert 0 < whole
+    assert whole > 0
