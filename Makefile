@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough app bench
+.PHONY: check lint types test thorough hold lock sbom app bench
 
 check: lint types test
 
@@ -20,6 +20,20 @@ test: .venv/ready
 # 300 cases for each property, and the browser's tests may not be skipped
 thorough: lint types
 	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
+
+# the long attacks: kills, full disks
+hold: .venv/ready
+	$(BIN)/python -m pytest --hold -m hold
+
+# every package with its hashes; uv is on the package index
+lock:
+	{ sed -n '/^[^#]/q;p' requirements.lock; uv pip compile requirements.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet; } > requirements.new
+	mv requirements.new requirements.lock
+
+# what is installed, as a CycloneDX bill of materials
+sbom: .venv/ready
+	$(BIN)/python tools/sbom.py > sbom.json
 
 app: .venv/ready
 	$(BIN)/python -m sftdemo app

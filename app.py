@@ -1,10 +1,8 @@
 """Starts the page: `python app.py`, and the entry of the Hugging Face Space."""
 
 if __name__ == "__main__":  # a run's process imports this file again, and must not open a second page
-    from sftdemo.core.environment import prepare
+    import sys
 
-    prepare()  # before Gradio is imported
+    from sftdemo.terminal.cli import main
 
-    from sftdemo.ui import launch
-
-    launch()
+    sys.exit(main(["app"]))

@@ -171,6 +171,12 @@ def named(page: Page, updates: dict) -> dict:
     return {names[component]: update for component, update in updates.items()}
 
 
+def made(page: Page, update: dict) -> str:
+    """Where the file of a download button lies, once a browser has asked for it."""
+    page.desk.backend.downloads.make(update["value"])
+    return update["value"]
+
+
 def parts(page: Page, updates: dict, *names: str) -> tuple:
     """The updates of the components with these names; None for one that stays as it is."""
     found = named(page, updates)

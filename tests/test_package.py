@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -36,6 +38,11 @@ def requirements(file: str) -> dict[str, Requirement]:
     return named([line for line in lines if line.strip() and not line.startswith(("#", "-r"))])
 
 
+def sbom(lines: list[str]) -> dict:
+    """What `make sbom` prints."""
+    return runpy.run_path(str(ROOT / "tools" / "sbom.py"))["bill"](lines)
+
+
 def imported() -> set[str]:
     """The distributions that the package imports from, in any function."""
     found = set()
@@ -66,6 +73,28 @@ class TestDependencies:
     def test_what_is_declared_is_imported(self):
         """Two apart: transformers reads GGUF files with gguf, and chat templates with jinja2."""
         assert set(DEPENDENCIES) | set(EXTRAS["zero-gpu"]) == imported() | {"gguf", "jinja2"}
+
+    def test_the_lock_has_the_tested_set_and_all_that_it_needs_with_hashes(self):
+        """`make lock` makes it anew."""
+        text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert all(re.fullmatch(r"[^ ]+==[^ ]+( ;.*?)? +(--hash=sha256:[0-9a-f]{64} *)+", line) for line in lines)
+        locked = named([line.partition("--hash")[0] for line in lines])
+        tested = requirements("requirements.txt")
+        assert {name: str(locked[name].specifier) for name in tested} == {
+            name: str(each.specifier) for name, each in tested.items()
+        }
+        bill = sbom(list(map(str, tested.values())))
+        assert {each["name"] for each in bill["components"]} <= set(locked)
+        assert "//" not in text
+
+    def test_the_bill_of_materials_names_all_that_is_needed(self):
+        tested = requirements("requirements.txt")
+        bill = sbom(list(map(str, tested.values())))
+        refs = {each["bom-ref"] for each in bill["components"]}
+        assert (bill["bomFormat"], {each["purl"] for each in bill["components"]}) == ("CycloneDX", refs)
+        assert set(tested) < {each["name"] for each in bill["components"]}
+        assert {ref for each in bill["dependencies"] for ref in each["dependsOn"]} == refs
 
     @pytest.mark.parametrize(
         ("file", "ranges"),

@@ -10,9 +10,10 @@ from pathlib import Path
 from ..core.config import RunConfig
 from ..core.errors import TrainingError
 from ..core.events import Event, Failed, Phase, Prepared, Saved
+from ..core.held import scratch_folder
 from ..data.examples import ParsedExamples
 from ..runs.jobs import Job, warm
-from ..runs.run import run, scratch_folder
+from ..runs.run import run
 from .figures import Stop, repetitions
 
 WARM_UP = 1  # the first run waits for the fork server's imports

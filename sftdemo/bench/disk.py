@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.events import Phase
+from ..core.held import scratch_folder
 from ..data.records import MAX_BYTES
 from ..model.sources import ModelSource
-from ..runs.run import scratch_folder
 from .figures import Stop
 from .processes import python_process
 

@@ -12,8 +12,8 @@ from transformers import LlamaForCausalLM
 
 from ..core.config import RunConfig
 from ..core.events import Phase
+from ..core.held import scratch_folder
 from ..runs.isolation import reach
-from ..runs.run import scratch_folder
 from .arms import alternating_arms
 from .recipes import TEMPLATES, Subject, masked_trainer, random_llama, trl_trainer
 

@@ -8,8 +8,8 @@ from random import Random
 
 from ..core.config import RunConfig
 from ..core.events import Phase
+from ..core.held import scratch_folder
 from ..mask.labels import IGNORE_INDEX, MaskedExample
-from ..runs.run import scratch_folder
 from .arms import alternating_arms
 from .figures import Stop, spread
 from .recipes import Subject, masked_trainer, random_llama

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from ..core.config import RunConfig
 from ..core.events import Comparison, Event, Finished
+from ..core.held import scratch_folder
 from ..data.examples import read_examples
 from ..data.samples import Sample, get_sample, has_style
-from ..runs.run import run, scratch_folder
+from ..runs.run import run
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from statistics import median
 
 from ..core.config import RunConfig
 from ..core.events import Phase
+from ..core.held import scratch_folder
 from ..model.linear_layers import is_quicker_in_bf16
-from ..runs.run import scratch_folder
 from .arms import Arm, alternating_arms
 from .figures import Stop, repetitions, spread
 from .floor import floor

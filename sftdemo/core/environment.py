@@ -7,10 +7,13 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 
 # glibc's mallopt, https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _PAUSE_SOFT = 1  # omp_pause_soft of omp.h
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 HUB_TIMEOUT = 4  # seconds until the Hub counts as out of reach
 
 
@@ -30,10 +33,37 @@ def prepare() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():
         os.environ.setdefault(name, value)
+    _reach_this_machine_itself()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     if _is_glibc():
         keep_memory()
+
+
+def _reach_this_machine_itself() -> None:
+    """What this machine serves itself is asked for without a proxy, which could not know it."""
+    if not _proxies():
+        return
+    known = [name.strip() for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",")]
+    names = [name for name in known if name]
+    if "*" not in names:
+        names += [name for name in _THIS_MACHINE if name not in names]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(names)
+
+
+@contextmanager
+def without_proxies() -> Generator[None]:
+    """Inside this block no proxy is set: Gradio asks its own server when it starts, and fails if the name of a proxy is
+    malformed or of a kind that httpx has no package for."""
+    kept = {name: os.environ.pop(name) for name in _proxies()}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def _proxies() -> list[str]:
+    return [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]
 
 
 def _is_glibc() -> bool:

@@ -7,7 +7,11 @@ is `Finished`, or `Failed` with a sentence for the user; `streams.event_stream` 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
@@ -328,7 +332,16 @@ def from_dict(record: dict[str, Any]) -> Event:
     """Return the event that `to_dict` turned into this record.
 
     Raises:
-        KeyError, TypeError: if the record is not an event.
+        KeyError, TypeError, ValueError: if the record is not an event, or if a field is not of its type.
     """
     kinds = {kind.__name__.lower(): kind for kind in Event.__subclasses__()}
-    return kinds[record["event"]](**{name: value for name, value in record.items() if name != "event"})
+    kind, fields = kinds[record["event"]], {name: value for name, value in record.items() if name != "event"}
+    kind(**fields)  # which refuses a name that is unknown
+    return _adapter(kind).validate_python(fields)
+
+
+@cache
+def _adapter(kind: type[Event]) -> TypeAdapter[Event]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

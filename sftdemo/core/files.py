@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from .errors import ConfigError
+from .held import KEPT, abandoned, held_folder, sweep
+
+_WHOLE, _OLD = "whole", KEPT  # what `written_whole` moves into place, and what it moves away
+
 
 def cache_folder() -> Path:
     """Return `$SFTDEMO_CACHE` if set, else the platform's cache folder for `sftdemo`. On Linux that is
-    `$XDG_CACHE_HOME/sftdemo`, by default `~/.cache/sftdemo`."""
+    `$XDG_CACHE_HOME/sftdemo`, by default `~/.cache/sftdemo`.
+
+    Raises:
+        ConfigError: if this user has no home folder.
+    """
     if os.environ.get("SFTDEMO_CACHE"):
         return Path(os.environ["SFTDEMO_CACHE"])
-    return user_cache_path("sftdemo", appauthor=False)
+    folder = user_cache_path("sftdemo", appauthor=False)
+    if not folder.is_absolute():  # a path that begins with ~, which nothing says the meaning of
+        raise ConfigError("this user has no home folder, so there is no place for a cache; set HOME or SFTDEMO_CACHE.")
+    return folder
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -29,16 +41,15 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: if the file cannot be written. `path` is then unchanged and the temporary file is removed.
     """
-    beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
+    prefix = f".{path.name}-"
+    sweep(path.parent, prefix)
+    with held_folder(path.parent, prefix) as held:
+        beside = held / "partial"
         with beside.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def flush_folder(folder: Path) -> None:
@@ -47,9 +58,10 @@ def flush_folder(folder: Path) -> None:
     Raises:
         OSError: if that fails, as on a full disk.
     """
+    mode = "rb+" if sys.platform == "win32" else "rb"  # a copied file may not be written, and need not be but there
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb+") as file:
+            with path.open(mode) as file:
                 os.fsync(file.fileno())
 
 
@@ -67,26 +79,78 @@ def link_folder(folder: Path, other: Path) -> None:
 
 @contextmanager
 def written_whole(folder: Path) -> Generator[Path]:
-    """Yield an empty folder next to `folder`, and move it to `folder` when the block succeeds.
+    """Yield an empty folder, and move it to `folder` when the block succeeds and all is on the disk.
 
-    Until then, and if the block fails, `folder` stays unchanged.
+    Until then, and if the block fails, `folder` stays unchanged. A link stays as well; what it points to is replaced.
+    If the process is killed, the next one that writes `folder` or calls `recover` removes what it left.
+
+    Raises:
+        OSError: if it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    beside.chmod(0o755)  # mkdtemp makes it accessible to its owner only
-    try:
-        yield beside
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            folder.rename(old / folder.name)
-            try:
-                beside.rename(folder)
-            except BaseException:
-                (old / folder.name).rename(folder)
+    place = _real(folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    recover(place)
+    with held_folder(place.parent, f".{place.name}-") as held:
+        partial, whole = held / "partial", held / _WHOLE
+        partial.mkdir()
+        yield partial
+        flush_folder(partial)
+        recover(place)  # what another process finished meanwhile is older
+        partial.rename(whole)
+        _take_place(whole, place, held / _OLD)
+
+
+def recover(folder: Path) -> None:
+    """Finish what a process began that was killed while it wrote `folder` with `written_whole`: what was whole takes
+    its place, and of all else nothing stays.
+
+    Raises:
+        OSError: if it cannot take its place.
+    """
+    place = _real(folder)
+    for held in abandoned(place.parent, f".{place.name}-"):
+        whole, old = held / _WHOLE, held / _OLD
+        if whole.exists() and not (old.exists() and place.exists()):
+            _take_place(whole, place, old)
+        elif old.exists() and not place.exists():
+            old.rename(place)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that `written_whole` can replace an existing folder, which it moves away: not where something is mounted,
+    nor where this process stands.
+
+    Raises:
+        OSError: with the reason.
+    """
+    place = _real(folder)
+    if Path.cwd().is_relative_to(place):
+        raise OSError(errno.EBUSY, "it is the folder that you are in")
+    with held_folder(place.parent, f".{place.name}-") as held:
+        taken = held / "taken"
+        taken.mkdir()
+        (taken / "file").touch()
+        try:
+            place.rename(taken)  # never succeeds: what is there is not empty
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise OSError(errno.EBUSY, "something is mounted there") from error
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and sys.platform != "win32":
                 raise
-            finally:
-                shutil.rmtree(old)
-        else:
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _take_place(whole: Path, place: Path, old: Path) -> None:
+    if not place.exists():
+        whole.rename(place)
+        return
+    place.rename(old)
+    try:
+        whole.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _real(folder: Path) -> Path:
+    return Path(os.path.realpath(folder))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.errors import DataError
 from ..core.events import Event, Phase
 from ..core.files import write_whole
+from ..core.held import scratch_folder
 from ..data.chat import render_prompt
 from ..data.chat_style import any_of, special_texts
 from ..data.questions import Question, questions_of, shape_of, typed_prompt
@@ -85,7 +85,7 @@ def certify(
     with ExitStack() as stack:
         opened = yield from open_model(replace(saved.config, model=str(folder)))
         if gguf is None and url is None:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True))
+            scratch = stack.enter_context(scratch_folder())
             gguf = Path(scratch) / "model.gguf"
             yield from write_gguf(folder, gguf, quantization)
         asked = yield from _answers(opened, saved, prompts, max_new_tokens)

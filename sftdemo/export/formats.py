@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,14 @@ from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
 from ..core.errors import ConfigError, TrainingError
 from ..core.events import Event, Phase, Saved
 from ..core.files import write_whole, written_whole
+from ..core.held import scratch_folder
 from ..core.streams import Outcome, event_stream
 from ..model.loading import load_model, stop_ids
 from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
 from ..runs.card import LOSS_PICTURE, card
 from ..runs.folder import EVENTS, EXAMPLES, SETTINGS
+from ..runs.output import with_files
 from .certificate import CERTIFICATE, read_certificate
 from .gguf import convert_to_gguf
 from .handout import write_handout
@@ -73,7 +74,7 @@ def export(
     elif to == "merged":
         yield from write_merged(run, output)
     elif to in ("script", "trl-config"):
-        with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+        with scratch_folder() as scratch:
             recipe = yield from read_recipe(run, Path(scratch))
             with _written(output) as folder:
                 (write_script if to == "script" else write_trl_config)(recipe, folder)
@@ -111,8 +112,9 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
                 shutil.copyfile(run / name, folder / name)
         shutil.copyfile(use.__file__, folder / "use.py")
         record |= {"kind": "merged"}
-        (folder / RUN_RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
         (folder / "README.md").write_text(card(record, proof), encoding="utf-8")
+        text = json.dumps(with_files(folder, record), indent=1, ensure_ascii=False)
+        (folder / RUN_RECORD).write_text(text, encoding="utf-8")
 
 
 def check_quantization(quantization: str, to: str | None) -> None:
@@ -135,7 +137,7 @@ def write_gguf(run: Path, output: Path, quantization: str) -> Generator[Phase]:
     Raises:
         SftdemoError: as `write_merged` and `gguf.convert_to_gguf` do.
     """
-    with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder() as scratch:
         folder = run
         if read_record(run)["kind"] == "adapter":
             folder = Path(scratch) / "merged"

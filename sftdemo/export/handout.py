@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from base64 import b64encode
 from collections.abc import Generator, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from ..core.errors import ModelError
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Phase, Prepared, Step
 from ..core.files import write_whole
+from ..core.json_files import read_object
 from ..core.palette import LINES
 from ..core.text import duration, epochs
 from ..data.examples import open_examples
@@ -43,7 +43,7 @@ def write_handout(run: Path, output: Path) -> Generator[Phase]:
     saved, events = read_run(run), load_events(run)
     if not events:
         raise ModelError(f"{run} is an arm of an ablation, without events of its own; name the ablation's folder.")
-    record = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    record = read_object(run / RECORD)
     # the run's own tokenizer, for which no base is needed
     opened = yield from open_model(replace(saved.config, model=str(saved.arms[0][1])), weights=False)
     yield Phase("export", "Masking the rows")

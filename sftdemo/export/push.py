@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from ..core.config import PUSH_KINDS
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ConfigError, TrainingError
 from ..core.events import Event, Phase, Saved, Upload
+from ..core.held import scratch_folder
 from ..core.streams import Outcome, event_stream
 from .formats import check_quantization
 from .served import read_record
@@ -64,7 +64,7 @@ def push(
     with _explained(to):
         found = _find(api, to)
     _check_target(found, to, private, overwrite)
-    with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+    with scratch_folder() as scratch:
         contents = yield from gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
         deleted = sorted({*_names(found)} - {*contents.files})
         yield Upload(

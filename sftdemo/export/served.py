@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
+from ..core.json_files import read_object
 from ..model.loading import load_tokenizer
-from ..model.sources import RUN_RECORD, ModelSource
+from ..model.sources import RUN_RECORD, ModelSource, path_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,13 +20,16 @@ def read_record(run: Path) -> dict:
     Raises:
         ModelError: if there is none in the folder, or if it is an ablation, whose arms have one each.
     """
-    try:
-        record = json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))
-        kind = record["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{run} is not the folder of a saved run ({error}).") from error
-    if kind == "ablation":
-        raise ModelError(f"{run} holds an ablation; name one of its arms: {', '.join(record['arms'])}.")
+    if not (path_of(str(run)) / RUN_RECORD).is_file():
+        raise ModelError(f"{run} is not the folder of a saved run: it has no {RUN_RECORD}.")
+    record = read_object(run / RUN_RECORD)
+    if not isinstance(record.get("kind"), str):
+        raise ModelError(f"{run} is not the folder of a saved run: its {RUN_RECORD} does not say of what kind it is.")
+    if record["kind"] == "ablation":
+        arms = ", ".join(map(str, record.get("arms", [])))
+        raise ModelError(f"{run} holds an ablation; name one of its arms: {arms}.")
+    if not (isinstance(record.get("model"), dict) and isinstance(record.get("data"), dict | None)):
+        raise ModelError(f"{run} is not the folder of a saved run: its {RUN_RECORD} does not say what was trained.")
     return record
 
 

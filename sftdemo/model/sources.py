@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,9 @@ from ..core.config import DEFAULT_MODEL
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ModelError
 from ..core.events import Phase
+from ..core.files import recover
+from ..core.json_files import read_object
+from ..core.sealed import is_whole
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
 DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -54,12 +57,30 @@ class ModelSource:
     @property
     def public_name(self) -> str:
         """Return the name by which others find the model: its Hub id or, of a local one, its last part."""
-        return self.hub_id or Path(self.name).expanduser().resolve().name
+        return self.hub_id or path_of(self.name).resolve().name
+
+
+def path_of(name: str) -> Path:
+    """Return the path that a model's name may stand for. A folder that a killed run left half replaced is put right.
+
+    Raises:
+        ModelError: if there can be nothing of this name, or if it may not be looked at.
+    """
+    path = Path(os.path.expanduser(name))
+    try:
+        if not path.exists():
+            recover(path)
+        if path.is_dir():
+            next(path.iterdir(), None)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{name[:80]!r} cannot be looked at: {reason}. Name another model.") from error
+    return path
 
 
 def find_local(name: str) -> ModelSource | None:
     """Return the model called `name` if it needs no network and no conversion; else None."""
-    path = Path(name).expanduser()
+    path = path_of(name)
     if _is_adapter(path):
         base = find_local(_base_name(path))
         return base and _adapter_source(name, path, base)
@@ -68,10 +89,10 @@ def find_local(name: str) -> ModelSource | None:
         if cached:
             return ModelSource(name, cached, _HUB, hub_id=DEFAULT_HUB_ID)
         bundled = ModelSource(name, bundled_folder(), _BUNDLED, hub_id=DEFAULT_HUB_ID)
-        return bundled if bundled.folder.exists() else None
+        return bundled if is_whole(bundled.folder) else None
     if path.is_file() and path.suffix == ".gguf":
         folder = converted_folder(path)
-        return ModelSource(name, folder, "GGUF weights, dequantised") if folder.exists() else None
+        return ModelSource(name, folder, "GGUF weights, dequantised") if is_whole(folder) else None
     if (path / "config.json").is_file():
         return ModelSource(name, path, "local folder")
     if not path.exists() and _is_hub_id(name):
@@ -83,7 +104,7 @@ def find_local(name: str) -> ModelSource | None:
 def find_tokenizer(name: str) -> ModelSource | None:
     """Return the model called `name`, or its tokenizer alone, if it needs no network and no conversion; else None. A
     tokenizer alone is good for `load_tokenizer` only."""
-    path, source = Path(name).expanduser(), find_local(name)
+    path, source = path_of(name), find_local(name)
     if source is not None or name == DEFAULT_MODEL:
         return source
     if (path / "tokenizer.json").is_file():
@@ -91,7 +112,7 @@ def find_tokenizer(name: str) -> ModelSource | None:
     if path.exists() or not _is_hub_id(name):
         return None
     folder = _snapshot(name, _TOKENIZER_FILES)
-    if folder is None or not any((folder / file).is_file() for file in _VOCABULARIES):
+    if folder is None or not _has_vocabulary(folder):
         return None
     return ModelSource(name, folder, "tokenizer from the Hub; the weights come when it is trained", hub_id=name)
 
@@ -102,7 +123,9 @@ def check_weights(name: str) -> None:
     Raises:
         ModelError: when it is a folder with a tokenizer alone.
     """
-    folder = Path(name).expanduser()
+    folder = path_of(name)
+    if (folder / "adapter_model.bin").is_file():
+        check_adapter(folder)
     if folder.is_dir() and not _is_adapter(folder) and not any(folder.glob("*.safetensors")):
         raise ModelError(f"{name} has no weights to train: no .safetensors file. Choose a model that has.")
 
@@ -127,7 +150,7 @@ def resolve(name: str) -> Generator[Phase, None, ModelSource]:
         ModelError: if the model cannot be had, with what was tried and what to do.
     """
     yield Phase("model", f"Looking for {name}")
-    path = Path(name).expanduser()
+    path = path_of(name)
     if _is_adapter(path):
         base = yield from resolve(_base_name(path))
         return _adapter_source(name, path, base)
@@ -155,7 +178,7 @@ def resolve_tokenizer(name: str) -> Generator[Phase, None, ModelSource]:
     Raises:
         ModelError: if the tokenizer cannot be had, with what was tried and what to do.
     """
-    path = Path(name).expanduser()
+    path = path_of(name)
     if find_local(name) is None and (path / "tokenizer.json").is_file():
         return ModelSource(name, path, "local folder")
     if find_local(name) is None and name != DEFAULT_MODEL and not path.exists() and _is_hub_id(name):
@@ -178,20 +201,41 @@ def _resolve_default() -> Generator[Phase, None, ModelSource]:
     return ModelSource(DEFAULT_MODEL, bundled_folder(), _BUNDLED, hub_id=DEFAULT_HUB_ID)
 
 
+def check_adapter(folder: Path) -> None:
+    """Check that the weights of an adapter are there.
+
+    Raises:
+        ModelError: if they are not, or only in another format: pickled ones are not loaded.
+    """
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(
+            f"{folder} holds no adapter_model.safetensors; pickled weights (adapter_model.bin) are not loaded. Save "
+            "the adapter anew, as safetensors."
+        )
+
+
 def _base_name(adapter: Path) -> str:
-    """Return the model under a saved adapter: the folder it was trained on if it is still here, else its name."""
-    try:
-        base = json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
-        record = json.loads((adapter / RUN_RECORD).read_text()) if (adapter / RUN_RECORD).is_file() else {}
-        name = (base_of(record) or record["config"]["model"]) if record else base
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{adapter} does not say which model its adapter belongs to ({error}).") from error
-    return base if Path(base).exists() and find_local(name) is None else name
+    """Return the model under a saved adapter: the folder it was trained on if it is still here, else its name.
+
+    Raises:
+        ModelError: if it names none that an adapter can lie on.
+    """
+    base: object = read_object(adapter / "adapter_config.json").get("base_model_name_or_path")
+    name = base
+    if (adapter / RUN_RECORD).is_file():
+        record = read_object(adapter / RUN_RECORD)
+        name = base_of(record) or (record["config"].get("model") if isinstance(record.get("config"), dict) else None)
+    if not (isinstance(base, str) and base and isinstance(name, str) and name):
+        raise ModelError(f"{adapter} does not say which model its adapter belongs to.")
+    if _is_adapter(path_of(name)):
+        raise ModelError(f"{adapter} is an adapter on {name}, which is an adapter too; name a whole model as its base.")
+    return base if path_of(base).exists() and find_local(name) is None else name
 
 
 def base_of(record: dict) -> str | None:
     """Return the model under the adapter that a run went on from; None if it went on from none."""
-    return record.get("model", {}).get("base")
+    model = record.get("model")
+    return model.get("base") if isinstance(model, dict) else None
 
 
 def _is_hub_id(name: str) -> bool:
@@ -206,11 +250,18 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _cached(hub_id: str) -> Path | None:
-    """Return the folder of a complete snapshot in the Hub's own cache."""
+    """Return the folder of a snapshot in the Hub's own cache, unless a download was cut before all of it was here."""
     folder = _snapshot(hub_id, _FILES)
-    if folder is None or not (folder / "config.json").exists():
+    if folder is None or not (folder / "config.json").exists() or not _has_vocabulary(folder):
         return None
-    return folder if any(folder.glob("*.safetensors")) else None
+    index, weights = folder / "model.safetensors.index.json", {path.name for path in folder.glob("*.safetensors")}
+    if index.exists():
+        return folder if weights >= {*read_object(index).get("weight_map", {}).values()} else None
+    return folder if weights and not any("-of-0" in name for name in weights) else None
+
+
+def _has_vocabulary(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in _VOCABULARIES) or any(folder.glob("*.model"))
 
 
 def _snapshot(hub_id: str, files: list[str]) -> Path | None:
@@ -243,7 +294,7 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
         raise ModelError(f"the Hub has no model {hub_id!r} (or it is private); check the spelling.") from error
     except OfflineModeIsEnabled as error:
         raise ModelError(f"{hub_id} is not in the local cache, and HF_HUB_OFFLINE forbids asking the Hub.") from error
-    except (httpx2.HTTPError, HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, HfHubHTTPError, OSError, ValueError, ImportError) as error:  # a proxy may be malformed
         raise ModelError(
             f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network, or name a local folder or GGUF file."

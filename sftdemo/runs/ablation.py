@@ -11,6 +11,7 @@ from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
 from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phase, Weights
+from ..core.held import scratch_folder
 from ..core.streams import Outcome, event_stream
 from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
@@ -20,7 +21,7 @@ from ..mask.labels import MaskedExample
 from ..model.loading import load_model, weights_sha256
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
-from .run import Stop, answers_after, answers_before, scratch_folder, train_model
+from .run import Stop, answers_after, answers_before, train_model
 from .setup import Setup, set_up
 
 MOST_ARMS = 4  # more columns cannot be read side by side

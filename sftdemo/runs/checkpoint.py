@@ -19,7 +19,8 @@ from ..core.events import Finished
 from ..core.every import Every, read_every
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
 from ..train.checkpoints import Checkpoints, last_checkpoint
-from .folder import CHECKPOINT, RECORD, load_events
+from .folder import RECORD, load_events
+from .output import CHECKPOINT
 
 ABOUT = "run.json"  # in a checkpoint, what `Begun` is read from
 _TRAINER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
@@ -125,9 +126,13 @@ def read_begun(folder: str | Path) -> Begun:
         rows = Path(known["rows"]).name
         origin = None if known["data"] is None else Origin(**known["data"])
         problems = tuple(Problem(**problem) for problem in known["problems"])
-        processes, step, hashes = known["processes"], known["step"], (known["mask_sha256"], known["weights_sha256"])
+        processes, step, hashes = (
+            known["processes"],
+            int(known["step"]),
+            (known["mask_sha256"], known["weights_sha256"]),
+        )
         read = open_examples(folder / CHECKPOINT / rows)
-    except (OSError, ValueError, KeyError, TypeError, SftdemoError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SftdemoError) as error:
         raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {error}") from error
     if processes != distributed.count():
         raise TrainingError(

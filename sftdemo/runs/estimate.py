@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 from typing import TypeVar
 
 from ..core.config import RunConfig
@@ -15,6 +15,7 @@ from ..core.files import cache_folder, write_whole
 
 RATES = "rates.json"
 Kind = TypeVar("Kind", bound=Event)
+_MOST = 1e9  # seconds: more is no measurement
 _LOG = logging.getLogger(__name__)
 
 # Measured with SmolLM2-135M in float32 on 2 cores of an AMD EPYC: seconds per token of a training step, and seconds of
@@ -94,11 +95,11 @@ def _read() -> dict[str, list[float]]:
     """Return the saved rates by key; empty if the file is missing or unreadable. Invalid entries are dropped."""
     try:
         found = json.loads((cache_folder() / RATES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {key: rate for key, rate in found.items() if _is_rate(rate)} if isinstance(found, dict) else {}
 
 
 def _is_rate(found: object) -> bool:
     numbers = found if isinstance(found, list) else []
-    return len(numbers) == 2 and all(isinstance(each, int | float) and 0 <= each < inf for each in numbers)
+    return len(numbers) == 2 and all(isinstance(each, int | float) and 0 <= each < _MOST for each in numbers)

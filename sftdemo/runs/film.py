@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, FilmRow, Frame, Phase, from_dict
 from ..core.files import write_whole
+from ..core.json_files import read_object
 from ..core.streams import Outcome, event_stream
 from ..data.questions import Question, question_text, questions_of
 from ..data.templates import template_of
@@ -85,7 +86,7 @@ def film(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Gene
 
 def _read(path: Path) -> Iterator[Event]:
     try:
-        yield from [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        yield from [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} cannot be read ({error}); delete it, and train the run again with --film.") from error
 
@@ -107,7 +108,9 @@ def _kept(place: Path) -> list[tuple[int, Path]]:
     """Return the steps whose adapter is there, with its folder: those that were kept, then the trained adapter."""
     numbers = (path.name.removeprefix(STEP) for path in (place / FILM).glob(f"{STEP}*"))
     steps = sorted(int(number) for number in numbers if number.isdecimal())
-    last = int(json.loads((place / RECORD).read_text(encoding="utf-8"))["steps"])
+    last = read_object(place / RECORD).get("steps")
+    if not isinstance(last, int):
+        raise ModelError(f"{place / RECORD} does not say after how many steps the run was saved.")
     return [*((step, place / FILM / f"{STEP}{step}") for step in steps if step < last), (last, place)]
 
 

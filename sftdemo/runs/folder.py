@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError
 from ..core.events import Event, Failed, Saved, from_dict
 from ..core.files import link_folder, written_whole
+from ..core.json_files import read_object
 from ..core.settings_file import write_settings
 from ..core.streams import Outcome
 from ..data.examples import Origin, ParsedExamples, to_record
@@ -33,6 +33,7 @@ from ..model.stopping import mend_stopping
 from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
+from .output import CHECKPOINT, check_output, with_files
 from .public import public_record, public_settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ EXAMPLES = "examples.jsonl"
 SETTINGS = "config.yaml"
 _IN_HUB_CACHE = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]")
 FILM = "film"  # a folder, until the film is developed
-CHECKPOINT = "checkpoint"  # a folder, while a run is under way and where one was stopped
 
 
 @dataclass(frozen=True)
@@ -72,46 +72,6 @@ class ModelToSave:
     film: Path | None = None
 
 
-def check_output(output: Path, overwrite: bool = False) -> None:
-    """Check, before any work is done, that a run can be saved to `output`.
-
-    Raises:
-        TrainingError: if the folder cannot be written, if it holds files other than an earlier run's, or if it holds an
-            earlier run, finished or not, and `overwrite` is false.
-    """
-    if output.exists() and not output.is_dir():
-        raise TrainingError(f"{output} is a file; name a folder to save to.")
-    found = {path.name for path in output.iterdir()} if output.exists() else set[str]()
-    if found - {CHECKPOINT} and RECORD not in found:
-        raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
-    if CHECKPOINT in found and not overwrite:
-        raise TrainingError(
-            f"there is a run in {output} that was not finished. Go on with it with --resume {output}, save to another "
-            "folder with --output, or replace it with --overwrite."
-        )
-    if (output / RECORD).is_file() and not overwrite:
-        raise TrainingError(
-            f"there is an earlier run in {output}{_what(output)}. Save to another folder with --output, or replace the "
-            "earlier run with --overwrite."
-        )
-    try:
-        output.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output.absolute().parent):
-            pass
-    except OSError as error:
-        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
-
-
-def _what(folder: Path) -> str:
-    """Return a run's model and when it finished, for a message; empty if its record cannot be read."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        when = datetime.fromisoformat(record["finished"]).astimezone(UTC)
-        return f": {record['model']['name']}, finished {when:%d %b %Y, %H:%M} UTC"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-
-
 def way_of_asking(folder: Path) -> tuple[Template, str]:
     """Return the template and the shape of the examples that a run was trained with, or the defaults for other models.
 
@@ -121,11 +81,11 @@ def way_of_asking(folder: Path) -> tuple[Template, str]:
     if not (folder / RECORD).is_file():
         return get_template(DEFAULT_TEMPLATE), "instruction"
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_object(folder / RECORD)
         config = record["config"]
         # a run of an earlier version has no arguments of the chat template
         return get_template(config["template"], arguments=config.get("chat_template_kwargs", "")), record["shape"]
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
 
 
@@ -139,8 +99,9 @@ def load_events(folder: Path) -> list[Event]:
     if not path.is_file():
         return []
     try:
-        return [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = path.read_text(encoding="utf-8").split("\n")  # an answer may hold any other end of a line
+        return [from_dict(json.loads(line)) for line in lines if line]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
 
 
@@ -151,10 +112,13 @@ def public_texts(folder: Path) -> dict[str, str]:
     Raises:
         SftdemoError: if the run's settings cannot be read.
     """
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
-    if (folder / SETTINGS).is_file():
-        texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
+    record = read_object(folder / RECORD)
+    try:
+        texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
+        if (folder / SETTINGS).is_file():
+            texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / RECORD} does not say what was trained ({error}).") from error
     return texts
 
 
@@ -265,6 +229,7 @@ class RunFolder:
             last = [Saved(str(self.path), kind), outcome.finished(self._begin)]
             lines = [json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in (*self._events, *last)]
             (folder / EVENTS).write_text("".join(lines), encoding="utf-8")
+            _write_record(folder, read_object(folder / RECORD))
         yield from last
 
 
@@ -313,12 +278,17 @@ def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: Mode
 
 
 def _write_about(folder: Path, record: dict, data: ParsedExamples) -> None:
-    (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
     with (folder / EXAMPLES).open("w", encoding="utf-8") as file:
         for example in chain(data.train, data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
     (folder / SETTINGS).write_text(_settings(record, data), encoding="utf-8")
     (folder / "README.md").write_text(card(record), encoding="utf-8")
+    _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: dict) -> None:
+    text = json.dumps(with_files(folder, record), indent=1, ensure_ascii=False)
+    (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 def _settings(record: dict, data: ParsedExamples) -> str:

@@ -15,8 +15,9 @@ from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, He
 from ..data.examples import parse_examples, to_record
 from ..data.samples import SAMPLES
 from ..train.checkpoints import checkpoint_step
-from .folder import CHECKPOINT, EXAMPLES, RECORD, load_events
+from .folder import EXAMPLES, RECORD, load_events
 from .labels import Label, read_label
+from .output import CHECKPOINT
 from .revisit import SavedRun, read_run
 from .wording import column_name
 
@@ -82,6 +83,8 @@ def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Pa
             found.append(_past_run(place))
         except ModelError as error:
             unreadable.append(sentence(error))
+        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            unreadable.append(f"The run in {place} cannot be read ({error}).")
     return sorted(found, key=lambda run: run.finished, reverse=True), unreadable
 
 
@@ -156,15 +159,16 @@ def _columns(run: PastRun, asked: Comparison | Columns) -> list[tuple[PastRun, f
 def _past_run(place: Path) -> PastRun:
     saved, events = read_run(place), load_events(place)
     finished = events[-1] if events else None
-    if not isinstance(finished, Finished):
-        raise ModelError(f"there is no finished run in {place}.")
+    prepared = next((event for event in events if isinstance(event, Prepared)), None)
+    if not isinstance(finished, Finished) or prepared is None:
+        raise ModelError(f"there is no finished run in {place}: its events have no beginning or no end.")
     step = checkpoint_step(place / CHECKPOINT)
     return PastRun(
         name=place.name,
         model=saved.base,
         finished=saved.finished,
         weights=tuple(weight for weight, _ in saved.arms),
-        examples=next(event.examples for event in events if isinstance(event, Prepared)),
+        examples=prepared.examples,
         settings={name: value for name, value in saved.config.changed().items() if name not in _SHOWN_ELSEWHERE},
         curves=tuple(tuple(thin(curve, POINTS)) for curve in _curves(events)[: len(saved.arms)]),
         comparisons=tuple(event for event in events if isinstance(event, Comparison | Columns)),

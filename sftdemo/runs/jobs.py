@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
@@ -132,6 +133,17 @@ class Jobs:
             for old in list(self._jobs)[:-_KEPT]:
                 del self._jobs[old]
             return job
+
+    def close(self, seconds: float) -> None:
+        """Ask all jobs to end and to keep their results, and wait for that as long as so many seconds. Those that have
+        not ended are ended when this process does."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            running = [job for job in self._jobs.values() if not job.done]
+        for job in running:
+            job.stop()
+        while time.monotonic() < deadline and not all(job.done for job in running):
+            time.sleep(0.02)
 
     def get(self, job_id: str | None) -> Job | None:
         """Return the job with this id, or None if it is unknown."""

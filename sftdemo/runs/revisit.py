@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, ModelError, TrainingError
+from ..core.errors import ConfigError, DataError, ModelError, TrainingError
 from ..core.events import Event, Phase, TokenLosses
+from ..core.json_files import read_object
 from ..core.streams import Outcome, event_stream
 from ..data.examples import ParsedExamples, read_examples
 from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
@@ -20,7 +21,7 @@ from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
 from ..model.loading import load_model, open_model
-from ..model.sources import ModelSource, base_of, resolve
+from ..model.sources import ModelSource, base_of, path_of, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
 
@@ -64,7 +65,10 @@ class SavedRun:
         Raises:
             DataError: if they cannot be read.
         """
-        return read_examples(self.folder / EXAMPLES)
+        data = read_examples(self.folder / EXAMPLES)
+        if not data.train:
+            raise DataError(f"{self.folder / EXAMPLES} holds none of the rows that the run was trained on.")
+        return data
 
     def arm(self, weight: float | None) -> Path:
         """Return the folder of the model trained with this prompt-loss weight; for None, that of the first model.
@@ -90,15 +94,21 @@ def read_run(folder: Path) -> SavedRun:
         ModelError: if there is no run in `folder`, or if it cannot be read.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        path_of(str(folder))
+        record = read_object(folder / RECORD)
         config = RunConfig(**record["config"])
-        places = [folder / name for name in record.get("arms", [])]
-        arms = [json.loads((place / RECORD).read_text(encoding="utf-8")) for place in places] or [record]
-        weights = [arm["config"]["prompt_loss_weight"] for arm in arms]
+        places = [folder / Path(name).name for name in record.get("arms", [])]
+        arms = [read_object(place / RECORD) for place in places] or [record]
+        weights = [RunConfig(**arm["config"]).prompt_loss_weight for arm in arms]
         pairs = tuple(zip(weights, places or [folder], strict=True))
         base, rows = base_of(record) or config.model, (record.get("data") or {}).get("source")
+        datetime.fromisoformat(record["finished"])
+        if not all(isinstance(text, str) for text in (base, config.model, rows or "", arms[0]["kind"])):
+            raise TypeError("a name in it is no text")
+        if not isinstance(record["model"], dict):
+            raise TypeError("it does not say which model")
         return SavedRun(folder, config, pairs, arms[0]["kind"], base, record["finished"], rows)
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError, ConfigError) as error:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
 
 

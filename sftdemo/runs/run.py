@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from ..core import distributed
 from ..core.config import RunConfig
 from ..core.curves import thin
 from ..core.events import Answer, Before, Comparison, Conclusion, Event, HeldOut, Phase, Prepared, Step, Weights
+from ..core.held import scratch_folder
 from ..core.streams import Outcome, Relay, event_stream
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
@@ -163,11 +163,6 @@ def _run(
             yield from folder.save(record, data, setup.to_save(trained.model, trained.film), outcome, checkpoints)
             return None
     return Outcome.of(step.step, step.total)
-
-
-def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Create a temporary folder. On Windows it may remain, because files mapped into memory cannot be deleted there."""
-    return tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True)
 
 
 def answers_before(setup: Setup, model: PreTrainedModel, stop: Stop) -> Generator[Event, None, list[Answer]]:

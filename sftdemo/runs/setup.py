@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -13,6 +12,7 @@ from ..core import distributed
 from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError, ModelError, TrainingError
 from ..core.events import Event
+from ..core.json_files import read_object
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
 from ..data.questions import Question, questions_of, shape_of
@@ -124,11 +124,10 @@ def fit_adapter(opened: OpenModel) -> OpenModel:
     source, config = opened.source, opened.config
     if source.base is None:
         return opened
-    try:
-        known = json.loads((source.folder / "adapter_config.json").read_text(encoding="utf-8"))
-        kind, rank = known["peft_type"], known["r"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"the adapter_config.json of {source.name} does not say what it is ({error}).") from error
+    known = read_object(source.folder / "adapter_config.json")
+    kind, rank = known.get("peft_type"), known.get("r")
+    if not (isinstance(kind, str) and isinstance(rank, int)):
+        raise ModelError(f"the adapter_config.json of {source.name} does not say what it is.")
     if kind != "LORA":
         raise TrainingError(f"{source.name} is an adapter of the kind {kind}; only LoRA adapters are trained on.")
     if config.full:

@@ -22,22 +22,17 @@ from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
 from ..core.errors import ConfigError, DataError, TrainingError
 from ..core.events import Event, Phase, Step, StudyCell, from_dict
 from ..core.files import write_whole
+from ..core.held import scratch_folder
 from ..core.streams import Outcome, Relay, event_stream
 from ..core.text import duration, plural
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
-from ..runs.ablation import (
-    check_name,
-    check_rows,
-    check_saves_whole,
-    check_weights,
-    figures_of,
-    held_out_rows,
-)
-from ..runs.folder import RECORD, RunFolder, check_output
-from ..runs.run import Stop, Trained, scratch_folder, train_model
+from ..runs.ablation import check_name, check_rows, check_saves_whole, check_weights, figures_of, held_out_rows
+from ..runs.folder import RECORD, RunFolder
+from ..runs.output import check_writable
+from ..runs.run import Stop, Trained, train_model
 from ..runs.setup import Setup, set_up
 
 if TYPE_CHECKING:
@@ -240,7 +235,8 @@ def _check_folder(output: Path) -> None:
         return
     if (output / RECORD).is_file():
         raise TrainingError(f"there is a run in {output}; name another folder for the study.")
-    check_output(output)
+    if check_writable(output):
+        raise TrainingError(f"there is a run in {output} that was not finished; name another folder for the study.")
 
 
 def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, StudyCell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Iterable
@@ -331,7 +332,16 @@ def bench(options: argparse.Namespace) -> int:
 
 def app(options: argparse.Namespace) -> int:
     """Open the page in the browser."""
-    from ..ui import launch
+    from ..core.environment import without_proxies
 
+    if options.port is None:
+        _check_port(os.environ.get("GRADIO_SERVER_PORT", "7860"))  # which Gradio reads when it is imported
+    with without_proxies():
+        from ..ui import launch
     launch(host=options.host, port=options.port, open_browser=not options.no_browser)
     return 0
+
+
+def _check_port(text: str) -> None:
+    if not (text.isdecimal() and 1 <= int(text[:9]) <= 65_535):
+        raise ConfigError(f"GRADIO_SERVER_PORT is {text[:80]!r}; it must be a number from 1 to 65535.")

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from gradio.utils import get_upload_folder
+
 from ..core.config import RunConfig
 from ..core.environment import settle
 from ..core.errors import ConfigError, DataError, ModelError
-from ..core.events import Event, Failed
+from ..core.events import Event, Failed, Finished
 from ..core.files import cache_folder
+from ..core.held import scratch_folder
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
 from ..model.sources import RUN_RECORD
 from ..runs.ablation import ablate
 from ..runs.checkpoint import Begun, begun_runs, read_begun
+from ..runs.disk import DiskLimits, is_expired, make_room, note_begun, oldest_first, remove
 from ..runs.film import film
-from ..runs.folder import CHECKPOINT, load_events
+from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
 from ..runs.jobs import Jobs, warm
 from ..runs.labels import write_label
+from ..runs.output import CHECKPOINT
 from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step
-from .archives import archive_of, delete_archives, delete_run, zipped
+from .controls import is_public
+from .downloads import Downloads, write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
 from .start import RUN_ID, Start, start_of
+from .zero_gpu import gpu_work, on_zero_gpu
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
@@ -44,6 +50,10 @@ class Backend(Models):
 
     def __init__(self):
         super().__init__()
+        self.downloads = Downloads()
+        self._limits = DiskLimits.from_environment(is_public())
+        self._tidying = threading.Lock()
+        self._models: dict[str, str] = {}  # of the runs of this process, what each starts from
         self._runs = Jobs()
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
         self._gpu_events: dict[str, Iterator[Event]] = {}
@@ -76,14 +86,17 @@ class Backend(Models):
         Raises:
             BusyError: if another run is under way.
         """
-        run_id = secrets.token_hex(8)
+        run_id = secrets.token_hex(16)
         folder = _runs_folder() / run_id
         if weights:
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
         else:
             work = partial(run, config, data, folder, shown=shown, may_go_on=True)
         self._begin(run_id, work)
-        self._delete_old_runs(config.model)
+        self._models[run_id] = config.model
+        with suppress(OSError):  # then the folder's time counts
+            note_begun(run_id)
+        self.tidy(kept=KEPT_RUNS - 1)
         return run_id
 
     def go_on(self, run_id: str | None) -> None:
@@ -96,7 +109,7 @@ class Backend(Models):
         """
         begun = read_begun(_folder(run_id))
         self._begin(begun.folder.name, partial(run, begun.config, begun.data, begun.folder, resume=begun))
-        delete_archives(begun.folder)
+        self.downloads.withdraw(run_id or "")
 
     def checkpoint(self, run_id: str | None) -> int | None:
         """Return the step after which a run can be gone on with; None if it cannot."""
@@ -129,6 +142,8 @@ class Backend(Models):
         elif (job := self._runs.get(run_id)) is not None:
             yield from job.watch()
         elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
+            if not isinstance(events[-1], Finished | Failed):
+                raise ModelError(f"the events of the run in {_runs_folder() / run_id} have no end; it cannot be shown.")
             yield events
 
     def is_running(self, run_id: str | None) -> bool:
@@ -226,7 +241,11 @@ class Backend(Models):
         Raises:
             DataError: if there is no run with this id.
         """
-        delete_run(_folder(run_id))
+        self._delete(_folder(run_id))
+
+    def _delete(self, folder: Path) -> None:
+        self.downloads.withdraw(folder.name)
+        remove(folder)
 
     def label(self, run_id: str, name: str, note: str) -> None:
         """Give a saved run a name and a note.
@@ -241,8 +260,8 @@ class Backend(Models):
             raise ConfigError(f"the name of the run cannot be kept: {error.strerror or error}.") from error
 
     def archive(self, folder: Path) -> Path:
-        """Return a zip of a run's folder. It lies in the temporary folder, from where Gradio may serve it."""
-        return zipped(folder, archive_of(folder))
+        """Return where the zip of a run's folder lies, once it is asked for."""
+        return self.downloads.offer(folder.name, f"sftdemo-{folder.name}.zip", partial(zip_folder, folder))
 
     def folder(self, run_id: str | None, weight: float | None) -> Path:
         """Return the folder of a saved run or, if it trained several models, of the one with this prompt-loss weight.
@@ -268,9 +287,10 @@ class Backend(Models):
         """
         saved, folder = read_run(self._saved(run_id)), self.folder(run_id, weight)
         arm = f"-{folder.name}" if len(saved.arms) > 1 else ""
-        archive = archive_of(saved.folder, f"{arm}-{to}-{quantization}")
+        name = f"sftdemo-{saved.folder.name}{arm}-{to}-{quantization}.zip"
+        archive = self.downloads.offer(saved.folder.name, name, None)
         if not archive.is_file():
-            with tempfile.TemporaryDirectory(prefix="sftdemo-", ignore_cleanup_errors=True) as scratch:
+            with scratch_folder() as scratch:
                 output = Path(scratch) / "model"
                 output.mkdir()
                 place = output / "model.gguf" if to == "gguf" else output / "files"
@@ -278,18 +298,48 @@ class Backend(Models):
                     yield event
                     if isinstance(event, Failed):
                         return
-                zipped(output if to == "gguf" else place, archive)
+                write_whole(archive, partial(zip_folder, output if to == "gguf" else place))
         yield archive
 
-    def _delete_old_runs(self, model: str) -> None:
-        """Keep the latest runs, and those whose models they, or the training of `model`, need."""
-        folders = sorted(_runs_folder().glob("*"), key=lambda each: each.stat().st_mtime)
-        old, kept = folders[: -KEPT_RUNS + 1], folders[-KEPT_RUNS + 1 :]
-        models = [model, *(each.model for each in self.past_runs([folder.name for folder in kept])[0])]
-        needed = {part for name in models for part in Path(name).parts}
-        for folder in old:
-            if folder.name not in needed:
-                delete_run(folder)
+    def tidy(self, more: int = 0, kept: int = KEPT_RUNS) -> bool:
+        """Delete runs that have expired or are too many, and then what is beyond the limits of the disk, the oldest
+        first. Runs under way stay, and those whose models they or the latest runs need.
+
+        Args:
+            more (`int`, *optional*):
+                The bytes that are to come.
+            kept (`int`, *optional*):
+                How many runs are kept.
+
+        Returns:
+            `bool`: Whether there is room for what is to come.
+        """
+        with self._tidying:
+            running = {name for name in self._models if self.is_running(name) or name in self._gpu_events}
+            for folder in self._run_folders():
+                if is_expired(folder, self._limits) and folder.name not in running:
+                    self._delete(folder)
+            folders = self._run_folders()
+            used = running | self._needed(running, folders[-kept:])
+            for folder in folders[:-kept]:
+                if folder.name not in used:
+                    self._delete(folder)
+            used = running | self._needed(running, [])
+            copies = Path(get_upload_folder())
+            return make_room(self._limits, copies, self._run_folders(), used, self._delete, more)
+
+    def _run_folders(self) -> list[Path]:
+        return oldest_first(folder for folder in _runs_folder().glob("*") if folder.is_dir())
+
+    def _needed(self, running: Collection[str], folders: Sequence[Path]) -> set[str]:
+        """Return all parts of the names of the models that these runs start from."""
+        saved = self.past_runs([folder.name for folder in folders])[0]
+        models = [*(self._models[name] for name in running), *(each.start or each.model for each in saved)]
+        return {part for name in models for part in Path(name).parts}
+
+    def close(self, seconds: float) -> None:
+        """Ask the run under way to end and be kept as stopped, and wait for that as long as so many seconds."""
+        self._runs.close(seconds)
 
 
 def _runs_folder() -> Path:
@@ -301,23 +351,3 @@ def _folder(run_id: str | None) -> Path:
     if not RUN_ID.fullmatch(run_id or "") or not folder.is_dir():
         raise DataError(f"there is no run {run_id!r} any more.")
     return folder
-
-
-SECONDS = 120  # of GPU time that a run may take; an anonymous visitor has about as many per day
-
-
-def on_zero_gpu() -> bool:
-    """Return whether the page runs on a Space with ZeroGPU."""
-    return "SPACES_ZERO_GPU" in os.environ
-
-
-def gpu_work() -> Callable[..., Iterator[Event]]:
-    """Return a generator function that runs `work(*arguments)` on ZeroGPU. Call this at start-up, which is when ZeroGPU
-    looks for such functions."""
-    import spaces
-
-    @spaces.GPU(duration=SECONDS)
-    def work_on_gpu(work: Callable[..., Iterator[Event]], *arguments: object) -> Iterator[Event]:
-        yield from work(*arguments)
-
-    return work_on_gpu

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from functools import lru_cache, partial
-from pathlib import Path
 
 from ..core.errors import ModelError
 from ..core.events import Failed, Phase
 from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
-from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve_tokenizer
+from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, path_of, resolve_tokenizer
 from ..runs.jobs import Job
 from ..runs.run import fetch
 
@@ -46,7 +45,7 @@ class Models:
             ModelError: if they cannot be fetched, or if there are none.
         """
         check_weights(name)
-        if not Path(name).expanduser().exists() and find_local(name) is None:
+        if not path_of(name).exists() and find_local(name) is None:
             yield from self._fetch(name, weights=True)
 
     def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
@@ -68,7 +67,7 @@ class Models:
         """Return the model called `name`, or its tokenizer alone, if it is on this disk, else None. A tokenizer in the
         Hub's cache counts once `prepare` has seen all its files arrive."""
         found = find_local(name)
-        if found is None and Path(name).expanduser().exists():
+        if found is None and path_of(name).exists():
             return find_tokenizer(name)
         return self._tokenizers.get(name) if found is None else found
 

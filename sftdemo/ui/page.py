@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from typing import Any
 
 import gradio as gr
 
-from ..core.config import DEFAULT_MODEL
-from ..core.errors import ConfigError, SftdemoError
-from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.edits import EditHandlers
@@ -36,7 +30,6 @@ from .results import compare_widget, figures_table
 from .run_state import RunState
 from .state import Desk, session
 from .widgets import (
-    STATIC,
     asked,
     audit_findings,
     field_errors,
@@ -48,7 +41,6 @@ from .widgets import (
 )
 
 TITLE = "sftdemo: see prompt masking, and feel it"
-WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 _INTRO = """<div class="intro"><a class="skip" href="#mask">Skip to the mask</a><h1>See prompt masking, and feel it</h1>
 <p>Fine-tuning shows a model prompts with the answers to them. Each token has a <b>label</b>: the token that the model
 should have predicted there, or &minus;100 where it is not graded. With prompt masking every
@@ -207,68 +199,3 @@ def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
 
 def _step(number: int, title: str, says: str) -> None:
     gr.HTML(f'<div class="step"><h2><b>{number}</b> {title}</h2><p>{says}</p></div>', elem_id=f"step-{number}")
-
-
-def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:
-    """Serve the page until it is interrupted, and prepare the default model in the background.
-
-    Args:
-        host (`str`, *optional*):
-            Defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1.
-        port (`int`, *optional*):
-            Defaults to `$GRADIO_SERVER_PORT` or the first free port from 7860.
-        open_browser (`bool`, *optional*, defaults to True):
-            Whether to open a browser, if there is a screen.
-
-    Raises:
-        ConfigError: for a port out of range.
-        SftdemoError: if the page cannot listen on the address, or if the port is taken.
-    """
-    if port is not None and not 1 <= port <= 65_535:
-        raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
-    backend = Backend()
-    page = build(backend)
-    theme = gr.themes.Default(
-        primary_hue="amber",
-        neutral_hue="slate",
-        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
-        font_mono=["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"],
-    ).set(
-        button_primary_background_fill=BUTTON,
-        button_primary_background_fill_dark=BUTTON,
-        button_primary_background_fill_hover=BUTTON_HOVER,
-        button_primary_background_fill_hover_dark=BUTTON_HOVER,
-        button_primary_text_color=ON_BUTTON,
-        button_primary_text_color_dark=ON_BUTTON,
-        block_info_text_color="*neutral_500",
-        block_info_text_color_dark="*neutral_300",
-        input_placeholder_color="*neutral_500",
-        input_placeholder_color_dark="*neutral_400",
-    )
-    try:
-        page.launch(
-            inbrowser=open_browser and _has_screen(),
-            server_name=host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            ssr_mode=False,
-            enable_monitoring=False,
-            run_history=False,
-            max_file_size="64mb",
-            theme=theme,
-            css=page_css(),
-            css_paths=sorted(STATIC.glob("*.css")),
-            footer_links=["gradio"],
-            show_error=True,
-        )
-    except OSError as error:
-        raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
-    timer = threading.Timer(WARM_DELAY, backend.warm, [DEFAULT_MODEL])
-    timer.daemon = True
-    timer.start()
-    page.block_thread()
-
-
-def _has_screen() -> bool:
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

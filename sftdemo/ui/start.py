@@ -12,7 +12,7 @@ from ..core.errors import ConfigError
 from ..runs.revisit import SavedRun
 from ..runs.wording import column_name
 
-RUN_ID = re.compile(r"[0-9a-f]{16}")
+RUN_ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")  # the shorter ones are of earlier versions
 EARLIER = "an earlier run"
 
 

@@ -37,7 +37,7 @@ KINDS = {kind: index for index, kind in enumerate(SAYS)}
 def widget(name: str, value: str, elem_id: str | None = None) -> gr.HTML:
     """Return a component that draws the JSON `value` with `static/NAME.js`. `elem_id` defaults to `name`."""
     script = f"const SAYS = {json.dumps(SAYS)};\n"  # the scripts know a kind by its place in here
-    script += (STATIC / "helpers.js").read_text() + (STATIC / f"{name}.js").read_text()
+    script += "".join((STATIC / f"{each}.js").read_text(encoding="utf-8") for each in ("helpers", name))
     frame = f'<div class="widget {name}"></div>'
     return gr.HTML(value, html_template=frame, js_on_load=script, elem_id=elem_id or name)
 

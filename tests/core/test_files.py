@@ -5,8 +5,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from crash import kill, refuse, with_fault, writes_of
 
-from sftdemo.core.files import cache_folder, flush_folder, link_folder, write_whole, written_whole
+from sftdemo.core.errors import ConfigError
+from sftdemo.core.files import (
+    cache_folder,
+    check_replaceable,
+    flush_folder,
+    link_folder,
+    recover,
+    write_whole,
+    written_whole,
+)
 
 
 def test_a_new_folder_appears_whole(tmp_path):
@@ -176,3 +186,84 @@ def test_every_file_of_a_folder_is_flushed(tmp_path, monkeypatch):
         file.write_text("x")
     flush_folder(tmp_path)
     assert sorted(flushed) == sorted(file.stat().st_ino for file in files)
+
+
+class TestFaults:
+    """A process is killed or refused the disk at each of the writes: a folder is the old one or the new one, whole."""
+
+    @pytest.fixture(params=["new", "replaced"])
+    def folder(self, request, tmp_path) -> Path:
+        if request.param == "replaced":
+            (tmp_path / "run").mkdir()
+            for name in "ab":
+                (tmp_path / "run" / name).write_text("old")
+        return tmp_path / "run"
+
+    @staticmethod
+    def write(folder: Path) -> None:
+        with written_whole(folder) as beside:
+            for name in "ab":
+                (beside / name).write_text("new")
+
+    @staticmethod
+    def found(folder: Path) -> list[str]:
+        return [(folder / name).read_text() for name in "ab"] if folder.exists() else []
+
+    @pytest.mark.parametrize("fault", [kill, refuse], ids=["killed", "refused"])
+    def test_at_each_write(self, folder, tmp_path, fault):
+        before, seen = self.found(folder), []
+        for at in range(1, 1 + writes_of(lambda: self.write(tmp_path / "tried"), tmp_path) + 3):
+            shutil.rmtree(tmp_path / "tried", ignore_errors=True)
+            ended = with_fault(lambda: self.write(folder), tmp_path, at, fault)
+            recover(folder)
+            seen.append(self.found(folder))
+            assert seen[-1] in (before, ["new", "new"]), (at, ended)
+            assert [path for path in tmp_path.iterdir() if path != folder] == [], (at, ended)
+            shutil.rmtree(folder, ignore_errors=True)
+            if before:
+                folder.mkdir()
+                for name in "ab":
+                    (folder / name).write_text("old")
+        assert seen[0] == before
+        assert seen[-1] == ["new", "new"]
+
+    def test_a_link_stays_and_what_it_points_to_is_replaced(self, tmp_path):
+        (tmp_path / "disk" / "run").mkdir(parents=True)
+        (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+        self.write(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert self.found(tmp_path / "disk" / "run") == ["new", "new"]
+        assert [path.name for path in (tmp_path / "disk").iterdir()] == ["run"]
+
+    def test_what_is_another_folders_stays(self, tmp_path):
+        (tmp_path / ".run-2-0a1b2c3d").mkdir()
+        (tmp_path / ".run-2-0a1b2c3d" / ".held").touch()
+        self.write(tmp_path / "run")
+        assert (tmp_path / ".run-2-0a1b2c3d").is_dir()
+
+
+def test_the_folder_that_one_is_in_cannot_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "run" / "deep").mkdir(parents=True)
+    check_replaceable(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run" / "deep")
+    with pytest.raises(OSError, match="the folder that you are in"):
+        check_replaceable(tmp_path / "run")
+
+
+def test_a_mounted_folder_cannot_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+
+    def busy(self, target):
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", busy)
+    with pytest.raises(OSError, match="something is mounted there"):
+        check_replaceable(tmp_path / "run")
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch):
+    for name in ("SFTDEMO_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sftdemo.core.files.user_cache_path", lambda *_, **__: Path("~/.cache/sftdemo"))
+    with pytest.raises(ConfigError, match="set HOME or SFTDEMO_CACHE"):
+        cache_folder()

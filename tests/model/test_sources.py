@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import tiny_gpt2, tokenizer_named
 from transformers import AutoConfig, AutoTokenizer
 
@@ -15,7 +17,7 @@ from sftdemo.core.errors import ModelError
 from sftdemo.core.streams import Relay
 from sftdemo.model import linear_layers, loading, sources
 from sftdemo.model.devices import autocasts, choose_device, describe_device, precision_on
-from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions
+from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions, stop_ids
 from sftdemo.model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve
 
 CPU = torch.device("cpu")
@@ -235,7 +237,7 @@ class TestDevice:
 
 ALONE = """
 import sys
-from sftdemo.model.loading import load_tokenizer, max_positions
+from sftdemo.model.loading import load_tokenizer, max_positions, stop_ids
 from sftdemo.model.sources import find_local
 source = find_local(sys.argv[1])
 print(load_tokenizer(source)("Hello world!")["input_ids"], max_positions(source), "torch" in sys.modules)
@@ -303,3 +305,82 @@ class TestTokenizerAlone:
     def test_nothing(self, tmp_path):
         assert find_tokenizer(str(tmp_path)) is None
         assert find_tokenizer("no/such/folder") is None
+
+
+class TestIncomplete:
+    """What is half there is refused: random weights would take its place."""
+
+    @pytest.fixture
+    def model(self, gpt2_folder, tmp_path):
+        return shutil.copytree(gpt2_folder, tmp_path / "model")
+
+    def without_one(self, file) -> str:
+        weights = load_file(file)
+        first = min(weights)
+        del weights[first]
+        save_file(weights, file, {"format": "pt"})
+        return first
+
+    def test_weights_that_are_in_no_file(self, model):
+        first = self.without_one(model / "model.safetensors")
+        with pytest.raises(ModelError, match=rf"lacks 1 of its weights, {first} first"):
+            load_model(source_of(model), CPU)
+
+    @pytest.fixture
+    def adapter(self, gpt2_folder, tmp_path):
+        from peft import LoraConfig, get_peft_model
+
+        base = load_model(source_of(gpt2_folder), CPU)
+        adapted = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear"))
+        adapted.peft_config["default"].base_model_name_or_path = str(gpt2_folder)
+        adapted.save_pretrained(tmp_path / "adapter")
+        return tmp_path / "adapter"
+
+    def test_an_adapter_without_all_its_weights_or_with_pickled_ones(self, adapter):
+        weights = adapter / "adapter_model.safetensors"
+        self.without_one(weights)
+        with pytest.raises(ModelError, match="lacks 1 of its weights"):
+            load_model(source_of(adapter), CPU)
+        weights.rename(adapter / "adapter_model.bin")
+        with pytest.raises(ModelError, match=r"pickled weights \(adapter_model\.bin\) are not loaded"):
+            load_model(source_of(adapter), CPU)
+        with pytest.raises(ModelError, match="pickled weights"):
+            check_weights(str(adapter))
+
+    def test_an_adapter_on_itself(self, adapter):
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(adapter)}))
+        for find in (source_of, lambda name: find_local(str(name))):
+            with pytest.raises(ModelError, match="which is an adapter too"):
+                find(adapter)
+
+    @pytest.mark.parametrize("name", [f"{name}.json" for name in ("config", "tokenizer", "tokenizer_config")])
+    @pytest.mark.parametrize("text", ["[]", "null", '{"a":', "[" * 100_000, "\udcff"], ids=str.__len__)
+    def test_a_file_of_something_else(self, model, name, text):
+        (model / name).write_text(text, errors="surrogateescape")
+
+        def read():
+            source = source_of(model)
+            load_tokenizer(source), max_positions(source), stop_ids(source)
+
+        with pytest.raises(ModelError, match=str(model)):
+            read()
+
+    @pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 300, "a\0b", "ü" * 200])
+    def test_a_name_that_nothing_can_have(self, name):
+        with pytest.raises(ModelError, match=r"no folder or file here|cannot be looked at"):
+            source_of(name)
+
+    def test_a_download_that_was_cut(self, model, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr(sources, "_snapshot", lambda *_: model)
+        assert sources._cached("a/b") == model
+        (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+        assert sources._cached("a/b") is None
+        index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+        (model / "model.safetensors.index.json").write_text(json.dumps(index))
+        assert sources._cached("a/b") is None
+        (model / "model-00002-of-00002.safetensors").touch()
+        assert sources._cached("a/b") == model
+        (model / "tokenizer.json").unlink()
+        assert sources._cached("a/b") is None

@@ -8,13 +8,19 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from crash import kill, refuse, with_fault, writes_of
+from saved import load_saved
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Event, Failed, Finished, Model, Saved
 from sftdemo.core.settings_file import parse_settings
 from sftdemo.data.examples import parse_examples
+from sftdemo.model.loading import load_tokenizer
+from sftdemo.model.sources import find_local
 from sftdemo.runs.ablation import ablate
-from sftdemo.runs.folder import load_events
+from sftdemo.runs.folder import ModelToSave, load_events, save_run
+from sftdemo.runs.output import check_writable
+from sftdemo.runs.revisit import read_run
 from sftdemo.runs.run import run
 from sftdemo.terminal.cli import main
 
@@ -84,6 +90,58 @@ def test_the_settings_name_a_model_of_the_hub_without_its_place(tmp_path, gpt2_f
     assert "# the rows: examples.jsonl" in text
 
 
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("here", "the folder that you are in"), ("loop", "leads back to itself"), ("x" * 300, "too long")],
+)
+def test_a_place_that_could_not_be_taken_at_the_end_is_refused_before_the_work(
+    work, tmp_path, monkeypatch, place, message
+):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path / "here")
+    (event,) = work(tmp_path / place)
+    assert message in event.message
+
+
+def test_a_run_that_was_killed_while_it_took_its_place_is_there_at_the_next_start(tmp_path, gpt2_folder):
+    """Between the two renames neither the old run nor the new one is in place."""
+    config = RunConfig(str(gpt2_folder), steps=1, batch_size=2, max_length=128, max_new_tokens=2)
+    list(run(config, DATA, tmp_path / "out"))
+    left = tmp_path / ".out-0a1b2c3d"
+    left.mkdir()
+    (left / ".held").touch()
+    (tmp_path / "out").rename(left / "whole")
+    assert read_run(tmp_path / "out").config == config
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("fault", [kill, refuse], ids=["killed", "refused"])
+def test_a_fault_at_a_write_of_a_run_leaves_the_old_run_or_the_new_one(tmp_path, gpt2_folder, fault):
+    config = RunConfig(str(gpt2_folder), steps=1, batch_size=2, max_length=128, max_new_tokens=2)
+    list(run(config, DATA, tmp_path / "out"))
+    old = read_run(tmp_path / "out").folder.joinpath("run.json").read_text()
+    record = json.loads(old)
+    model = load_saved(tmp_path / "out")
+    trained = ModelToSave(model, load_tokenizer(find_local(str(gpt2_folder))), [0], "x", (0, 0))
+    folder = tmp_path / "deep" / "out"
+
+    def save():
+        save_run(folder, record | {"new": True}, DATA, trained)
+
+    writes = writes_of(save, tmp_path)
+    for at in range(2, writes + 2, max(1, writes // 4)):
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.copytree(tmp_path / "out", folder)
+        with_fault(save, folder.parent, at, fault)
+        check_writable(folder)
+        assert load_saved(folder)
+        known = json.loads((folder / "run.json").read_text())
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert names == {*known["files"]}
+        assert list(folder.parent.iterdir()) == [folder]
+
+
 class TestEarlierRun:
     WHEN = "2026-03-07T09:05:00+02:00"
 
@@ -92,7 +150,8 @@ class TestEarlierRun:
         """A folder with something like an earlier run."""
         folder = tmp_path / "outputs"
         folder.mkdir()
-        record = {"model": {"name": "SmolLM2"}, "finished": self.WHEN}
+        record = {"sftdemo": "0.1.0", "model": {"name": "SmolLM2"}, "finished": self.WHEN}
+        record["files"] = ["run.json", "adapter_model.safetensors"]
         (folder / "run.json").write_text(json.dumps(record))
         (folder / "adapter_model.safetensors").write_text("weeks of work")
         return folder
@@ -121,6 +180,21 @@ class TestEarlierRun:
         (event,) = work(earlier, overwrite=True)
         assert "holds files that are not an earlier run's" in event.message
         assert [file.name for file in earlier.iterdir()] == ["adapter_model.safetensors"]
+
+    @pytest.mark.parametrize("name", ["thesis.txt", "deep/thesis.txt", "checkpoint/thesis.txt", ".hidden"])
+    def test_what_someone_put_into_it_is_never_replaced(self, work, earlier, name):
+        (earlier / name).parent.mkdir(exist_ok=True)
+        (earlier / name).write_text("years of work")
+        (event,) = work(earlier, overwrite=True)
+        assert "which the run in it has not written" in event.message
+        assert (earlier / name).read_text() == "years of work"
+
+    @pytest.mark.parametrize("record", ["{", "[]", "{}", '{"name": "of another program"}', '{"sftdemo": "0.1.0"}'])
+    def test_a_record_that_another_program_wrote_is_never_replaced(self, work, earlier, record):
+        (earlier / "run.json").write_text(record)
+        (event,) = work(earlier, overwrite=True)
+        assert event.message.startswith(f"{earlier} is not replaced: ")
+        assert (earlier / "adapter_model.safetensors").read_text() == "weeks of work"
 
     @pytest.mark.parametrize("command", ["train", "ablate"])
     def test_in_the_terminal(self, capsys, tmp_path, monkeypatch, gpt2_folder, command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -143,3 +144,40 @@ def test_a_long_curve_keeps_both_ends(runs, tmp_path):
     (curve,) = past_runs(tmp_path)[0][0].curves
     assert (curve[0], curve[-1]) == (1000.0, 1.0)
     assert POINTS // 2 < len(curve) <= POINTS + 1
+
+
+@pytest.mark.parametrize("field", ["finished", "config", "model", "arms", "kind", "data"])
+@pytest.mark.parametrize("value", [5, [5], {"model": 5}])
+def test_a_record_of_another_kind_has_one_line_and_the_others_stay(runs, tmp_path, field, value):
+    if field in ("model", "data") and isinstance(value, dict):
+        value = "x"
+    (tmp_path / "a").symlink_to(runs[0] / "a")
+    shutil.copytree(runs[0] / "a", tmp_path / "bad")
+    record = json.loads((tmp_path / "bad" / "run.json").read_text())
+    (tmp_path / "bad" / "run.json").write_text(json.dumps(record | {field: value}))
+    found, problems = past_runs(tmp_path)
+    assert [run.name for run in found] == ["a"]
+    assert [str(tmp_path / "bad") in each for each in problems] == [True]
+
+
+def test_events_that_were_cut_or_changed_have_one_line(runs, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "run.json").write_bytes((runs[0] / "a" / "run.json").read_bytes())
+    lines = (runs[0] / "a" / "events.jsonl").read_text().splitlines(keepends=True)
+    wrong = [lines[:cut] for cut in range(len(lines))] + [lines[-1:], ["null\n"], ["[" * 100_000]]
+    wrong += [[*lines[:-1], json.dumps(json.loads(lines[-1]) | {"steps": "x"})]]
+    for each in wrong:
+        (tmp_path / "bad" / "events.jsonl").write_text("".join(each))
+        found, problems = past_runs(tmp_path)
+        assert (found, len(problems)) == ([], 1), each
+
+
+def test_an_answer_with_other_ends_of_lines(runs, tmp_path):
+    shutil.copytree(runs[0] / "a", tmp_path / "a")
+    events = [json.loads(line) for line in (tmp_path / "a" / "events.jsonl").read_text().splitlines()]
+    for event in events:
+        event |= {"after": "one\u2028two\x85three"} if event["event"] == "comparison" else {}
+    text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+    (tmp_path / "a" / "events.jsonl").write_text(text, encoding="utf-8")
+    (found,), problems = past_runs(tmp_path)
+    assert (found.comparisons[0].after, problems) == ("one\u2028two\x85three", [])

@@ -8,8 +8,9 @@ from desk import only_a_cpu
 
 
 @pytest.fixture(autouse=True)
-def this_machine(monkeypatch):
+def this_machine(monkeypatch, tmp_path):
     only_a_cpu(monkeypatch)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from desk import TEXT, OnLentGpu
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ModelError
-from sftdemo.core.events import Failed, Finished, Isolation, Phase
+from sftdemo.core.events import Failed, Finished, Isolation, Phase, Step
 from sftdemo.data.examples import parse_examples
 from sftdemo.model.sources import ModelSource
+from sftdemo.runs.disk import note_begun
 from sftdemo.runs.jobs import BusyError
 from sftdemo.runs.run import run
 from sftdemo.ui import models as models_module
@@ -135,6 +137,51 @@ class TestProof:
     def test_a_failure_is_its_last_event(self):
         *_, last = Backend().prove(RunConfig("no/such/folder"), parse_examples(TEXT))
         assert isinstance(last, Failed)
+
+
+class TestTheEnd:
+    def test_a_run_under_way_is_kept_as_stopped(self, gpt2_folder):
+        backend, config = Backend(), RunConfig(str(gpt2_folder), steps=100_000, max_new_tokens=2)
+        run_id = backend.start(config, parse_examples(TEXT))
+        next(True for events in backend.watch(run_id) if any(isinstance(event, Step) for event in events))
+        backend.close(30)
+        *_, last = next(iter(Backend().watch(run_id)))
+        assert (last.stopped, last.steps > 0) == (True, True)
+        assert backend.checkpoint(run_id) == last.steps
+
+    def test_all_that_a_run_left_goes_with_it(self, tmp_path, gpt2_folder):
+        backend = OnLentGpu()
+        run_id = backend.start(RunConfig(str(gpt2_folder), steps=1, max_new_tokens=2), parse_examples(TEXT))
+        list(backend.watch(run_id))
+        archive = backend.archive(backend.folder(run_id, None))
+        backend.downloads.make(str(archive))
+        assert archive.is_file()
+        backend.delete(run_id)
+        left = [path for path in tmp_path.rglob("*") if run_id in str(path)]
+        assert left == []
+        backend.downloads.make(str(archive))
+        assert not archive.exists()
+
+    def test_the_newest_stay_whatever_the_clock_says(self, tmp_path, monkeypatch):
+        backend, runs = OnLentGpu(), tmp_path / "cache" / "runs"
+        for number in range(KEPT_RUNS + 2):
+            (runs / f"{number:032x}").mkdir(parents=True)
+            note_begun(f"{number:032x}")
+            os.utime(runs / f"{number:032x}", (1e9 - number,) * 2)
+        assert backend.tidy()
+        assert sorted(int(path.name, 16) for path in runs.iterdir()) == list(range(2, KEPT_RUNS + 2))
+
+    def test_a_run_expires_and_no_key_can_be_guessed(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SFTDEMO_KEEP_DAYS", "1")
+        backend, runs = OnLentGpu(), tmp_path / "cache" / "runs"
+        for name, age in (("a" * 32, 90_000), ("b" * 32, 80_000)):
+            (runs / name).mkdir(parents=True)
+            os.utime(runs / name, (time.time() - age,) * 2)
+        backend.tidy()
+        assert [path.name[:1] for path in runs.iterdir()] == ["b"]
+        keys = {backend.start(RunConfig("no/such/folder"), parse_examples(TEXT)) for _ in range(3)}
+        assert {len(key) for key in keys} == {32}
+        assert len(keys) == 3
 
 
 class TestHubModel:

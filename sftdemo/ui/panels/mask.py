@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import gradio as gr
 from ...core.config import RunConfig
 from ...core.errors import DataError, ModelError, SftdemoError, sentence
 from ...core.text import plural
-from ...data.examples import Example, to_record
+from ...data.examples import Example, ParsedExamples, to_record
 from ...data.problems import Problem
 from ...data.questions import questions_of
 from ...data.templates import other_placeholders
@@ -199,7 +199,7 @@ class MaskHandlers:
             out.train: train,
             out.both: both,
             out.anyway: gr.update(visible=bool(errors(findings)) and bool(audit.rows)),
-            out.refusals: refusals((*view.data.problems, *refused)),
+            out.refusals: refusals((*view.data.problems, *refused), self.desk.backend.downloads),
             kept: audit,
         } | self._filtered(values | {kept: audit}, audit, findings)
 
@@ -309,11 +309,17 @@ class MaskHandlers:
         except DataError:  # the mask's place says what is wrong
             return gr.update(visible=False)
         marked = sum(len(example.masks) for example in data.train)
-        folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
-        rows = [json.dumps(to_record(example), ensure_ascii=False) for example in (*data.train, *data.held_out)]
-        (folder / "examples.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        if not marked:
+            return gr.update(visible=False)
+        path = self.desk.backend.downloads.offer_own("masks", "examples.jsonl", partial(_write_rows, data))
         label = f"Download the examples with {marked} {plural(marked, 'mask')} made by hand"
-        return gr.update(visible=marked > 0, value=str(folder / "examples.jsonl"), label=label)
+        return gr.update(visible=True, value=str(path), label=label)
+
+
+def _write_rows(data: ParsedExamples, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for example in (*data.train, *data.held_out):
+            file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
 
 
 def notes_on(config: RunConfig) -> dict[str, str]:

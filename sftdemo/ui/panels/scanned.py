@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import gradio as gr
 
@@ -17,6 +15,7 @@ from ...mask.checks import Finding, errors
 from ...runs.estimate import estimate_seconds, planned_steps, rate_for
 from ...runs.wording import column_name
 from ..controls import title_of
+from ..downloads import Downloads
 from ..state import ANY
 
 ALL_ROWS = ("all rows", "")
@@ -30,14 +29,13 @@ def filters(audit: Audit, findings: list[Finding]) -> list[tuple[str, str]]:
     return [ALL_ROWS, *some, *each]
 
 
-def refusals(problems: Sequence[Problem]) -> dict:
+def refusals(problems: Sequence[Problem], downloads: Downloads) -> dict:
     """The button that saves what was refused and left out."""
     if not problems:
         return gr.update(visible=False)
-    folder = Path(tempfile.mkdtemp(prefix="sftdemo-"))  # in the temporary folder, from where Gradio may serve it
-    save_problems(folder / "refusals.jsonl", problems)
+    path = downloads.offer_own("refusals", "refusals.jsonl", lambda path: save_problems(path, problems))
     label = f"Save the {len(problems):,} {plural(len(problems), 'refusal')}"
-    return gr.update(visible=True, value=str(folder / "refusals.jsonl"), label=label)
+    return gr.update(visible=True, value=str(path), label=label)
 
 
 def mend(wrong: Mapping[str, SftdemoError]) -> dict:

@@ -13,6 +13,7 @@ from gradio.events import Dependency
 from ...core.errors import SftdemoError, sentence
 from ...core.palette import ARMS
 from ...model.devices import choose_device
+from ...runs.disk import size_of
 from ...runs.estimate import save_rate
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
@@ -124,7 +125,8 @@ class RunHandlers:
             for events in self.desk.backend.watch(run_id):
                 yield self._show(summarize(events), run_id)
         except SftdemoError as error:
-            yield {self.out.run_status: progress("failed", sentence(error))}
+            ended: Updates = {self.out.run_status: progress("failed", sentence(error))}
+            yield ended | {self.out.stop: gr.update(visible=False)} | self._idle(True)
 
     def open(self, run_id: str) -> Iterator[Updates]:
         """Show an earlier run in place of the current one; the strip is for one that is under way."""
@@ -207,7 +209,7 @@ class RunHandlers:
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
-        label = f"Download the {'models' if state.arms else 'model'} ({archive.stat().st_size / 1e6:.0f} MB)"
+        label = f"Download the {'models' if state.arms else 'model'} (about {size_of(folder) / 1e6:.0f} MB)"
         choices = [(column_name(weight), weight) for weight in state.arms]
         chosen = state.arms[0] if state.arms else None
         return {

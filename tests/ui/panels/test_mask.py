@@ -6,7 +6,7 @@ import json
 
 import gradio as gr
 import pytest
-from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, named, parts, scanned
+from desk import CUT, EVIL, ROWS, SKIP, TEXT, TRAINED, drawn, event, made, named, parts, scanned
 from tiny import tokenizer_named
 from transformers import AutoTokenizer
 
@@ -350,7 +350,7 @@ class TestRefusals:
         *_, last = ui.masking.scan(values(examples=self.TEXT, max_length=60, too_long="drop"))
         saved = last[ui.masking.out.refusals]
         assert (saved["visible"], saved["label"]) == (True, "Save the 3 refusals")
-        with open(saved["value"], encoding="utf-8") as file:
+        with open(made(ui, saved), encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
         assert [(each["row"], each["line"], each["dropped"]) for each in records] == [
             (3, None, False),

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from zipfile import ZipFile
 
 import gradio as gr
 import pytest
-from desk import ROWS, Busy, build_page, event, merged, named, tiny
+from desk import ROWS, Busy, build_page, event, made, merged, named, tiny
 
 from sftdemo.runs.estimate import rate_for
 from sftdemo.ui.backend import Backend
-
-
-@pytest.fixture(autouse=True)
-def zips_go_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "sftdemo.ui.backend.tempfile",
-        SimpleNamespace(gettempdir=lambda: str(tmp_path), TemporaryDirectory=TemporaryDirectory),
-    )
 
 
 def finish(ui, values) -> tuple[list, str]:
@@ -54,7 +44,7 @@ def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
     while_training = [json.loads(named(ui, look)["compare"])["rows"] for look in looks if "compare" in named(ui, look)]
     assert [None, None, None] in [[pair["answers"][-1]["text"] for pair in rows] for rows in while_training]
     assert list(ended["curve"]["value"]["step"]) == [1, 2]
-    with ZipFile(ended["download"]["value"]) as archive:
+    with ZipFile(made(ui, ended["download"])) as archive:
         names = {Path(name).name for name in archive.namelist()}
         assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
         assert "events.jsonl" not in names  # which name places of this machine
@@ -90,7 +80,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
     assert json.loads(ended["figures"])["columns"] == ["base", *arms]
     assert ended["arm"] == gr.update(choices=[(arms[0], 0.1), (arms[1], 0.75)], value=0.1, visible=True)
     assert any("unchanged" in note for note in json.loads(ended["run_status"])["notes"])
-    with ZipFile(ended["download"]["value"]) as archive:
+    with ZipFile(made(ui, ended["download"])) as archive:
         names = set(archive.namelist())
         assert not [name for name in names if str(gpt2_folder).encode() in archive.read(name)]
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
@@ -126,7 +116,7 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
     status = json.loads(ended["run_status"])
     assert status["state"] == "done"
     assert any(note.startswith("1 examples, 1 of ") for note in status["notes"]), status["notes"]
-    with ZipFile(ended["download"]["value"]) as archive:
+    with ZipFile(made(ui, ended["download"])) as archive:
         records = [json.loads(line) for line in archive.read("examples.jsonl").splitlines()]
     assert [record.pop("mask", None) is not None for record in records] == [True, True, False]
     assert records == ROWS

@@ -1,0 +1,71 @@
+"""Know a folder of the cache again, so that one that was cut or changed on the disk is made anew and never used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from .errors import ModelError
+from .json_files import read_object
+
+SEAL = ".seal.json"  # in the folder: for each file its size, its time and its SHA-256
+
+
+def seal(folder: Path) -> None:
+    """Write down what the files of a folder are, once all are written.
+
+    Raises:
+        OSError: if that fails, as on a full disk.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    known = {path.relative_to(folder).as_posix(): [*_stamp(path), _sha256(path)] for path in files}
+    (folder / SEAL).write_text(json.dumps(known, indent=1), encoding="utf-8")
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder is there with all its files as they were sealed. One that an earlier version left has no
+    seal; there the files must be as long as they say themselves."""
+    if not folder.is_dir():
+        return False
+    if not (folder / SEAL).exists():
+        return all(map(_is_sound, folder.iterdir()))
+    try:
+        return all(_is_same(folder / name, *known) for name, known in read_object(folder / SEAL).items())
+    except (ModelError, OSError, TypeError):
+        return False
+
+
+def _is_same(path: Path, size: int, time: int, sha256: str) -> bool:
+    """Return whether a file is as it was; it is only read if it has been written or copied since."""
+    found_size, found_time = _stamp(path)
+    return found_size == size and (found_time == time or _sha256(path) == sha256)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        if path.suffix == ".json":
+            read_object(path)
+        elif path.suffix == ".safetensors":
+            return _length(path) == path.stat().st_size
+    except (ModelError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _length(path: Path) -> int:
+    """Return how long the header of a safetensors file says that the file is, in bytes."""
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(begin - 8))
+    return begin + max((each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"), default=0)

@@ -1,0 +1,155 @@
+"""Serve the page until it is told to end, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ..core.config import DEFAULT_MODEL
+from ..core.environment import without_proxies
+from ..core.errors import ConfigError, SftdemoError
+from ..core.held import held_folder, sweep
+from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
+from .backend import Backend
+from .guard import Guard, own_names
+from .page import build
+from .widgets import STATIC
+
+WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
+TIDY = 60.0  # seconds between two looks at what is kept on the disk
+_FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
+# Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C, and a service manager kills later.
+_GRACE = {"SIGINT": 1.2, "SIGTERM": 8.0, "SIGHUP": 8.0}
+
+
+def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:
+    """Serve the page until the process is told to end, and prepare the default model in the background. A run that is
+    under way then is kept as stopped.
+
+    Args:
+        host (`str`, *optional*):
+            Defaults to `$GRADIO_SERVER_NAME` or 127.0.0.1.
+        port (`int`, *optional*):
+            Defaults to `$GRADIO_SERVER_PORT` or the first free port from 7860.
+        open_browser (`bool`, *optional*, defaults to True):
+            Whether to open a browser, if there is a screen.
+
+    Raises:
+        ConfigError: for a port or a limit out of range.
+        SftdemoError: if the page cannot listen on the address, or if the port is taken.
+    """
+    if port is not None and not 1 <= port <= 65_535:
+        raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
+    host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+    sweep(parent, _FOLDER)
+    with ExitStack() as stack:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(held_folder(parent, _FOLDER))
+        except OSError as error:
+            raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
+        _use(folder.resolve())
+        backend = Backend()
+        _listen(build(backend), backend, host, port, open_browser)
+        _begin(backend)
+        backend.close(_GRACE[_told()])
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # Gradio's server would wait for the pages that are open
+
+
+def _use(folder: Path) -> None:
+    """Let all temporary files of this process and its children lie in a folder, and in a folder of it those that Gradio
+    serves. It reads where when the page is built."""
+    tempfile.tempdir = str(folder)
+    os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")
+
+
+def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool) -> None:
+    guard: Any = (Guard, (own_names(host), backend.downloads, backend.tidy), {})
+    options: dict[str, Any] = {"server_name": f"[{host}]" if ":" in host else host, "server_port": port}
+    looks = {"theme": _theme(), "css": page_css(), "css_paths": sorted(STATIC.glob("*.css"))}
+    try:
+        with without_proxies():
+            page.launch(
+                inbrowser=open_browser and _has_screen(),
+                prevent_thread_lock=True,
+                share=False,
+                ssr_mode=False,
+                enable_monitoring=False,
+                run_history=False,
+                max_file_size="64mb",
+                footer_links=["gradio"],
+                show_error=True,
+                app_kwargs={"middleware": [guard]},
+                **options,
+                **looks,
+            )
+    except OSError as error:
+        raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
+
+
+def _begin(backend: Backend) -> None:
+    """Warm up and tidy, beside the server."""
+
+    def keep_tidy() -> None:
+        while True:
+            backend.tidy()
+            time.sleep(TIDY)
+
+    timer = threading.Timer(WARM_DELAY, backend.warm, [DEFAULT_MODEL])
+    timer.daemon = True
+    timer.start()
+    threading.Thread(target=keep_tidy, daemon=True).start()
+
+
+def _told() -> str:
+    """Wait until this process is told to end, and return the name of the signal. A second one ends it at once."""
+    told: list[str] = []
+
+    def hear(number: int, frame: object) -> None:
+        if told:
+            os._exit(1)
+        told.append(signal.Signals(number).name)
+
+    for name in _GRACE:
+        if name in signal.Signals.__members__ and signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:
+            signal.signal(signal.Signals[name], hear)
+    while not told:
+        time.sleep(0.05)
+    return told[0]
+
+
+def _theme() -> gr.themes.Base:
+    return gr.themes.Default(
+        primary_hue="amber",
+        neutral_hue="slate",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"],
+    ).set(
+        button_primary_background_fill=BUTTON,
+        button_primary_background_fill_dark=BUTTON,
+        button_primary_background_fill_hover=BUTTON_HOVER,
+        button_primary_background_fill_hover_dark=BUTTON_HOVER,
+        button_primary_text_color=ON_BUTTON,
+        button_primary_text_color_dark=ON_BUTTON,
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,76 @@
+"""The page as it is served, by a process of its own: how it starts, whom it answers, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from serving import free_port
+
+ROOT = Path(__file__).parents[2]
+ODD = {
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "https_proxy": "foo:bar:baz",
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+}
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+BODY = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.csv"\r\n\r\na,b\r\n--x--\r\n'
+
+
+def status(address: str, data: bytes | None = None, **headers: str) -> int:
+    try:
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        with DIRECT.open(urllib.request.Request(address, data, named), timeout=20) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_an_odd_machine_strange_visitors_and_the_end(tmp_path):
+    """One start for all, as it takes seconds."""
+    port = free_port()
+    (tmp_path / "tmp").mkdir()
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("GRADIO_")}
+    own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=kept | ODD | own, start_new_session=True)
+    try:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                status(address)
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert [status(f"{address}/config", Host=host) for host in ("localhost", "evil.example")] == [200, 403]
+        upload = f"{address}/gradio_api/upload"
+        assert status(upload, BODY, **FORM, Origin=address) == 200
+        assert status(upload, BODY, **FORM, Origin="http://evil.example") == 403
+        with DIRECT.open(f"{address}/gradio_api/heartbeat/someone", timeout=20):  # a page that is open
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=10) == 0
+            assert time.monotonic() - begin < 2
+    finally:
+        process.kill()
+        process.wait()
+    left = [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
+    assert left == []
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "x", "", "9" * 50, "-1"])
+def test_a_port_that_is_none(capsys, monkeypatch, text):
+    from sftdemo.terminal.cli import main
+
+    monkeypatch.setenv("GRADIO_SERVER_PORT", text)
+    assert main(["app", "--no-browser"]) == 2
+    assert "it must be a number from 1 to 65535" in capsys.readouterr().err
