@@ -16,6 +16,7 @@ from ..core.environment import settle
 from ..core.errors import DataError, ModelError
 from ..core.events import Event, Failed
 from ..core.files import cache_folder
+from ..core.limits import read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -78,9 +79,9 @@ class Backend(Models):
         run_id = secrets.token_hex(8)
         folder = _runs_folder() / run_id
         if weights:
-            work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
+            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
         else:
-            work = partial(run, config, data, folder, shown=shown, may_go_on=True)
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
         self._begin(run_id, work)
         self._delete_old_runs(config.model)
         return run_id
@@ -94,7 +95,8 @@ class Backend(Models):
             TrainingError: if it has no checkpoint that can be read.
         """
         begun = read_begun(_folder(run_id))
-        self._begin(begun.folder.name, partial(run, begun.config, begun.data, begun.folder, resume=begun))
+        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
+        self._begin(begun.folder.name, work)
         delete_archives(begun.folder)
 
     def checkpoint(self, run_id: str | None) -> int | None:
