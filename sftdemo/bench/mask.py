@@ -15,7 +15,8 @@ from ..data.messages import ASSISTANT, Message
 from ..data.samples import SAMPLES
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
-from ..mask.labels import CHUNK, Masker
+from ..mask.labels import Masker
+from ..mask.rows import CHUNK
 from .figures import Stop, repetitions, seconds_of, spread
 from .memory import memory_growth
 

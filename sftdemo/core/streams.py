@@ -11,6 +11,7 @@ from typing import Generic, ParamSpec, TypeVar
 from . import distributed
 from .errors import SftdemoError, sentence
 from .events import Event, Failed, Finished
+from .until import Stopped
 
 Parameters = ParamSpec("Parameters")
 Item = TypeVar("Item")
@@ -42,8 +43,8 @@ def event_stream(
     """Decorate a generator function of events so that its last event is `Finished` or `Failed`.
 
     The function returns an `Outcome`, from which `Finished` is made with the elapsed seconds, or None if it has already
-    yielded `Finished`. If it raises a `SftdemoError`, the stream ends in `Failed` with the error's message. With
-    several processes, only the first one that fails reports it.
+    yielded `Finished`. If it raises a `SftdemoError`, the stream ends in `Failed` with the error's message; if it
+    raises `Stopped`, in a `Finished` without a step. With several processes, only the first one that fails reports it.
     """
 
     @wraps(work)
@@ -53,6 +54,8 @@ def event_stream(
             outcome = yield from work(*arguments, **settings)
             if outcome is not None:
                 yield outcome.finished(begin)
+        except Stopped:
+            yield Outcome(stopped=True).finished(begin)
         except SftdemoError as error:
             if distributed.speaks():
                 yield Failed(sentence(error))

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.apart import APART, ApartError
 from ..core.errors import TemplateError
 from .messages import ASSISTANT
+from .records import half_at
+from .template_bounds import is_bounded
 from .templates import role_markers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARK = "contentmark"
+# What a template that is bounded by its conversation renders in this process; anything else, and more, in another.
+MOST_AT_ONCE, MOST_CHARACTERS_AT_ONCE = 1_000, 100_000
+RENDER_SECONDS, MESSAGES_A_SECOND = 5.0, 4_000
+MOST_RENDERED = 20_000_000  # characters of all renderings that are asked for at once
+_STOPPED: dict[str, str] = {}  # templates that had to be ended, and why
 REMEDY = "Write the conversation as the template wants it, or choose a model with another chat template."
 
 
@@ -130,17 +138,61 @@ def apply_chat_template(
     """
     texts: dict[tuple[int, bool], str] = {}
     try:
+        render = _renderer(tokenizer, messages, context, settings)
         for asks in {asks for _, asks in asked}:  # one call takes less time than one for each number of messages
             counts = [count for count, each in asked if each == asks]
-            conversations = [list(messages[:count]) for count in counts]
-            rendered = tokenizer.apply_chat_template(
-                conversations, tokenize=False, add_generation_prompt=asks, **context, **settings
-            )
-            texts |= zip(((count, asks) for count in counts), cast("list[str]", rendered), strict=True)
+            rendered = render([list(messages[:count]) for count in counts], asks)
+            texts |= zip(((count, asks) for count in counts), rendered, strict=True)
     except Exception as error:  # a template is a program, and may fail in any way
         reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise TemplateError(f"the model's chat template refuses this conversation: {reason}. {REMEDY}") from error
+        raise TemplateError(f"the model's chat template refuses this conversation: {reason[:500]}. {REMEDY}") from error
+    if any(half_at(text) is not None for text in texts.values() if not text.isascii()):
+        raise TemplateError(f"the model's chat template writes half of a character. {REMEDY}")
     return [texts[each] for each in asked]
+
+
+_Conversations = list[list[dict[str, Any]]]
+
+
+def _renderer(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[dict[str, Any]],
+    context: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> Callable[[_Conversations, bool], list[str]]:
+    """Return what renders conversations: `apply_chat_template` itself, if the template and the conversation bound what
+    it does, else the same in a process of its own, which is ended when it does not come to an end."""
+    template = tokenizer.get_chat_template(None, context.get("tools"))
+    several = max(len(messages), len(context.get("tools") or ()), len(context.get("documents") or ()))
+    size = len(str((messages, context, settings)))
+    if several <= MOST_AT_ONCE and size <= MOST_CHARACTERS_AT_ONCE and is_bounded(template):
+        return lambda conversations, asks: cast(
+            "list[str]",
+            tokenizer.apply_chat_template(
+                conversations, tokenize=False, add_generation_prompt=asks, **context, **settings
+            ),
+        )
+
+    def render(conversations: _Conversations, asks: bool) -> list[str]:
+        if template in _STOPPED:
+            raise TemplateError(_STOPPED[template])
+        own = [[_without_null(message) for message in messages] for messages in conversations]
+        arguments = {**tokenizer.special_tokens_map, **context, **settings}
+        arguments |= {"conversations": own, "add_generation_prompt": asks}
+        seconds = RENDER_SECONDS + sum(map(len, own)) / MESSAGES_A_SECOND
+        try:
+            return APART.ask("render", seconds, template=template, arguments=arguments, most=MOST_RENDERED)
+        except ApartError as error:
+            if error.stopped:
+                _STOPPED[template] = str(error)
+            raise
+
+    return render
+
+
+def _without_null(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message as `apply_chat_template` gives it to the template."""
+    return {key: value for key, value in message.items() if value is not None}
 
 
 def _render(

@@ -95,7 +95,7 @@ def _read_mask(value: object) -> HandMask:
     wanted = '{"text": …, "trained": [[begin, end], …], "eos": true}'
     if not isinstance(value, dict) or not isinstance(value.get("text"), str) or "trained" not in value:
         raise Refused(f'"mask" is {kind_of(value)}; write {wanted}, or leave it out.')
-    characters: set[int] = set()
+    stretches: list[list[int]] = []
     for span in value["trained"] if isinstance(value["trained"], list) else [value["trained"]]:
         numbers = isinstance(span, list) and len(span) == 2 and all(type(number) is int for number in span)
         if not numbers or not 0 <= span[0] < span[1] <= len(value["text"]):
@@ -103,11 +103,22 @@ def _read_mask(value: object) -> HandMask:
                 f'"mask" trains {short(span)}; write [begin, end] with 0 ≤ begin < end ≤ {len(value["text"])}, '
                 'characters of its "text".'
             )
-        characters.update(range(*span))
+        stretches.append(span)
     eos = value.get("eos", True)
     if not isinstance(eos, bool):
         raise Refused(f'"mask" has "eos" {short(eos)}; write true or false.')
-    return HandMask.of(whole_text(value["text"], "mask.text"), characters, eos)
+    return HandMask(whole_text(value["text"], "mask.text"), _joined(stretches), eos)
+
+
+def _joined(stretches: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    """Return stretches of characters in order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for begin, end in sorted(stretches):
+        if joined and begin <= joined[-1][1]:
+            begin, last = joined.pop()
+            end = max(end, last)
+        joined.append((begin, end))
+    return tuple(joined)
 
 
 def read_held_out(record: dict[str, Any]) -> bool:

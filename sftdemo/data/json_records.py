@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from ..core.text import plural
-from .records import MAX_BYTES, PATIENCE, TOO_DEEP, Huge, Record, Refused, Repeated, checked
+from .records import MAX_BYTES, PATIENCE, PATIENCE_A_CHARACTER, TOO_DEEP, Huge, Record, Refused, Repeated, checked
 
 _SPACE = re.compile(r"\s*")
 _BRACKETS = re.compile(r'[\[\]{}]|"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -144,7 +144,7 @@ class _Lines:
             self.position = len(self.text)
             return False
         self.number += self.text.count("\n")
-        self._patience += 2 * len(self.text)
+        self._patience += PATIENCE_A_CHARACTER * len(self.text)
         self.text, self.position = self._ahead.popleft(), 0
         return True
 
@@ -197,8 +197,9 @@ class _Lines:
                 if _is_cut(error, joined) and count <= len(self._ahead) and len(joined) < MAX_BYTES:
                     count *= 2
                     continue
+                is_last = self._patience < 0  # one may run on to the end, however long the text is
                 self._patience -= len(joined) if isinstance(error, RecursionError) else error.pos
-                raise _Slip(first, self, error, is_last=self._patience < 0) from None
+                raise _Slip(first, self, error, is_last) from None
             end -= len(begun)
             self._usual = 1
             while self.next_line() and end > len(self.text):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,10 @@ MAX_BYTES = 64 * 2**20
 # Of one row: about 750,000 tokens, beyond the positions of most models. The tokenizer takes 170 bytes a character.
 MAX_CHARACTERS = 3_000_000
 MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would be met somewhere below, not here
-# Characters that may be read in vain, beside twice those that were passed, in search of the end of something that has
-# none. Without a limit, a text of many such beginnings would be read from each of them to its end.
-PATIENCE = 2**24
+# Characters that may be read in vain, in search of the end of something that has none: so many, and beside them a few
+# times those that were passed. Without a limit, a text of many such beginnings would be read from each of them to its
+# end: 10 kB took half a second, 60 kB a quarter of a minute.
+PATIENCE, PATIENCE_A_CHARACTER = 2**17, 8
 
 UNREAD_KEPT = 20  # of the rows whose columns are not known, to guess from what they are
 
@@ -39,13 +40,18 @@ class UnknownColumns(DataError):
         self.records = tuple(records)
 
 
+def first_twice(names: Iterable[str]) -> str | None:
+    """Return the first name that has stood before, if there is one."""
+    seen = set[str]()
+    return next((name for name in names if name in seen or seen.add(name)), None)
+
+
 class Repeated(dict[str, Any]):
     """A JSON object in whose text a key stands twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]):
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.name = next(name for name in names if names.count(name) > 1)
+        self.name = first_twice(name for name, _ in pairs) or ""
 
 
 class Huge:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
-from .records import Record, checked, short
+from .records import Record, checked, first_twice, short
 
 ROWS_AT_ONCE = 256
 
@@ -133,7 +133,7 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
 
 
 def _check_names(names: list[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = first_twice(names)
     if twice is not None:
         raise DataError(f"the table has the column {short(twice)} twice; rename or remove one of them.")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from ..core.config import RunConfig
 from ..core.errors import TemplateError
 from .examples import Example
+from .records import MAX_CHARACTERS, short
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,6 +38,9 @@ NAMED_TEMPLATES = {
     ),
 }
 _PLACEHOLDER = re.compile(r"\{(instruction|input)\}")
+# A template repeats what it is given: without these limits a request of 30 kB took a minute and a half, and 9 GB.
+MAX_PLACES = 8  # of {instruction} and {input} together
+MAX_OWN_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,18 @@ class Template:
         """Return the pieces of text between the places for what the user writes."""
         return [piece for text in (self.text, self.text_with_input) for piece in _PLACEHOLDER.split(text or "")[::2]]
 
+    def characters_of(self, example: Example) -> int:
+        """Return about how many characters a row has in this template, at most."""
+        return example.characters * self._places + self._own_characters
+
+    @cached_property
+    def _places(self) -> int:
+        return max(len(_PLACEHOLDER.findall(text or "")) for text in (self.text, self.text_with_input)) or 1
+
+    @cached_property
+    def _own_characters(self) -> int:
+        return max(len(text or "") for text in (self.text, self.text_with_input))
+
 
 def get_template(spec: str, turns: str = "all", arguments: str = "") -> Template:
     """Return the template named `spec`, or a custom one: any text with `{instruction}` and, optionally, `{input}`.
@@ -123,8 +139,18 @@ def get_template(spec: str, turns: str = "all", arguments: str = "") -> Template
         return Template(spec, *NAMED_TEMPLATES[spec], turns, arguments)
     if "{instruction}" not in spec:
         raise TemplateError(
-            f"the template {spec!r} has no {{instruction}} in it; write one, such as 'Q: {{instruction}}\\nA:\\n', "
-            f"or name one of {', '.join([*NAMED_TEMPLATES, CHAT])}."
+            f"the template {short(spec)} has no {{instruction}} in it; write one, such as "
+            f"'Q: {{instruction}}\\nA:\\n', or name one of {', '.join([*NAMED_TEMPLATES, CHAT])}."
+        )
+    if len(spec) > MAX_OWN_CHARACTERS:
+        raise TemplateError(
+            f"the template has {len(spec):,} characters; the limit is {MAX_OWN_CHARACTERS:,}. Shorten it."
+        )
+    places = len(_PLACEHOLDER.findall(spec))
+    if places > MAX_PLACES:
+        raise TemplateError(
+            f"the template has {places:,} places for {{instruction}} and {{input}}; the limit is {MAX_PLACES}. Take "
+            "some of them out."
         )
     return Template("custom", spec, spec, turns, arguments)
 
@@ -160,7 +186,11 @@ def is_chat(example: Example, template: Template) -> bool:
 
 def render_text(example: Example, template: Template) -> RenderedPrompt:
     """Return the prompt of a row that does not go through a chat template: `prompt` unchanged, or the `instruction` in
-    `template`. In a template without a place for the input, the input follows the instruction after a blank line."""
+    `template`. In a template without a place for the input, the input follows the instruction after a blank line.
+
+    Raises:
+        TemplateError: when the prompt has more than `MAX_CHARACTERS`.
+    """
     if example.prompt is not None:
         return RenderedPrompt((Segment(example.prompt, "prompt"),), chat=False)
     instruction, text = example.instruction, template.text or ""
@@ -174,7 +204,21 @@ def render_text(example: Example, template: Template) -> RenderedPrompt:
         for piece in _pieces(text)
         if isinstance(piece, Segment) or values[piece]
     ]
+    check_length(sum(len(segment.text) for segment in segments))
     return RenderedPrompt(tuple(segments), chat=False)
+
+
+def check_length(characters: int) -> None:
+    """Check the length of a rendered text.
+
+    Raises:
+        TemplateError: when it has more than `MAX_CHARACTERS`.
+    """
+    if characters > MAX_CHARACTERS:
+        raise TemplateError(
+            f"has {characters:,} characters in its template; the limit is {MAX_CHARACTERS:,}. Shorten the row or the "
+            "template."
+        )
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,18 @@ from typing import cast
 from ..core.errors import DataError
 from ..core.text import plural
 from .json_records import json_array, json_lines, lines_of, parse_json
-from .records import MAX_BYTES, PATIENCE, UNREAD_KEPT, Record, Refused, UnknownColumns, checked, short
+from .records import (
+    MAX_BYTES,
+    PATIENCE,
+    PATIENCE_A_CHARACTER,
+    UNREAD_KEPT,
+    Record,
+    Refused,
+    UnknownColumns,
+    checked,
+    first_twice,
+    short,
+)
 
 _QUOTES = 'Put the cell in ", and write " inside it as "".'
 
@@ -60,7 +71,7 @@ def _csv(text: str, columns: Collection[str], json_columns: Collection[str], not
         raise DataError(f"the header is not valid CSV: {error}. {_QUOTES}") from error
     if not set(columns) & set(header):
         raise _unknown(text, header, first_line)
-    line, row, patience = line + reader.line_num, 0, PATIENCE
+    line, row, patience = line + reader.line_num, 0, PATIENCE + PATIENCE_A_CHARACTER * len(body)
     while True:
         begin, passed = stream.tell(), reader.line_num
         slip, cells = "", list[str]()
@@ -84,7 +95,6 @@ def _csv(text: str, columns: Collection[str], json_columns: Collection[str], not
             yield row, line, Refused(slip) if slip else _record(header, cells, json_columns)
             row += 1
         line += height
-        patience += 2 * (stream.tell() - begin)
         if patience < 0:
             return
 
@@ -110,7 +120,7 @@ def _names(cells: list[str], notes: list[str]) -> list[str]:
         DataError: if a name stands twice.
     """
     names = [cell.strip() for cell in cells]
-    twice = next((name for name in names if name and names.count(name) > 1), None)
+    twice = first_twice(filter(None, names))
     if twice is not None:
         raise DataError(f"the header has the column {short(twice)} twice; rename or remove one of them.")
     spaced = [short(cell) for cell, name in zip(cells, names, strict=True) if cell != name]

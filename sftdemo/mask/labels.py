@@ -27,10 +27,11 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..data.examples import Example, HandMask, Problem
@@ -40,7 +41,7 @@ from .encoding import Span, TextEncoder, encoder_for
 from .flags import flags_of
 from .kinds import kinds_of
 from .row import Row
-from .rows import encode_rows
+from .rows import chunks_of, encode_rows
 from .tokenized import END_WITHIN
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ def decide_labels(row: Row) -> list[int]:
 def _trained_by_hand(mask: HandMask, row: Row) -> list[bool]:
     """Return whether a hand-made mask trains each token. All tokens of one character are treated as its first is."""
     trained: list[bool] = []
+    ends = [last for _, last in mask.trained]
     for begin, end in row.spans:
-        chosen = any(begin < last and first < end for first, last in mask.trained)
+        place = bisect_right(ends, begin)  # of the first stretch that ends behind the token's beginning
+        chosen = place < len(ends) and mask.trained[place][0] < end
         trained.append(chosen if begin < end else bool(trained) and trained[-1])
     if row.stop_id is not None:
         trained[-1] = mask.eos
@@ -210,10 +213,10 @@ class Masker:
     def mask(self, examples: Iterable[Example]) -> Iterator[tuple[MaskedExample, ...] | Problem]:
         """Tokenise and mask examples to train or count them. Yield one item for each: its sequences, of which a
         conversation may have several, or a problem. Memory does not grow with the number of rows."""
-        encoder, remaining = encoder_for(self.tokenizer), iter(examples)
+        encoder, chunks = encoder_for(self.tokenizer), chunks_of(examples, self.template)
 
         def encode() -> list[list[Row] | Problem]:
-            return self._encode(islice(remaining, CHUNK), offsets=False)
+            return self._encode(next(chunks, ()), offsets=False)
 
         with ThreadPoolExecutor(1) as ahead:  # the tokenizer works on the next rows while these are masked
             coming = ahead.submit(encode)
@@ -242,9 +245,6 @@ class Masker:
             return None
         words = f"has {length:,} tokens, and max length is {self.max_length:,}. Raise it, or shorten the row."
         return Problem(row[0].example.row, row[0].example.line, words, dropped=True)
-
-
-CHUNK = 1000  # examples held at once as the tokenizer's own objects, which take about 100 bytes per token
 
 
 class MaskHash:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from ..core.errors import TemplateError
 from ..data.examples import Example, Problem
 from ..data.templates import RenderedPrompt, Segment, Template, is_chat, render_text, role_markers
 from .conversations import encode_conversations
@@ -17,6 +18,24 @@ from .turn_ends import stop_notes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+# Examples held at once as the tokenizer's own objects, which take about 100 bytes per token: so many, of so many
+# characters.
+CHUNK, CHUNK_CHARACTERS = 1000, 2_000_000
+
+
+def chunks_of(examples: Iterable[Example], template: Template) -> Iterator[list[Example]]:
+    """Yield the examples in lists that are masked at once."""
+    chunk, characters = list[Example](), 0
+    for example in examples:
+        chunk.append(example)
+        characters += template.characters_of(example)
+        if len(chunk) == CHUNK or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def encode_rows(
@@ -44,7 +63,7 @@ def encode_rows(
     rows: dict[str, Iterator[list[Row] | Problem]] = {
         "ready": iter(encode_tokens(ready, tokenizer, stop_ids, offsets) if ready else []),
         "chat": iter(encode_conversations(chats, tokenizer, template, stop_ids) if chats else []),
-        "plain": ([row] for row in _encode_plain(plain, tokenizer, template, stop_ids, offsets)) if plain else iter(()),
+        "plain": iter(_plain(plain, tokenizer, template, stop_ids, offsets) if plain else []),
     }
     return [_with_unused_masks(next(rows[kind])) for kind in kinds]
 
@@ -59,15 +78,33 @@ def _with_unused_masks(row: list[Row] | Problem) -> list[Row] | Problem:
     return [replace(row[0], told=row[0].told | {"mask_not_used"}), *row[1:]]
 
 
-def _encode_plain(
+def _plain(
     examples: list[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    stop_ids: frozenset[int],
+    offsets: bool,
+) -> list[list[Row] | Problem]:
+    rendered: list[RenderedPrompt | Problem] = []
+    for example in examples:
+        try:
+            rendered.append(render_text(example, template))
+        except TemplateError as error:
+            rendered.append(Problem(example.row, example.line, str(error)))
+    good = [(each, text) for each, text in zip(examples, rendered, strict=True) if isinstance(text, RenderedPrompt)]
+    rows = iter(_encode_plain(good, tokenizer, template, stop_ids, offsets) if good else [])
+    return [text if isinstance(text, Problem) else [next(rows)] for text in rendered]
+
+
+def _encode_plain(
+    rendered: list[tuple[Example, RenderedPrompt]],
     tokenizer: PreTrainedTokenizerBase,
     template: Template,
     stop_ids: frozenset[int],
     offsets: bool,
 ) -> list[Row]:
     encoder, eos = encoder_for(tokenizer), cast("int | None", tokenizer.eos_token_id)
-    prompts = [render_text(example, template) for example in examples]
+    examples, prompts = [example for example, _ in rendered], [prompt for _, prompt in rendered]
     encoded = encoder.encode_prompts(prompts, offsets)
     completions = _completions([example.completion for example in examples], prompts, encoded, encoder, offsets)
     markers = role_markers(*template.own_text)

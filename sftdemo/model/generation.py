@@ -29,7 +29,7 @@ def generate(
     """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
 
     The prompts are answered in batches, shortest first so that little is padded (on the left, with a mask). The
-    answers come back in the order of the prompts.
+    answers come back in the order of the prompts. `stop` is called before each batch and each token.
 
     Raises:
         ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens.
@@ -44,6 +44,9 @@ def generate(
     with onednn_layout(model, min(len(order), BATCH_SIZE)):
         for begin in range(0, len(order), BATCH_SIZE):
             batch = order[begin : begin + BATCH_SIZE]
+            if stop():
+                answers |= {index: Answer(prompts[index].text, "", "stopped", 0) for index in batch}
+                continue
             completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
             for index, (ids, reason) in zip(batch, completions, strict=True):
                 answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

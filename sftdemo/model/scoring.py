@@ -5,7 +5,7 @@ Importing this module imports transformers' models, so import it where it is use
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,10 +86,20 @@ def mean_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample]) -> M
 
 
 def held_out_losses(
-    model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int, shares: bool | None = None
-) -> HeldOut:
-    """Return the model's losses on held-out rows after `step` steps. `shares` is as in `score`."""
-    found = mean_losses(list(score(model, rows, shares)), rows)
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[MaskedExample],
+    step: int,
+    shares: bool | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> HeldOut | None:
+    """Return the model's losses on held-out rows after `step` steps; None if it is stopped before it has seen all.
+    `shares` is as in `score`."""
+    scores = list[RowScores]()
+    for each in score(model, rows, shares):
+        scores.append(each)
+        if len(scores) < len(rows) and stop():
+            return None
+    found = mean_losses(scores, rows)
     return HeldOut(step, found.completion, found.prompt, found.completion_tokens, found.prompt_tokens)
 
 

@@ -12,7 +12,9 @@ from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
 from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phase, Weights
 from ..core.held import scratch_folder
+from ..core.limits import Limits
 from ..core.streams import Outcome, event_stream
+from ..core.until import Until, afterwards
 from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
@@ -21,7 +23,7 @@ from ..mask.labels import MaskedExample
 from ..model.loading import load_model, weights_sha256
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
-from .run import Stop, answers_after, answers_before, train_model
+from .run import Stop, answers_after, answers_before, time_is_up, train_model
 from .setup import Setup, set_up
 
 MOST_ARMS = 4  # more columns cannot be read side by side
@@ -43,6 +45,7 @@ def ablate(
     stop: Stop = lambda: False,
     shown: str | None = None,
     overwrite: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Event]:
     """Train one arm per prompt-loss weight and compare all with the base. The last event is `Finished` or `Failed`.
 
@@ -52,13 +55,14 @@ def ablate(
     keeps what it has learned and the remaining arms are not started.
 
     Args:
-        config, data, output, stop, shown, overwrite:
+        config, data, output, stop, shown, overwrite, limits:
             As in [`run`]. The prompt-loss weight of `config` is not used.
         weights (`Sequence[float]`, *optional*, defaults to 0 and 1):
             Two to `MOST_ARMS` different prompt-loss weights, each in [0, 1].
     """
     folder = RunFolder(output, overwrite)
-    return folder.relay(_ablate(config, data, folder, tuple(weights), stop, shown))
+    until = Until(stop, limits and limits.seconds)
+    return folder.relay(_ablate(config, data, folder, tuple(weights), until, shown, limits))
 
 
 def arm_folder(weight: float) -> str:
@@ -72,8 +76,9 @@ def _ablate(
     data: ParsedExamples,
     folder: RunFolder,
     weights: tuple[float, ...],
-    stop: Stop,
+    stop: Until,
     shown: str | None,
+    limits: Limits | None,
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
@@ -81,7 +86,7 @@ def _ablate(
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder, scratch, shown)
+        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, len(weights))
         held_out = held_out_rows(setup, data)
         model = yield from setup.load(trains=True)
         fingerprint = weights_sha256(model)
@@ -100,7 +105,8 @@ def _ablate(
                 break
             steps.append(trained.step)
             after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
-            answers = yield from answers_after(arm, model)
+            yield from time_is_up(stop)
+            answers = yield from answers_after(arm, model, afterwards(stop))
             columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             record = _record(arm, data.origin, trained.to_record(), columns[-1:])

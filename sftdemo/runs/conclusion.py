@@ -31,7 +31,7 @@ def conclusion(events: Sequence[Event]) -> str:
         return ""
     last = steps[-1]
     stopped = f"Stopped after step {last.step:,} of {last.total:,}. " if last.step < last.total else ""
-    comparisons = _of(Comparison, events)
+    comparisons = [each for each in _of(Comparison, events) if "stopped" not in (each.before_stop, each.after_stop)]
     words = (_learned(_of(HeldOut, events), comparisons), _answered(comparisons))
     return stopped + " ".join(filter(None, words))
 
@@ -42,6 +42,8 @@ def _of(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 
 def _learned(held_out: Sequence[HeldOut], comparisons: Sequence[Comparison]) -> str:
     """Say how the loss on the held-out answers has changed in a training."""
+    if len(held_out) == 1 and held_out[0].completion_tokens:
+        return "Stopped before the loss on the held-out answers was measured again."
     if len(held_out) < 2 or not held_out[0].completion_tokens:
         if any(each.source == "held out" for each in comparisons):
             return "No loss on held-out answers was measured: give the held-out rows answers."

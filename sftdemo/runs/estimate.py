@@ -49,7 +49,7 @@ def rate_for(config: RunConfig, device: str) -> Rate | None:
 
 def estimate_seconds(config: RunConfig, examples: int, tokens: int, rate: Rate) -> float:
     """Return the seconds from the click to the saved model. `examples` and `tokens` are the totals of the data."""
-    a_step = _tokens_a_step(config, examples, tokens)
+    a_step = tokens_a_step(config, examples, tokens)
     return planned_steps(config, examples, tokens) * a_step * rate.per_token + rate.overhead
 
 
@@ -61,7 +61,7 @@ def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
     return max(1, ceil((config.epochs or 1) * ceil(rows / config.rows_a_step)))
 
 
-def _tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
+def tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:
     """Return the mean number of tokens per optimizer step, without padding."""
     if config.packing:
         return min(tokens, config.rows_a_step * config.max_length)
@@ -73,7 +73,7 @@ def save_rate(config: RunConfig, device: str, events: Sequence[Event]) -> None:
     prepared, step, finished = _last(events, Prepared), _last(events, Step), _last(events, Finished)
     if prepared is None or step is None or finished is None or finished.stopped:
         return
-    per_token = step.seconds / step.step / _tokens_a_step(config, prepared.examples, prepared.tokens)
+    per_token = step.seconds / step.step / tokens_a_step(config, prepared.examples, prepared.tokens)
     rates = _read() | {_key(config, device): [per_token, finished.seconds - step.seconds]}
     path = cache_folder() / RATES
     try:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -74,7 +75,7 @@ def film(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Gene
         for step, adapter in _kept(place):
             yield Phase("film", f"Developing step {step}")
             frame = _frame(cast("PeftModel", model), opened.tokenizer, adapter, scene, step, weight, stop)
-            if stop():
+            if frame is None or stop():
                 return Outcome(stopped=True)
             told.append(frame)
             yield frame
@@ -122,8 +123,8 @@ def _frame(
     step: int,
     weight: float,
     stop: Callable[[], bool],
-) -> Frame:
-    """Give the model an adapter, and look at it."""
+) -> Frame | None:
+    """Give the model an adapter, and look at it; None if it is stopped before the rows are scored."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -132,7 +133,9 @@ def _frame(
 
     set_peft_model_state_dict(model, load_file(adapter / "adapter_model.safetensors"))
     config, rows = scene.saved.config, scene.rows
-    scores = list(score(model, rows)) if rows else []
+    scores = list(takewhile(lambda _: not stop(), score(model, rows))) if rows else []
+    if len(scores) < len(rows):
+        return None
     means = mean_losses(scores, rows)
     prompts = render_questions(scene.questions, template_of(config), tokenizer)
     answers = generate(model, tokenizer, prompts, config.max_new_tokens, stop)

@@ -55,11 +55,13 @@ def write_label(folder: Path, name: str, note: str) -> None:
     """Keep a name and a note in a run's folder; two empty ones take them away.
 
     Raises:
-        ConfigError: if one is too long.
-        OSError: if they cannot be written.
+        ConfigError: if one is too long, or if they cannot be written.
     """
     label = Label(" ".join(name.split()), note.strip())
-    if label == Label():
-        (folder / LABEL).unlink(missing_ok=True)
-    else:
-        write_whole(folder / LABEL, json.dumps(asdict(label), ensure_ascii=False, indent=2) + "\n")
+    try:
+        if label == Label():
+            (folder / LABEL).unlink(missing_ok=True)
+        else:
+            write_whole(folder / LABEL, json.dumps(asdict(label), ensure_ascii=False, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"the name of the run cannot be kept: {error.strerror or error}.") from error

@@ -13,7 +13,9 @@ from ..core.config import RunConfig
 from ..core.curves import thin
 from ..core.events import Answer, Before, Comparison, Conclusion, Event, HeldOut, Phase, Prepared, Step, Weights
 from ..core.held import scratch_folder
+from ..core.limits import Limits
 from ..core.streams import Outcome, Relay, event_stream
+from ..core.until import Until, afterwards
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Stop = Callable[[], bool]
+TIME_IS_UP = "limit"  # the name of the phase that tells it
 CURVE = 500  # points of the loss that a run's record keeps
 
 
@@ -83,6 +86,7 @@ def run(
     overwrite: bool = False,
     resume: Begun | None = None,
     may_go_on: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[Event]:
     """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
@@ -99,7 +103,8 @@ def run(
         output (`str` or `Path`):
             The folder to save to.
         stop (`Callable[[], bool]`, *optional*):
-            Called after each step. The training ends once it returns true.
+            Called after each step, each token of an answer and each row that is looked at. The training ends once it
+            returns true; the prompts are then answered for a few seconds (`until.AFTERWARDS`).
         shown (`str`, *optional*):
             The hash of the mask that was shown to the user (`labels.MaskHash`). If the hash of the mask to be trained
             differs, the run does not start.
@@ -110,9 +115,13 @@ def run(
             must be its own. It ends with the losses and weights that it would have without the break.
         may_go_on (`bool`, *optional*, defaults to `False`):
             Whether a run that is stopped leaves a checkpoint, as with `config.save_every`.
+        limits (`Limits`, *optional*):
+            What a visitor may do: how many tokens are trained and answered, and for how long. What takes longer is
+            stopped, and keeps what it has.
     """
     folder = RunFolder(output, overwrite or resume is not None)
-    return folder.relay(_run(config, data, folder, stop, shown, resume, may_go_on))
+    until = Until(stop, limits and limits.seconds)
+    return folder.relay(_run(config, data, folder, until, shown, resume, may_go_on, limits))
 
 
 @event_stream
@@ -120,16 +129,17 @@ def _run(
     config: RunConfig,
     given: ParsedExamples,
     folder: RunFolder,
-    stop: Stop,
+    stop: Until,
     shown: str | None,
     resume: Begun | None,
     may_go_on: bool,
+    limits: Limits | None,
 ) -> Generator[Event, None, Outcome | None]:
     if resume is not None:
         resume.check_same(config, given, folder.path)
     data = hold_out(given, config)
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder, scratch, shown)
+        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits)
         if resume is not None:
             resume.check_mask(setup.rows.mask_hash)
         held_out = setup.held_out_rows(data)
@@ -139,7 +149,7 @@ def _run(
             if resume is not None:
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, stop)
-            yield from _held_out(model, held_out, 0)
+            yield from _held_out(model, held_out, 0, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         checkpoints = None
         if config.save_every is not None or resume is not None or may_go_on:
@@ -148,8 +158,10 @@ def _run(
             trained = yield from train_model(setup, model, stop, scratch, checkpoints=checkpoints)
         step = trained.step
         if step.step and distributed.is_first():
-            after = yield from answers_after(setup, trained.model)
-            yield from _held_out(trained.model, held_out, step.step)
+            yield from time_is_up(stop)
+            rest = afterwards(stop)
+            after = yield from answers_after(setup, trained.model, rest)
+            yield from _held_out(trained.model, held_out, step.step, rest)
             comparisons = _compare(setup, before, after)
             yield from comparisons
             yield Weights(fingerprint, weights_sha256(trained.model), config.full)
@@ -176,20 +188,29 @@ def answers_before(setup: Setup, model: PreTrainedModel, stop: Stop) -> Generato
     return before
 
 
-def answers_after(setup: Setup, model: PreTrainedModel | PeftModel) -> Generator[Event, None, list[Answer]]:
+def time_is_up(stop: Until) -> Iterator[Phase]:
+    """Tell it if a run is ended because it has taken as long as it may."""
+    if stop.is_late:
+        yield Phase(TIME_IS_UP, "The time that a run may take is up; what it has learned is kept")
+
+
+def answers_after(setup: Setup, model: PreTrainedModel | PeftModel, stop: Stop) -> Generator[Event, None, list[Answer]]:
     """Answer the same questions with the trained model and return the `Answer`s."""
     from ..model.generation import generate
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
-    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens)
+    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop)
 
 
-def _held_out(model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int) -> Iterator[HeldOut]:
-    """Yield the losses on the held-out rows that have an answer, if there are any."""
+def _held_out(
+    model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int, stop: Stop
+) -> Iterator[HeldOut]:
+    """Yield the losses on the held-out rows that have an answer, if there are any and it is not stopped."""
     from ..model.scoring import held_out_losses
 
-    if rows:
-        yield held_out_losses(model, rows, step)
+    losses = held_out_losses(model, rows, step, stop=stop) if rows else None
+    if losses is not None:
+        yield losses
 
 
 def train_model(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from ..core.config import SETTINGS, RunConfig
 from ..core.errors import ConfigError, DataError, ModelError, TrainingError
 from ..core.events import Event
 from ..core.json_files import read_object
+from ..core.limits import Limits
+from ..core.until import Until
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples, Problem, StreamedExamples
 from ..data.questions import Question, questions_of, shape_of
@@ -23,6 +26,7 @@ from ..mask.checks import CHECKS, errors
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, open_model
+from .estimate import planned_steps, tokens_a_step
 from .folder import ModelToSave, RunFolder
 from .prompt_template import TrainedPrompt
 
@@ -30,18 +34,21 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NEVER = Until(lambda: False)
 COMPARED = 50  # prompts whose ids are compared with those that the saved chat template gives
 
 
 @dataclass(frozen=True)
 class Rows:
     """The sequences to train on (`examples`), the rows that are not trained and why (`left_out`), the hash of the whole
-    mask (`labels.MaskHash`), and the ids that are trained as the end of an answer (`ends`)."""
+    mask (`labels.MaskHash`), the ids that are trained as the end of an answer (`ends`), and how many `tokens` the
+    sequences have."""
 
     examples: list[MaskedExample] | RowFile
     left_out: tuple[Problem, ...]
     mask_hash: str
     ends: frozenset[int]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,14 @@ class Setup(OpenModel):
 
 
 def set_up(
-    config: RunConfig, data: ParsedExamples, folder: RunFolder, scratch: str, shown: str | None = None
+    config: RunConfig,
+    data: ParsedExamples,
+    folder: RunFolder,
+    scratch: str,
+    shown: str | None = None,
+    stop: Until = NEVER,
+    limits: Limits | None = None,
+    trainings: int = 1,
 ) -> Generator[Event, None, Setup]:
     """Check everything that can be checked before the model's weights are loaded. Yields phases and returns a `Setup`.
 
@@ -86,9 +100,14 @@ def set_up(
             A folder for rows that stay on the disk.
         shown (`str`, *optional*):
             The hash of the mask that was shown to the user. If the hash of the rows' mask differs, they are refused.
+        stop (`Until`, *optional*):
+            Whether the run is to end.
+        limits (`Limits`, *optional*), trainings (`int`, *optional*, defaults to 1):
+            What a visitor may do, and how many times the rows are trained.
 
     Raises:
         SftdemoError: if the settings, the examples, the model or the output folder cannot be used.
+        Stopped: if `stop` returns true.
     """
     _check_shares(config)
     if distributed.is_first():
@@ -101,13 +120,16 @@ def set_up(
     with distributed.first_here_first():
         opened = yield from open_model(config)
     opened = fit_adapter(opened)
-    rows = rows_to_train(opened, data, scratch)
+    rows = rows_to_train(opened, data, scratch, stop)
     if shown is not None and shown != rows.mask_hash:
         raise TrainingError(
             f"the mask to be trained (sha256 {rows.mask_hash[:12]}…) is not the one that was shown ({shown[:12]}…), so "
             "nothing was trained; wait until the mask is drawn anew, and press again."
         )
     questions = questions_of(opened.config, data)
+    if limits is not None:
+        limits.check_questions(len(questions), opened.config.max_new_tokens)
+        limits.check_training(trainings * _tokens_to_train(opened.config, rows))
     prompts = render_questions(questions, template_of(opened.config), opened.tokenizer)
     return Setup(
         opened.config, opened.source, opened.tokenizer, rows, questions, prompts, shape=shape_of(data.train[0])
@@ -162,12 +184,19 @@ def _check_shares(config: RunConfig) -> None:
         )
 
 
-def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows:
+def _tokens_to_train(config: RunConfig, rows: Rows) -> int:
+    """Return about how many tokens all steps of a training compute."""
+    examples, tokens = len(rows.examples), rows.tokens
+    return planned_steps(config, examples, tokens) * ceil(tokens_a_step(config, examples, tokens))
+
+
+def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str, stop: Until = NEVER) -> Rows:
     """Mask and audit the rows. If the rows are streamed from the disk, their masks are kept on the disk as well.
 
     Raises:
         DataError: if there is no row to train on.
         TrainingError: if no row has a token to train, or if the audit finds an error and `config.anyway` is not set.
+        Stopped: if `stop` returns true.
     """
     if not data.train:
         reason = f" The first refused: {data.problems[0]}" if data.problems else ""
@@ -177,12 +206,16 @@ def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows
     examples: list[MaskedExample] | RowFile = []
     if isinstance(data.train, StreamedExamples):
         examples = RowFile(Path(scratch) / "rows.arrow")
-    left_out = list(data.problems)
+    left_out, tokens = list(data.problems), 0
+    alone = distributed.count() == 1  # several processes end together, at a step
     for example, sequences in audit.review(data.train, opened.masker):
+        if alone:
+            stop.check()
         if isinstance(sequences, Problem):
             left_out.append(sequences)
             continue
         for masked in sequences:
+            tokens += len(masked.input_ids) if masked.trained else 0
             if not masked.trained:
                 left_out.append(Problem(example.row, example.line, str(CHECKS["nothing_trained"])))
             elif isinstance(examples, RowFile):
@@ -194,4 +227,4 @@ def rows_to_train(opened: OpenModel, data: ParsedExamples, scratch: str) -> Rows
     found = errors(audit.findings())
     if found and not config.anyway:
         raise TrainingError(f"the audit found an error: {found[0]} Or train anyway (--anyway).")
-    return Rows(examples, tuple(left_out), str(audit.mask_hash), frozenset(audit.ends))
+    return Rows(examples, tuple(left_out), str(audit.mask_hash), frozenset(audit.ends), tokens)

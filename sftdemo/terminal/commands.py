@@ -93,7 +93,7 @@ def _chosen(data: ParsedExamples, rows: list[int] | None) -> ParsedExamples:
 
 def _show_tokens(data: ParsedExamples, masker: Masker, config: RunConfig, options: argparse.Namespace) -> None:
     from ..mask.audit import Audit
-    from ..mask.labels import CHUNK
+    from ..mask.rows import CHUNK
     from ..mask.view import to_json
     from .mask import print_rows, print_totals
 

@@ -19,6 +19,7 @@ from ..core import distributed
 from ..core.environment import release_threads, share_heap
 from ..core.errors import TrainingError
 from ..core.events import Checkpoint, HeldOut, Step
+from ..core.until import afterwards
 from ..model.scoring import held_out_losses
 from .checkpoints import Checkpoints
 
@@ -45,7 +46,9 @@ class Reporter(TrainerCallback):
 
     def _evaluate(self, model, step: int) -> None:
         if self.held_out:
-            self.emit(held_out_losses(model, self.held_out, step, self.shares))
+            losses = held_out_losses(model, self.held_out, step, self.shares, afterwards(self.stop))
+            if losses is not None:
+                self.emit(losses)
 
     def on_substep_end(self, args, state, control, **kwargs):
         control.should_training_stop |= distributed.anyone(self.stop())

@@ -14,10 +14,11 @@ from gradio.utils import get_upload_folder
 
 from ..core.config import RunConfig
 from ..core.environment import settle
-from ..core.errors import ConfigError, DataError, ModelError
+from ..core.errors import DataError, ModelError
 from ..core.events import Event, Failed, Finished
 from ..core.files import cache_folder
 from ..core.held import scratch_folder
+from ..core.limits import is_public, read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -35,7 +36,6 @@ from ..runs.output import CHECKPOINT
 from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step
-from .controls import is_public
 from .downloads import Downloads, write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
 from .start import RUN_ID, Start, start_of
@@ -89,9 +89,9 @@ class Backend(Models):
         run_id = secrets.token_hex(16)
         folder = _runs_folder() / run_id
         if weights:
-            work = partial(ablate, config, data, folder, tuple(weights), shown=shown)
+            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
         else:
-            work = partial(run, config, data, folder, shown=shown, may_go_on=True)
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
         self._begin(run_id, work)
         self._models[run_id] = config.model
         with suppress(OSError):  # then the folder's time counts
@@ -108,7 +108,8 @@ class Backend(Models):
             TrainingError: if it has no checkpoint that can be read.
         """
         begun = read_begun(_folder(run_id))
-        self._begin(begun.folder.name, partial(run, begun.config, begun.data, begun.folder, resume=begun))
+        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
+        self._begin(begun.folder.name, work)
         self.downloads.withdraw(run_id or "")
 
     def checkpoint(self, run_id: str | None) -> int | None:
@@ -205,10 +206,7 @@ class Backend(Models):
 
     def _apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
-        if self._run_on_gpu is not None:
-            yield from work(*arguments)
-        else:
-            yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
+        yield from self._relay(work, *arguments) if self._run_on_gpu is None else work(*arguments)
 
     def _saved(self, run_id: str | None) -> Path:
         """Return the folder of a saved run.
@@ -254,10 +252,7 @@ class Backend(Models):
             DataError: if there is no saved run with this id.
             ConfigError: if one is too long, or cannot be written.
         """
-        try:
-            write_label(self._saved(run_id), name, note)
-        except OSError as error:
-            raise ConfigError(f"the name of the run cannot be kept: {error.strerror or error}.") from error
+        write_label(self._saved(run_id), name, note)
 
     def archive(self, folder: Path) -> Path:
         """Return where the zip of a run's folder lies, once it is asked for."""

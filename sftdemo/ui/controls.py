@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -11,18 +10,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ..core.config import DEFAULT_MODEL, SETTINGS, RunConfig, Setting
+from ..core.config import SETTINGS, RunConfig, Setting
 from ..core.errors import ConfigError, SftdemoError, TemplateError
+from ..core.limits import read_limits
 from ..data.templates import CHAT, NAMED_TEMPLATES, get_template
 from ..model.devices import choose_device
 
-MODELS = (
-    DEFAULT_MODEL,
-    "HuggingFaceTB/SmolLM2-135M",
-    "HuggingFaceTB/SmolLM2-360M-Instruct",
-    "Qwen/Qwen2.5-0.5B-Instruct",
-    "gpt2",
-)
 PAGE_SETTINGS = {name: setting for name, setting in SETTINGS.items() if setting.title}
 _OF_THE_MASK = (
     *("model", "template", "custom", "max_length", "too_long", "turns", "chat_template_kwargs", "prompt_loss_weight"),
@@ -31,13 +24,6 @@ _OF_THE_MASK = (
 _IDS = {"full": "method", "prompt_loss_weight": "weight"}
 CUSTOM = "custom"
 CUSTOM_EXAMPLE = "Q: {instruction}\nA:\n"
-# A public Space trains on a shared machine: models from the list, and runs that end.
-PUBLIC_MOST = {"steps": 200, "epochs": 20, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
-
-
-def is_public() -> bool:
-    """Return whether the page runs as a Hugging Face Space."""
-    return "SPACE_ID" in os.environ
 
 
 class Controls(SimpleNamespace):
@@ -89,7 +75,7 @@ class Controls(SimpleNamespace):
             value = values[self.custom] or ""
             get_template(value)
         given: dict[str, Any] = {name: value}
-        check_public(RunConfig(**given))
+        read_limits().check_settings(RunConfig(**given))
         if name == "device" and value != "auto":
             choose_device(value)
         return value
@@ -175,29 +161,3 @@ def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
     wanted = "a number such as 2e-3" if setting.kind is float else "a whole number"
     wanted += ", or leave it empty" if may_be_empty else ""
     raise ConfigError(f"{label} is {repr(value) if text else 'empty'}; write {wanted}.")
-
-
-def check_public(config: RunConfig) -> None:
-    """Check that a public page offers these settings. Any other page offers all.
-
-    Raises:
-        ConfigError: with the setting and its limit.
-    """
-    if not is_public():
-        return
-    if config.model not in MODELS:
-        raise ConfigError(f"this public page offers {', '.join(MODELS)}; run it on your own machine for other models.")
-    for name, most in PUBLIC_MOST.items():
-        value = getattr(config, name)
-        if value is not None and value > most:
-            raise ConfigError(
-                f"{name} is {value:g}; this public page allows {most:g}. Run it on your own machine for more."
-            )
-    if config.save_every is not None:
-        raise ConfigError(
-            "save_every is not offered on this public page, where a run that is stopped can be gone on with."
-        )
-    if config.set:
-        raise ConfigError("set is not offered on this public page; run it on your own machine to set more.")
-    if len(config.prompts) > 16:
-        raise ConfigError(f"there are {len(config.prompts)} prompts to compare; this public page allows 16.")

@@ -14,10 +14,11 @@ from gradio.components import Component
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
+from ..core.limits import read_limits
 from ..data.examples import parse_examples, to_record
 from ..data.hub import is_hub
 from ..data.records import half_at
-from .controls import PAGE_SETTINGS, Controls, check_public, read_setting
+from .controls import PAGE_SETTINGS, Controls, read_setting
 from .reading import READ_AS, REFUSED
 from .state import Masks, content_of, with_own_masks
 
@@ -141,7 +142,7 @@ def _fits(name: str, value: object, component: Any) -> bool:
     if name not in PAGE_SETTINGS or name == "template":
         return True
     try:
-        check_public(RunConfig(**{name: read_setting(PAGE_SETTINGS[name], value, at_first)}))
+        read_limits().check_settings(RunConfig(**{name: read_setting(PAGE_SETTINGS[name], value, at_first)}))
     except (ConfigError, OverflowError):
         return False
     return True

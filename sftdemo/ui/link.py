@@ -15,9 +15,10 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from ..core.errors import ConfigError
+from ..core.limits import MODELS
 from ..data.hub import HUB, is_hub
 from ..data.samples import SAMPLES
-from .controls import MODELS, Controls
+from .controls import Controls
 from .kept import KEPT_BYTES, NAME_SHOWN, Kept, fitting_settings, is_choice, read_masks, settings_of
 
 LINK_CHARACTERS = 8_000  # servers take 64,000, but chats and mail cut long addresses

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
+from ..core.limits import is_public, read_limits
 from ..data.columns import columns_in, guess_columns
 from ..data.examples import FIRST_ROWS, Example, ParsedExamples, parse_examples, read_examples, read_fetched
 from ..data.files import read_file
@@ -19,7 +20,6 @@ from ..data.hub import FetchedRows, fetch_rows, is_hub
 from ..data.records import Record, UnknownColumns
 from ..data.shapes import COLUMNS, JSON_COLUMNS
 from ..data.text_records import split_records
-from .controls import is_public
 
 PAGE_ROWS, PAGE_CHARACTERS = 50, 40_000  # of a page of rows: about 10,000 tokens
 TEMPLATE, UNCHANGED, REFUSED = "template", "unchanged", "refused"
@@ -68,10 +68,11 @@ def read(text: str, opened: str | None, chosen: Mapping[str, Any] | None = None)
             that it names; otherwise a guess does.
 
     Raises:
-        DataError: as `parse_examples` and `read_examples` do.
+        DataError: as `parse_examples` and `read_examples` do, and for more than this page reads (`Limits`).
     """
     choice = choice_for(text, opened, chosen)
     data, pages = _read(text, opened, tuple(choice.columns.items()) if choice else ())
+    read_limits().check_rows(len(data.train) + len(data.held_out))
     return Reading(data, pages, choice)
 
 
@@ -101,6 +102,7 @@ def _unread(text: str, opened: str | None) -> Sequence[Mapping[str, Any]]:
 
 def _read(text: str, opened: str | None, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
     if opened is None:
+        read_limits().check_text(len(text))
         return _text(text, columns)
     if is_hub(opened):
         return _hub(opened, columns)
@@ -135,7 +137,7 @@ def fetch_hub(source: str) -> FetchedRows:
     Raises:
         DataError: as `read_hub` does.
     """
-    rows = fetch_rows(source, FIRST_ROWS, False if is_public() else None)
+    rows = fetch_rows(source, min(FIRST_ROWS, read_limits().rows), False if is_public() else None)
     _fetched[str(rows.source)] = rows
     while len(_fetched) > HUB_KEPT:
         _fetched.popitem(last=False)

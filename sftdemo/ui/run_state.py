@@ -134,6 +134,8 @@ def summarize(events: Sequence[Event]) -> RunState:
     arm: Arm | None = None
     for event in events:
         match event:
+            case Phase(name="limit"):
+                notes.append(event.message)
             case Phase():
                 state.phase = _named(arm, event.message)
                 state.tell("working", state.phase, "", event.fraction, notes)

@@ -12,13 +12,14 @@ import gradio as gr
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, SftdemoError
+from ..core.limits import is_public
 from ..data.examples import Example, HandMask, ParsedExamples, Problem
 from ..data.hold_out import hold_out
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
 from .backend import Backend
-from .controls import PAGE_SETTINGS, Controls, decides_mask, is_public
+from .controls import PAGE_SETTINGS, Controls, decides_mask
 from .reading import ColumnChoice, Reading, choice_for, paginate, read
 from .start import Start
 

@@ -9,8 +9,8 @@ from tiny import CHATML, MAKERS, tokenizer_named
 
 from sftdemo.core.errors import TemplateError
 from sftdemo.data.chat import render_prompt
-from sftdemo.data.examples import Example, Message
-from sftdemo.data.templates import TYPED, Segment, get_template
+from sftdemo.data.examples import Example, Message, parse_examples
+from sftdemo.data.templates import TYPED, Segment, get_template, render_text
 
 
 def render(example: Example, template: str = "instruction", name: str = "chatml"):
@@ -106,3 +106,22 @@ class TestChat:
         assert render_prompt(example, template, tokenizer).text.endswith("calmdt")
         own = replace(example, context=json.dumps(context | {"chat_template_kwargs": {"mood": "wild"}}))
         assert render_prompt(own, template, tokenizer).text.endswith("wilddt")
+
+
+class TestLengths:
+    """A template repeats what it is given, so a short request could ask for gigabytes."""
+
+    def test_places_and_own_text_are_bounded(self):
+        assert get_template("{instruction}" * 8)
+        with pytest.raises(TemplateError, match=r"^the template has 800 places .* the limit is 8\. Take some"):
+            get_template("{instruction}" * 800)
+        with pytest.raises(TemplateError, match=r"^the template has 20,014 characters; the limit is 20,000\."):
+            get_template("{instruction}" + " " * 20_001)
+        with pytest.raises(TemplateError) as error:
+            get_template("a" * 100_000)
+        assert len(str(error.value)) < 300
+
+    def test_a_rendered_prompt_is_bounded(self):
+        example = parse_examples(json.dumps([{"instruction": "a" * 500_000, "output": "b"}])).train[0]
+        with pytest.raises(TemplateError, match=r"^has 4,000,000 characters in its template; the limit is 3,000,000\."):
+            render_text(example, get_template("{instruction}" * 8))

@@ -13,7 +13,7 @@ from sftdemo.core.errors import ConfigError
 from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example, Message, Problem
 from sftdemo.data.templates import get_template
-from sftdemo.mask import labels, rows
+from sftdemo.mask import rows
 from sftdemo.mask.encoding import encoder_for
 from sftdemo.mask.labels import Masker
 from sftdemo.mask.rows import encode_rows
@@ -230,7 +230,7 @@ class TestStreaming:
 
     @pytest.fixture(autouse=True)
     def small_chunks(self, monkeypatch):
-        monkeypatch.setattr(labels, "CHUNK", 3)
+        monkeypatch.setattr(rows, "CHUNK", 3)
 
     def streamed(self, examples, name="gpt2", spec="instruction", max_length=40):
         masked = Masker(tokenizer_named(name), get_template(spec), max_length).mask(examples)

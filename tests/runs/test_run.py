@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from sftdemo.core.events import (
     Step,
     Weights,
 )
+from sftdemo.core.limits import Limits
 from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import parse_examples, read_examples, to_record
 from sftdemo.data.templates import get_template
@@ -387,3 +390,47 @@ def test_rows_that_came_tokenised_and_texts(llama_folder, tmp_path, packing):
     assert (prepared.examples, prepared.trained_tokens) == (4, len(answer) + 2 * (len(ids) - 1) + whole)
     again = read_examples(tmp_path / "out" / "examples.jsonl")
     assert list(map(to_record, again.train)) == list(map(to_record, data.train))
+
+
+@pytest.mark.parametrize(
+    ("state", "steps", "answers"),
+    [("load", 0, 0), ("before", 0, 1), ("train", 1, 1), ("after", 4, 1)],
+)
+def test_stop_is_heard_in_every_state_and_what_was_trained_is_kept(config, tmp_path, state, steps, answers):
+    seen, events, begin = set[str](), [], time.monotonic()
+    for event in run(config, data_of(), tmp_path / "out", stop=lambda: state in seen):
+        events.append(event)
+        seen.update([event.name] if isinstance(event, Phase) else [])
+    assert (events[-1].steps, len(of(Before, events))) == (steps, answers)
+    assert bool(of(Saved, events)) == (tmp_path / "out").exists() == bool(steps)
+    if state in ("before", "after"):
+        found = of(Before, events)[0].stop if state == "before" else of(Comparison, events)[0].after_stop
+        assert found == "stopped"
+    assert time.monotonic() - begin < 60
+
+
+def test_a_run_takes_no_longer_than_it_may_and_says_so(config, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("sftdemo.core.until.time", SimpleNamespace(monotonic=lambda: now[0]))
+    events = []
+    for event in run(replace(config, steps=500), data_of(), tmp_path / "out", limits=Limits(seconds=60)):
+        events.append(event)
+        now[0] += 25 * isinstance(event, Step)
+    assert 3 <= events[-1].steps <= 5
+    assert events[-1].stopped
+    (told,) = [each.message for each in of(Phase, events) if each.name == "limit"]
+    assert told == "The time that a run may take is up; what it has learned is kept"
+    assert of(Saved, events)
+
+
+def test_more_tokens_or_questions_than_allowed_are_refused_before_the_weights_are_loaded(config, tmp_path):
+    for limits, says in [
+        (Limits(tokens=50), "The training computes about"),
+        (Limits(answer_tokens=11), "The answers before and after have up to 12 tokens"),
+        (Limits(questions=1), "There are 2 prompts to answer before and after; the limit here is 1"),
+    ]:
+        asked = replace(config, prompts=("a",)) if limits.questions == 1 else config
+        events = list(run(asked, data_of(), tmp_path / "out", limits=limits))
+        assert isinstance(events[-1], Failed)
+        assert events[-1].message.startswith(says)
+        assert not of(Model, events)

@@ -9,6 +9,7 @@ import pytest
 
 from sftdemo.core.config import DEFAULT_MODEL, SETTINGS, RunConfig
 from sftdemo.core.errors import ConfigError
+from sftdemo.core.limits import MODELS
 from sftdemo.ui import controls
 
 PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
@@ -78,7 +79,7 @@ def test_limits(ui, monkeypatch, name):
     assert getattr(ui.desk.controls.config(over), name) == PUBLIC_MOST[name] + 1
     public(monkeypatch)
     assert ui.desk.controls.config(ui.values(**{name: PUBLIC_MOST[name]}))
-    with pytest.raises(ConfigError, match=f"^{name} is .* this public page allows {PUBLIC_MOST[name]}"):
+    with pytest.raises(ConfigError, match=f"^{name} is .* this public page allows {PUBLIC_MOST[name]:,}"):
         ui.desk.controls.config(over)
     (error,) = json.loads(ui.masking.draw(over)[ui.masking.out.wrong])["errors"]
     assert "this public page allows" in error["words"]
@@ -91,7 +92,7 @@ def test_models_come_from_the_list(ui, monkeypatch, model):
     public(monkeypatch)
     with pytest.raises(ConfigError, match=r"^this public page offers .*run it on your own machine"):
         ui.desk.controls.config(ui.values(model=model))
-    for offered in controls.MODELS:
+    for offered in MODELS:
         assert ui.desk.controls.config(ui.values(model=offered)).model == offered
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from desk import ROWS, SKIP, TEXT, drawn, event, named, parts, scanned, trained
+from desk import ROWS, SKIP, TEXT, drawn, event, made, named, parts, scanned, trained
 
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
@@ -172,7 +172,7 @@ class TestByHand:
 
     def test_back_to_the_usual_mask_also_where_the_file_brought_one(self, ui, values, marked):
         (usual, _) = rows_of(ui, values())
-        text = Path(ui.masking.export(marked)["value"]).read_text()
+        text = Path(made(ui, ui.masking.export(marked))).read_text()
         brought = values(examples=text)
         assert rows_of(ui, brought)[0]["hand"]
         masks = ui.masking.reset(brought, event(row=0))
@@ -241,7 +241,7 @@ class TestExport:
     def test_what_is_written_reads_back_as_what_is_drawn(self, ui, values):
         masks = ui.masking.toggle(values(), event(row=0, tokens=[2, 3], trained=True))
         update = ui.masking.export(values(masks=masks))
-        path = Path(update["value"])
+        path = Path(made(ui, update))
         assert path.name == "examples.jsonl"
         assert update["visible"]
         assert update["label"] == "Download the examples with 1 mask made by hand"

@@ -8,10 +8,11 @@ import gradio as gr
 from gradio.components import Component
 
 from ...core.config import FULL_RATE, LORA_RATE
+from ...core.limits import MODELS, is_public
 from ...data.files import FILE_TYPES
 from ...data.samples import SAMPLES
 from ...data.templates import CHAT, NAMED_TEMPLATES
-from ..controls import CUSTOM, CUSTOM_EXAMPLE, MODELS, PAGE_SETTINGS, is_public, setting_input
+from ..controls import CUSTOM, CUSTOM_EXAMPLE, PAGE_SETTINGS, setting_input
 from ..widgets import progress, progress_widget
 from .columns import ColumnsPanel
 

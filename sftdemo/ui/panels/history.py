@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import gradio as gr
 
 from ...core.errors import DataError, SftdemoError, sentence
+from ...core.limits import is_public
 from ...runs.history import PastRun, differences, find_run, side_by_side
 from ...runs.wording import column_name
 from ..backend import KEPT_RUNS
-from ..controls import is_public
 from ..results import answers_side_by_side, compare_widget, history, run_title
 from ..state import Desk
 from ..widgets import widget

@@ -10,6 +10,7 @@ import gradio as gr
 from ...core.config import DEFAULT_MODEL
 from ...core.errors import SftdemoError, sentence
 from ...core.events import Failed, Finished, Isolation, Model, Phase
+from ...core.limits import MODELS, is_public, read_limits
 from ...core.streams import Relay
 from ...data.examples import Example
 from ...data.templates import CHAT, NAMED_TEMPLATES, template_of
@@ -18,7 +19,7 @@ from ...mask.layouts import layouts
 from ...model.loading import load_tokenizer, stop_ids
 from ...runs.jobs import BusyError
 from ...runs.wording import isolation_sentence
-from ..controls import CUSTOM, MODELS, check_public, is_public
+from ..controls import CUSTOM
 from ..state import Desk, View
 from ..widgets import (
     boundary_lanes,
@@ -168,7 +169,7 @@ class LaboratoryHandlers:
                 return
             example = self._chosen(view, values)
             config = replace(view.config, model=model or "", template=template)
-            check_public(config)
+            read_limits().check_settings(config)
             fetching = Relay(self.desk.backend.prepare_tokenizer(config.model))
             for phase in fetching:
                 yield versus([], f"{phase.message}…")

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from ...core.errors import SftdemoError, sentence
+from ...core.limits import is_public
 from ...runs.folder import EXAMPLES
 from ...runs.revisit import SavedRun
-from ..controls import is_public
 from ..start import RUN_ID, model_words
 from ..state import EDITABLE, Desk
 from ..widgets import progress

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ...core.config import SETTINGS
 from ...core.errors import DataError, SftdemoError, sentence
-from ..controls import is_public
+from ...core.limits import is_public
 from ..start import Start
 from ..state import Desk
 from ..widgets import progress, progress_widget

@@ -269,7 +269,7 @@ class TestContrast:
 
     def test_a_public_page_offers_models_from_its_list_only(self, ui, values, gpt2_folder, llama_folder, monkeypatch):
         """The dropdown refuses others as well, as the one above does."""
-        monkeypatch.setattr("sftdemo.ui.controls.MODELS", (str(gpt2_folder),))
+        monkeypatch.setattr("sftdemo.core.limits.MODELS", (str(gpt2_folder),))
         monkeypatch.setenv("SPACE_ID", "someone/space")
         *_, last = self.shown(ui, values(), llama_folder, "instruction")
         assert last["failed"], last["columns"]
