@@ -61,7 +61,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
     """Build the page without serving it. `backend` defaults to a new one."""
     with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(_INTRO)
-        widget("keyboard", "")
+        widget("keyboard", "null")
         link = LinkPanel()
         lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))

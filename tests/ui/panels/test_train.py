@@ -125,7 +125,9 @@ def test_a_mask_made_by_hand_is_what_is_trained(ui, values):
     ended = merged(ui, ui.running.train(values(masks=second, anyway=True)))
     status = json.loads(ended["run_status"])
     assert status["state"] == "done"
-    assert any(note.startswith("1 examples, 1 of ") for note in status["notes"]), status["notes"]
+    assert any(note.startswith("1 examples, ") and ", 1 of them trained;" in note for note in status["notes"]), status[
+        "notes"
+    ]
     with ZipFile(ended["download"]["value"]) as archive:
         records = [json.loads(line) for line in archive.read("examples.jsonl").splitlines()]
     assert [record.pop("mask", None) is not None for record in records] == [True, True, False]
