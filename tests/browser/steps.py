@@ -66,7 +66,6 @@ def open_laboratory(page: Page, tab: str = "Boundary") -> None:
 
 def picture(page: Page, name: str) -> None:
     if SCREENSHOTS:
-        page.screenshot(path=Path(SCREENSHOTS) / f"{name}-view.png")
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
