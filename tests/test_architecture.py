@@ -158,3 +158,23 @@ def test_colours_are_spelled_in_the_palette():
     files = [file for file in PACKAGE.rglob("*") if file.suffix in (".py", ".css", ".js")]
     found = {file.relative_to(PACKAGE).as_posix() for file in files if spelled.search(file.read_text(encoding="utf-8"))}
     assert found == {"core/palette.py"}
+
+
+def without_encoding(file: Path) -> list[str]:
+    """The calls that read or write text as the machine's locale says, which is no UTF-8 on Windows or with LC_ALL=C."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or {"encoding", None} & {each.arg for each in node.keywords}:
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        as_text = any(each.arg in ("text", "universal_newlines") for each in node.keywords)
+        binary = any("b" in each for each in texts if set(each) <= set("rwxab+t"))
+        is_path = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") not in ("os", "archive")
+        if as_text or name in ("read_text", "write_text") or (name == "open" and is_path and node.args and not binary):
+            found.append(f"{node.lineno}: {ast.unparse(node)[:60]}")
+    return found
+
+
+def test_text_is_read_and_written_as_utf_8():
+    assert not offenders(without_encoding)
