@@ -166,12 +166,13 @@ def without_encoding(file: Path) -> list[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or {"encoding", None} & {each.arg for each in node.keywords}:
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-        as_text = any(each.arg in ("text", "universal_newlines") for each in node.keywords)
-        binary = any("b" in each for each in texts if set(each) <= set("rwxab+t"))
-        is_path = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") not in ("os", "archive")
-        if as_text or name in ("read_text", "write_text") or (name == "open" and is_path and node.args and not binary):
+        is_method = isinstance(node.func, ast.Attribute)
+        name = node.func.attr if is_method else getattr(node.func, "id", "")
+        mode = next((each.value for each in node.args if isinstance(each, ast.Constant)), "b" if node.args else "r")
+        of_path = is_method and getattr(node.func.value, "id", "") not in ("os", "archive")
+        as_text = any(each.arg == "text" and ast.unparse(each.value) == "True" for each in node.keywords)
+        opens_text = name in ("read_text", "write_text") or (name == "open" and "b" not in str(mode))
+        if as_text or (of_path and opens_text):
             found.append(f"{node.lineno}: {ast.unparse(node)[:60]}")
     return found
 
