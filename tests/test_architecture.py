@@ -158,3 +158,24 @@ def test_colours_are_spelled_in_the_palette():
     files = [file for file in PACKAGE.rglob("*") if file.suffix in (".py", ".css", ".js")]
     found = {file.relative_to(PACKAGE).as_posix() for file in files if spelled.search(file.read_text(encoding="utf-8"))}
     assert found == {"core/palette.py"}
+
+
+def without_encoding(file: Path) -> list[str]:
+    """The calls that read or write text as the machine's locale says, which is no UTF-8 on Windows or with LC_ALL=C."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or {"encoding", None} & {each.arg for each in node.keywords}:
+            continue
+        is_method = isinstance(node.func, ast.Attribute)
+        name = node.func.attr if is_method else getattr(node.func, "id", "")
+        mode = next((each.value for each in node.args if isinstance(each, ast.Constant)), "b" if node.args else "r")
+        of_path = is_method and getattr(node.func.value, "id", "") not in ("os", "archive")
+        as_text = any(each.arg == "text" and ast.unparse(each.value) == "True" for each in node.keywords)
+        opens_text = name in ("read_text", "write_text") or (name == "open" and "b" not in str(mode))
+        if as_text or (of_path and opens_text):
+            found.append(f"{node.lineno}: {ast.unparse(node)[:60]}")
+    return found
+
+
+def test_text_is_read_and_written_as_utf_8():
+    assert not offenders(without_encoding)

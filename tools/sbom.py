@@ -6,6 +6,7 @@ import json
 import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+from urllib.parse import quote
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -45,7 +46,7 @@ def installed(lines: list[str]) -> dict[str, tuple[Distribution, list[str]]]:
 def bill(lines: list[str]) -> dict:
     """Return the bill of materials."""
     found = installed(lines)
-    place = {name: f"pkg:pypi/{name}@{package.version}" for name, (package, _) in sorted(found.items())}
+    place = {name: f"pkg:pypi/{name}@{quote(package.version)}" for name, (package, _) in sorted(found.items())}
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",

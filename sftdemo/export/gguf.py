@@ -73,13 +73,15 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
     tools, environment = converter_folder(), dict(os.environ)
     environment["PYTHONPATH"] = str(tools)
     parent, prefix = output.absolute().parent, f".{output.name}-"
-    command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder.absolute()), "--outtype", quantization]
+    command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder.absolute())]
     told: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
         sweep(parent, prefix)
         with held_folder(parent, prefix) as scratch:
             made = scratch / "model.gguf"
-            done = subprocess.run([*command, "--outfile", str(made)], **told, env=environment, cwd=scratch)
+            done = subprocess.run(
+                [*command, "--outfile", str(made), "--outtype", quantization], **told, env=environment, cwd=scratch
+            )
             if done.returncode or not made.is_file():
                 raise ModelError(f"llama.cpp's converter failed: {_reason(done.stderr)}")
             made.replace(output)

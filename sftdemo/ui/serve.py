@@ -8,7 +8,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             folder = stack.enter_context(held_folder(parent, _FOLDER))
         except OSError as error:
             raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
-        _use(folder.resolve())
+        stack.enter_context(_used(folder.resolve()))
         backend = Backend()
         _listen(build(backend), backend, host, port, open_browser)
         _begin(backend)
@@ -68,12 +69,22 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
     os._exit(0)  # Gradio's server would wait for the pages that are open
 
 
-def _use(folder: Path) -> None:
+@contextmanager
+def _used(folder: Path) -> Generator[None]:
     """Let all temporary files of this process and its children lie in a folder, and in a folder of it those that Gradio
     serves. It reads where when the page is built."""
-    tempfile.tempdir = str(folder)
-    os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "served")
+    places = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)) | {"GRADIO_TEMP_DIR": str(folder / "served")}
+    kept, tempfile.tempdir = {name: os.environ.get(name) for name in places}, str(folder)
+    os.environ |= places
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        for name, text in kept.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text
 
 
 def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool) -> None:
