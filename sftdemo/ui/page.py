@@ -254,7 +254,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             css=page_css(),
             css_paths=sorted(STATIC.glob("*.css")),
             footer_links=["gradio"],
-            show_error=True,
+            show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
         )
     except OSError as error:
         raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
