@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough app bench
+.PHONY: check lint types test thorough hold app bench
 
 check: lint types test
 
@@ -20,6 +20,11 @@ test: .venv/ready
 # 300 cases for each property, and the browser's tests may not be skipped
 thorough: lint types
 	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
+
+# the long attacks: HOLD_CASES fuzzed inputs, kills, full disks
+HOLD_CASES ?= 10000
+hold: .venv/ready
+	$(BIN)/python -m pytest --hold -m hold --cases $(HOLD_CASES)
 
 app: .venv/ready
 	$(BIN)/python -m sftdemo app

@@ -26,6 +26,7 @@ from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (50; thorough: 300)")
+    parser.addoption("--hold", action="store_true", help="the long attacks, such as 25 kills of a training")
     parser.addoption("--thorough", action="store_true", help="300 cases for each property, and the slow repeats")
 
 
@@ -43,6 +44,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("hold") and not config.getoption("--hold"):
+            item.add_marker(pytest.mark.skip(reason="attacks for minutes; run it with --hold"))
     if not config.getoption("--thorough"):
         for item in items:
             if item.get_closest_marker("thorough"):
