@@ -8,21 +8,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from desk import drawn, tiny
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tokenizer_named
 
 from sftdemo.core.errors import SftdemoError
-from sftdemo.data.examples import parse_examples
+from sftdemo.data.examples import ParsedExamples, parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.labels import Masker
 
 LONGEST, SECONDS = 10_000, 0.1
+Result = TypeVar("Result")
 CHATS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", "weight": 0}] * 3
 SEEDS = [
     *(sample.path.read_text(encoding="utf-8")[:2000] for sample in SAMPLES),
@@ -66,34 +68,30 @@ def inputs(draw: Callable) -> Told:
     return Told(text)
 
 
-def soon(work: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Do the work, which ends in a result or one of our errors; a second time if something else took the time."""
+def soon(work: Callable[[], Result]) -> Result | None:
+    """Return the result, or None for one of our errors; a second time if something else took the time."""
     for last in (False, True):
-        begin = time.process_time()
+        begin, result = time.process_time(), None
         try:
-            work()
+            result = work()
         except SftdemoError as error:
             str(error).encode()
-        if (spent := time.process_time() - begin) < seconds:
-            return
+        if (spent := time.process_time() - begin) < SECONDS:
+            return result
         assert not last, f"it took {spent:.2f} s"
+    return None
 
 
-def read_and_masked(text: str, template: str) -> None:
-    data = parse_examples(text)
-    "".join([*map(str, data.problems), *data.notes]).encode()
-    masker = Masker(tokenizer_named("chatml"), get_template(template), 512)
+def audited(data: ParsedExamples, masker: Masker) -> None:
     audit = Audit(8, 512, data.held_out)
     for _ in audit.review(data.train, masker):
         pass
-    json.dumps([finding.__dict__ for finding in audit.findings()], default=str, ensure_ascii=False).encode()
-    masker.tokenize(data.train[:50])
+    json.dumps([vars(finding) for finding in audit.findings()], default=str, ensure_ascii=False).encode()
 
 
 def check_page(ui, values) -> None:
     """Draw any input in any template."""
 
-    @settings(suppress_health_check=list(HealthCheck))
     @given(inputs(), st.sampled_from(["instruction", "chat", "custom"]), inputs())
     def holds(text, template, custom):
         held = values(examples=str(text), template=template, custom=str(custom))
@@ -111,7 +109,12 @@ def check_reading() -> None:
 
     @given(inputs(), st.sampled_from(["instruction", "chat", "alpaca"]))
     def holds(text, template):
-        soon(lambda: read_and_masked(str(text), template))
+        data = soon(lambda: parse_examples(str(text)))
+        if data is not None:
+            "".join([*map(str, data.problems), *data.notes]).encode()
+            masker = Masker(tokenizer_named("chatml"), get_template(template), 512)
+            soon(lambda: audited(data, masker))
+            soon(lambda: masker.tokenize(data.train[:50]))
 
     holds()
 
