@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from .fields import HandMask, read_answer, read_text
@@ -263,6 +263,7 @@ def _shape_of(there: frozenset[str], named: frozenset[str]) -> Shape | None:
     return next(iter(known), None) or next((shape for shape in SHAPES if shape.columns[0] in named), None)
 
 
+@cache
 def expected_columns() -> str:
     """Return the shapes as a refusal lists them, the simplest first."""
     simple = list(reversed(SHAPES))
