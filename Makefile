@@ -21,9 +21,10 @@ test: .venv/ready
 thorough: lint types
 	SFTDEMO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --thorough
 
-# the long attacks: kills, full disks
+# the long attacks: HOLD_CASES fuzzed inputs, kills, full disks
+HOLD_CASES ?= 10000
 hold: .venv/ready
-	$(BIN)/python -m pytest --hold -m hold
+	$(BIN)/python -m pytest --hold -m hold --cases $(HOLD_CASES)
 
 # every package with its hashes; uv is on the package index
 lock:

@@ -48,7 +48,9 @@ class Apart:
 
     def _start(self) -> None:
         command = [sys.executable, str(_PROGRAM)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         self._exchange(b"", START)
 
     def _exchange(self, line: bytes, seconds: float) -> dict[str, Any]:

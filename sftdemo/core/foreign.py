@@ -59,7 +59,7 @@ def _answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"result": (render if question["kind"] == "render" else encode)(question)}
     except MemoryError:
         return {"error": "it takes too much memory"}
-    except Exception as error:  # a template may fail in any way
+    except BaseException as error:  # a template may fail in any way, and what Rust panics with is no Exception
         return {"error": str(error).strip()[:2000] or type(error).__name__}
     finally:
         if hasattr(signal, "alarm"):

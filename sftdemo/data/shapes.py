@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from .fields import HandMask, read_answer, read_text
@@ -247,15 +247,23 @@ JSON_COLUMNS = ("mask", *(shape.columns[0] for shape in SHAPES if shape.json))
 def shape_in(record: Mapping[str, Any]) -> Shape | None:
     """Return the shape that a record has: of those whose needed columns are all there, the first in the table; without
     any, the first whose first column is there. A column with null is not there, unless nothing else tells the shape."""
-    known = [shape for shape in SHAPES if record.get(shape.columns[0]) is not None]
+    named = COLUMNS.intersection(record)
+    return _shape_of(frozenset([name for name in named if record[name] is not None]), named)
+
+
+@lru_cache(maxsize=1024)
+def _shape_of(there: frozenset[str], named: frozenset[str]) -> Shape | None:
+    """Return the shape of a row in which these columns are there, and these are named; most rows are as the last."""
+    known = [shape for shape in SHAPES if shape.columns[0] in there]
     firsts = {shape.columns[0] for shape in known}
     for shape in known:
-        if all(record.get(name) is not None for name in shape.needed) and not (shape.alone and len(firsts) > 1):
+        if there.issuperset(shape.needed) and not (shape.alone and len(firsts) > 1):
             return shape
     known = [shape for shape in known if not shape.alone or len(firsts) == 1]
-    return next(iter(known), None) or next((shape for shape in SHAPES if shape.columns[0] in record), None)
+    return next(iter(known), None) or next((shape for shape in SHAPES if shape.columns[0] in named), None)
 
 
+@cache
 def expected_columns() -> str:
     """Return the shapes as a refusal lists them, the simplest first."""
     simple = list(reversed(SHAPES))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.errors import ModelError
 from ..data.chat_style import any_of, special_texts
 from ..data.templates import RenderedPrompt, Segment
+from .watched import watched
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -92,6 +93,7 @@ class TextEncoder:
         self.plain = Tokenizer.from_str(_without_special_pieces(self.with_special, special))
         self.plain.encode_special_tokens = True
         added = self.with_special.get_added_tokens_decoder()
+        self.with_special, self.plain = watched(self.with_special), watched(self.plain)
         self.added = {token.content: index for index, token in added.items() if token.content.strip()}
         self.added_pattern = any_of(self.added)
         self.special_ids = {index for index, token in added.items() if token.content in special}

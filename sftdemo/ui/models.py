@@ -72,8 +72,9 @@ class Models:
         return self._tokenizers.get(name) if found is None else found
 
     def tokenizer(self, name: str):
-        """Return the tokenizer of a model that is prepared."""
-        return _tokenizer(self._prepared(name))
+        """Return the tokenizer of a model that is prepared, as its files are now."""
+        source = self._prepared(name)
+        return _tokenizer(source, _stamps(source))
 
     def _prepared(self, name: str) -> ModelSource:
         source = self.source(name)
@@ -124,6 +125,27 @@ def import_libraries() -> None:
     from transformers import AutoConfig, AutoTokenizer  # noqa: F401
 
 
+Stamps = tuple[tuple[str, int, int], ...]
+
+
+def _stamps(source: ModelSource) -> Stamps:
+    """Return the name, size and time of each small file of a model: a folder may be written anew under its path.
+
+    Raises:
+        ModelError: if a file goes away meanwhile.
+    """
+    folders = [each.folder for each in (source, source.base) if each is not None]
+    try:
+        files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _OF_TOKENIZERS]
+        return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()])
+    except OSError as error:
+        raise ModelError(f"{source.name} cannot be read: {error.strerror or error}. Try again.") from error
+
+
+_OF_TOKENIZERS = (".json", ".txt", ".jinja", ".model")
+
+
 @lru_cache(maxsize=4)
-def _tokenizer(source: ModelSource):
+def _tokenizer(source: ModelSource, stamps: Stamps):
+    """`stamps` is there for the cache."""
     return load_tokenizer(source)

@@ -102,7 +102,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 run_history=False,
                 max_file_size="64mb",
                 footer_links=["gradio"],
-                show_error=True,
+                show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
                 app_kwargs={"middleware": [guard]},
                 **options,
                 **looks,

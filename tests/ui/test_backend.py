@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from desk import TEXT, OnLentGpu
+from tiny import tokenizer_named
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ModelError
@@ -231,3 +232,13 @@ class TestHubModel:
     def test_what_is_here_is_not_fetched(self, fetched, gpt2_folder):
         assert list(Backend().fetch_weights(str(gpt2_folder))) == []
         assert fetched == []
+
+
+def test_a_model_folder_that_is_written_anew_has_its_new_tokenizer(tmp_path):
+    """The page's mask and the training read the same files."""
+    backend, folder = Backend(), tmp_path / "model"
+    tokenizer_named("gpt2").save_pretrained(folder)
+    first = backend.tokenizer(str(folder))
+    assert backend.tokenizer(str(folder)) is first
+    tokenizer_named("chatml").save_pretrained(folder)
+    assert backend.tokenizer(str(folder)).eos_token == "<|im_end|>" != first.eos_token

@@ -13,6 +13,7 @@ from ...runs.wording import column_name
 from ..backend import KEPT_RUNS
 from ..results import answers_side_by_side, compare_widget, history, run_title
 from ..state import Desk
+from ..toasts import refusal, warn
 from ..widgets import widget
 from .mask import PRIVATE, Updates
 from .train import RunHandlers
@@ -68,7 +69,7 @@ class HistoryHandlers:
         try:
             run = find_run(self._runs(own_runs)[0], str(event.run))
         except SftdemoError as error:
-            raise gr.Error(sentence(error)) from error
+            raise refusal(sentence(error)) from error
         yield from self.running.open(run.name)
 
     def go_on(self, own_runs: list[str] | None, event: gr.EventData) -> Iterator[Updates]:
@@ -84,7 +85,7 @@ class HistoryHandlers:
         try:
             self.desk.backend.delete(self._known(str(event.run), own_runs))
         except SftdemoError as error:
-            gr.Warning(sentence(error))
+            warn(error)
         return self.show(run_id, own_runs)
 
     def label(self, run_id: str | None, own_runs: list[str] | None, event: gr.EventData) -> str:

@@ -21,6 +21,7 @@ from ...runs.jobs import BusyError
 from ...runs.wording import isolation_sentence
 from ..controls import CUSTOM
 from ..state import Desk, View
+from ..toasts import warn
 from ..widgets import (
     boundary_lanes,
     boundary_message,
@@ -154,7 +155,7 @@ class LaboratoryHandlers:
                         done = f"{event.seconds:.0f} s"
             yield {button: ready, proof: progress("done", "Measured", done, None, notes)}
         except BusyError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             yield {button: ready, proof: progress("idle", "")}
         except SftdemoError as error:
             yield {button: ready, proof: progress("failed", sentence(error))}

@@ -7,12 +7,13 @@ from typing import Any
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.limits import is_public
 from ...runs.folder import EXAMPLES
 from ...runs.revisit import SavedRun
 from ..start import RUN_ID, model_words
 from ..state import EDITABLE, Desk
+from ..toasts import warn
 from ..widgets import progress
 from .examples import Sources
 from .history import HistoryPanel
@@ -49,7 +50,7 @@ class PutBackHandlers:
                 return {self.desk.session.page: gr.skip()}
             return self._rows(saved) | self._settings(saved) | self._start(saved, own_runs)
         except SftdemoError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             return {self.desk.session.page: gr.skip()}
 
     def _rows(self, saved: SavedRun) -> Updates:

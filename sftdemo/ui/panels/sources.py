@@ -18,6 +18,7 @@ from ...data.hub import HUB, FetchedRows, is_hub
 from ...data.samples import get_sample
 from ..reading import fetch_hub, read
 from ..state import EDITABLE, Desk
+from ..toasts import refusal
 from ..widgets import progress
 from .columns import chosen
 from .examples import Sources
@@ -60,7 +61,7 @@ class SourceHandlers:
             data = read("", path).data
             content = read_file(Path(path))
         except DataError as error:
-            raise gr.Error(str(error).replace(path, Path(path).name)) from error
+            raise refusal(str(error).replace(path, Path(path).name)) from error
         if isinstance(content, str) and len(content) <= EDITABLE:
             return self.show_source(text=content)
         rows, size = len(data.train) + len(data.held_out) + len(data.problems), Path(path).stat().st_size

@@ -7,10 +7,11 @@ from typing import Any
 import gradio as gr
 
 from ...core.config import SETTINGS
-from ...core.errors import DataError, SftdemoError, sentence
+from ...core.errors import DataError, SftdemoError
 from ...core.limits import is_public
 from ..start import Start
 from ..state import Desk
+from ..toasts import warn
 from ..widgets import progress, progress_widget
 from .history import HistoryPanel
 from .mask import PRIVATE, Updates
@@ -54,7 +55,7 @@ class StartHandlers:
         try:
             start = self._find(run_id, weight, own_runs)
         except SftdemoError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             return {self.desk.session.start: gr.skip()}
         controls = self.desk.controls
         held = controls.held(start.config)

@@ -14,6 +14,7 @@ from ...export.formats import read_record
 from ...runs.jobs import BusyError
 from ...runs.ways import ways_of
 from ..state import Desk
+from ..toasts import warn
 from ..widgets import progress, progress_widget
 from .mask import PRIVATE, Updates
 from .train import RunOutputs
@@ -103,7 +104,7 @@ class TakeAwayHandlers:
                     file = gr.update(visible=True, value=str(step), label=f"Download it ({size})")
                     yield {panel.status: progress("done", "Ready"), panel.file: file, panel.prepare: ready}
         except BusyError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             yield {panel.prepare: ready}
         except SftdemoError as error:
             yield {panel.status: progress("failed", sentence(error)), panel.prepare: ready}

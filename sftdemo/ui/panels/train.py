@@ -21,6 +21,7 @@ from ...runs.wording import column_name
 from ..results import comparison, figures_table
 from ..run_state import RunState, summarize
 from ..state import Desk
+from ..toasts import warn
 from ..widgets import progress
 from .mask import PRIVATE, Updates
 
@@ -95,7 +96,7 @@ class RunHandlers:
             filmed = replace(config, film=not config.full)  # to be played when it is done
             run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash))
         except BusyError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             yield self._idle(True) if waited else self.unchanged()
             return
         except SftdemoError as error:
@@ -140,7 +141,7 @@ class RunHandlers:
         try:
             self.desk.backend.go_on(run_id)
         except SftdemoError as error:
-            gr.Warning(sentence(error))
+            warn(error)
             yield self.unchanged()
             return
         yield self._starting(run_id or "")

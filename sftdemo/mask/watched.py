@@ -1,0 +1,96 @@
+"""Let a tokenizer whose regular expressions are not known to be harmless try each text in another process first.
+
+A tokenizer's file may bring expressions that take for ever on a short text. A process of its own can be ended; once it
+has encoded a text, the same text is encoded here as well.
+"""
+
+# the tokenizers library annotates its classes in part
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ..core.apart import APART, ApartError
+from ..core.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+SECONDS, CHARACTERS_A_SECOND = 5.0, 50_000
+_MOST_EXPRESSION = 40  # characters that a message quotes
+_ENDINGS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"'(?i:[sdmt]|ll|ve|re)")
+_REST = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Of GPT-2, Llama 3, Qwen and GPT-4: each takes a time in proportion to the text's length.
+_HARMLESS = {
+    *(f"{ending}|{_REST % digits}" for ending in _ENDINGS for digits in ("", "{1,3}")),
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    *(r"\p{N}", r"\p{N}{1,3}", r"\d", r"\s+", r"\n", " ", " {2,}"),
+}
+
+
+def watched(tokenizer: Tokenizer) -> Tokenizer:
+    """Return the tokenizer or, if it has an expression that is not known, one with the same methods to encode."""
+    content = tokenizer.to_str()
+    parts = json.loads(content)
+    unknown = [
+        each for part in ("normalizer", "pre_tokenizer") for each in _expressions(parts[part]) if each not in _HARMLESS
+    ]
+    return cast("Tokenizer", _Watched(tokenizer, content, unknown[0])) if unknown else tokenizer
+
+
+def _expressions(part: Any) -> Iterator[str]:
+    """Yield the regular expressions in a part of a tokenizer's JSON."""
+    if isinstance(part, dict):
+        for name, each in cast("dict[str, Any]", part).items():
+            if name == "Regex" and isinstance(each, str):
+                yield each
+            else:
+                yield from _expressions(each)
+    elif isinstance(part, list):
+        for each in cast("list[Any]", part):
+            yield from _expressions(each)
+
+
+class _Watched:
+    def __init__(self, tokenizer: Tokenizer, content: str, expression: str):
+        self._tokenizer, self._content, self._expression = tokenizer, content, expression
+        self._reason = ""  # why it was ended, once it was
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
+        """Encode as the tokenizer does.
+
+        Raises:
+            ModelError: if it takes too long, as the other methods do.
+        """
+        self._try([text])
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+
+    def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[Encoding]:
+        """Encode as the tokenizer does."""
+        self._try(texts)
+        return self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+
+    def encode_batch_fast(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[Encoding]:
+        """Encode as the tokenizer does."""
+        self._try(texts)
+        return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+
+    def to_str(self) -> str:
+        """Return the tokenizer's JSON."""
+        return self._content
+
+    def _try(self, texts: Sequence[str]) -> None:
+        seconds = SECONDS + sum(map(len, texts)) / CHARACTERS_A_SECOND
+        try:
+            if not self._reason:
+                APART.ask("encode", seconds, tokenizer=self._content, texts=list(texts))
+        except ApartError as error:
+            self._reason = str(error)[:200]
+        if self._reason:
+            raise ModelError(
+                f"the model's tokenizer cannot encode a text ({self._reason}): its expression "
+                f"{self._expression[:_MOST_EXPRESSION]!r} may take for ever. Choose another model."
+            )

@@ -1,0 +1,19 @@
+"""Tell errors in Gradio's toasts, which draw HTML: the user's own words in them must stay words."""
+
+from __future__ import annotations
+
+import html
+
+import gradio as gr
+
+from ..core.errors import SftdemoError, sentence
+
+
+def warn(error: SftdemoError) -> None:
+    """Show an error beside the page, which goes on."""
+    gr.Warning(html.escape(sentence(error), quote=False))
+
+
+def refusal(words: str) -> gr.Error:
+    """Return what a handler raises to leave the page as it is, and to say why."""
+    return gr.Error(html.escape(words, quote=False))

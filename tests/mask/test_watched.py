@@ -1,0 +1,49 @@
+"""A tokenizer whose expressions take for ever is refused with a sentence, and those of known models cost nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from tiny import MAKERS, OTHERS, byte_level, tokenizer_named
+from tokenizers import Regex, pre_tokenizers
+
+from sftdemo.core.errors import ModelError
+from sftdemo.data.examples import Example
+from sftdemo.data.templates import get_template
+from sftdemo.mask.encoding import encoder_for
+from sftdemo.mask.labels import Masker
+from sftdemo.mask.watched import watched
+
+
+def with_words(expression: str):
+    """A tokenizer that cuts a text into words by this expression."""
+    tokenizer = byte_level("<|e|>")
+    split = pre_tokenizers.Split(Regex(expression), behavior="isolated")
+    steps = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", MAKERS | OTHERS)
+def test_those_of_known_models_are_used_as_they_are(name):
+    backend = tokenizer_named(name).backend_tokenizer
+    assert watched(backend) is backend
+
+
+def test_an_expression_that_is_not_known_makes_the_same_tokens():
+    row, tokenizer = Example(0, "Hello, wörld!", instruction="Say hello"), with_words(r"\w+|[^\w\s]")
+    (masked,), _ = Masker(tokenizer, get_template("instruction"), 512).tokenize([row])
+    assert type(encoder_for(tokenizer).plain).__name__ == "_Watched"
+    text = masked.text[masked.text.index("Hello") :]
+    assert tokenizer.backend_tokenizer.encode(text).ids == [index for index in masked.labels if index != -100][:-1]
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(a|aa)+$"])
+def test_one_that_takes_for_ever_is_refused(expression):
+    begin, tokenizer = time.monotonic(), with_words(expression)
+    masker = Masker(tokenizer, get_template("instruction"), 512)
+    for _ in range(3):
+        with pytest.raises(ModelError, match=r"^the model's tokenizer cannot encode a text .* Choose another model\."):
+            masker.tokenize([Example(0, "a" * 60 + "!", instruction="Say hello")])
+    assert time.monotonic() - begin < 20
