@@ -88,7 +88,8 @@ def _last(events: Sequence[Event], kind: type[Kind]) -> Kind | None:
 
 
 def _key(config: RunConfig, device: str) -> str:
-    return f"{device}|{config.model}|{'full' if config.full else 'lora'}"
+    precision = "" if config.precision == "auto" else f"|{config.precision}"
+    return f"{device}|{config.model}|{'full' if config.full else 'lora'}{precision}"
 
 
 def _read() -> dict[str, list[float]]:
