@@ -121,7 +121,7 @@ class TestHandlers:
         assert not ui.desk.data(given).problems
         assert updates[learning.panel.place].found
 
-    def test_a_moved_setting_and_a_run_are_seen(self, ui, values, learning):
+    def test_a_moved_setting_and_a_run_are_seen(self, ui, values, learning, monkeypatch):
         panel = learning.panel
 
         def moved(weight: float) -> bool:
@@ -129,8 +129,10 @@ class TestHandlers:
             return json.loads(learning.look(given)[panel.card])["done"]["moves"]
 
         assert (moved(0.0), moved(0.5)) == (False, True)
-        trained = learning.tell_trained({panel.place: Place("masking", 3), learning.download: "model.zip"})
-        assert trained[panel.place].trained
+        told = {panel.place: Place("masking", 3), ui.desk.run_id: None}
+        assert learning.tell_trained(told) == {panel.place: {"__type__": "update"}}
+        monkeypatch.setattr(type(ui.desk.backend), "saved_run", lambda *_: "a run")
+        assert learning.tell_trained(told)[panel.place].trained
         assert learning.look(values() | {panel.place: None}) == {panel.place: {"__type__": "update"}}
 
 

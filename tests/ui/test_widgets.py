@@ -42,6 +42,11 @@ class TestPage:
         assert len(blocks.fns) >= 20
         assert {fn.api_visibility for fn in blocks.fns.values()} == {"private"}
 
+    def test_no_handler_reads_a_download(self):
+        """Gradio would read its file, which is written when it is asked for and not before."""
+        handlers = shared_page().blocks.fns.values()
+        assert not [fn for fn in handlers if any(isinstance(each, gr.DownloadButton) for each in fn.inputs)]
+
     def test_no_value_reaches_a_widgets_template(self):
         blocks = shared_page().blocks.blocks.values()
         drawn = [block for block in blocks if isinstance(block, gr.HTML) and block.js_on_load]

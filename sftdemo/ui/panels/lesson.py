@@ -89,7 +89,7 @@ class LessonHandlers:
         panel.card.mend(self.mend, panel.place, outputs, **PRIVATE)
         for event in (*(scan.then for scan in scans), panel.place.change):
             event(self.look, everything, [panel.card, panel.place], **PRIVATE)
-        self.download.change(self.tell_trained, {panel.place, self.download}, panel.place, **PRIVATE)
+        self.download.change(self.tell_trained, {panel.place, self.desk.run_id}, panel.place, **PRIVATE)
 
     def enter(self, query: Mapping[str, str]) -> tuple[Updates, tuple[str, ...]]:
         """Return the lesson that the page's address asks for, and what is said of one that there is not."""
@@ -140,7 +140,7 @@ class LessonHandlers:
     def tell_trained(self, values: dict) -> Updates:
         """Note that a run has been saved."""
         place = values[self.panel.place]
-        if place is None or not values[self.download] or place.trained:
+        if place is None or place.trained or self.desk.backend.saved_run(values[self.desk.run_id]) is None:
             return {self.panel.place: gr.skip()}
         return {self.panel.place: replace(place, trained=True)}
 
