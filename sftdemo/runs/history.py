@@ -22,7 +22,7 @@ from .revisit import SavedRun, read_run
 from .wording import column_name
 
 POINTS = 60  # of a small curve, at most
-_SHOWN_ELSEWHERE = ("model", "prompt_loss_weight", "prompts")
+_SHOWN_ELSEWHERE = ("model", "prompt_loss_weight", "prompts", "film")  # or no matter of what is learned
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,11 @@ def differences(first: PastRun, second: PastRun) -> list[tuple[str, str, str]]:
         return own | {name: value for name, value in settings.items() if name not in _SHOWN_ELSEWHERE}
 
     pairs = zip(told(first).items(), told(second).values(), strict=True)
-    return [(name, _text(ours), _text(theirs)) for (name, ours), theirs in pairs if ours != theirs]
+    return [(name, setting_text(ours), setting_text(theirs)) for (name, ours), theirs in pairs if ours != theirs]
 
 
-def _text(value: object) -> str:
+def setting_text(value: object) -> str:
+    """Return the value of a setting in words."""
     match value:
         case None | "" | ():
             return "none"

@@ -14,12 +14,13 @@ from ..core.events import Answer, Before, Columns, Comparison, Figures, FilmRow,
 from ..core.text import duration, plural
 from ..mask.view import visible
 from ..runs.checkpoint import Begun
-from ..runs.history import PastRun
+from ..runs.history import PastRun, setting_text
 from ..runs.labels import MOST_NAME, MOST_NOTE
 from ..runs.wording import column_name, figure_rows, moments
 from .start import model_words, when
 from .widgets import KINDS, to_json, widget
 
+MOST_SHOWN = 60  # characters of a setting in a list
 MINUS = "\N{MINUS SIGN}"
 Column = tuple[str | None, str]  # an answer, None while it is not known, and why it ended
 
@@ -191,7 +192,9 @@ def run_title(run: PastRun) -> str:
 
 
 def _summary(run: PastRun) -> dict:
-    settings = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in run.settings.items())
+    settings = ", ".join(
+        f"{name.replace('_', ' ')} {_short(setting_text(value))}" for name, value in run.settings.items()
+    )
     what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
@@ -228,10 +231,9 @@ def _summary_of_begun(begun: Begun) -> dict:
     }
 
 
-def _short(value: object) -> str:
-    text = (" ".join(value) if isinstance(value, tuple) else str(value)).replace("\n", "↵")
-    most = 90 if isinstance(value, tuple) else 30
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _short(value: str) -> str:
+    text = value.replace("\n", "↵")
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"
 
 
 def _endings(run: PastRun) -> str:
