@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..core.config import DEFAULT_MODEL
 from ..core.errors import ConfigError, SftdemoError
+from ..core.limits import read_limits
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .controls import Controls, setting_input
@@ -98,6 +99,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         questions = widget("asked", asked([]))
         wrong = widget("wrong", field_errors({}, {}))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
+        allowed = read_limits().sentence
+        gr.HTML(f'<p class="allowed">{allowed}</p>', visible=bool(allowed), elem_id="limits")
         buttons = _buttons()
         settings_file = SettingsPanel()
         controls = Controls(**inputs, **training_settings(placed=inputs, last=settings_file.place))
@@ -219,7 +222,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             Whether to open a browser, if there is a screen.
 
     Raises:
-        ConfigError: for a port out of range.
+        ConfigError: for a port out of range, or a limit (`Limits`) that is no number.
         SftdemoError: if the page cannot listen on the address, or if the port is taken.
     """
     if port is not None and not 1 <= port <= 65_535:
