@@ -127,7 +127,7 @@ class Limits:
             raise kind(f"{words.format(f'{value:,}')}; {_allows(name, most)}. {remedy}{_elsewhere()}")
 
     @property
-    def sentence(self) -> str:
+    def sentence(self) -> str:  # of numbers and our own words, so that it may stand in the page as it is
         """Return what is bounded on a public page or by a variable, for the page; empty if nothing is."""
         told = [
             duration(self.seconds) + " a run" if each.name == "seconds" else f"{value:,} {each.metadata['words']}"

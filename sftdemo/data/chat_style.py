@@ -164,7 +164,7 @@ def _renderer(
     it does, else the same in a process of its own, which is ended when it does not come to an end."""
     template = tokenizer.get_chat_template(None, context.get("tools"))
     several = max(len(messages), len(context.get("tools") or ()), len(context.get("documents") or ()))
-    size = len(str((messages, context, settings)))
+    size = _size(messages, context, settings)
     if several <= MOST_AT_ONCE and size <= MOST_CHARACTERS_AT_ONCE and is_bounded(template):
         return lambda conversations, asks: cast(
             "list[str]",
@@ -188,6 +188,13 @@ def _renderer(
             raise
 
     return render
+
+
+def _size(messages: Sequence[dict[str, Any]], context: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
+    """Return about how many characters a template is given."""
+    if context or settings or any(len(each) > 2 or not isinstance(each.get("content"), str) for each in messages):
+        return len(str((messages, context, settings)))
+    return sum([len(each["content"]) for each in messages])
 
 
 def _without_null(message: dict[str, Any]) -> dict[str, Any]:

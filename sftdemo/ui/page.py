@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..core.limits import read_limits
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.edits import EditHandlers
@@ -89,6 +90,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         questions = widget("asked", asked([]))
         wrong = widget("wrong", field_errors({}, {}))
         inputs["anyway"] = anyway = setting_input("anyway", visible=False, elem_id="anyway")
+        allowed = read_limits().sentence
+        gr.HTML(f'<p class="allowed">{allowed}</p>', visible=bool(allowed), elem_id="limits")
         buttons = _buttons()
         settings_file = SettingsPanel()
         controls = Controls(**inputs, **training_settings(placed=inputs, last=settings_file.place))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,10 @@ def test_what_is_over_a_limit_is_told_with_the_value_the_limit_and_the_remedy(mo
 def test_the_page_tells_what_is_bounded():
     assert Limits().sentence == ""
     assert Limits(steps=5, seconds=900).sentence == "This page allows at most 5 optimizer steps, 15 min a run."
+
+
+def test_the_documentation_has_each_limit():
+    table = (Path(__file__).parents[2] / "docs" / "space.md").read_text(encoding="utf-8")
+    for each in fields(Limits):
+        values = f"{each.metadata['narrow']:,} | {each.default:,}"
+        assert f"| `SFTDEMO_MAX_{each.name.upper()}` | {each.metadata['words']} | {values} |" in table
