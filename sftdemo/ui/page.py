@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from .api import name_endpoints
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.edits import EditHandlers
@@ -165,6 +166,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         starting = StartHandlers(desk, start, outputs)
         starting.wire(page, history, resets)
         PutBackHandlers(desk, sources, opening, starting).wire(history, outputs)
+        name_endpoints(desk.backend)
     page.queue(max_size=32)
     return page
 
