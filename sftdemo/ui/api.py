@@ -238,6 +238,17 @@ class Api:
         return View(config, template, tokenizer, stop_ids, data, data.train, paginate(data.train), reading.choice)
 
 
+class Page(gr.Blocks):
+    """A page that answers a call with too few values, or an endpoint's with too many, in a sentence."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""
+        wanted, given = len(block_fn.inputs), len(inputs)
+        if given < wanted or (given > wanted and block_fn.api_visibility == "public"):
+            words = f"{block_fn.api_name} takes {wanted} values, and {given} came. A client of Gradio fills them in."
+            raise gr.Error(words, title=ConfigError.__name__, print_exception=False)
+
+
 def name_endpoints(backend: Backend) -> None:
     """Give the page that is being built an endpoint for each method of `Api`."""
     api = Api(backend)
@@ -267,8 +278,8 @@ def _config(model: str, template: str, settings: Json | None, allowed: Iterable[
     _check_kinds({"model": str, "template": str, "settings": dict}, model=model, template=template, settings=more)
     for name in more:
         if name in PAGE_SETTINGS and name not in allowed:
-            reason = "an argument of its own" if name in ("model", "template") else "nothing that decides this"
-            raise ConfigError(f"{name} is {reason}; the settings here are {', '.join(allowed)}.")
+            reason = "is an argument of its own" if name in ("model", "template") else "decides nothing of the mask"
+            raise ConfigError(f"{name} {reason}; the settings here are {', '.join(allowed)}.")
     values = check_values(more)
     unknown = next((name for name in values if name not in allowed), None)
     if unknown is not None:
