@@ -173,7 +173,7 @@ class Api:
             yield {"event": "started", "run": key}
             for events in self._backend.watch(key):
                 for event in events[seen:]:
-                    yield {"run": key} | event.to_dict()
+                    yield {"run": key} | _without_path(event.to_dict())
                 seen = len(events)
 
     def result(self, run: str = "") -> Json:
@@ -297,6 +297,11 @@ def _aside(view: View, problems: Iterable[Problem]) -> Json:
         pairs = ", ".join(f"{theirs} as {ours}" for ours, theirs in view.choice.columns.items())
         notes.append(f"the columns are not known; read is {pairs}.")
     return {"held_out": len(view.data.held_out), "refused": refused, "notes": notes}
+
+
+def _without_path(event: Json) -> Json:
+    """Return an event without its place on the server: Gradio's clients take what has a path for a file to fetch."""
+    return {name: value for name, value in event.items() if name != "path"}
 
 
 def _check_kinds(kinds: Mapping[str, type], **values: Any) -> None:
