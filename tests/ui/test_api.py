@@ -126,6 +126,11 @@ class TestRuns:
         )
 
 
+def is_no_name(value: object) -> bool:
+    """Whether no model is looked for under this name, which would take a process of its own."""
+    return not isinstance(value, str) or not value.strip()
+
+
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
@@ -143,8 +148,7 @@ def test_any_json_in_any_place(gpt2_folder, data, name):
     values = {}
     for place in signature(endpoint).parameters:
         good = st.just(str(gpt2_folder)) if "model" in place else st.just(usual[place]) if place in usual else ANY
-        strange = ANY.filter(lambda value: not isinstance(value, str) or not value.strip())  # no model is looked for
-        values[place] = data.draw(good | (strange if "model" in place else ANY))
+        values[place] = data.draw(good | (ANY.filter(is_no_name) if "model" in place else ANY))
     refused = None
     try:
         answer = endpoint(**values)
@@ -207,6 +211,16 @@ class TestServed:
         assert asked(address, "mask", {"data": 5}).startswith("422 ")
         assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
         assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
+
+    @settings(max_examples=12)
+    @given(st.sampled_from(NAMES), st.data())
+    def test_any_json_over_http(self, address, name, data):
+        model = ANY.filter(is_no_name)
+        given = [data.draw(model if "model" in place else ANY) for place in signature(getattr(Api, name)).parameters]
+        answer = asked(address, name, {"data": given[1:]})
+        assert answer.startswith("event: error")
+        assert json.loads(answer.partition("data: ")[2])["title"] in CODES
+        assert not PYTHON.search(re.sub(r'"title": "\w+"', "", answer)), answer
 
     def test_a_refusal_has_a_code(self, address):
         with pytest.raises(AppError) as caught:
