@@ -248,9 +248,12 @@ class TestAnsi:
 
 
 def test_the_page_is_a_program_that_runs(gpt2_folder, tmp_path, monkeypatch):
-    """Its blocks one after the other, each printing what stands below it."""
+    """Its blocks one after the other, each printing what stands below it; those that call the page are run beside it
+    (tests/ui/test_api.py)."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE, re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", PAGE.partition("## Call the page")[0], re.DOTALL
+    )
     hub_id = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
     assert sum(code.count(hub_id) for code, _ in blocks) == 1
     assert sum(bool(expected) for _, expected in blocks) >= 6

@@ -61,7 +61,7 @@ DEPENDENCIES = named(PROJECT["dependencies"])
 EXTRAS = {name: named(lines) for name, lines in PROJECT["optional-dependencies"].items()}
 TESTS = {
     name: each
-    for name, each in (EXTRAS["llama-cpp"] | EXTRAS["zero-gpu"] | EXTRAS["test"]).items()
+    for name, each in (EXTRAS["llama-cpp"] | EXTRAS["mcp"] | EXTRAS["zero-gpu"] | EXTRAS["test"]).items()
     if name != "sftdemo"
 }
 

@@ -52,11 +52,20 @@ def parse_settings(text: str, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{name} names no settings; write each as name: value, on a line of its own.")
     try:
-        settings = {key: _read(key, value) for key, value in cast("dict[str, Any]", found).items()}
+        settings = check_values(cast("dict[str, Any]", found))
         RunConfig(**settings)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     return settings
+
+
+def check_values(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that YAML or JSON has as `RunConfig` has them, by the names of the settings.
+
+    Raises:
+        ConfigError: for a name that is no setting, or a value of another type.
+    """
+    return {name: _read(name, value) for name, value in found.items()}
 
 
 def merge_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -222,6 +222,12 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--host", default="127.0.0.1", help="address to listen on, defaults to 127.0.0.1")
     app.add_argument("--port", type=int, help="defaults to the first free one from 7860")
     app.add_argument("--no-browser", action="store_true", help="do not open a browser window")
+    app.add_argument(
+        "--mcp",
+        action="store_true",
+        default=None,
+        help="offer the endpoints as tools of the Model Context Protocol, with the package mcp",
+    )
     app.set_defaults(command=commands.app)
     parser.tell(subparsers.choices)
     return parser

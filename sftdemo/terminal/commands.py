@@ -338,7 +338,7 @@ def app(options: argparse.Namespace) -> int:
         _check_port(os.environ.get("GRADIO_SERVER_PORT", "7860"))  # which Gradio reads when it is imported
     with without_proxies():
         from ..ui import launch
-    launch(host=options.host, port=options.port, open_browser=not options.no_browser)
+    launch(host=options.host, port=options.port, open_browser=not options.no_browser, mcp=options.mcp)
     return 0
 
 

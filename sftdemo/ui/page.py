@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ..core.limits import read_limits
+from .api import Page, name_endpoints
 from .backend import Backend
 from .controls import Controls, setting_input
 from .panels.edits import EditHandlers
@@ -52,7 +53,9 @@ when to stop.</p></div>"""
 
 def build(backend: Backend | None = None) -> gr.Blocks:
     """Build the page without serving it. `backend` defaults to a new one."""
-    with gr.Blocks(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
+    with Page(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
+        backend = backend or Backend()
+        name_endpoints(backend)  # before the handlers, as Gradio numbers a name that is taken
         gr.HTML(_INTRO)
         widget("keyboard", "null")
         link = LinkPanel()
@@ -117,7 +120,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             elem_classes="command",
         )
         history = HistoryPanel()
-        desk = Desk(backend or Backend(), controls, kept, run_id)
+        desk = Desk(backend, controls, kept, run_id)
         masked = MaskOutputs(
             model_status=model_status,
             mask=mask,

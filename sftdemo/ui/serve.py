@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from .guard import Guard, own_names
 from .page import build
 from .widgets import STATIC
 
+MCP = "SFTDEMO_MCP"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 TIDY = 60.0  # seconds between two looks at what is kept on the disk
 _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
@@ -32,7 +34,9 @@ _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no ot
 _GRACE = {"SIGINT": 1.2, "SIGTERM": 8.0, "SIGHUP": 8.0}
 
 
-def launch(host: str | None = None, port: int | None = None, open_browser: bool = True) -> None:
+def launch(
+    host: str | None = None, port: int | None = None, open_browser: bool = True, mcp: bool | None = None
+) -> None:
     """Serve the page until the process is told to end, and prepare the default model in the background. A run that is
     under way then is kept as stopped.
 
@@ -43,13 +47,18 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             Defaults to `$GRADIO_SERVER_PORT` or the first free port from 7860.
         open_browser (`bool`, *optional*, defaults to True):
             Whether to open a browser, if there is a screen.
+        mcp (`bool`, *optional*):
+            Whether the endpoints are tools of the Model Context Protocol as well. Defaults to `$SFTDEMO_MCP`.
 
     Raises:
-        ConfigError: for a port or a limit out of range.
+        ConfigError: for a port or a limit out of range, or if the package mcp is asked for and not there.
         SftdemoError: if the page cannot listen on the address, or if the port is taken.
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
+    mcp = _wants_mcp() if mcp is None else mcp
+    if mcp and find_spec("mcp") is None:
+        raise ConfigError("the package mcp is not installed; install it with `pip install 'mcp>=1.21,<2'`.")
     host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     sweep(parent, _FOLDER)
@@ -61,7 +70,7 @@ def launch(host: str | None = None, port: int | None = None, open_browser: bool 
             raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
         stack.enter_context(_used(folder.resolve()))
         backend = Backend()
-        _listen(build(backend), backend, host, port, open_browser)
+        _listen(build(backend), backend, host, port, open_browser, mcp)
         _begin(backend)
         backend.close(_GRACE[_told()])
     for stream in (sys.stdout, sys.stderr):
@@ -87,7 +96,15 @@ def _used(folder: Path) -> Generator[None]:
                 os.environ[name] = text
 
 
-def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool) -> None:
+def _wants_mcp() -> bool:
+    """Return whether the environment asks for the Model Context Protocol."""
+    text = os.environ.get(MCP, "").strip()
+    if text not in ("", "0", "1"):
+        raise ConfigError(f"{MCP} is {text[:60]!r}; write 1 for the Model Context Protocol, or leave it out.")
+    return text == "1"
+
+
+def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool, mcp: bool) -> None:
     guard: Any = (Guard, (own_names(host), backend.downloads, backend.tidy), {})
     options: dict[str, Any] = {"server_name": f"[{host}]" if ":" in host else host, "server_port": port}
     looks = {"theme": _theme(), "css": page_css(), "css_paths": sorted(STATIC.glob("*.css"))}
@@ -97,6 +114,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 inbrowser=open_browser and _has_screen(),
                 prevent_thread_lock=True,
                 share=False,
+                mcp_server=mcp,
                 ssr_mode=False,
                 enable_monitoring=False,
                 run_history=False,

@@ -74,3 +74,14 @@ def test_a_port_that_is_none(capsys, monkeypatch, text):
     monkeypatch.setenv("GRADIO_SERVER_PORT", text)
     assert main(["app", "--no-browser"]) == 2
     assert "it must be a number from 1 to 65535" in capsys.readouterr().err
+
+
+def test_tools_that_cannot_be_offered(capsys, monkeypatch):
+    from sftdemo.terminal.cli import main
+
+    monkeypatch.setenv("SFTDEMO_MCP", "yes")
+    assert main(["app", "--no-browser"]) == 2
+    assert "SFTDEMO_MCP is 'yes'; write 1" in capsys.readouterr().err
+    monkeypatch.setattr("sftdemo.ui.serve.find_spec", lambda name: None)
+    assert main(["app", "--no-browser", "--mcp"]) == 2
+    assert "pip install 'mcp>=1.21,<2'" in capsys.readouterr().err

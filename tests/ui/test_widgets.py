@@ -35,12 +35,15 @@ def card(text: str, name: str = "gpt2", max_length: int = 512, template: str = "
 
 
 class TestPage:
-    def test_it_is_no_api(self):
+    def test_its_api_is_what_is_named(self):
         blocks = shared_page().blocks
-        info = blocks.get_api_info()
-        assert (info["named_endpoints"], info["unnamed_endpoints"]) == ({}, {})
-        assert len(blocks.fns) >= 20
-        assert {fn.api_visibility for fn in blocks.fns.values()} == {"private"}
+        info, public = blocks.get_api_info(), [fn for fn in blocks.fns.values() if fn.api_visibility != "private"]
+        names = ["/audit", "/compare_tokenizers", "/generate", "/mask", "/result", "/train"]
+        assert (sorted(info["named_endpoints"]), info["unnamed_endpoints"]) == (names, {})
+        assert (len(blocks.fns) >= 20, len(public)) == (True, len(names))
+        for endpoint in info["named_endpoints"].values():
+            assert endpoint["description"]
+            assert all(each["parameter_has_default"] for each in endpoint["parameters"])
 
     def test_no_handler_reads_a_download(self):
         """Gradio would read its file, which is written when it is asked for and not before."""

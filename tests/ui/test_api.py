@@ -1,0 +1,246 @@
+"""What a program asks the page for: the same as the page shows, under the same limits, and every refusal a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import urllib.error
+import urllib.request
+from contextlib import redirect_stdout
+from inspect import signature
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from desk import ROWS, TEXT, Busy, OnLentGpu
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving import free_port
+
+from sftdemo.ui import build
+from sftdemo.ui.api import Api
+from sftdemo.ui.serve import _listen
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## Call the page")[2].partition("\n## ")[0]
+HUB_ID = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
+NAMES = ["audit", "compare_tokenizers", "generate", "mask", "result", "train"]
+SHORT = {"steps": 2, "max_length": 64, "max_new_tokens": 4}
+CODES = {"ConfigError", "DataError", "ModelError", "TemplateError", "TrainingError", "BusyError", "SftdemoError"}
+PYTHON = re.compile(r"Traceback|object at 0x|NoneType|\b(Type|Value|Key|Attribute|Index)Error\b|<class ")
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api(OnLentGpu())
+
+
+def told(call, *values, **more) -> tuple[str, str]:
+    """The code and the sentence of the refusal."""
+    with pytest.raises(gr.Error) as caught:
+        call(*values, **more)
+    return caught.value.title, caught.value.message
+
+
+class TestTheMask:
+    def test_the_rows_are_those_of_the_page(self, api, ui, values, gpt2_folder):
+        shown = api.mask(TEXT, str(gpt2_folder))
+        view = ui.desk.view(values(max_length=512))
+        rows, _ = view.masker.tokenize(view.data.train)
+        assert [row["labels"] for row in shown["rows"]] == [list(row.labels) for row in rows]
+        assert "".join(shown["rows"][0]["tokens"]) == rows[0].text
+        assert (shown["pages"], shown["held_out"], shown["refused"]) == (1, 1, [])
+
+    def test_what_is_refused_or_guessed_is_told(self, api, gpt2_folder):
+        shown = api.mask(json.dumps([*ROWS, {"instruction": "Hi"}]), str(gpt2_folder))
+        assert shown["refused"] == ['row 3: has no "output"; write the answer to learn: "output": "…".']
+        shown = api.mask(json.dumps([{"question_text": "Hi", "reply": "Hello there"}] * 2), str(gpt2_folder))
+        assert "question_text as instruction" in shown["notes"][-1]
+
+    def test_pages(self, api, gpt2_folder):
+        text = json.dumps([{"instruction": "Hi", "output": str(row)} for row in range(60)])
+        last = api.mask(text, str(gpt2_folder), page=1)
+        assert [row["row"] for row in last["rows"]] == list(range(50, 60))
+        assert told(api.mask, text, str(gpt2_folder), page=2) == (
+            "DataError",
+            "page is 2; the rows fill 2, counted from 0.",
+        )
+
+    def test_settings_and_their_limits(self, api, gpt2_folder, monkeypatch):
+        cut = api.mask(TEXT, str(gpt2_folder), settings={"max_length": 14})["rows"][0]
+        assert "answer_cut" in cut["flags"]
+        assert told(api.mask, TEXT, settings={"steps": 3})[1].startswith("steps decides nothing of the mask; ")
+        assert "argument of its own" in told(api.mask, TEXT, settings={"model": "gpt2"})[1]
+        assert "terminal only" in told(lambda: list(api.train(TEXT, settings={"report_to": "wandb"})))[1]
+        monkeypatch.setenv("SFTDEMO_MAX_MAX_LENGTH", "100")
+        assert "SFTDEMO_MAX_MAX_LENGTH" in told(api.mask, TEXT, settings={"max_length": 101})[1]
+        monkeypatch.delenv("SFTDEMO_MAX_MAX_LENGTH")
+        monkeypatch.setenv("SFTDEMO_MAX_CHARACTERS", "9")
+        assert told(api.audit, TEXT, str(gpt2_folder))[0] == "DataError"
+
+    def test_the_audits_hash_is_that_of_the_page(self, api, ui, values, gpt2_folder):
+        found = api.audit(json.dumps(ROWS + ROWS[:1]), str(gpt2_folder))
+        assert [finding["check"] for finding in found["findings"]] == ["duplicates"]
+        assert len(found["mask_hash"]) == 64
+        assert found["totals"].endswith("1 held out")
+
+    def test_one_row_under_two_models(self, api, gpt2_folder, llama_folder):
+        ways = api.compare_tokenizers(TEXT, str(gpt2_folder), str(llama_folder), other_template="chat", row=1)["ways"]
+        assert [way["template"] for way in ways] == ["instruction", "chat"]
+        assert ways[0]["rows"][0]["text"] != ways[1]["rows"][0]["text"]
+        assert told(api.compare_tokenizers, TEXT, str(gpt2_folder), str(gpt2_folder), row=9)[0] == "DataError"
+
+
+class TestRuns:
+    def test_a_run_its_result_and_its_answers(self, api, gpt2_folder):
+        mask_hash = api.audit(TEXT, str(gpt2_folder), settings={"max_length": 64})["mask_hash"]
+        events = list(api.train(TEXT, str(gpt2_folder), settings=SHORT, mask_hash=mask_hash))
+        assert [events[0]["event"], events[-1]["event"]] == ["started", "finished"]
+        key = events[-1]["run"]
+        found = api.result(key)
+        assert (found["state"], found["record"]["config"]["steps"]) == ("finished", 2)
+        assert str(gpt2_folder) not in json.dumps(found)
+        assert '"path"' not in json.dumps([events, found])  # Gradio's clients would fetch what has one
+        answers = api.generate(key, ["Say hello"], strength=1)["answers"]
+        assert [(each["prompt"], each["typed"]) for each in answers] == [
+            ("Say hello", True),
+            ("Capital of Italy?", False),
+        ]
+
+    def test_another_mask_is_not_trained(self, api, gpt2_folder):
+        *_, last = api.train(TEXT, str(gpt2_folder), settings=SHORT, mask_hash="0" * 64)
+        assert last["event"] == "failed"
+        assert "mask" in last["message"]
+
+    def test_a_key_that_is_none_and_a_busy_server(self, api, gpt2_folder):
+        for key in ("", "../..", "0a" * 8, "x\ud800"):
+            assert told(api.result, key)[0] == "DataError"
+            assert told(api.generate, key, ["Hi"])[0] == "DataError"
+        assert told(lambda: list(Api(Busy()).train(TEXT, str(gpt2_folder)))) == (
+            "BusyError",
+            "Another run is under way.",
+        )
+
+
+def is_no_name(value: object) -> bool:
+    """Whether no model is looked for under this name, which would take a process of its own."""
+    return not isinstance(value, str) or not value.strip()
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+SETTING = st.dictionaries(st.sampled_from(["max_length", "steps", "set", "turns", "chat_template_kwargs"]), ANY)
+
+
+@settings(max_examples=40)
+@given(st.data(), st.sampled_from(NAMES))
+def test_any_json_in_any_place(gpt2_folder, data, name):
+    """It is answered, or refused in a sentence of ours."""
+    endpoint = getattr(Api(Busy()), name)
+    usual = {"text": TEXT, "settings": data.draw(SETTING)}
+    values = {}
+    for place in signature(endpoint).parameters:
+        good = st.just(str(gpt2_folder)) if "model" in place else st.just(usual[place]) if place in usual else ANY
+        values[place] = data.draw(good | (ANY.filter(is_no_name) if "model" in place else ANY))
+    refused = None
+    try:
+        answer = endpoint(**values)
+        json.dumps(list(answer) if name == "train" else answer, ensure_ascii=False).encode()
+    except gr.Error as error:
+        refused = error
+    if refused is not None:
+        assert refused.title in CODES
+        assert not PYTHON.search(refused.message)
+        refused.message.encode()
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The page, served with its guard and with the tools."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("torch.cuda.is_available", lambda: False)
+        backend, port = OnLentGpu(), free_port()
+        page = build(backend)
+        _listen(page, backend, "127.0.0.1", port, False, mcp=True)
+        yield f"http://127.0.0.1:{port}"
+        page.close()
+
+
+def asked(address: str, name: str, data: object, **headers: str) -> str:
+    """What the server answers to a raw call."""
+    place, kind = f"{address}/gradio_api/call/{name}", {"Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(place, json.dumps(data).encode(), kind | headers)) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{place}/{event}", timeout=20) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+
+
+class TestServed:
+    def test_the_page_of_the_docs_runs(self, address, gpt2_folder):
+        blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", SECTION, re.DOTALL)
+        assert len(blocks) >= 3
+        names: dict[str, object] = {}
+        for code, expected in blocks:
+            code = code.replace("http://127.0.0.1:7860", address).replace(HUB_ID, repr(str(gpt2_folder)))
+            with redirect_stdout(io.StringIO()) as out:
+                exec(compile(code, "docs/api.md", "exec"), names)
+            if expected:
+                assert out.getvalue() == expected, code
+
+    def test_raw_calls(self, address, gpt2_folder):
+        assert "complete" in asked(address, "mask", {"data": [TEXT, str(gpt2_folder), "instruction", None, 0]})
+        private = ["draw", "train_1"]  # handlers of the page, under the names that Gradio gives them
+        for name in [*NAMES, *private]:
+            for data in ([], [5], [None] * (1 if name in private else 40)):
+                answer = asked(address, name, {"data": data})
+                assert answer.startswith("event: error")
+                assert json.loads(answer.partition("data: ")[2])["title"] in CODES, answer
+                assert not PYTHON.search(re.sub(r'"title": "\w+"', "", answer)), answer
+        file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+        assert "was not uploaded by a user" in asked(address, "mask", {"data": [file] * 5})
+        assert asked(address, "mask", {"data": 5}).startswith("422 ")
+        assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
+        assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
+
+    @settings(max_examples=12)
+    @given(st.sampled_from(NAMES), st.data())
+    def test_any_json_over_http(self, address, name, data):
+        model = ANY.filter(is_no_name)
+        given = [data.draw(model if "model" in place else ANY) for place in signature(getattr(Api, name)).parameters]
+        answer = asked(address, name, {"data": given[1:]})
+        assert answer.startswith("event: error")
+        assert json.loads(answer.partition("data: ")[2])["title"] in CODES
+        assert not PYTHON.search(re.sub(r'"title": "\w+"', "", answer)), answer
+
+    def test_a_refusal_has_a_code(self, address):
+        with pytest.raises(AppError) as caught:
+            Client(address, verbose=False).predict("", api_name="/mask")
+        assert caught.value.title == "DataError"
+
+    def test_an_agents_tools(self, address, gpt2_folder):
+        from mcp import ClientSession
+        from mcp.client.streamable_http import streamablehttp_client
+
+        async def ask():
+            place = f"{address}/gradio_api/mcp/"
+            async with streamablehttp_client(place) as (read, write, _), ClientSession(read, write) as session:
+                await session.initialize()
+                tools = (await session.list_tools()).tools
+                row = {"text": TEXT, "model": str(gpt2_folder)}
+                return tools, await session.call_tool("mask", row), await session.call_tool("mask", {"text": ""})
+
+        tools, masked, refused = asyncio.run(ask())
+        assert sorted(tool.name for tool in tools) == NAMES
+        assert all(tool.description for tool in tools)
+        assert "-100" in masked.content[0].text
+        assert (refused.isError, refused.content[0].text[:26]) == (True, "There are no examples yet.")
