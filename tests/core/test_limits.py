@@ -8,7 +8,7 @@ import pytest
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError, DataError, TrainingError
-from sftdemo.core.limits import Limits, read_limits
+from sftdemo.core.limits import Limits, read_grace, read_limits
 
 
 def test_a_public_page_is_narrower_in_everything():
@@ -54,3 +54,11 @@ def test_what_is_over_a_limit_is_told_with_the_value_the_limit_and_the_remedy(mo
 def test_the_page_tells_what_is_bounded():
     assert Limits().sentence == ""
     assert Limits(steps=5, seconds=900).sentence == "This page allows at most 5 optimizer steps, 15 min a run."
+
+
+def test_the_time_of_grace():
+    assert (read_grace({}), read_grace({"SFTDEMO_GRACE": "90"})) == (None, 90)
+    with pytest.raises(
+        ConfigError, match=r"^SFTDEMO_GRACE is '0'; write a whole number from 1, the seconds that a run"
+    ):
+        read_grace({"SFTDEMO_GRACE": "0"})
