@@ -172,12 +172,11 @@ def test_wrong_settings_are_a_sentence(ui, values, changed, says):
 
 
 def test_a_second_visitor_waits_and_leaves(gpt2_folder, monkeypatch):
-    monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
-    monkeypatch.setattr("sftdemo.core.limits.MODELS", (str(gpt2_folder),))
     monkeypatch.setattr("sftdemo.ui.run_state.CROWDED", 0)
     ui = build_page(Backend())
     one, two = (ui.running.train(tiny(ui, gpt2_folder, steps=200)) for _ in range(2))
     first_id, second_id = (named(ui, next(looks))["run_id"] for looks in (one, two))
+    monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
     waiting = named(ui, next(two))
     status = json.loads(waiting["run_status"])
     assert (status["state"], status["title"]) == ("working", "1st in the queue")
