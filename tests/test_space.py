@@ -35,6 +35,7 @@ def test_it_starts_what_is_here_with_what_is_pinned():
     assert f"gradio=={SPACE['sdk_version']}" in pins
     wanted = re.search(r'requires-python = ">=(\d+\.\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert isinstance(SPACE["python_version"], str), "3.10 without quotation marks would be 3.1"
+    assert wanted
     assert wanted[1] == SPACE["python_version"]
 
 

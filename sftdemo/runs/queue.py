@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -121,7 +121,7 @@ class Jobs:
         seconds = round(sum(known)) if len(known) == len(left) else None
         return Queued("queue", f"{ordinal(place)} in the queue", None, waiting, seconds)
 
-    def watch(self, job_id: str) -> Iterator[list[Event]]:
+    def watch(self, job_id: str) -> Generator[list[Event]]:
         """Yield the place of a job as long as it waits, once a second, and then all its events as `Job.watch` does."""
         job = self._jobs[job_id]
         with self._watched(job):
