@@ -45,7 +45,7 @@ def install(python: str, sdk_version: str, folder: Path) -> str:
     """Make an environment as Spaces do, and return its Python."""
     subprocess.run([python, "-m", "venv", folder], check=True)
     inside = str(folder / "bin" / "python")
-    pip = [inside, "-m", "pip", "install", "--quiet"]
+    pip = [inside, "-m", "pip", "install", "-qq"]
     subprocess.run([*pip, f"gradio[oauth,mcp]=={sdk_version}"], check=True)
     subprocess.run([*pip, "-r", ROOT / "requirements.txt"], check=True)
     subprocess.run([inside, "-m", "pip", "check"], check=True)
