@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,16 @@ def end(process: subprocess.Popen) -> None:
     say(f"SIGTERM: it ended with 0 after {time.monotonic() - begin:.1f} s")
 
 
+def check_port() -> None:
+    """End unless the port is free: another server's answers would be taken for this one's."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", PORT))
+        except OSError as error:
+            raise SystemExit(f"Port {PORT}, which is a Space's, is taken here; end what listens there.") from error
+
+
 def say(words: str) -> None:
     print(words, flush=True)
 
@@ -122,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--here", action="store_true", help="install nothing; take the Python that runs this")
     here = parser.parse_args().here
+    check_port()
     space = front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
     say(f"README.md asks for {space['sdk']} {space['sdk_version']} and Python {space['python_version']}")
     with tempfile.TemporaryDirectory(prefix="sftdemo-space-", ignore_cleanup_errors=True) as scratch:
@@ -135,6 +147,7 @@ def main() -> None:
         version = subprocess.run([python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
         before = copy_code(code)
         say(f"{version} starts {space['app_file']}, {len(before)} files that cannot be written, an empty HOME")
+        check_port()
         process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home))
         try:
             say(f"HTTP 200 for {HOST} on port {PORT} after {wait_for_page(process):.1f} s")
