@@ -23,7 +23,6 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 SPACE, HOST, PORT = "someone/sftdemo", "someone-sftdemo.hf.space", 7860
-ADDRESS = f"http://127.0.0.1:{PORT}"
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 FIRST_PAGE, MASK, END = 180, 300, 15  # seconds
 ROWS = '[{"instruction": "Say hello", "output": "Hello!"}]'
@@ -34,12 +33,12 @@ def front_matter(readme: str) -> dict:
     return yaml.safe_load(readme.split("---\n")[1])
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(home: Path, port: int) -> dict[str, str]:
     """Return the variables of a Space."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     kept |= {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy") or "PIP_" in name}
     space = {"SYSTEM": "spaces", "SPACE_ID": SPACE, "SPACE_HOST": HOST, "HOME": str(home)}
-    return kept | space | {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(PORT), "TMPDIR": str(home)}
+    return kept | space | {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(home)}
 
 
 def install(python: str, sdk_version: str, folder: Path) -> str:
@@ -73,20 +72,22 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
 
 
-def ask(path: str, body: dict | None = None) -> str:
+def ask(port: int, path: str, body: dict | None = None) -> str:
     """Return what the Space answers to its own name."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(ADDRESS + path, data, {"Host": HOST, "Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data, {"Host": HOST, "Content-Type": "application/json"}
+    )
     with DIRECT.open(request, timeout=MASK) as answer:
         return answer.read().decode()
 
 
-def wait_for_page(process: subprocess.Popen) -> float:
+def wait_for_page(process: subprocess.Popen, port: int) -> float:
     """Return the seconds until the page is served."""
     begin = time.monotonic()
     while time.monotonic() - begin < FIRST_PAGE and process.poll() is None:
         try:
-            ask("/")
+            ask(port, "/")
             return time.monotonic() - begin
         except urllib.error.HTTPError as error:
             raise SystemExit(f"The page answers {HOST} with {error.code}: {error.read().decode()[:300]}") from error
@@ -95,10 +96,10 @@ def wait_for_page(process: subprocess.Popen) -> float:
     raise SystemExit(f"No page came within {FIRST_PAGE} s (exit code {process.poll()}).")
 
 
-def ask_for_mask() -> str:
+def ask_for_mask(port: int) -> str:
     """Return the mask of a row, as the server sends it."""
-    event = json.loads(ask("/gradio_api/call/mask", {"data": [ROWS]}))["event_id"]
-    kind, _, answer = ask(f"/gradio_api/call/mask/{event}").strip().rpartition("\n\n")[2].partition("\n")
+    event = json.loads(ask(port, "/gradio_api/call/mask", {"data": [ROWS]}))["event_id"]
+    kind, _, answer = ask(port, f"/gradio_api/call/mask/{event}").strip().rpartition("\n\n")[2].partition("\n")
     if kind != "event: complete":
         raise SystemExit(f"The mask is refused: {answer[:500]}")
     return answer
@@ -114,14 +115,14 @@ def end(process: subprocess.Popen) -> None:
     say(f"SIGTERM: it ended with 0 after {time.monotonic() - begin:.1f} s")
 
 
-def check_port() -> None:
+def check_port(port: int) -> None:
     """End unless the port is free: another server's answers would be taken for this one's."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", PORT))
+            probe.bind(("0.0.0.0", port))
         except OSError as error:
-            raise SystemExit(f"Port {PORT}, which is a Space's, is taken here; end what listens there.") from error
+            raise SystemExit(f"Port {port} is taken here; end what listens there, or give another --port.") from error
 
 
 def say(words: str) -> None:
@@ -132,8 +133,10 @@ def main() -> None:
     """Rehearse, and say each step in a line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--here", action="store_true", help="install nothing; take the Python that runs this")
-    here = parser.parse_args().here
-    check_port()
+    parser.add_argument("--port", type=int, default=PORT, help="a Space has 7860")
+    arguments = parser.parse_args()
+    here, port = arguments.here, arguments.port
+    check_port(port)
     space = front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
     say(f"README.md asks for {space['sdk']} {space['sdk_version']} and Python {space['python_version']}")
     with tempfile.TemporaryDirectory(prefix="sftdemo-space-", ignore_cleanup_errors=True) as scratch:
@@ -147,12 +150,12 @@ def main() -> None:
         version = subprocess.run([python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
         before = copy_code(code)
         say(f"{version} starts {space['app_file']}, {len(before)} files that cannot be written, an empty HOME")
-        check_port()
-        process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home))
+        check_port(port)
+        process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home, port))
         try:
-            say(f"HTTP 200 for {HOST} on port {PORT} after {wait_for_page(process):.1f} s")
+            say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
             begin = time.monotonic()
-            say(f"A mask of {len(ask_for_mask()):,} characters after {time.monotonic() - begin:.1f} s")
+            say(f"A mask of {len(ask_for_mask(port)):,} characters after {time.monotonic() - begin:.1f} s")
             end(process)
         finally:
             process.kill()
