@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough hold lock sbom app bench
+.PHONY: check lint types test thorough hold lock sbom space app bench
 
 check: lint types test
 
@@ -35,6 +35,10 @@ lock:
 # what is installed, as a CycloneDX bill of materials
 sbom: .venv/ready
 	$(BIN)/python tools/sbom.py > sbom.json
+
+# the Hugging Face Space on this machine, in an environment of its own: installs torch
+space: .venv/ready
+	$(BIN)/python tools/space.py
 
 app: .venv/ready
 	$(BIN)/python -m sftdemo app

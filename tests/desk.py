@@ -48,7 +48,7 @@ class OnLentGpu(Backend):
 
 
 class Busy(Backend):
-    def start(self, config, data, weights=(), shown=None):
+    def start(self, config, data, weights=(), shown=None, turn=None):
         raise BusyError("another run is under way.")
 
     def _relay(self, work, *arguments):

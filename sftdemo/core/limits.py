@@ -23,6 +23,7 @@ MODELS = (
     "gpt2",
 )
 PREFIX = "SFTDEMO_MAX_"
+GRACE = "SFTDEMO_GRACE"
 _MOST = 10**12  # beyond what any machine does
 # Settings of a run that are compared with the limit of the same name.
 _SETTINGS = ("steps", "epochs", "max_length", "batch_size", "max_new_tokens", "lora_r")
@@ -58,6 +59,7 @@ class Limits:
     answer_tokens: int = limit(1_000_000, 1_024, "tokens of all answers, each time")
     tokens: int = limit(10**9, 50_000, "tokens that a training computes")
     seconds: int = limit(7 * 86_400, 900, "seconds that a run may take")
+    queue: int = limit(16, 8, "runs that wait for their turn")
 
     def check_settings(self, config: RunConfig) -> None:
         """Check that these settings may be asked for.
@@ -148,15 +150,25 @@ def read_limits(environment: Mapping[str, str] | None = None) -> Limits:
     for each in fields(Limits):
         text = variables.get(PREFIX + each.name.upper())
         if text is not None:
-            values[each.name] = _number(PREFIX + each.name.upper(), text, each.metadata["words"])
+            values[each.name] = _number(PREFIX + each.name.upper(), text, f"the most {each.metadata['words']}")
     return Limits(**values)
+
+
+def read_grace(environment: Mapping[str, str] | None = None) -> int | None:
+    """Return after how many seconds a run that nobody watches is stopped: `$SFTDEMO_GRACE`; None for never.
+
+    Raises:
+        ConfigError: for a variable that is no number, or is below 1.
+    """
+    text = (os.environ if environment is None else environment).get(GRACE)
+    return None if text is None else _number(GRACE, text, "the seconds that a run goes on with its page closed")
 
 
 def _number(variable: str, text: str, words: str) -> int:
     digits = text.strip().replace("_", "").replace(",", "")
     if digits.isascii() and digits.isdecimal() and len(digits) < 20 and 1 <= int(digits) <= _MOST:
         return int(digits)
-    raise ConfigError(f"{variable} is {text[:60]!r}; write a whole number from 1, the most {words}, or leave it out.")
+    raise ConfigError(f"{variable} is {text[:60]!r}; write a whole number from 1, {words}, or leave it out.")
 
 
 def _allows(name: str, most: float) -> str:

@@ -15,6 +15,16 @@ def plural(count: float, one: str, many: str | None = None) -> str:
     return one if count == 1 else many or f"{one}s"
 
 
+def ordinal(number: int) -> str:
+    """Return a place in a row.
+
+    >>> ordinal(1), ordinal(12), ordinal(22), ordinal(103)
+    ('1st', '12th', '22nd', '103rd')
+    """
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"
+
+
 def duration(seconds: float) -> str:
     """Return a rounded duration in seconds, minutes or, from an hour on, hours.
 

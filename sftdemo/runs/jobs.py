@@ -16,20 +16,20 @@ from multiprocessing.connection import Connection
 
 from ..core.environment import prepare
 from ..core.errors import SftdemoError
-from ..core.events import Event, Failed, Finished
+from ..core.events import Event, Failed, Finished, Phase
 
 _PRELOAD = ["sftdemo.runs.preload"]
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":
     _CONTEXT.set_forkserver_preload(_PRELOAD)
-_KEPT = 20  # jobs that can still be watched
+_LINGER = 10.0  # seconds that the next job waits for the process of the last one to give its memory back
 
 Work = Callable[..., Iterator[Event]]
 
 
 class BusyError(SftdemoError):
-    """Another job is already running on this machine."""
+    """Another job is already running on this machine, or too many wait in its queue."""
 
 
 class Job:
@@ -38,17 +38,43 @@ class Job:
     Args:
         work (`Callable`):
             A module-level generator function. `stop` is a function that returns true once the job is asked to end.
+        waits (`bool`, *optional*, defaults to False):
+            Whether the process waits for `begin`.
+        seconds (`float`, *optional*):
+            How long it will take, as far as that is known.
+        ended (`Callable`, *optional*):
+            Called once the process has ended.
     """
 
-    def __init__(self, work: Work, *arguments: object):
+    def __init__(
+        self,
+        work: Work,
+        *arguments: object,
+        waits: bool = False,
+        seconds: float | None = None,
+        ended: Callable[[], None] = lambda: None,
+    ):
         self.events: list[Event] = []
+        self.watchers, self.last_watched = 0, time.monotonic()
+        self._work, self._arguments, self._seconds, self._ended = work, arguments, seconds, ended
         self._asked_to_stop = False
         self._changed = threading.Condition()
-        receiver, sender = _CONTEXT.Pipe(duplex=False)
-        # typeshed declares `Process` only for the contexts of specific start methods
-        process = _CONTEXT.Process  # pyright: ignore[reportAttributeAccessIssue]
-        self._process = process(target=_child, args=(sender, work, arguments), daemon=True)
-        self._process.start()
+        self._begun: float | None = None
+        if not waits:
+            self.begin()
+
+    def begin(self) -> None:
+        """Start the process, unless the job was stopped while it waited."""
+        with self._changed:
+            if self.done:
+                return
+            receiver, sender = _CONTEXT.Pipe(duplex=False)
+            # typeshed declares `Process` only for the contexts of specific start methods
+            process = _CONTEXT.Process  # pyright: ignore[reportAttributeAccessIssue]
+            self._process = process(target=_child, args=(sender, self._work, self._arguments), daemon=True)
+            self._process.start()
+            self._begun = time.monotonic()
+            self._changed.notify_all()
         sender.close()  # only the child holds this end now, so the pipe closes when the child dies
         threading.Thread(target=self._receive, args=(receiver,), daemon=True).start()
 
@@ -60,10 +86,14 @@ class Job:
                 except (EOFError, ConnectionResetError):
                     self._process.join()
                     event = self._ending()
-                with self._changed:
-                    self.events.append(event)
-                    self._changed.notify_all()
-        self._process.join()
+                self._tell(event)
+        self._process.join(_LINGER)
+        self._ended()
+
+    def _tell(self, *events: Event) -> None:
+        with self._changed:
+            self.events.extend(events)
+            self._changed.notify_all()
 
     def _ending(self) -> Event:
         """Return the last event of a process that died without sending one."""
@@ -75,6 +105,23 @@ class Job:
     def done(self) -> bool:
         """Return whether the last event has arrived."""
         return bool(self.events) and isinstance(self.events[-1], Finished | Failed)
+
+    @property
+    def waits(self) -> bool:
+        """Return whether the job has not begun, and will."""
+        return self._begun is None and not self.done
+
+    @property
+    def remaining(self) -> float | None:
+        """Return the seconds until the job ends, as far as they are known."""
+        if self._seconds is None or self._begun is None:
+            return self._seconds
+        return max(0.0, self._seconds - (time.monotonic() - self._begun))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the job begins or ends, as long as so many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.waits, seconds)
 
     def watch(self, interval: float = 0.3) -> Iterator[list[Event]]:
         """Yield all events so far, again every `interval` seconds if there are new ones, until the job ends."""
@@ -102,52 +149,24 @@ class Job:
             seen = len(events)
 
     def stop(self) -> None:
-        """Ask the job to end after the current step and keep its result."""
-        self._asked_to_stop = True
-        if self._process.is_alive():
-            self._process.terminate()
+        """Ask the job to end after the current step and keep its result. One that waits ends now."""
+        with self._changed:
+            self._asked_to_stop = True
+            if self.waits:
+                self._tell(Finished(0, 0, 0.0, stopped=True))
+            elif self._begun is not None and self._process.is_alive():
+                self._process.terminate()
+
+    def leave(self, reason: str) -> None:
+        """Stop the job and say why."""
+        with self._changed:
+            if not self.done:
+                self._tell(Phase("limit", reason))
+                self.stop()
 
     def kill(self) -> None:
         """End the job at once. Its result is lost."""
         self._process.kill()
-
-
-class Jobs:
-    """Run one job at a time, and keep the last few jobs so that they can be watched again."""
-
-    def __init__(self):
-        self._jobs: dict[str, Job] = {}
-        self._lock = threading.Lock()
-
-    def start(self, job_id: str, work: Work, *arguments: object) -> Job:
-        """Start a job and register it as `job_id`.
-
-        Raises:
-            BusyError: if another job is running.
-        """
-        with self._lock:
-            if any(not job.done for job in self._jobs.values()):
-                raise BusyError("another run is under way on this machine; wait for its end, then press again.")
-            job = Job(work, *arguments)
-            self._jobs[job_id] = job
-            for old in list(self._jobs)[:-_KEPT]:
-                del self._jobs[old]
-            return job
-
-    def close(self, seconds: float) -> None:
-        """Ask all jobs to end and to keep their results, and wait for that as long as so many seconds. Those that have
-        not ended are ended when this process does."""
-        deadline = time.monotonic() + seconds
-        with self._lock:
-            running = [job for job in self._jobs.values() if not job.done]
-        for job in running:
-            job.stop()
-        while time.monotonic() < deadline and not all(job.done for job in running):
-            time.sleep(0.02)
-
-    def get(self, job_id: str | None) -> Job | None:
-        """Return the job with this id, or None if it is unknown."""
-        return self._jobs.get(job_id or "")
 
 
 def warm() -> None:

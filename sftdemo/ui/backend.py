@@ -14,11 +14,10 @@ from gradio.utils import get_upload_folder
 
 from ..core.config import RunConfig
 from ..core.environment import settle
-from ..core.errors import DataError, ModelError
+from ..core.errors import ModelError
 from ..core.events import Event, Failed, Finished
-from ..core.files import cache_folder
 from ..core.held import scratch_folder
-from ..core.limits import is_public, read_limits
+from ..core.limits import is_public, read_grace, read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -30,15 +29,16 @@ from ..runs.film import film
 from ..runs.folder import load_events
 from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
-from ..runs.jobs import Jobs, warm
+from ..runs.jobs import warm
 from ..runs.labels import write_label
 from ..runs.output import CHECKPOINT
+from ..runs.queue import ANY_TURN, Jobs, Turn
 from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
 from ..runs.run import run
 from ..train.checkpoints import checkpoint_step
 from .downloads import Downloads, write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
-from .start import RUN_ID, Start, start_of
+from .start import RUN_ID, Start, folder_of, runs_folder, start_of
 from .zero_gpu import gpu_work, on_zero_gpu
 
 KEPT_RUNS = 10
@@ -54,7 +54,7 @@ class Backend(Models):
         self._limits = DiskLimits.from_environment(is_public())
         self._tidying = threading.Lock()
         self._models: dict[str, str] = {}  # of the runs of this process, what each starts from
-        self._runs = Jobs()
+        self._runs = Jobs(read_grace())
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
         self._gpu_events: dict[str, Iterator[Event]] = {}
 
@@ -73,9 +73,14 @@ class Backend(Models):
         settle()
 
     def start(
-        self, config: RunConfig, data: ParsedExamples, weights: Sequence[float] = (), shown: str | None = None
+        self,
+        config: RunConfig,
+        data: ParsedExamples,
+        weights: Sequence[float] = (),
+        shown: str | None = None,
+        turn: Turn = ANY_TURN,
     ) -> str:
-        """Start a run in a child process and return its id.
+        """Start a run in a child process, once those before it have ended, and return its id.
 
         Args:
             weights (`Sequence[float]`, *optional*):
@@ -84,39 +89,41 @@ class Backend(Models):
                 The hash of the mask that the page has drawn.
 
         Raises:
-            BusyError: if another run is under way.
+            BusyError: if another run of the same visitor is under way, or if the queue is full.
         """
         run_id = secrets.token_hex(16)
-        folder = _runs_folder() / run_id
+        folder = runs_folder() / run_id
         if weights:
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
         else:
             work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
-        self._begin(run_id, work)
+        self._begin(run_id, work, turn)
         self._models[run_id] = config.model
         with suppress(OSError):  # then the folder's time counts
             note_begun(run_id)
         self.tidy(kept=KEPT_RUNS - 1)
         return run_id
 
-    def go_on(self, run_id: str | None) -> None:
-        """Go on in a child process with a run that was stopped or killed, from its last checkpoint.
+    def go_on(self, run_id: str | None, own: Collection[str] = ()) -> None:
+        """Go on in a child process with a run that was stopped or killed, from its last checkpoint, once those before
+        it have ended.
 
         Raises:
-            BusyError: if another run is under way.
+            BusyError: if it or a run of `own` is under way, or if the queue is full.
             DataError: if there is no run with this id.
             TrainingError: if it has no checkpoint that can be read.
         """
-        begun = read_begun(_folder(run_id))
+        begun = read_begun(folder_of(run_id))
         work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
-        self._begin(begun.folder.name, work)
+        self._begin(begun.folder.name, work, Turn(own={*own, begun.folder.name}))
+        self._models[begun.folder.name] = begun.config.model  # which keeps its folder while it waits
         self.downloads.withdraw(run_id or "")
 
     def checkpoint(self, run_id: str | None) -> int | None:
         """Return the step after which a run can be gone on with; None if it cannot."""
         if not run_id or not RUN_ID.fullmatch(run_id):
             return None
-        return checkpoint_step(_runs_folder() / run_id / CHECKPOINT)
+        return checkpoint_step(runs_folder() / run_id / CHECKPOINT)
 
     def start_at(self, run_id: str | None, weight: float | None) -> Start:
         """Return the model of a saved run, for a training that starts from it.
@@ -126,29 +133,29 @@ class Backend(Models):
         """
         return start_of(read_run(self._saved(run_id)), weight)
 
-    def _begin(self, run_id: str, work: Callable[..., Iterator[Event]]) -> None:
+    def _begin(self, run_id: str, work: Callable[..., Iterator[Event]], turn: Turn) -> None:
         if self._run_on_gpu is None:
-            self._runs.start(run_id, work)
+            self._runs.queue(run_id, work, read_limits().queue, turn)
         else:
             self._gpu_events[run_id] = self._run_on_gpu(work)
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
-        """Yield all events of a run so far, again and again until its end. Yield those of a saved run once, and nothing
-        for an unknown id."""
+        """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
+        Yield the events of a saved run once, and nothing for an unknown id."""
         if run_id in self._gpu_events:
             events = []
             for event in self._gpu_events.pop(run_id):
                 events.append(event)
                 yield events
-        elif (job := self._runs.get(run_id)) is not None:
-            yield from job.watch()
-        elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(_runs_folder() / run_id)):
+        elif run_id and self._runs.get(run_id) is not None:
+            yield from self._runs.watch(run_id)
+        elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(runs_folder() / run_id)):
             if not isinstance(events[-1], Finished | Failed):
-                raise ModelError(f"the events of the run in {_runs_folder() / run_id} have no end; it cannot be shown.")
+                raise ModelError(f"the events of the run in {runs_folder() / run_id} have no end; it cannot be shown.")
             yield events
 
     def is_running(self, run_id: str | None) -> bool:
-        """Return whether a run is under way in a child process."""
+        """Return whether a run is under way in a child process, or waits for its turn."""
         return (job := self._runs.get(run_id)) is not None and not job.done
 
     def stop(self, run_id: str | None) -> None:
@@ -214,23 +221,23 @@ class Backend(Models):
         Raises:
             DataError: if there is no saved run with this id.
         """
-        return _runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
+        return runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
 
     def saved_run(self, run_id: str | None) -> SavedRun | None:
         """Return a run as it was saved; None while there is none."""
-        folder = _runs_folder() / (run_id or "")
+        folder = runs_folder() / (run_id or "")
         is_saved = RUN_ID.fullmatch(run_id or "") and (folder / RUN_RECORD).is_file()
         return read_run(folder) if is_saved else None
 
     def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
         """Return the saved runs, the latest first, and a sentence for each run that cannot be read. None stands for all
         ids."""
-        return past_runs(_runs_folder(), run_ids)
+        return past_runs(runs_folder(), run_ids)
 
     def begun_runs(self, run_ids: Sequence[str] | None) -> tuple[list[Begun], list[str]]:
         """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
         stands for all ids."""
-        begun, problems = begun_runs(_runs_folder(), run_ids)
+        begun, problems = begun_runs(runs_folder(), run_ids)
         return [each for each in begun if not self.is_running(each.folder.name)], problems
 
     def delete(self, run_id: str) -> None:
@@ -239,7 +246,7 @@ class Backend(Models):
         Raises:
             DataError: if there is no run with this id.
         """
-        self._delete(_folder(run_id))
+        self._delete(folder_of(run_id))
 
     def _delete(self, folder: Path) -> None:
         self.downloads.withdraw(folder.name)
@@ -324,7 +331,7 @@ class Backend(Models):
             return make_room(self._limits, copies, self._run_folders(), used, self._delete, more)
 
     def _run_folders(self) -> list[Path]:
-        return oldest_first(folder for folder in _runs_folder().glob("*") if folder.is_dir())
+        return oldest_first(folder for folder in runs_folder().glob("*") if folder.is_dir())
 
     def _needed(self, running: Collection[str], folders: Sequence[Path]) -> set[str]:
         """Return all parts of the names of the models that these runs start from."""
@@ -335,14 +342,3 @@ class Backend(Models):
     def close(self, seconds: float) -> None:
         """Ask the run under way to end and be kept as stopped, and wait for that as long as so many seconds."""
         self._runs.close(seconds)
-
-
-def _runs_folder() -> Path:
-    return cache_folder() / "runs"
-
-
-def _folder(run_id: str | None) -> Path:
-    folder = _runs_folder() / (run_id or "")
-    if not RUN_ID.fullmatch(run_id or "") or not folder.is_dir():
-        raise DataError(f"there is no run {run_id!r} any more.")
-    return folder

@@ -28,11 +28,14 @@ from ..core.events import (
     Weights,
 )
 from ..core.text import duration, epochs, plural
+from ..runs.queue import Queued
 from ..runs.wording import arm_name, column_name, trained_words, weights_sentence
+from .space import duplicate_address
 from .start import model_words
 from .widgets import progress, to_json
 
 POINTS = 300  # of a curve, at most: more would cost the browser more than they show
+CROWDED = 2  # runs in the queue: with more, a Space of one's own is offered
 STRIP_POINTS, STRIP_CHARACTERS = 60, 160
 _IDLE = {"state": "idle", "title": "", "detail": "", "fraction": None}
 
@@ -56,8 +59,8 @@ class RunState:
             What the run has shown; empty until it is saved.
         arms (`list[float]`):
             The prompt-loss weights of the models that an ablation saved.
-        saved (`str | None`), done (`bool`):
-            The output folder, once it is written, and whether the run has ended.
+        saved (`str | None`), waits (`bool`), done (`bool`):
+            The output folder, once it is written, and whether the run waits in the queue or has ended.
     """
 
     told: dict[str, Any] = field(default_factory=lambda: dict(_IDLE))
@@ -72,6 +75,7 @@ class RunState:
     conclusion: str = ""
     arms: list[float] = field(default_factory=list)
     saved: str | None = None
+    waits: bool = False
     done: bool = False
 
     @classmethod
@@ -134,6 +138,8 @@ def summarize(events: Sequence[Event]) -> RunState:
     arm: Arm | None = None
     for event in events:
         match event:
+            case Queued():
+                _wait(state, event)
             case Phase(name="limit"):
                 notes.append(event.message)
             case Phase():
@@ -179,6 +185,16 @@ def summarize(events: Sequence[Event]) -> RunState:
     state.arms = [figures.prompt_loss_weight for figures in state.figures if figures.prompt_loss_weight is not None]
     state.losses = thin(state.losses, POINTS)
     return state
+
+
+def _wait(state: RunState, event: Queued) -> None:
+    state.waits, state.phase = True, event.message
+    soon = "any moment now" if event.seconds == 0 else f"starts in about {duration(event.seconds or 0)}"
+    when = "starts when the runs before it have ended" if event.seconds is None else soon
+    state.tell("working", event.message, when)
+    if event.waiting > CROWDED and (address := duplicate_address()):
+        words = f"{event.waiting} wait here. Duplicate this Space to have one of your own."
+        state.told["link"] = {"words": words, "address": address}
 
 
 def _named(arm: Arm | None, words: str) -> str:

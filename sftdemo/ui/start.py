@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ..core.config import SETTINGS, RunConfig
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, DataError
+from ..core.files import cache_folder
 from ..runs.revisit import SavedRun
 from ..runs.wording import column_name
 
@@ -82,3 +83,20 @@ def model_words(name: str) -> str:
 def when(finished: str) -> str:
     """Return when a run finished, from ISO 8601."""
     return f"{datetime.fromisoformat(finished):%d %b %Y, %H:%M} UTC"
+
+
+def runs_folder() -> Path:
+    """Return where the page's runs lie."""
+    return cache_folder() / "runs"
+
+
+def folder_of(run_id: str | None) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        DataError: if there is no run with this id.
+    """
+    folder = runs_folder() / (run_id or "")
+    if not RUN_ID.fullmatch(run_id or "") or not folder.is_dir():
+        raise DataError(f"there is no run {run_id!r} any more.")
+    return folder

@@ -259,10 +259,18 @@ def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str
     return to_json({"columns": drawn, "message": message, "failed": failed})
 
 
-def progress(state: str, title: str, detail: str = "", fraction: float | None = None, notes: Sequence[str] = ()) -> str:
+def progress(
+    state: str,
+    title: str,
+    detail: str = "",
+    fraction: float | None = None,
+    notes: Sequence[str] = (),
+    link: Mapping[str, str] | None = None,
+) -> str:
     """Return a line of status. `state` is "idle", "working", "done" or "failed". With a `fraction`, from 0 to 1, it has
-    a bar."""
-    return to_json({"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes)})
+    a bar, and with a `link` one more line: its `words`, which lead to its `address`."""
+    told = {"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes), "link": link}
+    return to_json(told)
 
 
 def field_errors(wrong: Mapping[str, SftdemoError], notes: Mapping[str, str]) -> str:

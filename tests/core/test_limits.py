@@ -9,7 +9,7 @@ import pytest
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError, DataError, TrainingError
-from sftdemo.core.limits import Limits, read_limits
+from sftdemo.core.limits import Limits, read_grace, read_limits
 
 
 def test_a_public_page_is_narrower_in_everything():
@@ -62,3 +62,11 @@ def test_the_documentation_has_each_limit():
     for each in fields(Limits):
         values = f"{each.metadata['narrow']:,} | {each.default:,}"
         assert f"| `SFTDEMO_MAX_{each.name.upper()}` | {each.metadata['words']} | {values} |" in table
+
+
+def test_the_time_of_grace():
+    assert (read_grace({}), read_grace({"SFTDEMO_GRACE": "90"})) == (None, 90)
+    with pytest.raises(
+        ConfigError, match=r"^SFTDEMO_GRACE is '0'; write a whole number from 1, the seconds that a run"
+    ):
+        read_grace({"SFTDEMO_GRACE": "0"})

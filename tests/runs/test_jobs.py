@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sftdemo.core.events import Failed, Finished, Phase, Saved, Step
-from sftdemo.runs.jobs import BusyError, Job, Jobs
+from sftdemo.runs.jobs import Job
+from sftdemo.runs.queue import Jobs
 
 PATIENCE = 30  # seconds; nothing here takes more than one or two
 
@@ -194,18 +195,6 @@ def test_kill_ends_it_and_the_next_one_works():
     assert "SIGKILL" in watched(job)[-1].message
     assert is_gone(pid)
     assert watched(jobs.start("b", counting, 50)) == EXPECTED
-
-
-def test_one_at_a_time():
-    jobs = Jobs()
-    job = jobs.start("a", until_stopped)
-    with pytest.raises(BusyError, match="another run is under way"):
-        jobs.start("b", counting, 1)
-    assert jobs.get("b") is None
-    job.stop()
-    watched(job)
-    assert watched(jobs.start("b", counting, 50)) == EXPECTED
-    assert (jobs.get("a"), jobs.get("c"), jobs.get(None)) == (job, None, None)
 
 
 PARENT = """

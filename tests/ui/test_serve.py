@@ -22,6 +22,7 @@ ODD = {
     "LC_ALL": "C",
     "PYTHONUTF8": "0",
 }
+SPACE = {"SYSTEM": "spaces", "SPACE_ID": "someone/sftdemo", "SPACE_HOST": "someone-sftdemo.hf.space"}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
 BODY = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.csv"\r\n\r\na,b\r\n--x--\r\n'
@@ -36,12 +37,13 @@ def status(address: str, data: bytes | None = None, **headers: str) -> int:
         return error.code
 
 
-def test_an_odd_machine_strange_visitors_and_the_end(tmp_path):
+def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
     """One start for all, as it takes seconds."""
     port = free_port()
     (tmp_path / "tmp").mkdir()
     kept = {name: text for name, text in os.environ.items() if not name.startswith("GRADIO_")}
     own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    own |= SPACE | {"GRADIO_SERVER_NAME": "0.0.0.0", "HOME": str(tmp_path / "home")}
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=kept | ODD | own, start_new_session=True)
     try:
         address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
@@ -51,7 +53,8 @@ def test_an_odd_machine_strange_visitors_and_the_end(tmp_path):
                 break
             except OSError:
                 time.sleep(0.1)
-        assert [status(f"{address}/config", Host=host) for host in ("localhost", "evil.example")] == [200, 403]
+        hosts = ("localhost", "someone-sftdemo.hf.space", "evil.example")
+        assert [status(f"{address}/config", Host=host) for host in hosts] == [200, 200, 403]
         upload = f"{address}/gradio_api/upload"
         assert status(upload, BODY, **FORM, Origin=address) == 200
         assert status(upload, BODY, **FORM, Origin="http://evil.example") == 403

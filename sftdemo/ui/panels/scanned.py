@@ -51,10 +51,8 @@ def buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: st
     if found and not config.anyway:
         words = f"Mend {len(found)} {plural(len(found), 'error')} that the audit found"
         return gr.update(value=words, interactive=False), OFF
-    examples, tokens = len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)
-    steps = planned_steps(config, examples, tokens)
-    rate = rate_for(config, device)
-    seconds = rate and estimate_seconds(config, examples, tokens, rate)
+    steps = planned_steps(config, *_size(config, audit))
+    seconds = seconds_of(config, audit, device)
     name = column_name(config.prompt_loss_weight)
     how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
@@ -62,3 +60,16 @@ def buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: st
     both = f"Train both ways: {name} against {column_name(against)}{twice}"
     train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
     return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
+
+
+def seconds_of(config: RunConfig, audit: Audit | None, device: str) -> float | None:
+    """Return how long a training one way takes, as far as that can be told."""
+    rate = rate_for(config, device)
+    if audit is None or rate is None:
+        return None
+    return estimate_seconds(config, *_size(config, audit), rate)
+
+
+def _size(config: RunConfig, audit: Audit) -> tuple[int, int]:
+    """Return the number of examples, and that of their tokens."""
+    return len(audit.rows), sum(min(length, config.max_length) for length in audit.lengths)

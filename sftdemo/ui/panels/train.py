@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +11,14 @@ import pandas as pd
 from gradio.events import Dependency
 
 from ...core.errors import SftdemoError, sentence
+from ...core.events import Event
 from ...core.palette import ARMS
 from ...model.devices import choose_device
 from ...runs.disk import size_of
 from ...runs.estimate import save_rate
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
+from ...runs.queue import Turn
 from ...runs.wording import column_name
 from ..results import comparison, figures_table
 from ..run_state import RunState, summarize
@@ -24,6 +26,7 @@ from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress
 from .mask import PRIVATE, Updates
+from .scanned import seconds_of
 
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
@@ -69,7 +72,7 @@ class RunHandlers:
         both = out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
         out.strip.halt(self.stop, out.run_id, out.stop, **PRIVATE)
-        out.go_on.click(self.go_on, out.run_id, out.all(), concurrency_limit=None, **PRIVATE)
+        out.go_on.click(self.go_on, [out.run_id, out.own_runs], out.all(), concurrency_limit=None, **PRIVATE)
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
         return both
 
@@ -94,7 +97,9 @@ class RunHandlers:
                 yield {out.run_status: progress("working", phase.message, "", phase.fraction)} | self._idle(False)
             device = choose_device(config.device).type
             filmed = replace(config, film=not config.full)  # to be played when it is done
-            run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash))
+            seconds = seconds_of(self.desk.timed(values, config), audit, device)
+            turn = Turn(seconds and seconds * max(len(weights), 1), values[out.own_runs] or ())
+            run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash), turn)
         except BusyError as error:
             warn(error)
             yield self._idle(True) if waited else self.unchanged()
@@ -106,10 +111,24 @@ class RunHandlers:
             out.command: self.desk.command(values, config, weights)[0],
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
-        for events in self.desk.backend.watch(run_id):
-            yield self._show(summarize(events), run_id)
+        events = yield from self._follow(run_id)
         if not both_ways:
             save_rate(self.desk.timed(values, config), device, events)
+
+    def _follow(self, run_id: str | None) -> Generator[Updates, None, Sequence[Event]]:
+        """Show a run until its end, and return its events."""
+        events: Sequence[Event] = ()
+        waited = False
+        for events in self.desk.backend.watch(run_id):
+            state = summarize(events)
+            shown = self._show(state, run_id)
+            if state.waits:
+                shown[self.out.stop] = gr.update(visible=True, interactive=True, value="Leave the queue")
+            elif waited and not state.done:
+                shown[self.out.stop] = _stop_button()
+            waited = state.waits
+            yield shown
+        return events
 
     def unchanged(self) -> Updates:
         """Return an update of nothing: Gradio empties all outputs of a generator that yields none."""
@@ -123,8 +142,7 @@ class RunHandlers:
         """Show a run that is under way or finished, until its end."""
         yield self.unchanged()
         try:
-            for events in self.desk.backend.watch(run_id):
-                yield self._show(summarize(events), run_id)
+            yield from self._follow(run_id)
         except SftdemoError as error:
             ended: Updates = {self.out.run_status: progress("failed", sentence(error))}
             yield ended | {self.out.stop: gr.update(visible=False)} | self._idle(True)
@@ -136,10 +154,10 @@ class RunHandlers:
         yield starting
         yield from self.resume(run_id)
 
-    def go_on(self, run_id: str | None) -> Iterator[Updates]:
+    def go_on(self, run_id: str | None, own_runs: list[str] | None = None) -> Iterator[Updates]:
         """Go on with the run that is shown, which was stopped or killed, and show it until its end."""
         try:
-            self.desk.backend.go_on(run_id)
+            self.desk.backend.go_on(run_id, own_runs or ())
         except SftdemoError as error:
             warn(error)
             yield self.unchanged()
@@ -148,7 +166,7 @@ class RunHandlers:
         yield from self.resume(run_id)
 
     def stop(self, run_id: str | None) -> dict:
-        """Ask the run to end after the current step."""
+        """Ask the run to end after the current step, or take it out of the queue."""
         self.desk.backend.stop(run_id)
         return gr.update(value="Stopping after this step…", interactive=False)
 
@@ -159,7 +177,7 @@ class RunHandlers:
             out.run_id: run_id,
             out.train: gr.update(interactive=False),
             out.both: gr.update(interactive=False),
-            out.stop: gr.update(visible=True, interactive=True, value="Stop, keep what it has"),
+            out.stop: _stop_button(),
             out.go_on: gr.update(visible=False),
             out.train_on: gr.update(visible=False),
             out.run_status: progress("working", "Starting"),
@@ -233,3 +251,7 @@ class RunHandlers:
             self.out.answers_curve: gr.update(value=frame[["arm", "step", "answers"]], **picture),
             self.out.prompts_curve: gr.update(value=frame[["arm", "step", "prompts"]], **picture),
         }
+
+
+def _stop_button() -> dict:
+    return gr.update(visible=True, interactive=True, value="Stop, keep what it has")

@@ -14,6 +14,15 @@ const draw = () => {
     box.append(track);
   }
   for (const note of data.notes) box.append(h("p", "note", note));
+  if (data.link) {
+    const link = h("a", "", data.link.words);
+    link.href = data.link.address;
+    link.target = "_blank";
+    link.rel = "noopener";
+    const line = h("p", "note");
+    line.append(link);
+    box.append(line);
+  }
   box.setAttribute("role", "status");
   place.replaceChildren(box);
 };

@@ -77,7 +77,7 @@ const draw = () => {
 };
 watch("value", () => {
   const data = value();
-  if (data && data.state === "working" && data.fraction === null && !data.curves.flat().length) { closed = false; announced = ""; }
+  if (data && data.state === "working" && data.phase === "Starting") { closed = false; announced = ""; }
   draw();
 });
 draw();

@@ -171,6 +171,28 @@ def test_wrong_settings_are_a_sentence(ui, values, changed, says):
     assert (state, says in title) == ("failed", True)
 
 
+def test_a_second_visitor_waits_and_leaves(gpt2_folder, monkeypatch):
+    monkeypatch.setattr("sftdemo.ui.run_state.CROWDED", 0)
+    ui = build_page(Backend())
+    one, two = (ui.running.train(tiny(ui, gpt2_folder, steps=200)) for _ in range(2))
+    first_id, second_id = (named(ui, next(looks))["run_id"] for looks in (one, two))
+    monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
+    waiting = named(ui, next(two))
+    status = json.loads(waiting["run_status"])
+    assert (status["state"], status["title"]) == ("working", "1st in the queue")
+    assert status["detail"] == "starts when the runs before it have ended"
+    assert status["link"]["address"] == "https://huggingface.co/spaces/someone/sftdemo?duplicate=true"
+    assert json.loads(waiting["strip"])["title"] == "1st in the queue"
+    assert (waiting["stop"]["value"], waiting["train"]["interactive"]) == ("Leave the queue", False)
+    reloaded = ui.running.resume(second_id)
+    assert [named(ui, next(reloaded)), named(ui, next(reloaded))][1]["run_status"] == waiting["run_status"]
+    ui.running.stop(first_id)
+    shown = next(look for look in (named(ui, each) for each in two) if "queue" not in look["run_status"])
+    assert shown["stop"]["value"] == "Stop, keep what it has"
+    ui.running.stop(second_id)
+    assert status_of(merged(ui, two))[0] in ("done", "idle")
+
+
 def test_a_busy_machine_changes_nothing(gpt2_folder, warned):
     ui = build_page(Busy())
     looks = list(ui.running.train(tiny(ui, gpt2_folder)))
