@@ -18,6 +18,7 @@ NAMES = {
     "limit",
     "merge",
     "model",
+    "page",
     "pip",
     "port",
     "quantization",
