@@ -20,13 +20,14 @@ from typing import Any, overload
 from ..core.errors import DataError
 from .columns import Unread, check_found, is_known, rename
 from .fields import HandMask, read_held_out, read_masks
-from .files import TooLarge, can_stream, read_file, stream_file
+from .files import TooLarge, can_stream, held_rows, read_file, stream_file
 from .hub import FetchedRows, HubRows, Token, fetch_rows, is_hub, open_hub, read_source
 from .messages import Message
 from .problems import Problem
 from .records import (
     MAX_BYTES,
     MAX_CHARACTERS,
+    MAX_ROWS,
     TOO_DEEP,
     Record,
     Refused,
@@ -159,7 +160,7 @@ def _open_hub(source: str, columns: Mapping[str, str] | None, limit: int | None)
 
 
 def read_examples(
-    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None
+    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None, most: int = MAX_ROWS
 ) -> ParsedExamples:
     """Read a file: JSON, JSON Lines or CSV in UTF-8 or UTF-16, Parquet or Arrow, each also compressed with gzip or
     Zstandard or as the only file in a zip; or a folder that `datasets` saved; or a data set on the Hub, with the user's
@@ -170,10 +171,12 @@ def read_examples(
             Our columns, each with the one of the file that is read as it: `{"prompt": "question"}`.
         limit (`int`, *optional*):
             How many of the first rows are read; all without it.
+        most (`int`, *optional*, defaults to `MAX_ROWS`):
+            The rows that may be held in memory.
 
     Raises:
         DataError: when the source cannot be read, holds more than `MAX_BYTES` (checked before reading, and again while
-            decompressing), is of another format or encoding, or has no rows.
+            decompressing) or `most` rows, is of another format or encoding, or has no rows.
         ConfigError: when `limit` is below 1.
     """
     if is_hub(path):
@@ -188,8 +191,8 @@ def read_examples(
             raise
         content = stream_file(path, reading.notes, MAX_BYTES)
     if isinstance(content, str):
-        return _parse(content, reading, columns, limit, path)
-    return reading.result(tuple(reading.train(first_rows(content, limit, path, reading.notes))))
+        return _parse(content, reading, columns, limit, path, most)
+    return reading.result(tuple(reading.train(first_rows(held_rows(content, path, most), limit, path, reading.notes))))
 
 
 def read_hub(
@@ -226,14 +229,14 @@ def _origin(rows: HubRows | FetchedRows, columns: Mapping[str, str] | None, limi
     return Origin(str(rows.source), str(rows.source.revision), limit, dict(columns or {}))
 
 
-def parse_examples(text: str, columns: Mapping[str, str] | None = None) -> ParsedExamples:
-    """Read pasted text, with `columns` as in `read_examples`. A bad row is refused by its number and does not affect
-    the others.
+def parse_examples(text: str, columns: Mapping[str, str] | None = None, most: int = MAX_ROWS) -> ParsedExamples:
+    """Read pasted text, with `columns` and `most` as in `read_examples`. A bad row is refused by its number and does
+    not affect the others.
 
     Raises:
-        DataError: when the text is longer than `MAX_BYTES` or has no rows.
+        DataError: when the text is longer than `MAX_BYTES`, has more than `most` rows, or none.
     """
-    return _parse(text, _Reading(columns), columns)
+    return _parse(text, _Reading(columns), columns, most=most)
 
 
 def _parse(
@@ -242,6 +245,7 @@ def _parse(
     columns: Mapping[str, str] | None,
     limit: int | None = None,
     source: object = "the text",
+    most: int = MAX_ROWS,
 ) -> ParsedExamples:
     if len(text) > MAX_BYTES:
         raise DataError(f"the text has {len(text):,} characters; the limit is {MAX_BYTES:,}. Split it.")
@@ -252,7 +256,7 @@ def _parse(
         )
     names = columns or {}
     known, in_json = {*COLUMNS, *names.values()}, {names.get(name, name) for name in JSON_COLUMNS}
-    records = split_records(text, known, in_json, reading.notes)
+    records = held_rows(split_records(text, known, in_json, reading.notes), source, most)
     return reading.result(tuple(reading.train(first_rows(records, limit, source, reading.notes))))
 
 

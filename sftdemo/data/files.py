@@ -176,6 +176,18 @@ def limited(
         yield record
 
 
+def held_rows(records: Iterator[Record], source: object, most: int) -> Iterator[Record]:
+    """Yield the records of a source that is held in memory.
+
+    Raises:
+        TooLarge: when there are more than `most`.
+    """
+    for count, record in enumerate(records):
+        if count == most:
+            raise TooLarge(f"{source} has more than {most:,} rows, the limit. Split it, or take fewer (--limit).")
+        yield record
+
+
 @contextmanager
 def _opened(path: Path, limit: int) -> Generator[io.BufferedReader[Any]]:
     """Open a file, decompressed.

@@ -17,6 +17,7 @@ from ..core.text import plural
 MAX_BYTES = 64 * 2**20
 # Of one row: about 750,000 tokens, beyond the positions of most models. The tokenizer takes 170 bytes a character.
 MAX_CHARACTERS = 3_000_000
+MAX_ROWS = 1_000_000  # of a source that is held in memory: 64 MiB may hold 30 million rows, which took gigabytes
 MAX_DEPTH = 100  # of lists and objects in each other; Python's own limit would be met somewhere below, not here
 # Characters that may be read in vain, in search of the end of something that has none: so many, and beside them a few
 # times those that were passed. Without a limit, a text of many such beginnings would be read from each of them to its

@@ -103,21 +103,23 @@ def _unread(text: str, opened: str | None) -> Sequence[Mapping[str, Any]]:
 def _read(text: str, opened: str | None, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
     if opened is None:
         read_limits().check_text(len(text))
-        return _text(text, columns)
+        return _text(text, columns, read_limits().rows)
     if is_hub(opened):
         return _hub(opened, columns)
-    return _file(opened, Path(opened).stat().st_mtime, columns)
+    stat = Path(opened).stat()
+    read_limits().check_text(stat.st_size)
+    return _file(opened, stat.st_mtime, columns, read_limits().rows)
 
 
 @lru_cache(maxsize=8)
-def _text(text: str, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
-    data = parse_examples(text, dict(columns))
+def _text(text: str, columns: Pairs, most: int) -> tuple[ParsedExamples, tuple[int, ...]]:
+    data = parse_examples(text, dict(columns), most)
     return data, paginate(data.train)
 
 
 @lru_cache(maxsize=4)
-def _file(path: str, changed: float, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
-    data = read_examples(path, dict(columns))
+def _file(path: str, changed: float, columns: Pairs, most: int) -> tuple[ParsedExamples, tuple[int, ...]]:
+    data = read_examples(path, dict(columns), most=most)
     return data, paginate(data.train)
 
 

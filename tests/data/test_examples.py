@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,15 @@ from strategies import texts
 
 from sftdemo.core.errors import DataError
 from sftdemo.data import examples
-from sftdemo.data.examples import Example, Message, parse_examples, read_examples, to_record
+from sftdemo.data.examples import (
+    Example,
+    Message,
+    StreamedExamples,
+    open_examples,
+    parse_examples,
+    read_examples,
+    to_record,
+)
 from sftdemo.data.tokens import Tokens
 
 ROW = {"instruction": "Say hello", "output": "Hello"}
@@ -363,3 +373,24 @@ def test_what_is_exported_is_read_back(written, lines):
     parsed = parse(*map(to_record, written), lines=lines)
     assert sorted((*parsed.train, *parsed.held_out), key=lambda example: example.row) == written
     assert (parsed.problems, parsed.notes) == ((), ())
+
+
+class TestRows:
+    """A small file may hold millions of rows."""
+
+    def test_more_rows_than_may_be_held_are_refused(self, tmp_path):
+        text = "prompt,completion\n" + "a,b\n" * 3
+        assert len(parse_examples(text, most=3).train) == 3
+        with pytest.raises(DataError, match=r"^the text has more than 2 rows, the limit\. Split it, or take fewer"):
+            parse_examples(text, most=2)
+        path = tmp_path / "null.parquet"
+        pq.write_table(pa.table({"text": pa.nulls(5_000_000, pa.string())}), path)
+        with pytest.raises(DataError, match=r"null\.parquet has more than 1,000 rows, the limit\."):
+            read_examples(path, most=1_000)
+        assert path.stat().st_size < 10_000
+
+    def test_lines_beyond_it_stay_on_the_disk(self, tmp_path, monkeypatch):
+        path = tmp_path / "rows.jsonl"
+        path.write_text('{"prompt": "a", "completion": "b"}\n' * 4)
+        monkeypatch.setattr(examples.read_examples, "__defaults__", (None, None, 3))
+        assert isinstance(open_examples(path).train, StreamedExamples)
