@@ -96,9 +96,9 @@ def wait_for_page(process: subprocess.Popen, port: int) -> float:
     raise SystemExit(f"No page came within {FIRST_PAGE} s (exit code {process.poll()}).")
 
 
-def ask_for_mask(port: int) -> str:
+def ask_for_mask(port: int, model: str) -> str:
     """Return the mask of a row, as the server sends it."""
-    event = json.loads(ask(port, "/gradio_api/call/mask", {"data": [ROWS]}))["event_id"]
+    event = json.loads(ask(port, "/gradio_api/call/mask", {"data": [ROWS, model, "instruction", {}, 0]}))["event_id"]
     kind, _, answer = ask(port, f"/gradio_api/call/mask/{event}").strip().rpartition("\n\n")[2].partition("\n")
     if kind != "event: complete":
         raise SystemExit(f"The mask is refused: {answer[:500]}")
@@ -155,7 +155,9 @@ def main() -> None:
         try:
             say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
             begin = time.monotonic()
-            say(f"A mask of {len(ask_for_mask(port)):,} characters after {time.monotonic() - begin:.1f} s")
+            say(
+                f"A mask of {len(ask_for_mask(port, space['models'][0])):,} characters after {time.monotonic() - begin:.1f} s"
+            )
             end(process)
         finally:
             process.kill()
