@@ -155,9 +155,8 @@ def main() -> None:
         try:
             say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
             begin = time.monotonic()
-            say(
-                f"A mask of {len(ask_for_mask(port, space['models'][0])):,} characters after {time.monotonic() - begin:.1f} s"
-            )
+            mask = ask_for_mask(port, space["models"][0])
+            say(f"A mask of {len(mask):,} characters after {time.monotonic() - begin:.1f} s")
             end(process)
         finally:
             process.kill()
