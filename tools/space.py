@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 SPACE, HOST, PORT = "someone/sftdemo", "someone-sftdemo.hf.space", 7860
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 FIRST_PAGE, MASK, END = 180, 300, 15  # seconds
+MODEL = "SmolLM2-135M-Instruct"  # the page's own name of the first one in the front matter
 ROWS = '[{"instruction": "Say hello", "output": "Hello!"}]'
 
 
@@ -98,7 +99,7 @@ def wait_for_page(process: subprocess.Popen, port: int) -> float:
 
 def ask_for_mask(port: int) -> str:
     """Return the mask of a row, as the server sends it."""
-    event = json.loads(ask(port, "/gradio_api/call/mask", {"data": [ROWS]}))["event_id"]
+    event = json.loads(ask(port, "/gradio_api/call/mask", {"data": [ROWS, MODEL, "instruction", {}, 0]}))["event_id"]
     kind, _, answer = ask(port, f"/gradio_api/call/mask/{event}").strip().rpartition("\n\n")[2].partition("\n")
     if kind != "event: complete":
         raise SystemExit(f"The mask is refused: {answer[:500]}")
@@ -155,7 +156,8 @@ def main() -> None:
         try:
             say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
             begin = time.monotonic()
-            say(f"A mask of {len(ask_for_mask(port)):,} characters after {time.monotonic() - begin:.1f} s")
+            mask = ask_for_mask(port)
+            say(f"A mask of {len(mask):,} characters after {time.monotonic() - begin:.1f} s")
             end(process)
         finally:
             process.kill()

@@ -55,7 +55,6 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._grace = grace
-        self._closed = False
 
     def start(self, job_id: str, work: Work, *arguments: object) -> Job:
         """Start a job and register it as `job_id`.
@@ -103,7 +102,7 @@ class Jobs:
         """Begin the next job of the queue, if none runs."""
         with self._lock:
             for job in self._under_way().values():
-                if self._closed or not job.waits:
+                if not job.waits:
                     return
                 job.begin()
 
@@ -159,9 +158,8 @@ class Jobs:
         not ended are ended when this process does."""
         deadline = time.monotonic() + seconds
         with self._lock:
-            self._closed = True
             running = list(self._under_way().values())
-        for job in running:
+        for job in reversed(running):  # or the next one would begin
             job.stop()
         while time.monotonic() < deadline and not all(job.done for job in running):
             time.sleep(0.02)
