@@ -207,7 +207,8 @@ class TestServed:
                 assert json.loads(answer.partition("data: ")[2])["title"] in CODES, answer
                 assert not PYTHON.search(re.sub(r'"title": "\w+"', "", answer)), answer
         file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-        assert "was not uploaded by a user" in asked(address, "mask", {"data": [file] * 5})
+        refused = asked(address, "mask", {"data": [file] * 5})  # by Gradio, whose own words are kept back
+        assert refused == 'event: error\ndata: {"error": null}\n\n'
         assert asked(address, "mask", {"data": 5}).startswith("422 ")
         assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
         assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
