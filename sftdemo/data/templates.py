@@ -216,8 +216,8 @@ def check_length(characters: int) -> None:
     """
     if characters > MAX_CHARACTERS:
         raise TemplateError(
-            f"has {characters:,} characters in its template; the limit is {MAX_CHARACTERS:,}. Shorten the row or the "
-            "template."
+            f"the prompt has {characters:,} characters in its template; the limit is {MAX_CHARACTERS:,}. Shorten the "
+            "row or the template."
         )
 
 
