@@ -17,6 +17,7 @@ from .template_arguments import check_template_arguments
 from .trl_settings import ACCUMULATION, check_company, read_pairs, write_pairs
 
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+DEFAULT_HUB_ID = f"HuggingFaceTB/{DEFAULT_MODEL}"
 DEFAULT_TEMPLATE = "instruction"
 DEFAULT_STEPS = 12
 LORA_RATE, FULL_RATE = 2e-3, 1e-4

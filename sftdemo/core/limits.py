@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from .config import DEFAULT_MODEL, RunConfig
+from .config import DEFAULT_HUB_ID, DEFAULT_MODEL, RunConfig
 from .errors import ConfigError, DataError, SftdemoError, TrainingError
 from .text import duration
 
@@ -67,7 +67,7 @@ class Limits:
         Raises:
             ConfigError: with the setting and its limit.
         """
-        if is_public() and config.model not in MODELS:
+        if is_public() and config.model not in (*MODELS, DEFAULT_HUB_ID):
             raise ConfigError(
                 f"this public page offers {', '.join(MODELS)}; run it on your own machine for other models."
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.config import DEFAULT_MODEL
+from ..core.config import DEFAULT_HUB_ID, DEFAULT_MODEL
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ModelError
 from ..core.events import Phase
@@ -16,7 +16,6 @@ from ..core.json_files import read_object
 from ..core.sealed import is_whole
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
-DEFAULT_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 RUN_RECORD = "run.json"  # its presence marks the folder of a saved run
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 _FILES = ["*.safetensors", *_TOKENIZER_FILES]

@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..core.config import DEFAULT_HUB_ID
 from ..core.palette import LINES
 from ..core.text import markdown_table
 from ..data.hub import read_source
 from ..mask.view import counts
-from ..model.sources import DEFAULT_HUB_ID
 from .public import public_record
 from .ways import ways_of, ways_of_gguf
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sftdemo.core.config import DEFAULT_MODEL, SETTINGS, RunConfig
+from sftdemo.core.config import DEFAULT_HUB_ID, DEFAULT_MODEL, SETTINGS, RunConfig
 from sftdemo.core.errors import ConfigError
 from sftdemo.core.limits import MODELS
 from sftdemo.ui import controls
@@ -92,7 +92,7 @@ def test_models_come_from_the_list(ui, monkeypatch, model):
     public(monkeypatch)
     with pytest.raises(ConfigError, match=r"^this public page offers .*run it on your own machine"):
         ui.desk.controls.config(ui.values(model=model))
-    for offered in MODELS:
+    for offered in (*MODELS, DEFAULT_HUB_ID):
         assert ui.desk.controls.config(ui.values(model=offered)).model == offered
 
 
