@@ -115,7 +115,7 @@ class TestHistory:
         assert run["when"] == "04 Mar 2026, 05:06 UTC"
         assert (
             run["detail"]
-            == "6 steps, 12 s · steps 3, template Q: {instruction}↵A:↵, set weight_decay=0.1 warmup_steps=2"
+            == "6 steps, 12 s · steps 3, template Q: {instruction}↵A:↵, set weight_decay=0.1, warmup_steps=2"
         )
         assert "held-out loss on the answers: 3.00 → 1.50, 3.00 → 2.00" in run["result"]
         assert "of 1: base 0, masked 1, unmasked 1" in run["result"]
