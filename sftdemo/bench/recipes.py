@@ -87,7 +87,9 @@ def trl_trainer(
     """Return TRL's own trainer with the settings of a run, in float32 or, with `bf16`, under autocast, without
     gradient checkpointing. Its batches are padded or, if `joined`, concatenated into one row."""
     settings = arguments(config, model.device, folder)
-    settings.optim, settings.padding_free, settings.bf16 = optimizer, joined, bf16
+    if bf16:  # which is looked at where the settings are made
+        settings = replace(settings, bf16=True)
+    settings.optim, settings.padding_free = optimizer, joined
     return _trainer(SFTTrainer, model, tokenizer, examples, settings, config)
 
 

@@ -16,10 +16,11 @@ from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.figures import spread
 from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, Point, bench_growth
 from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
-from sftdemo.bench.recipes import Subject
+from sftdemo.bench.recipes import Subject, trl_trainer
 from sftdemo.bench.report import check_file, growth_svg, report, write_report
 from sftdemo.bench.steps import TRL_ARMS, bench_steps
 from sftdemo.bench.visitor import Visitor
+from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError, ModelError, SftdemoError
 from sftdemo.core.events import Phase
 from sftdemo.data.examples import StreamedExamples, open_examples, parse_examples
@@ -94,6 +95,14 @@ class TestSteps:
         for arms in result["differences"].values():
             assert arms["ours"]["losses_relative"] < 1e-3
             assert arms["ours"]["weights_absolute"] < 1e-2
+
+    @pytest.mark.parametrize(("bf16", "precision"), [(False, "no"), (True, "bf16")])
+    def test_trl_under_autocast(self, subject, tmp_path, bf16, precision):
+        _, tokenizer, _ = subject
+        config = RunConfig(device="cpu")
+        examples = Subject(*subject).examples(config)
+        trainer = trl_trainer(Subject(*subject).model(), tokenizer, examples, config, str(tmp_path), bf16=bf16)
+        assert trainer.accelerator.mixed_precision == precision
 
     def test_losses_and_memory_of_each_arm(self, result):
         assert [arm["arm"] for arm in result["arms"][:3]] == ["trl_padded", "trl_joined", "ours"]
