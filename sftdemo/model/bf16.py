@@ -1,8 +1,8 @@
 """Compute the linear layers of a training step in bf16 on a CPU, and everything else in float32.
 
 A CPU with AVX512-BF16 or AMX multiplies bf16 at twice the rate of float32 or more. torch's autocast casts a frozen
-weight anew in each step, and gains nothing; here it is cast once. Weights that learn, norms, attention, the loss and
-the optimizer stay in float32.
+weight anew in each step, where it is cast once here. Weights that learn, norms, attention, the loss and the optimizer
+stay in float32.
 
 Importing this module imports peft, so import it where it is used.
 """

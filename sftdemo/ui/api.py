@@ -27,6 +27,7 @@ from ..mask.view import to_json, totals
 from ..model.devices import choose_device
 from ..runs.folder import RECORD
 from ..runs.public import public_record
+from ..runs.queue import Queued
 from .backend import Backend
 from .controls import PAGE_SETTINGS, decides_mask
 from .reading import paginate, read
@@ -149,7 +150,7 @@ class Api:
         settings: Json | None = None,
         mask_hash: str = "",
     ) -> Iterator[Json]:
-        """Train a model on the server, one run at a time, and tell each event. The run goes on if nobody listens.
+        """Train a model on the server, after the runs before it, and tell each event. It goes on if nobody listens.
 
         Args:
             text: The rows, as JSON, JSON Lines or CSV.
@@ -171,7 +172,13 @@ class Api:
             choose_device(config.device)
             key, seen = self._backend.start(config, data, (), mask_hash or None), 0
             yield {"event": "started", "run": key}
+            place = None
             for events in self._backend.watch(key):
+                if events and isinstance(events[-1], Queued):  # it stands for no event of the run
+                    if events[-1] != place:
+                        place = events[-1]
+                        yield {"run": key} | place.to_dict()
+                    continue
                 for event in events[seen:]:
                     yield {"run": key} | _without_path(event.to_dict())
                 seen = len(events)

@@ -21,6 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import free_port
 
+from sftdemo.core.events import Phase
+from sftdemo.runs.queue import Queued
 from sftdemo.ui import build
 from sftdemo.ui.api import Api
 from sftdemo.ui.serve import _listen
@@ -115,6 +117,17 @@ class TestRuns:
         *_, last = api.train(TEXT, str(gpt2_folder), settings=SHORT, mask_hash="0" * 64)
         assert last["event"] == "failed"
         assert "mask" in last["message"]
+
+    def test_a_place_in_the_queue_takes_no_events_place(self, gpt2_folder, monkeypatch):
+        backend = OnLentGpu()
+        second, first = (Queued("queue", f"{place} in the queue") for place in ("2nd", "1st"))
+        loading, training = Phase("load", "Loading"), Phase("train", "Training")
+        watched = [[second], [second], [first], [], [loading], [loading, training]]
+        monkeypatch.setattr(backend, "start", lambda *_: "key")
+        monkeypatch.setattr(backend, "watch", lambda _: iter(watched))
+        events = list(Api(backend).train(TEXT, str(gpt2_folder), settings=SHORT))
+        own = [event["message"] for event in events if "run" in event and "message" in event]
+        assert own == ["2nd in the queue", "1st in the queue", "Loading", "Training"]
 
     def test_a_key_that_is_none_and_a_busy_server(self, api, gpt2_folder):
         for key in ("", "../..", "0a" * 8, "x\ud800"):

@@ -23,7 +23,7 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.labels import Masker
 
-LONGEST, SECONDS = 10_000, 0.25  # on two idle cores all take less than 0.1 s; others work beside the tests
+LONGEST, SECONDS = 10_000, 0.1  # of processor time
 Result = TypeVar("Result")
 CHATS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", "weight": 0}] * 3
 SEEDS = [
