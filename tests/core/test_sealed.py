@@ -49,7 +49,7 @@ def test_zeros_of_the_same_length(folder):
 
 def test_a_seal_that_is_broken_or_a_file_that_is_missing(folder):
     if not (folder / SEAL).exists():
-        pytest.skip("there is no seal")
+        pytest.skip("the folder of an earlier version, which has none")
     flipped = bytearray((folder / "model.safetensors").read_bytes())
     flipped[-1] ^= 1
     (folder / "model.safetensors").write_bytes(flipped)
