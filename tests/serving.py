@@ -1,11 +1,15 @@
-"""A server in a process of its own."""
+"""A server in a process of its own, and what is asked of one from a thread of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 
 def free_port() -> int:
@@ -24,3 +28,9 @@ def first_page(address: str, process: subprocess.Popen) -> str:
         except OSError:
             time.sleep(0.1)
     raise AssertionError("no page came")
+
+
+def awaited(asked: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine in a thread of its own: Playwright leaves a running loop in the main one of its worker."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, asked).result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import re
@@ -19,7 +18,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving import free_port
+from serving import awaited, free_port
 
 from sftdemo.core.events import Phase
 from sftdemo.runs.queue import Queued
@@ -253,7 +252,7 @@ class TestServed:
                 row = {"text": TEXT, "model": str(gpt2_folder)}
                 return tools, await session.call_tool("mask", row), await session.call_tool("mask", {"text": ""})
 
-        tools, masked, refused = asyncio.run(ask())
+        tools, masked, refused = awaited(ask())
         assert sorted(tool.name for tool in tools) == NAMES
         assert all(tool.description for tool in tools)
         assert "-100" in masked.content[0].text

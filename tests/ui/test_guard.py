@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from serving import awaited
 
 from sftdemo.core.errors import ModelError
 from sftdemo.ui.downloads import Downloads
@@ -90,7 +89,7 @@ def asked(guard: Guard, method: str, path: str, **headers: str) -> tuple[int, by
 
     named = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": [(b"host", HOST.encode()), *named]}
-    asyncio.run(guard(scope, None, send))
+    awaited(guard(scope, None, send))
     return sent[0]["status"], sent[1]["body"]
 
 
