@@ -49,16 +49,18 @@ class OpenModel:
         config = self.config
         return Masker(self.tokenizer, template_of(config), config.max_length, stop_ids(self.source), config.too_long)
 
-    def load(self, trains: bool = False) -> Generator[Model, None, PreTrainedModel]:
+    def load(
+        self, trains: bool = False, loaded: PreTrainedModel | None = None
+    ) -> Generator[Model, None, PreTrainedModel]:
         """Load the weights onto the device of `config`, yield a `Model` and return the model. The `Model` says bf16 if
-        the model `trains` in it.
+        the model `trains` in it. Where it is `loaded` already, that one is returned.
 
         Raises:
             ModelError: if the weights cannot be loaded, or if the device does not exist or has no room for them.
         """
         device = choose_device(self.config.device)
         precision_on(device, self.config.precision if trains else "auto")  # refuses one that the device does not have
-        model = load_model(self.source, device, trains)
+        model = load_model(self.source, device, trains) if loaded is None else loaded
         dtype = precision_of(model, self.config.precision) if trains else "float32"
         yield Model(self.source.name, self.source.copy, describe_device(model.device), dtype, model.num_parameters())
         return model

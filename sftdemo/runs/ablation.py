@@ -21,6 +21,7 @@ from ..data.questions import question_text
 from ..data.templates import TEMPLATE, RenderedPrompt
 from ..mask.labels import MaskedExample
 from ..model.loading import load_model, weights_sha256
+from .base import Base
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
 from .run import Stop, answers_after, answers_before, time_is_up, train_model
@@ -46,6 +47,7 @@ def ablate(
     shown: str | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,
+    base: Base | None = None,
 ) -> Iterator[Event]:
     """Train one arm per prompt-loss weight and compare all with the base. The last event is `Finished` or `Failed`.
 
@@ -55,14 +57,14 @@ def ablate(
     keeps what it has learned and the remaining arms are not started.
 
     Args:
-        config, data, output, stop, shown, overwrite, limits:
+        config, data, output, stop, shown, overwrite, limits, base:
             As in [`run`]. The prompt-loss weight of `config` is not used.
         weights (`Sequence[float]`, *optional*, defaults to 0 and 1):
             Two to `MOST_ARMS` different prompt-loss weights, each in [0, 1].
     """
     folder = RunFolder(output, overwrite)
     until = Until(stop, limits and limits.seconds)
-    return folder.relay(_ablate(config, data, folder, tuple(weights), until, shown, limits))
+    return folder.relay(_ablate(config, data, folder, tuple(weights), until, shown, limits, base or Base()))
 
 
 def arm_folder(weight: float) -> str:
@@ -79,6 +81,7 @@ def _ablate(
     stop: Until,
     shown: str | None,
     limits: Limits | None,
+    base: Base,
 ) -> Generator[Event, None, Outcome | None]:
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
@@ -86,11 +89,10 @@ def _ablate(
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, len(weights))
+        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, len(weights), base)
         held_out = held_out_rows(setup, data)
-        model = yield from setup.load(trains=True)
-        fingerprint = weights_sha256(model)
-        answers = yield from answers_before(setup, model, stop)
+        model, fingerprint = yield from base.take(setup)
+        answers = yield from answers_before(setup, model, base, stop)
         columns, steps = [_Column(figures_of(setup, model, held_out, answers, None), answers)], []
         arms, after = {}, fingerprint
         for index, weight in enumerate(weights):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 
 from ..core.environment import prepare
 from ..core.errors import SftdemoError
@@ -26,6 +27,8 @@ if _METHOD == "forkserver":
 _LINGER = 10.0  # seconds that the next job waits for the process of the last one to give its memory back
 
 Work = Callable[..., Iterator[Event]]
+Started = tuple[BaseProcess, Connection]  # a child process and the end of a pipe that its events come from
+Start = Callable[[Work, tuple], Started]
 
 
 class BusyError(SftdemoError):
@@ -44,6 +47,8 @@ class Job:
             How long it will take, as far as that is known.
         ended (`Callable`, *optional*):
             Called once the process has ended.
+        start (`Callable`, *optional*):
+            Starts `work(*arguments, stop=...)` in a child process. By default, in a new one.
     """
 
     def __init__(
@@ -53,10 +58,12 @@ class Job:
         waits: bool = False,
         seconds: float | None = None,
         ended: Callable[[], None] = lambda: None,
+        start: Start | None = None,
     ):
         self.events: list[Event] = []
         self.watchers, self.last_watched = 0, time.monotonic()
         self._work, self._arguments, self._seconds, self._ended = work, arguments, seconds, ended
+        self._start = start or start_child
         self._asked_to_stop = False
         self._changed = threading.Condition()
         self._begun: float | None = None
@@ -68,14 +75,9 @@ class Job:
         with self._changed:
             if self.done:
                 return
-            receiver, sender = _CONTEXT.Pipe(duplex=False)
-            # typeshed declares `Process` only for the contexts of specific start methods
-            process = _CONTEXT.Process  # pyright: ignore[reportAttributeAccessIssue]
-            self._process = process(target=_child, args=(sender, self._work, self._arguments), daemon=True)
-            self._process.start()
+            self._process, receiver = self._start(self._work, self._arguments)
             self._begun = time.monotonic()
             self._changed.notify_all()
-        sender.close()  # only the child holds this end now, so the pipe closes when the child dies
         threading.Thread(target=self._receive, args=(receiver,), daemon=True).start()
 
     def _receive(self, receiver: Connection) -> None:
@@ -177,12 +179,38 @@ def warm() -> None:
         forkserver.ensure_running()
 
 
+def start_child(work: Work, arguments: tuple) -> Started:
+    """Start a child process that runs `work(*arguments, stop=...)` and sends its events."""
+    receiver, sender = pipe()
+    return start_process(_child, sender, work, arguments), receiver
+
+
+def pipe() -> tuple[Connection, Connection]:
+    """Return the end of a pipe to receive from and the end to send to."""
+    return _CONTEXT.Pipe(duplex=False)
+
+
+def start_process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a child process that calls `target(*arguments)`. The ends of pipes among the arguments are closed here:
+    only the child holds them then, so a pipe closes when the child dies."""
+    # typeshed declares `Process` only for the contexts of specific start methods
+    process = _CONTEXT.Process(target=target, args=arguments, daemon=True)  # pyright: ignore[reportAttributeAccessIssue]
+    process.start()
+    for argument in arguments:
+        if isinstance(argument, Connection):
+            argument.close()
+    return process
+
+
 def _child(sender: Connection, work: Work, arguments: tuple) -> None:
-    prepare()  # for a spawned child; a forked one inherits this from its server
+    prepare_child()
+    run_job(sender, work, arguments)
+
+
+def run_job(sender: Connection, work: Work, arguments: tuple) -> None:
+    """Run `work(*arguments, stop=...)` in this child process and send its events."""
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     last = None
     try:
         for last in work(*arguments, stop=asked.is_set):
@@ -195,6 +223,13 @@ def _child(sender: Connection, work: Work, arguments: tuple) -> None:
         sender.send(last)
     if not isinstance(last, Finished | Failed):
         sender.send(Failed("The run ended without a result."))
+
+
+def prepare_child() -> None:
+    """Let a child process end with its parent, and leave it to the parent what Ctrl-C ends."""
+    prepare()  # for a spawned child; a forked one inherits this from its server
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..core.events import Event, Phase
 from ..core.text import duration, ordinal
-from .jobs import BusyError, Job, Work
+from .jobs import BusyError, Job, Start, Work, start_child
 
 _KEPT = 20  # jobs that can still be watched
 _LOOK = 1.0  # seconds between two looks at a place in the queue
@@ -67,9 +67,9 @@ class Jobs:
                 raise BusyError("another run is under way on this machine; wait for its end, then press again.")
             return self._keep(job_id, Job(work, *arguments, ended=self._advance))
 
-    def queue(self, job_id: str, work: Work, most: int, turn: Turn) -> Job:
-        """Start a job once all that were queued before it have ended, and register it as `job_id`. At most so many
-        (`most`) may wait.
+    def queue(self, job_id: str, work: Work, most: int, turn: Turn, start: Start = start_child) -> Job:
+        """Start a job, by `start`, once all that were queued before it have ended, and register it as `job_id`. At most
+        so many (`most`) may wait.
 
         Raises:
             BusyError: if they do, or if another of the visitor's jobs runs or waits.
@@ -83,7 +83,7 @@ class Jobs:
             waiting = sum(job.waits for job in under_way.values())
             if waiting >= most:
                 raise BusyError(f"the queue is full: {waiting} wait, the limit here is {most}. Press again later.")
-            job = Job(work, waits=bool(under_way), seconds=turn.seconds, ended=self._advance)
+            job = Job(work, waits=bool(under_way), seconds=turn.seconds, ended=self._advance, start=start)
             self._watch_out(job)
             return self._keep(job_id, job)
 
@@ -105,6 +105,12 @@ class Jobs:
                 if not job.waits:
                     return
                 job.begin()
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a job runs or waits."""
+        with self._lock:
+            return bool(self._under_way())
 
     def place(self, job_id: str) -> Queued | None:
         """Return the place of a job in the queue; None if it does not wait."""

@@ -26,10 +26,11 @@ from ..mask.labels import MaskedExample
 from ..model.loading import open_model, weights_sha256
 from ..model.sources import resolve, resolve_tokenizer
 from ..train.checkpoints import Checkpoints
+from .base import Base
 from .checkpoint import Begun, checkpoints_of
 from .conclusion import conclusion
 from .folder import FILM, RunFolder, record_of, way_of_asking
-from .setup import Setup, set_up
+from .setup import Asked, Setup, set_up
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -87,6 +88,7 @@ def run(
     resume: Begun | None = None,
     may_go_on: bool = False,
     limits: Limits | None = None,
+    base: Base | None = None,
 ) -> Iterator[Event]:
     """Train the model and save it to `output`, with answers before and after. The last event is `Finished` or `Failed`.
 
@@ -118,10 +120,12 @@ def run(
         limits (`Limits`, *optional*):
             What a visitor may do: how many tokens are trained and answered, and for how long. What takes longer is
             stopped, and keeps what it has.
+        base (`Base`, *optional*):
+            What is known of the model already.
     """
     folder = RunFolder(output, overwrite or resume is not None)
     until = Until(stop, limits and limits.seconds)
-    return folder.relay(_run(config, data, folder, until, shown, resume, may_go_on, limits))
+    return folder.relay(_run(config, data, folder, until, shown, resume, may_go_on, limits, base or Base()))
 
 
 @event_stream
@@ -134,21 +138,21 @@ def _run(
     resume: Begun | None,
     may_go_on: bool,
     limits: Limits | None,
+    base: Base,
 ) -> Generator[Event, None, Outcome | None]:
     if resume is not None:
         resume.check_same(config, given, folder.path)
     data = hold_out(given, config)
     with scratch_folder() as scratch:
-        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits)
+        setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, base=base)
         if resume is not None:
             resume.check_mask(setup.rows.mask_hash)
         held_out = setup.held_out_rows(data)
-        model = yield from setup.load(trains=True)
-        fingerprint = weights_sha256(model) if distributed.is_first() else ""
+        model, fingerprint = yield from base.take(setup)
         if distributed.is_first():
             if resume is not None:
                 resume.check_weights(fingerprint)
-            before = yield from answers_before(setup, model, stop)
+            before = yield from answers_before(setup, model, base, stop)
             yield from _held_out(model, held_out, 0, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         checkpoints = None
@@ -177,13 +181,13 @@ def _run(
     return Outcome.of(step.step, step.total)
 
 
-def answers_before(setup: Setup, model: PreTrainedModel, stop: Stop) -> Generator[Event, None, list[Answer]]:
+def answers_before(
+    asked: Asked, model: PreTrainedModel, base: Base, stop: Stop
+) -> Generator[Event, None, list[Answer]]:
     """Answer the questions with the untrained model. Yields a `Before` for each answer and returns the `Answer`s."""
-    from ..model.generation import generate
-
-    yield Phase("before", f"Answering {len(setup.prompts)} prompts before training")
-    before = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop)
-    for question, result in zip(setup.questions, before, strict=True):
+    yield Phase("before", f"Answering {len(asked.prompts)} prompts before training")
+    before = base.answers(model, asked.tokenizer, asked.prompts, asked.config.max_new_tokens, stop)
+    for question, result in zip(asked.questions, before, strict=True):
         yield Before(question.text, result.answer, result.stop, question.source)
     return before
 

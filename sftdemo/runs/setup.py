@@ -25,7 +25,8 @@ from ..mask.audit import Audit
 from ..mask.checks import CHECKS, errors
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
-from ..model.loading import OpenModel, open_model
+from ..model.loading import OpenModel
+from .base import Base
 from .estimate import planned_steps, tokens_a_step
 from .folder import ModelToSave, RunFolder
 from .prompt_template import TrainedPrompt
@@ -52,21 +53,26 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Setup(OpenModel):
+class Asked(OpenModel):
+    """A model with the questions asked before and after a training (`questions`), and the prompts that it reads for
+    them (`prompts`)."""
+
+    questions: list[Question]
+    prompts: list[RenderedPrompt]
+
+
+@dataclass(frozen=True)
+class Setup(Asked):
     """Everything a training run needs except the model's weights.
 
     Args:
         rows (`Rows`):
             The rows to train on.
-        questions (`list[Question]`), prompts (`list[RenderedPrompt]`):
-            The questions asked before and after, and the prompts that the model reads for them.
         shape (`str`):
             How the rows are written: `"instruction"`, `"prompt"` or `"messages"`.
     """
 
     rows: Rows
-    questions: list[Question]
-    prompts: list[RenderedPrompt]
     shape: str
 
     def held_out_rows(self, data: ParsedExamples) -> list[MaskedExample]:
@@ -92,6 +98,7 @@ def set_up(
     stop: Until = NEVER,
     limits: Limits | None = None,
     trainings: int = 1,
+    base: Base | None = None,
 ) -> Generator[Event, None, Setup]:
     """Check everything that can be checked before the model's weights are loaded. Yields phases and returns a `Setup`.
 
@@ -104,6 +111,8 @@ def set_up(
             Whether the run is to end.
         limits (`Limits`, *optional*), trainings (`int`, *optional*, defaults to 1):
             What a visitor may do, and how many times the rows are trained.
+        base (`Base`, *optional*):
+            What is known of the model already.
 
     Raises:
         SftdemoError: if the settings, the examples, the model or the output folder cannot be used.
@@ -118,7 +127,7 @@ def set_up(
 
         check_settings(config, device, scratch)
     with distributed.first_here_first():
-        opened = yield from open_model(config)
+        opened = yield from (base or Base()).open(config)
     opened = fit_adapter(opened)
     rows = rows_to_train(opened, data, scratch, stop)
     if shown is not None and shown != rows.mask_hash:
@@ -126,14 +135,23 @@ def set_up(
             f"the mask to be trained (sha256 {rows.mask_hash[:12]}…) is not the one that was shown ({shown[:12]}…), so "
             "nothing was trained; wait until the mask is drawn anew, and press again."
         )
-    questions = questions_of(opened.config, data)
+    asked = ask(opened, questions_of(opened.config, data), limits)
+    if limits is not None:
+        limits.check_training(trainings * _tokens_to_train(opened.config, rows))
+    return Setup(**vars(asked), rows=rows, shape=shape_of(data.train[0]))
+
+
+def ask(opened: OpenModel, questions: list[Question], limits: Limits | None = None) -> Asked:
+    """Render the questions for a model.
+
+    Raises:
+        TrainingError: if there are more than the limits allow.
+        TemplateError: if a question cannot be rendered.
+    """
     if limits is not None:
         limits.check_questions(len(questions), opened.config.max_new_tokens)
-        limits.check_training(trainings * _tokens_to_train(opened.config, rows))
     prompts = render_questions(questions, template_of(opened.config), opened.tokenizer)
-    return Setup(
-        opened.config, opened.source, opened.tokenizer, rows, questions, prompts, shape=shape_of(data.train[0])
-    )
+    return Asked(opened.config, opened.source, opened.tokenizer, questions, prompts)
 
 
 def fit_adapter(opened: OpenModel) -> OpenModel:

@@ -3,60 +3,59 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from gradio.utils import get_upload_folder
-
 from ..core.config import RunConfig
 from ..core.environment import settle
 from ..core.errors import ModelError
 from ..core.events import Event, Failed, Finished
 from ..core.held import scratch_folder
-from ..core.limits import is_public, read_grace, read_limits
+from ..core.limits import read_limits
 from ..data.examples import ParsedExamples
+from ..data.hold_out import hold_out
+from ..data.questions import questions_of
 from ..export.formats import export
 from ..mask.layouts import load_packer
-from ..model.sources import RUN_RECORD
 from ..runs.ablation import ablate
-from ..runs.checkpoint import Begun, begun_runs, read_begun
-from ..runs.disk import DiskLimits, is_expired, make_room, note_begun, oldest_first, remove
+from ..runs.checkpoint import read_begun
+from ..runs.disk import note_begun
 from ..runs.film import film
 from ..runs.folder import load_events
-from ..runs.history import PastRun, find_run, past_runs
 from ..runs.isolation import prove
-from ..runs.jobs import warm
-from ..runs.labels import write_label
+from ..runs.jobs import start_child, warm
 from ..runs.output import CHECKPOINT
-from ..runs.queue import ANY_TURN, Jobs, Turn
-from ..runs.revisit import SavedRun, answers_at, read_run, token_losses
+from ..runs.queue import ANY_TURN, Turn
+from ..runs.revisit import answers_at, read_run, token_losses
 from ..runs.run import run
+from ..runs.standby import Standby
 from ..train.checkpoints import checkpoint_step
-from .downloads import Downloads, write_whole, zip_folder
+from .downloads import write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
+from .saved_runs import KEPT_RUNS, SavedRuns
 from .start import RUN_ID, Start, folder_of, runs_folder, start_of
 from .zero_gpu import gpu_work, on_zero_gpu
 
-KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
 
 
-class Backend(Models):
-    """The models and runs of the server. There is one for all visitors."""
+class Backend(Models, SavedRuns):
+    """The models and runs of the server. There is one for all visitors.
 
-    def __init__(self):
-        super().__init__()
-        self.downloads = Downloads()
-        self._limits = DiskLimits.from_environment(is_public())
-        self._tidying = threading.Lock()
-        self._models: dict[str, str] = {}  # of the runs of this process, what each starts from
-        self._runs = Jobs(read_grace())
+    Args:
+        stands_by (`bool`, *optional*, defaults to True):
+            Whether a process stands by for the runs of the model that was prepared by `warm`. On ZeroGPU none does.
+    """
+
+    def __init__(self, stands_by: bool = True):
+        Models.__init__(self)
+        SavedRuns.__init__(self)
         self._run_on_gpu = gpu_work() if on_zero_gpu() else None
-        self._gpu_events: dict[str, Iterator[Event]] = {}
+        self._stands_by = stands_by and self._run_on_gpu is None
+        self._standby: Standby | None = None
 
     def warm(self, model: str) -> None:
         """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
@@ -71,6 +70,8 @@ class Backend(Models):
             import_libraries()
             load_packer()
         settle()
+        if self._stands_by:
+            self._standby = Standby(RunConfig(model=model))
 
     def start(
         self,
@@ -97,7 +98,7 @@ class Backend(Models):
             work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
         else:
             work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
-        self._begin(run_id, work, turn)
+        self._begin(run_id, config, work, turn)
         self._models[run_id] = config.model
         with suppress(OSError):  # then the folder's time counts
             note_begun(run_id)
@@ -115,7 +116,7 @@ class Backend(Models):
         """
         begun = read_begun(folder_of(run_id))
         work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
-        self._begin(begun.folder.name, work, Turn(own={*own, begun.folder.name}))
+        self._begin(begun.folder.name, begun.config, work, Turn(own={*own, begun.folder.name}))
         self._models[begun.folder.name] = begun.config.model  # which keeps its folder while it waits
         self.downloads.withdraw(run_id or "")
 
@@ -133,11 +134,19 @@ class Backend(Models):
         """
         return start_of(read_run(self._saved(run_id)), weight)
 
-    def _begin(self, run_id: str, work: Callable[..., Iterator[Event]], turn: Turn) -> None:
-        if self._run_on_gpu is None:
-            self._runs.queue(run_id, work, read_limits().queue, turn)
-        else:
+    def _begin(self, run_id: str, config: RunConfig, work: Callable[..., Iterator[Event]], turn: Turn) -> None:
+        if self._run_on_gpu is not None:
             self._gpu_events[run_id] = self._run_on_gpu(work)
+            return
+        standby = self._standby
+        start = start_child if standby is None or not standby.fits(config) else standby.start
+        self._runs.queue(run_id, work, read_limits().queue, turn, start)
+
+    def ahead(self, config: RunConfig, data: ParsedExamples) -> Iterator[list[Event]]:
+        """Answer the questions of a run that may follow, and yield all events so far, until the last. Yields nothing
+        while there are runs, or for a model that no process stands by for."""
+        if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
+            yield from self._standby.ask(config, questions_of(config, hold_out(data, config)), read_limits())
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
@@ -153,10 +162,6 @@ class Backend(Models):
             if not isinstance(events[-1], Finished | Failed):
                 raise ModelError(f"the events of the run in {runs_folder() / run_id} have no end; it cannot be shown.")
             yield events
-
-    def is_running(self, run_id: str | None) -> bool:
-        """Return whether a run is under way in a child process, or waits for its turn."""
-        return (job := self._runs.get(run_id)) is not None and not job.done
 
     def stop(self, run_id: str | None) -> None:
         """Ask a run to end after the current step. A run on ZeroGPU ends when its page stops watching it."""
@@ -215,65 +220,6 @@ class Backend(Models):
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
         yield from self._relay(work, *arguments) if self._run_on_gpu is None else work(*arguments)
 
-    def _saved(self, run_id: str | None) -> Path:
-        """Return the folder of a saved run.
-
-        Raises:
-            DataError: if there is no saved run with this id.
-        """
-        return runs_folder() / find_run(self.past_runs([run_id or ""])[0], run_id or "").name
-
-    def saved_run(self, run_id: str | None) -> SavedRun | None:
-        """Return a run as it was saved; None while there is none."""
-        folder = runs_folder() / (run_id or "")
-        is_saved = RUN_ID.fullmatch(run_id or "") and (folder / RUN_RECORD).is_file()
-        return read_run(folder) if is_saved else None
-
-    def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
-        """Return the saved runs, the latest first, and a sentence for each run that cannot be read. None stands for all
-        ids."""
-        return past_runs(runs_folder(), run_ids)
-
-    def begun_runs(self, run_ids: Sequence[str] | None) -> tuple[list[Begun], list[str]]:
-        """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
-        stands for all ids."""
-        begun, problems = begun_runs(runs_folder(), run_ids)
-        return [each for each in begun if not self.is_running(each.folder.name)], problems
-
-    def delete(self, run_id: str) -> None:
-        """Delete a run that was saved, or killed.
-
-        Raises:
-            DataError: if there is no run with this id.
-        """
-        self._delete(folder_of(run_id))
-
-    def _delete(self, folder: Path) -> None:
-        self.downloads.withdraw(folder.name)
-        remove(folder)
-
-    def label(self, run_id: str, name: str, note: str) -> None:
-        """Give a saved run a name and a note.
-
-        Raises:
-            DataError: if there is no saved run with this id.
-            ConfigError: if one is too long, or cannot be written.
-        """
-        write_label(self._saved(run_id), name, note)
-
-    def archive(self, folder: Path) -> Path:
-        """Return where the zip of a run's folder lies, once it is asked for."""
-        return self.downloads.offer(folder.name, f"sftdemo-{folder.name}.zip", partial(zip_folder, folder))
-
-    def folder(self, run_id: str | None, weight: float | None) -> Path:
-        """Return the folder of a saved run or, if it trained several models, of the one with this prompt-loss weight.
-
-        Raises:
-            DataError: if there is no saved run with this id.
-        """
-        saved = read_run(self._saved(run_id))
-        return saved.arm(weight if len(saved.arms) > 1 else None)
-
     def export(self, run_id: str | None, weight: float | None, to: str, quantization: str) -> Iterator[Event | Path]:
         """Export a saved run in a child process: yield the events and, last, a zip of what was written.
 
@@ -303,42 +249,8 @@ class Backend(Models):
                 write_whole(archive, partial(zip_folder, output if to == "gguf" else place))
         yield archive
 
-    def tidy(self, more: int = 0, kept: int = KEPT_RUNS) -> bool:
-        """Delete runs that have expired or are too many, and then what is beyond the limits of the disk, the oldest
-        first. Runs under way stay, and those whose models they or the latest runs need.
-
-        Args:
-            more (`int`, *optional*):
-                The bytes that are to come.
-            kept (`int`, *optional*):
-                How many runs are kept.
-
-        Returns:
-            `bool`: Whether there is room for what is to come.
-        """
-        with self._tidying:
-            running = {name for name in self._models if self.is_running(name) or name in self._gpu_events}
-            for folder in self._run_folders():
-                if is_expired(folder, self._limits) and folder.name not in running:
-                    self._delete(folder)
-            folders = self._run_folders()
-            used = running | self._needed(running, folders[-kept:])
-            for folder in folders[:-kept]:
-                if folder.name not in used:
-                    self._delete(folder)
-            used = running | self._needed(running, [])
-            copies = Path(get_upload_folder())
-            return make_room(self._limits, copies, self._run_folders(), used, self._delete, more)
-
-    def _run_folders(self) -> list[Path]:
-        return oldest_first(folder for folder in runs_folder().glob("*") if folder.is_dir())
-
-    def _needed(self, running: Collection[str], folders: Sequence[Path]) -> set[str]:
-        """Return all parts of the names of the models that these runs start from."""
-        saved = self.past_runs([folder.name for folder in folders])[0]
-        models = [*(self._models[name] for name in running), *(each.start or each.model for each in saved)]
-        return {part for name in models for part in Path(name).parts}
-
     def close(self, seconds: float) -> None:
         """Ask the run under way to end and be kept as stopped, and wait for that as long as so many seconds."""
+        if self._standby is not None:
+            self._standby.end()
         self._runs.close(seconds)

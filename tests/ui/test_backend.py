@@ -23,7 +23,8 @@ from sftdemo.runs.disk import note_begun
 from sftdemo.runs.jobs import BusyError
 from sftdemo.runs.run import run
 from sftdemo.ui import models as models_module
-from sftdemo.ui.backend import KEPT_RUNS, Backend, gpu_work, on_zero_gpu
+from sftdemo.ui.backend import Backend, gpu_work, on_zero_gpu
+from sftdemo.ui.saved_runs import KEPT_RUNS
 
 SCRIPT = """
 import sys

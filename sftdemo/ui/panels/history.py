@@ -10,8 +10,8 @@ from ...core.errors import DataError, SftdemoError, sentence
 from ...core.limits import is_public
 from ...runs.history import PastRun, differences, find_run, side_by_side
 from ...runs.wording import column_name
-from ..backend import KEPT_RUNS
 from ..results import answers_side_by_side, compare_widget, history, run_title
+from ..saved_runs import KEPT_RUNS
 from ..state import Desk
 from ..toasts import refusal, warn
 from ..widgets import widget
