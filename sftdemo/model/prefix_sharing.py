@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import torch
 from peft import PeftModel
@@ -147,19 +148,24 @@ def can_share(model: PreTrainedModel | PeftModel, length: int) -> bool:
     known = base._supports_attention_backend and not base._is_stateful and base.config._attn_implementation == "sdpa"
     if not known or layers - {"full_attention"}:
         return False
-    return _agrees(model)
+    layout = tuple(map(type, model.modules()))  # an adapter changes it, and what is learned does not
+    if _AGREEING.get(base, ((), False))[0] != layout:
+        _AGREEING[base] = layout, _agrees(model)
+    return _AGREEING[base][1]
+
+
+_AGREEING: WeakKeyDictionary[PreTrainedModel, tuple[tuple[type, ...], bool]] = WeakKeyDictionary()
 
 
 def _agrees(model: PreTrainedModel | PeftModel) -> bool:
-    rows = [((1, 2, 3, 4, 5), (1, 2, 3, 4, 5)), ((1, 2, 3, 6, 7, 8), (1, 2, 3, 6, 7, 8)), ((2, 3), (2, 3))]
-    branches = Branches.of(prefix_tree(rows), model.device)
+    rows = [(1, 2, 3, 4, 5), (1, 2, 3, 6, 7, 8), (2, 3)]
+    branches = Branches.of(prefix_tree([(ids, ids) for ids in rows]), model.device)
+    longest = max(map(len, rows)) - 1
+    padded = torch.tensor([[*ids[:-1], *[0] * (longest - len(ids) + 1)] for ids in rows], device=model.device)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        expected = [
-            model(torch.tensor([ids[:-1]], device=model.device), use_cache=False).logits[0].log_softmax(-1)
-            for ids, _ in rows
-        ]
+        logits = model(padded, use_cache=False).logits
         try:
             with acceleration(model):
                 found = branches.logits(model).log_softmax(-1)
@@ -167,7 +173,7 @@ def _agrees(model: PreTrainedModel | PeftModel) -> bool:
             return False
         finally:
             model.train(was_training)
-    expected = torch.cat(expected)
+    expected = torch.cat([row[: len(ids) - 1] for row, ids in zip(logits, rows, strict=True)]).log_softmax(-1)
     return bool((found - expected).abs().max() < TOLERANCE * expected.abs().max())
 
 

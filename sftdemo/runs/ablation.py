@@ -206,7 +206,7 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
     Raises:
         DataError: if none of them has an answer.
     """
-    rows = setup.held_out_rows(data)
+    rows = setup.held_out_rows(data.held_out)
     if not rows:
         raise DataError("no held-out row has an answer, so there is no loss to measure; give those rows answers.")
     return rows

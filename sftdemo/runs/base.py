@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
-from ..core.events import Answer, Model, Phase
+from ..core.events import Answer, HeldOut, Model, Phase
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, effective_max_length, open_model, weights_sha256
 from ..model.sources import ModelSource, find_local
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..data.templates import RenderedPrompt
+    from ..mask.labels import MaskedExample
 
 _Files = frozenset[tuple[Path, int, int]]
 
@@ -36,6 +37,7 @@ class Base:
         self._model: PreTrainedModel | None = None
         self._hash = ""
         self._answers: dict[tuple[tuple[RenderedPrompt, ...], int], list[Answer]] = {}
+        self._losses: dict[tuple[MaskedExample, ...], HeldOut] = {}
 
     def open(self, config: RunConfig) -> Generator[Phase, None, OpenModel]:
         """Find the model of `config` with its tokenizer.
@@ -64,7 +66,7 @@ class Base:
             there = None
         self._model = yield from opened.load(trains=True, loaded=there)
         if there is None:
-            self._hash, self._answers = weights_sha256(self._model), {}
+            self._hash, self._answers, self._losses = weights_sha256(self._model), {}, {}
         return self._model
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:
@@ -96,6 +98,20 @@ class Base:
                 return found
             self._answers = {key: found}
         return self._answers[key]
+
+    def losses(
+        self, model: PreTrainedModel, rows: Sequence[MaskedExample], stop: Callable[[], bool] = lambda: False
+    ) -> HeldOut | None:
+        """Return the model's losses on held-out rows before it is trained, as `held_out_losses` does."""
+        from ..model.scoring import held_out_losses
+
+        key = tuple(rows)
+        if key not in self._losses:
+            found = held_out_losses(model, rows, 0, stop=stop)
+            if found is None:
+                return None
+            self._losses = {key: found}
+        return self._losses[key]
 
 
 def _files_of(source: ModelSource) -> _Files:

@@ -147,13 +147,14 @@ def _run(
         setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, base=base)
         if resume is not None:
             resume.check_mask(setup.rows.mask_hash)
-        held_out = setup.held_out_rows(data)
+        held_out = setup.held_out_rows(data.held_out)
         model, fingerprint = yield from base.take(setup)
         if distributed.is_first():
             if resume is not None:
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, base, stop)
-            yield from _held_out(model, held_out, 0, stop)
+            if held_out and (losses := base.losses(model, held_out, stop)) is not None:
+                yield losses
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         checkpoints = None
         if config.save_every is not None or resume is not None or may_go_on:

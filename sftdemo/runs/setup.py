@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import ceil
@@ -17,7 +17,7 @@ from ..core.json_files import read_object
 from ..core.limits import Limits
 from ..core.until import Until
 from ..data.chat import render_prompt
-from ..data.examples import ParsedExamples, Problem, StreamedExamples
+from ..data.examples import Example, ParsedExamples, Problem, StreamedExamples
 from ..data.questions import Question, questions_of, shape_of
 from ..data.row_file import RowFile
 from ..data.templates import RenderedPrompt, Template, template_of
@@ -60,6 +60,12 @@ class Asked(OpenModel):
     questions: list[Question]
     prompts: list[RenderedPrompt]
 
+    def held_out_rows(self, examples: Iterable[Example]) -> list[MaskedExample]:
+        """Return the held-out rows that have an answer, with the mask that they would be trained with."""
+        answered = [example for example in examples if example.is_answered]
+        masked = [row for row in self.masker.mask(answered) if not isinstance(row, Problem)]
+        return [row for row in chain.from_iterable(masked) if row.trained]
+
 
 @dataclass(frozen=True)
 class Setup(Asked):
@@ -74,12 +80,6 @@ class Setup(Asked):
 
     rows: Rows
     shape: str
-
-    def held_out_rows(self, data: ParsedExamples) -> list[MaskedExample]:
-        """Return the held-out rows that have an answer, with the mask that they would be trained with."""
-        answered = [example for example in data.held_out if example.is_answered]
-        masked = [row for row in self.masker.mask(answered) if not isinstance(row, Problem)]
-        return [row for row in chain.from_iterable(masked) if row.trained]
 
     def to_save(self, model: PreTrainedModel | PeftModel, film: Path | None) -> ModelToSave:
         """Return the trained model with what a run's folder needs besides."""

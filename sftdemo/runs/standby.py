@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -17,7 +17,9 @@ from ..core.config import RunConfig
 from ..core.events import Event, Failed, Finished
 from ..core.limits import Limits
 from ..core.streams import Outcome, event_stream
-from ..data.questions import Question
+from ..data.examples import Example, ParsedExamples
+from ..data.hold_out import hold_out
+from ..data.questions import Question, questions_of
 from .base import Base
 from .jobs import Started, Work, pipe, prepare_child, run_job, start_child, start_process
 from .run import answers_before
@@ -30,15 +32,23 @@ _LOOK = 0.1  # seconds between two looks at a process
 
 @event_stream
 def rehearse(
-    config: RunConfig, questions: list[Question], base: Base, limits: Limits | None, stop: Callable[[], bool]
+    config: RunConfig,
+    questions: list[Question],
+    held_out: Sequence[Example],
+    limits: Limits | None,
+    base: Base,
+    stop: Callable[[], bool],
 ) -> Generator[Event, None, Outcome]:
-    """Load the model and answer the questions of a run that may follow. Yields a `Before` for each answer; the last
-    event is `Finished` or `Failed`. What was computed stays in `base`."""
+    """Load the model, answer the questions of a run that may follow, and score the rows that it holds out, unless they
+    are many. Yields a `Before` for each answer; the last event is `Finished` or `Failed`. What was computed stays in
+    `base`."""
     opened = yield from base.open(config)
     asked = ask(opened, questions, limits)
     model = yield from base.model(opened)
     if len(questions) <= MOST:
         yield from answers_before(asked, model, base, stop)
+        if rows := asked.held_out_rows(held_out):
+            base.losses(model, rows, stop)
     return Outcome(stopped=stop())
 
 
@@ -48,6 +58,7 @@ class _Rehearsal:
 
     config: RunConfig
     questions: list[Question]
+    held_out: tuple[Example, ...]
     limits: Limits | None
 
 
@@ -91,10 +102,11 @@ class Standby:
         """Return whether this is for runs of this model on this device."""
         return (config.model, config.device) == (self._config.model, self._config.device)
 
-    def ask(self, config: RunConfig, questions: list[Question], limits: Limits | None = None) -> Iterator[list[Event]]:
+    def ask(self, config: RunConfig, data: ParsedExamples, limits: Limits | None = None) -> Iterator[list[Event]]:
         """Let the model answer the questions of a run that may follow, and yield all events so far as they come, until
         the last. It ends early where others are asked, or the run begins. Once nobody follows, the answering ends."""
-        rehearsal = _Rehearsal(config, questions, limits)
+        data = hold_out(data, config)
+        rehearsal = _Rehearsal(config, questions_of(config, data), data.held_out[:MOST], limits)
         with self._changed:
             standing = self._standing
             if standing is None or not standing.process.is_alive():
@@ -183,7 +195,7 @@ def _stand_by(asked: Connection, teller: Connection, sender: Connection) -> None
         except EOFError:
             return
         if isinstance(request, _Rehearsal):
-            for event in rehearse(request.config, request.questions, base, request.limits, stop=asked.poll):
+            for event in rehearse(**vars(request), base=base, stop=asked.poll):
                 teller.send((number, event))
         elif request is not None:
             work, arguments = request

@@ -16,8 +16,6 @@ from ..core.events import Event, Failed, Finished
 from ..core.held import scratch_folder
 from ..core.limits import read_limits
 from ..data.examples import ParsedExamples
-from ..data.hold_out import hold_out
-from ..data.questions import questions_of
 from ..export.formats import export
 from ..mask.layouts import load_packer
 from ..runs.ablation import ablate
@@ -146,7 +144,7 @@ class Backend(Models, SavedRuns):
         """Answer the questions of a run that may follow, and yield all events so far, until the last. Yields nothing
         while there are runs, or for a model that no process stands by for."""
         if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
-            yield from self._standby.ask(config, questions_of(config, hold_out(data, config)), read_limits())
+            yield from self._standby.ask(config, data, read_limits())
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
