@@ -157,11 +157,13 @@ def _answers(result: dict) -> str:
 
 
 def _click(result: dict) -> str:
-    found = result["click"]
-    rows = ([name, seconds, found["quickest"][name]] for name, seconds in found["median"].items())
+    found = result["click"]["seconds"]
+    parts = dict.fromkeys(part for seconds in found.values() for part in seconds)
+    rows = ([part, *(seconds.get(part, "") for seconds in found.values())] for part in parts)
     return (
-        "## From the click to the compared answers\n\nThe default run in the warm app, seconds.\n\n"
-        + markdown_table(["part", "median run", "quickest run"], rows)
+        "## From the click to the compared answers\n\nThe default run in the warm app, in seconds: medians of each "
+        "part, and of the whole. A process that stands by has loaded the model and answered the questions before the "
+        "click.\n\n" + markdown_table(["part", *found], rows)
     )
 
 

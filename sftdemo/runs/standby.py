@@ -102,6 +102,12 @@ class Standby:
         """Return whether this is for runs of this model on this device."""
         return (config.model, config.device) == (self._config.model, self._config.device)
 
+    @property
+    def pid(self) -> int | None:
+        """Return the id of the process that stands by; None if there is none."""
+        standing = self._standing
+        return standing.process.pid if standing is not None and standing.process.is_alive() else None
+
     def ask(self, config: RunConfig, data: ParsedExamples, limits: Limits | None = None) -> Iterator[list[Event]]:
         """Let the model answer the questions of a run that may follow, and yield all events so far as they come, until
         the last. It ends early where others are asked, or the run begins. Once nobody follows, the answering ends."""

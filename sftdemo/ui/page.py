@@ -10,6 +10,7 @@ from ..core.limits import read_limits
 from .api import Page, name_endpoints
 from .backend import Backend
 from .controls import Controls, setting_input
+from .panels.ahead import AheadHandlers
 from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.film import FilmHandlers, FilmPanel
@@ -161,7 +162,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
             own_runs=own_runs,
         )
         running = RunHandlers(desk, outputs)
-        both = running.wire(page)
+        train, both = running.wire(page)
+        AheadHandlers(desk, compare, run_id).wire([*scans, train, both], masking.edits())
         LossesHandlers(desk, losses, run_id).wire(both, outputs.download)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()

@@ -26,7 +26,7 @@ from .guard import Guard, own_names
 from .page import build
 from .widgets import STATIC
 
-MCP = "SFTDEMO_MCP"
+MCP, STANDBY = "SFTDEMO_MCP", "SFTDEMO_STANDBY"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 TIDY = 60.0  # seconds between two looks at what is kept on the disk
 _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
@@ -56,7 +56,8 @@ def launch(
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
-    mcp = _wants_mcp() if mcp is None else mcp
+    mcp = _is_on(MCP, False, "the Model Context Protocol") if mcp is None else mcp
+    stands_by = _is_on(STANDBY, True, "a process that stands by for a run")
     if mcp and find_spec("mcp") is None:
         raise ConfigError("the package mcp is not installed; install it with `pip install 'mcp>=1.21,<2'`.")
     host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
@@ -69,7 +70,7 @@ def launch(
         except OSError as error:
             raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
         stack.enter_context(_used(folder.resolve()))
-        backend = Backend()
+        backend = Backend(stands_by)
         _listen(build(backend), backend, host, port, open_browser, mcp)
         _begin(backend)
         backend.close(_GRACE[_told()])
@@ -96,12 +97,12 @@ def _used(folder: Path) -> Generator[None]:
                 os.environ[name] = text
 
 
-def _wants_mcp() -> bool:
-    """Return whether the environment asks for the Model Context Protocol."""
-    text = os.environ.get(MCP, "").strip()
+def _is_on(name: str, default: bool, what: str) -> bool:
+    """Return whether a variable of the environment switches something on, which is 1, or off, which is 0."""
+    text = os.environ.get(name, "").strip()
     if text not in ("", "0", "1"):
-        raise ConfigError(f"{MCP} is {text[:60]!r}; write 1 for the Model Context Protocol, or leave it out.")
-    return text == "1"
+        raise ConfigError(f"{name} is {text[:60]!r}; write 1 for {what}, or 0 for none.")
+    return text == "1" if text else default
 
 
 def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool, mcp: bool) -> None:

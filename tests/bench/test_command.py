@@ -17,7 +17,7 @@ from sftdemo.core.errors import TrainingError
 from sftdemo.core.events import Phase
 from sftdemo.terminal.cli import main
 
-CLICK = {"median": {"all": 2.5}, "quickest": {"all": 2.0}, "all": [2.0, 2.5]}
+CLICK = {"seconds": {"new process": {"load": 1.5, "all": 2.5}, "standing by": {"all": 2.0}}, "all": {}}
 ANSWERS = {
     "prompts": 8,
     "tokens": {"ours": 70},

@@ -64,17 +64,17 @@ class RunHandlers:
     def __init__(self, desk: Desk, out: RunOutputs):
         self.desk, self.out = desk, out
 
-    def wire(self, page: gr.Blocks) -> Dependency:
-        """Connect components and handlers, and return the training both ways."""
+    def wire(self, page: gr.Blocks) -> tuple[Dependency, Dependency]:
+        """Connect components and handlers, and return the training one way and both ways."""
         out = self.out
         everything = {*self.desk.controls.all(), *self.desk.session.all(), out.run_id, out.own_runs}
-        out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
+        train = out.train.click(self.train, everything, out.all(), concurrency_limit=None, **PRIVATE)
         both = out.both.click(self.train_both, everything, out.all(), concurrency_limit=None, **PRIVATE)
         out.stop.click(self.stop, out.run_id, out.stop, **PRIVATE)
         out.strip.halt(self.stop, out.run_id, out.stop, **PRIVATE)
         out.go_on.click(self.go_on, [out.run_id, out.own_runs], out.all(), concurrency_limit=None, **PRIVATE)
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
-        return both
+        return train, both
 
     def train(self, values: dict) -> Iterator[Updates]:
         """Start a run in a process of its own and show it until its end."""

@@ -1,0 +1,100 @@
+"""Answers before anyone asks for a training: shown where nothing else is, and silent where they cannot be had."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from desk import SKIP, OnLentGpu, build_page, tiny
+
+from sftdemo.core.config import RunConfig
+from sftdemo.core.events import Before, Finished, Phase, Step
+from sftdemo.runs.standby import Standby
+from sftdemo.ui.backend import Backend
+from sftdemo.ui.panels.ahead import UNTRAINED, AheadHandlers
+
+ANSWER = Before("Capital of Italy?", "It is", "length", "held out")
+RUN = "0a" * 16
+
+
+class Asked(Backend):
+    """A backend in which a process stands by that answers without a model."""
+
+    def __init__(self):
+        super().__init__(stands_by=False)
+        self.asked, self.shown, self.told = [], None, [[Phase("load", "Loading")], [Phase("load", "Loading"), ANSWER]]
+
+    def ahead(self, config, data):
+        self.asked.append((config, data))
+        yield from self.told
+
+    def saved_run(self, run_id):
+        return self.shown
+
+
+@pytest.fixture(scope="module")
+def own_page():
+    return build_page(Asked())
+
+
+@pytest.fixture
+def backend(own_page, monkeypatch):
+    for name, value in {"asked": [], "shown": None}.items():
+        monkeypatch.setattr(own_page.desk.backend, name, value)
+    return own_page.desk.backend
+
+
+def looks(own_page, values) -> list:
+    """What the handler shows, look by look."""
+    owners = [owner for fn in own_page.blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))]
+    handlers = next(owner for owner in owners if isinstance(owner, AheadHandlers))
+    return [shown for updates in handlers.answer(values) for shown in updates.values()]
+
+
+def test_they_are_shown(own_page, backend, gpt2_folder):
+    first, shown = looks(own_page, tiny(own_page, gpt2_folder, prompts="Who?"))
+    assert first == SKIP
+    drawn = json.loads(shown)
+    assert drawn["message"] == UNTRAINED
+    (row,) = drawn["rows"]
+    assert (row["prompt"], [answer["text"] for answer in row["answers"]]) == (ANSWER.prompt, ["It is", None])
+    ((config, data),) = backend.asked
+    assert (config.prompts, len(data.held_out)) == (("Who?",), 1)
+
+
+def test_those_of_a_run_stay(own_page, backend, gpt2_folder, monkeypatch):
+    monkeypatch.setattr(backend, "shown", object())
+    assert looks(own_page, tiny(own_page, gpt2_folder, run_id=RUN)) == [SKIP]
+    assert len(backend.asked) == 1, "the process is ready even so"
+
+
+@pytest.mark.parametrize("wrong", [{"examples": ""}, {"learning_rate": -1}])
+def test_what_cannot_be_read_is_told_elsewhere(own_page, backend, gpt2_folder, wrong):
+    assert looks(own_page, tiny(own_page, gpt2_folder, **wrong)) == [SKIP]
+    assert backend.asked == []
+
+
+def working(stop):
+    yield Step(1, 2, 0.0, 0.0, 0.0)
+    while not stop():
+        pass
+    yield Finished(1, 2, 0.0, True)
+
+
+class TestBackend:
+    def test_there_is_none_on_a_lent_gpu_nor_where_it_is_switched_off(self, own_page, gpt2_folder):
+        values = tiny(own_page, gpt2_folder)
+        for backend in (OnLentGpu(), Backend(stands_by=False), Backend()):
+            assert list(backend.ahead(own_page.desk.config(values), own_page.desk.data(values))) == []
+
+    def test_it_waits_for_the_runs(self, own_page, gpt2_folder, monkeypatch):
+        backend, values = Backend(), tiny(own_page, gpt2_folder, device="cpu")
+        config, data = own_page.desk.config(values), own_page.desk.data(values)
+        backend._standby = Standby(RunConfig(str(gpt2_folder), device="cpu"))
+        monkeypatch.setattr(Standby, "ask", lambda self, *asked: iter([[ANSWER]]))
+        assert list(backend.ahead(config, data)) == [[ANSWER]]
+        job = backend._runs.start(RUN, working)
+        assert list(backend.ahead(config, data)) == []
+        job.stop()
+        *_, _ = job.watch(0.01)
+        assert list(backend.ahead(config, data)) == [[ANSWER]]
