@@ -1,6 +1,6 @@
 """Fixtures of all tests: tiny models in folders, and a cache of their own. Nothing is downloaded.
 
-`pytest --thorough` tries every property on 300 cases, in place of 50, and runs the tests that repeat another on more
+`pytest --thorough` tries every property on 300 cases, in place of 30, and runs the tests that repeat another on more
 models, layouts or settings; `pytest --cases 5000` sets the number of cases by itself.
 """
 
@@ -25,7 +25,7 @@ from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 
 def pytest_addoption(parser):
-    parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (50; thorough: 300)")
+    parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (30; thorough: 300)")
     parser.addoption("--hold", action="store_true", help="the long attacks, such as 25 kills of a training")
     parser.addoption("--thorough", action="store_true", help="300 cases for each property, and the slow repeats")
 
@@ -34,7 +34,7 @@ def pytest_configure(config):
     """The same cases every time, so that a red test stays red; `own_cache` is made anew once a test, not a case."""
     settings.register_profile(
         "sftdemo",
-        max_examples=config.getoption("--cases") or (300 if config.getoption("--thorough") else 50),
+        max_examples=config.getoption("--cases") or (300 if config.getoption("--thorough") else 30),
         deadline=None,
         derandomize=True,
         database=None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -76,7 +77,11 @@ class _Standing:
     told: tuple[Event, ...] = ()
 
     def send(self, request: object) -> int:
-        """Ask something else, and return its number."""
+        """Ask something else, and return its number.
+
+        Raises:
+            BrokenPipeError: if the process has died.
+        """
         self.number, self.followers, self.told, self.last_asked = self.number + 1, 0, (), time.monotonic()
         self.rehearsal = request if isinstance(request, _Rehearsal) else None
         self.requests.send((self.number, request))
@@ -128,7 +133,8 @@ class Standby:
                 if standing.number == number:
                     standing.followers -= 1
                     if not standing.followers and not _is_over(standing.told):
-                        standing.send(None)
+                        with suppress(BrokenPipeError):
+                            standing.send(None)
 
     def _follow(self, standing: _Standing, number: int) -> Iterator[list[Event]]:
         seen = 0
@@ -150,7 +156,10 @@ class Standby:
             standing, self._standing = self._standing, None
             if standing is None or not standing.process.is_alive():
                 return start_child(work, arguments)
-            standing.send((work, arguments))
+            try:
+                standing.send((work, arguments))
+            except BrokenPipeError:  # it has died this very moment
+                return start_child(work, arguments)
             self._changed.notify_all()
             return standing.process, standing.events
 
@@ -184,7 +193,8 @@ class Standby:
                                 self._changed.notify_all()
                 except (EOFError, ConnectionResetError):
                     return
-                if self._standing is standing and time.monotonic() - standing.last_asked > self._idle:
+                idle = time.monotonic() - standing.last_asked
+                if self._standing is standing and not standing.followers and idle > self._idle:
                     self.end()
 
 

@@ -41,7 +41,7 @@ def server(cache):
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=environment(cache, GRADIO_SERVER_PORT=str(port)),
+        env=environment(cache, GRADIO_SERVER_PORT=str(port), SFTDEMO_STANDBY="0"),  # which would answer all the time
         start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}/"

@@ -142,7 +142,7 @@ def test_untrusted_text_stays_text_in_every_widget(visit):
     expect(page.locator("#boundary .sentence")).to_contain_text("Row 0.")
     expect(page.locator("#asked .question").first).to_contain_text(EVIL)
     last = row(page).locator(".token").count() - 1
-    for index in range(last):
+    for index in range((last - 1) % 8, last, 8):
         token(page, index).dispatch_event("pointerover", {"pointerType": "mouse"})
     for widget in ("#mask .rows", "#versus"):
         assert EVIL in page.inner_text(widget).replace("␣", " ").replace("\n", ""), widget
