@@ -14,6 +14,7 @@ from typing import cast
 from .files import cache_folder, write_whole
 
 MEASURED = "measured.json"
+_CGROUP = Path("/sys/fs/cgroup")
 _LOG = logging.getLogger(__name__)
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "gradio")
 
@@ -41,6 +42,22 @@ def processor() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def free_memory() -> int:
+    """Return how many bytes of memory a process may still take: of the machine, and of the container around it
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html#memory)."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        most, used, *_ = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        if most != "max":
+            free = min(free, int(most) - int(used) + int(stat["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # another system, or an older kernel
+        return free
+    return free
 
 
 def measured_once(name: str, measure: Callable[[], float]) -> float:

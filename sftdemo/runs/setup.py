@@ -29,6 +29,7 @@ from ..model.loading import OpenModel
 from .base import Base
 from .estimate import planned_steps, tokens_a_step
 from .folder import ModelToSave, RunFolder
+from .memory import tell_memory
 from .prompt_template import TrainedPrompt
 
 if TYPE_CHECKING:
@@ -138,6 +139,9 @@ def set_up(
     asked = ask(opened, questions_of(opened.config, data), limits)
     if limits is not None:
         limits.check_training(trainings * _tokens_to_train(opened.config, rows))
+    memory = tell_memory(opened.config, opened.source, rows.examples, device.type)
+    if memory is not None and distributed.is_first():
+        yield memory
     return Setup(**vars(asked), rows=rows, shape=shape_of(data.train[0]))
 
 

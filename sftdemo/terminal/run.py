@@ -91,6 +91,8 @@ class EventPrinter:
         if not isinstance(event, HeldOut):
             self._print_step()
         match event:
+            case Phase(name="memory"):
+                self._line(event.message, "dim")
             case Phase():
                 if event.name == "save":
                     self._print_results()

@@ -140,7 +140,7 @@ def summarize(events: Sequence[Event]) -> RunState:
         match event:
             case Queued():
                 _wait(state, event)
-            case Phase(name="limit"):
+            case Phase(name="limit" | "memory"):
                 notes.append(event.message)
             case Phase():
                 state.phase = _named(arm, event.message)
