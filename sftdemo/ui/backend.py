@@ -17,7 +17,7 @@ from ..core.environment import settle
 from ..core.errors import ModelError
 from ..core.events import Event, Failed, Finished
 from ..core.held import scratch_folder
-from ..core.limits import is_public, read_grace, read_limits
+from ..core.limits import Limits, is_public, read_grace, read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -39,7 +39,7 @@ from ..train.checkpoints import checkpoint_step
 from .downloads import Downloads, write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
 from .start import RUN_ID, Start, folder_of, runs_folder, start_of
-from .zero_gpu import gpu_work, on_zero_gpu
+from .zero_gpu import LentGpu, on_zero_gpu, within
 
 KEPT_RUNS = 10
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
@@ -55,8 +55,7 @@ class Backend(Models):
         self._tidying = threading.Lock()
         self._models: dict[str, str] = {}  # of the runs of this process, what each starts from
         self._runs = Jobs(read_grace())
-        self._run_on_gpu = gpu_work() if on_zero_gpu() else None
-        self._gpu_events: dict[str, Iterator[Event]] = {}
+        self._gpu = LentGpu() if on_zero_gpu() else None
 
     def warm(self, model: str) -> None:
         """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
@@ -64,7 +63,7 @@ class Backend(Models):
         with suppress(ModelError):  # the page prepares the model on arrival, too, and shows why it fails
             for _ in self.prepare(model):
                 pass
-        if self._run_on_gpu is None:
+        if self._gpu is None:
             warm()
         time.sleep(MASK_ALONE)
         with IMPORTS:
@@ -92,11 +91,11 @@ class Backend(Models):
             BusyError: if another run of the same visitor is under way, or if the queue is full.
         """
         run_id = secrets.token_hex(16)
-        folder = runs_folder() / run_id
+        folder, limits = runs_folder() / run_id, self._limits_of_a_run(turn)
         if weights:
-            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
+            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=limits)
         else:
-            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=limits)
         self._begin(run_id, work, turn)
         self._models[run_id] = config.model
         with suppress(OSError):  # then the folder's time counts
@@ -114,8 +113,9 @@ class Backend(Models):
             TrainingError: if it has no checkpoint that can be read.
         """
         begun = read_begun(folder_of(run_id))
-        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
-        self._begin(begun.folder.name, work, Turn(own={*own, begun.folder.name}))
+        turn = Turn(own={*own, begun.folder.name})
+        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=self._limits_of_a_run(turn))
+        self._begin(begun.folder.name, work, turn)
         self._models[begun.folder.name] = begun.config.model  # which keeps its folder while it waits
         self.downloads.withdraw(run_id or "")
 
@@ -134,19 +134,19 @@ class Backend(Models):
         return start_of(read_run(self._saved(run_id)), weight)
 
     def _begin(self, run_id: str, work: Callable[..., Iterator[Event]], turn: Turn) -> None:
-        if self._run_on_gpu is None:
+        if self._gpu is None:
             self._runs.queue(run_id, work, read_limits().queue, turn)
         else:
-            self._gpu_events[run_id] = self._run_on_gpu(work)
+            self._gpu.begin(run_id, work, turn.seconds)
+
+    def _limits_of_a_run(self, turn: Turn) -> Limits:
+        return read_limits() if self._gpu is None else within(read_limits(), turn.seconds)
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
         Yield the events of a saved run once, and nothing for an unknown id."""
-        if run_id in self._gpu_events:
-            events = []
-            for event in self._gpu_events.pop(run_id):
-                events.append(event)
-                yield events
+        if run_id and self._gpu is not None and run_id in self._gpu:
+            yield from self._gpu.watch(run_id)
         elif run_id and self._runs.get(run_id) is not None:
             yield from self._runs.watch(run_id)
         elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(runs_folder() / run_id)):
@@ -155,12 +155,16 @@ class Backend(Models):
             yield events
 
     def is_running(self, run_id: str | None) -> bool:
-        """Return whether a run is under way in a child process, or waits for its turn."""
+        """Return whether a run is under way, or waits for its turn."""
+        if run_id and self._gpu is not None:
+            return run_id in self._gpu
         return (job := self._runs.get(run_id)) is not None and not job.done
 
     def stop(self, run_id: str | None) -> None:
-        """Ask a run to end after the current step. A run on ZeroGPU ends when its page stops watching it."""
-        if (job := self._runs.get(run_id)) is not None:
+        """Ask a run to end after the current step. A run on ZeroGPU ends as well when its page stops watching it."""
+        if run_id and self._gpu is not None:
+            self._gpu.stop(run_id)
+        elif (job := self._runs.get(run_id)) is not None:
             job.stop()
 
     def prove(self, config: RunConfig, data: ParsedExamples) -> Iterator[Event]:
@@ -206,14 +210,14 @@ class Backend(Models):
 
     def _relay(self, work, *arguments: object) -> Iterator[Event]:
         """Run `work` in a child process, or on ZeroGPU, and yield its events as they come."""
-        if self._run_on_gpu is not None:
-            yield from self._run_on_gpu(work, *arguments)
+        if self._gpu is not None:
+            yield from self._gpu.relay(work, *arguments)
         else:
             yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
 
     def _apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
-        yield from self._relay(work, *arguments) if self._run_on_gpu is None else work(*arguments)
+        yield from self._relay(work, *arguments) if self._gpu is None else work(*arguments)
 
     def _saved(self, run_id: str | None) -> Path:
         """Return the folder of a saved run.
@@ -317,7 +321,7 @@ class Backend(Models):
             `bool`: Whether there is room for what is to come.
         """
         with self._tidying:
-            running = {name for name in self._models if self.is_running(name) or name in self._gpu_events}
+            running = {name for name in self._models if self.is_running(name)}
             for folder in self._run_folders():
                 if is_expired(folder, self._limits) and folder.name not in running:
                     self._delete(folder)
