@@ -215,7 +215,7 @@ class Backend(Models):
         else:
             yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
 
-    def _apart(self, work, *arguments: object) -> Iterator[Event]:
+    def apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
         yield from self._relay(work, *arguments) if self._gpu is None else work(*arguments)
 
@@ -300,7 +300,7 @@ class Backend(Models):
                 output = Path(scratch) / "model"
                 output.mkdir()
                 place = output / "model.gguf" if to == "gguf" else output / "files"
-                for event in self._apart(export, folder, to, place, quantization):
+                for event in self.apart(export, folder, to, place, quantization):
                     yield event
                     if isinstance(event, Failed):
                         return
