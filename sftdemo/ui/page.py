@@ -7,8 +7,9 @@ from typing import Any
 import gradio as gr
 
 from ..core.limits import read_limits
-from .api import Page, name_endpoints
+from .api import name_endpoints
 from .backend import Backend
+from .calls import Page
 from .controls import Controls, setting_input
 from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
