@@ -248,7 +248,13 @@ class TestServed:
         file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
         refused = asked(address, "mask", {"data": [file] * 5})  # by Gradio, whose own words are kept back
         assert refused == 'event: error\ndata: {"error": null}\n\n'
-        assert asked(address, "mask", {"data": 5}).startswith("422 ")
+        unread = [("mask", {"data": 5}), ("mask", {}), ("nope", [])]
+        unknown = [("nope", {"data": []}), ("v2/nope", {}), ("v2/mask", {"data": []})]
+        for status, says, calls in ((422, "The call cannot be read", unread), (400, "There is no endpoint", unknown)):
+            for name, data in calls:
+                answer = asked(address, name, data)
+                assert answer.startswith(f'{status} {{"error": "{says}')
+                assert answer.endswith('"title": "ConfigError"}')
         assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
         assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
 
