@@ -42,8 +42,8 @@ class OnLentGpu(Backend):
 
     def __init__(self):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("sftdemo.ui.backend.on_zero_gpu", lambda: True)
-            patched.setattr("sftdemo.ui.backend.gpu_work", lambda: lambda work, *arguments: work(*arguments))
+            patched.setattr("sftdemo.ui.saved_runs.on_zero_gpu", lambda: True)
+            patched.setattr("sftdemo.ui.zero_gpu.gpu_work", lambda: lambda _, stop, work, *more: work(*more, stop=stop))
             super().__init__()
 
 

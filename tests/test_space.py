@@ -13,6 +13,7 @@ SPACE = yaml.safe_load((ROOT / "README.md").read_text(encoding="utf-8").split("-
 KNOWN = {
     *("title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "python_version", "app_file", "license"),
     *("short_description", "models", "preload_from_hub", "suggested_hardware", "startup_duration_timeout"),
+    *("hf_oauth", "hf_oauth_scopes"),
 }
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 HARDWARE = {"cpu-basic", "cpu-upgrade", "t4-small", "t4-medium", "l4x1", "zero-a10g", "a10g-small"}
@@ -27,6 +28,11 @@ def test_every_field_is_known_and_of_its_kind():
     assert SPACE["suggested_hardware"] in HARDWARE
     assert re.fullmatch(r"\d+[mh]", SPACE["startup_duration_timeout"])
     assert len(SPACE["short_description"]) <= 60
+
+
+def test_visitors_allow_it_no_more_than_it_needs():
+    assert SPACE["hf_oauth"] is True
+    assert SPACE["hf_oauth_scopes"] == ["contribute-repos"]  # to make repositories, and to see those alone
 
 
 def test_it_starts_what_is_here_with_what_is_pinned():

@@ -34,11 +34,13 @@ def front_matter(readme: str) -> dict:
     return yaml.safe_load(readme.split("---\n")[1])
 
 
-def environment(home: Path, port: int) -> dict[str, str]:
-    """Return the variables of a Space."""
+def environment(home: Path, port: int, signs_in: bool) -> dict[str, str]:
+    """Return the variables of a Space. Whoever signs in there (`signs_in`) needs Gradio's extra `oauth`."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     kept |= {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy") or "PIP_" in name}
     space = {"SYSTEM": "spaces", "SPACE_ID": SPACE, "SPACE_HOST": HOST, "HOME": str(home)}
+    oauth = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+    space |= dict.fromkeys(oauth, "https://nowhere.invalid") if signs_in else {}
     return kept | space | {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(home)}
 
 
@@ -152,7 +154,7 @@ def main() -> None:
         before = copy_code(code)
         say(f"{version} starts {space['app_file']}, {len(before)} files that cannot be written, an empty HOME")
         check_port(port)
-        process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home, port))
+        process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home, port, not here))
         try:
             say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
             begin = time.monotonic()

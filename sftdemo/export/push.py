@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,29 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
 _HUBS_OWN = ".gitattributes"  # which the Hub writes into a new repository
+
+
+@dataclass(frozen=True)
+class Remedies:
+    """What can be done where a push is refused: if the login does not suffice, if the repository is public, and if it
+    is not empty."""
+
+    log_in: str
+    public: str
+    replace: str
+
+
+IN_TERMINAL = Remedies(
+    "log in with `hf auth login`, or set HF_TOKEN, with a token that may write",
+    "leave --private out",
+    "Name another, or replace all it holds with --overwrite.",
+)
+ON_PAGE = Remedies(
+    "sign out here and in again, and allow this Space to make repositories",
+    "untick Private",
+    "Name another.",
+)
 
 
 @event_stream
@@ -35,6 +57,8 @@ def push(
     with_examples: bool = False,
     overwrite: bool = False,
     token: str | None = None,
+    remedies: Remedies = IN_TERMINAL,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[Event, None, Outcome]:
     """Upload a saved run as a model repository. What is sent is told before, as `Upload`. The last event is `Finished`,
     after `Saved` with the address, or `Failed`.
@@ -56,14 +80,18 @@ def push(
             Whether to replace what the repository holds.
         token (`str`, *optional*):
             A token of the Hub, by default the one that huggingface_hub finds. It is sent to the Hub alone.
+        remedies (`Remedies`, *optional*):
+            What is told where the Hub refuses, by default what can be done in a terminal.
+        stop (`Callable[[], bool]`, *optional*):
+            Has no effect.
     """
     run = Path(run)
     _check(run, read_record(run)["kind"], to, kind, quantization)
-    api = _connect(token)
+    api = _connect(token, remedies)
     yield Phase("upload", f"Looking for {to}")
-    with _explained(to):
+    with _explained(to, remedies):
         found = _find(api, to)
-    _check_target(found, to, private, overwrite)
+    _check_target(found, to, private, overwrite, remedies)
     with scratch_folder() as scratch:
         contents = yield from gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
         deleted = sorted({*_names(found)} - {*contents.files})
@@ -77,7 +105,7 @@ def push(
             deleted,
         )
         yield Phase("upload", f"Uploading {contents.bytes / 1e6:.1f} MB to {to}")
-        with _explained(to):
+        with _explained(to, remedies):
             _send(api, to, private, found, contents, deleted)
     yield Saved(f"{api.endpoint}/{to}", "hub")
     return Outcome()
@@ -101,15 +129,15 @@ def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str
         raise TrainingError(f"{run} has no adapter: its weights are {trained}. Push it as merged or gguf.")
 
 
-def _connect(token: str | None) -> HfApi:
+def _connect(token: str | None, remedies: Remedies) -> HfApi:
     """Return the Hub as this login sees it, at HF_ENDPOINT if that is set."""
     from huggingface_hub import HfApi, get_token
 
     token = token or get_token()
     if not token:
-        raise TrainingError(f"there is no login for the Hub: {_LOG_IN}.")
+        raise TrainingError(f"there is no login for the Hub: {remedies.log_in}.")
     if not (token.isascii() and token.isprintable()):
-        raise TrainingError(f"the token for the Hub has characters that no token has: {_LOG_IN}.")
+        raise TrainingError(f"the token for the Hub has characters that no token has: {remedies.log_in}.")
     return HfApi(token=token)
 
 
@@ -131,23 +159,20 @@ def _names(found: ModelInfo | None) -> list[str]:
     return [each.rfilename for each in siblings if each.rfilename != _HUBS_OWN]
 
 
-def _check_target(found: ModelInfo | None, to: str, private: bool, overwrite: bool) -> None:
+def _check_target(found: ModelInfo | None, to: str, private: bool, overwrite: bool, remedies: Remedies) -> None:
     if found is None:
         return
     if found.id.lower() != to.lower():
         raise TrainingError(f"the repository {to} is called {found.id} now; push to that.")
     if private and not found.private:
         raise TrainingError(
-            f"the repository {to} is public; make it private in its settings on the Hub, leave --private out, or "
+            f"the repository {to} is public; make it private in its settings on the Hub, {remedies.public}, or "
             "name another."
         )
     files = _names(found)
     if files and not overwrite:
         more = f" and {len(files) - 1} more" if files[1:] else ""
-        raise TrainingError(
-            f"the repository {to} is not empty: it holds {files[0]}{more}. Name another, or replace all it holds "
-            "with --overwrite."
-        )
+        raise TrainingError(f"the repository {to} is not empty: it holds {files[0]}{more}. {remedies.replace}")
     if ".gitignore" in files:
         raise TrainingError(f"the repository {to} has a .gitignore, by which files are left out; delete it there.")
 
@@ -170,7 +195,7 @@ def _send(api: HfApi, to: str, private: bool, found: ModelInfo | None, contents:
 
 
 @contextmanager
-def _explained(to: str) -> Generator[None]:
+def _explained(to: str, remedies: Remedies) -> Generator[None]:
     """Turn what huggingface_hub raises into a sentence.
 
     Raises:
@@ -185,10 +210,10 @@ def _explained(to: str) -> Generator[None]:
         raise TrainingError(f"HF_HUB_OFFLINE forbids asking the Hub, so nothing goes to {to}; unset it.") from error
     except (httpx2.HTTPError, HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
         beneath = error.__cause__ if isinstance(error, RuntimeError) else None  # of the upload of a large file
-        raise TrainingError(_sentence(to, beneath or error)) from error
+        raise TrainingError(_sentence(to, beneath or error, remedies.log_in)) from error
 
 
-def _sentence(to: str, error: BaseException) -> str:
+def _sentence(to: str, error: BaseException, log_in: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     if type(error) is ValueError:  # the card's metadata, or an answer that is none
@@ -201,9 +226,9 @@ def _sentence(to: str, error: BaseException) -> str:
     status, said = error.response.status_code, " ".join((error.server_message or "").split())
     because = f" ({said.rstrip('.')})" if said else ""
     return {
-        401: f"the Hub refused the token that was sent for {to}{because}: {_LOG_IN}.",
-        403: f"the Hub does not let this login write to {to}{because}: check the owner's name, or {_LOG_IN}.",
-        404: f"the Hub has no user or organisation for {to}{because}, or hides it: check the name, or {_LOG_IN}.",
+        401: f"the Hub refused the token that was sent for {to}{because}: {log_in}.",
+        403: f"the Hub does not let this login write to {to}{because}: check the owner's name, or {log_in}.",
+        404: f"the Hub has no user or organisation for {to}{because}, or hides it: check the name, or {log_in}.",
         409: f"the repository {to} is there already, unseen by this login or made a moment ago{because}: name another.",
         412: f"the repository {to} has changed since it was looked at{because}. Look there, and try again.",
     }.get(status, f"the Hub refused what was sent to {to}, with status {status}{because}. Nothing was committed.")

@@ -211,18 +211,24 @@ def run_job(sender: Connection, work: Work, arguments: tuple) -> None:
     """Run `work(*arguments, stop=...)` in this child process and send its events."""
     asked = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    for event in events_of(work, *arguments, stop=asked.is_set):
+        sender.send(event)
+
+
+def events_of(work: Work, *arguments: object, stop: Callable[[], bool]) -> Iterator[Event]:
+    """Yield the events of `work(*arguments, stop=...)`. The last is `Finished` or `Failed`, whatever goes wrong."""
     last = None
     try:
-        for last in work(*arguments, stop=asked.is_set):
-            sender.send(last)
+        for last in work(*arguments, stop=stop):
+            yield last
     except Exception as error:
         import traceback
 
         traceback.print_exc()
         last = Failed(f"The run failed unexpectedly: {type(error).__name__}: {error}. The terminal shows where.")
-        sender.send(last)
+        yield last
     if not isinstance(last, Finished | Failed):
-        sender.send(Failed("The run ended without a result."))
+        yield Failed("The run ended without a result.")
 
 
 def prepare_child() -> None:

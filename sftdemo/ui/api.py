@@ -7,6 +7,7 @@ Whatever cannot be done is a `gr.Error` with a sentence; its title is the error'
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ..core.events import Answer, Failed
 from ..core.json_files import read_object
 from ..core.limits import read_limits
 from ..core.settings_file import check_values
+from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out
 from ..data.problems import Problem, group_problems
 from ..data.templates import template_of
@@ -27,7 +29,7 @@ from ..mask.view import to_json, totals
 from ..model.devices import choose_device
 from ..runs.folder import RECORD
 from ..runs.public import public_record
-from ..runs.queue import Queued
+from ..runs.queue import Queued, Turn
 from .backend import Backend
 from .controls import PAGE_SETTINGS, decides_mask
 from .reading import paginate, read
@@ -44,6 +46,8 @@ class Api:
 
     def __init__(self, backend: Backend):
         self._backend = backend
+        self._starting = threading.Lock()
+        self._last: dict[str, str] = {}  # by visitor, the key of the run that is under way or waits
 
     def mask(
         self,
@@ -149,6 +153,7 @@ class Api:
         template: str = DEFAULT_TEMPLATE,
         settings: Json | None = None,
         mask_hash: str = "",
+        request: gr.Request | None = None,
     ) -> Iterator[Json]:
         """Train a model on the server, after the runs before it, and tell each event. It goes on if nobody listens.
 
@@ -170,7 +175,7 @@ class Api:
             for phase in self._backend.fetch_weights(config.model):
                 yield phase.to_dict()
             choose_device(config.device)
-            key, seen = self._backend.start(config, data, (), mask_hash or None), 0
+            key, seen = self._start(_visitor(request), config, data, mask_hash or None), 0
             yield {"event": "started", "run": key}
             place = None
             for events in self._backend.watch(key):
@@ -182,6 +187,14 @@ class Api:
                 for event in events[seen:]:
                     yield {"run": key} | _without_path(event.to_dict())
                 seen = len(events)
+
+    def _start(self, visitor: str, config: RunConfig, data: ParsedExamples, mask_hash: str | None) -> str:
+        """Start a run, of which a visitor may have one at a time, and return its key."""
+        with self._starting:
+            self._last = {name: key for name, key in self._last.items() if self._backend.is_running(key)}
+            turn = Turn(own=[self._last[visitor]] if visitor in self._last else [])
+            self._last[visitor] = key = self._backend.start(config, data, (), mask_hash, turn)
+        return key
 
     def result(self, run: str = "") -> Json:
         """Tell what became of a run: its answers before and after, its losses, its settings and its conclusion.
@@ -245,17 +258,6 @@ class Api:
         return View(config, template, tokenizer, stop_ids, data, data.train, paginate(data.train), reading.choice)
 
 
-class Page(gr.Blocks):
-    """A page that answers a call with too few values, or an endpoint's with too many, in a sentence."""
-
-    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
-        """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""
-        wanted, given = len(block_fn.inputs), len(inputs)
-        if given < wanted or (given > wanted and block_fn.api_visibility == "public"):
-            words = f"{block_fn.api_name} takes {wanted} values, and {given} came. A client of Gradio fills them in."
-            raise gr.Error(words, title=ConfigError.__name__, print_exception=False)
-
-
 def name_endpoints(backend: Backend) -> None:
     """Give the page that is being built an endpoint for each method of `Api`."""
     api = Api(backend)
@@ -272,6 +274,14 @@ def _told() -> Iterator[None]:
         yield
     except SftdemoError as error:
         raise gr.Error(sentence(error), title=type(error).__name__, print_exception=False) from error
+
+
+def _visitor(request: gr.Request | None) -> str:
+    """Return the address that a call comes from, as a proxy tells it; a session costs nothing, and is no visitor."""
+    if request is None:
+        return ""
+    known = request.headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    return known or (request.client.host if request.client else "")
 
 
 def _read(text: str) -> Any:

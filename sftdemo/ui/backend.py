@@ -14,7 +14,7 @@ from ..core.environment import settle
 from ..core.errors import ModelError
 from ..core.events import Event, Failed, Finished
 from ..core.held import scratch_folder
-from ..core.limits import read_limits
+from ..core.limits import Limits, read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
 from ..mask.layouts import load_packer
@@ -35,7 +35,7 @@ from .downloads import write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
 from .saved_runs import KEPT_RUNS, SavedRuns
 from .start import RUN_ID, Start, folder_of, runs_folder, start_of
-from .zero_gpu import gpu_work, on_zero_gpu
+from .zero_gpu import within
 
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
 
@@ -51,8 +51,7 @@ class Backend(Models, SavedRuns):
     def __init__(self, stands_by: bool = True):
         Models.__init__(self)
         SavedRuns.__init__(self)
-        self._run_on_gpu = gpu_work() if on_zero_gpu() else None
-        self._stands_by = stands_by and self._run_on_gpu is None
+        self._stands_by = stands_by and self._gpu is None
         self._standby: Standby | None = None
 
     def warm(self, model: str) -> None:
@@ -61,7 +60,7 @@ class Backend(Models, SavedRuns):
         with suppress(ModelError):  # the page prepares the model on arrival, too, and shows why it fails
             for _ in self.prepare(model):
                 pass
-        if self._run_on_gpu is None:
+        if self._gpu is None:
             warm()
         time.sleep(MASK_ALONE)
         with IMPORTS:
@@ -91,11 +90,11 @@ class Backend(Models, SavedRuns):
             BusyError: if another run of the same visitor is under way, or if the queue is full.
         """
         run_id = secrets.token_hex(16)
-        folder = runs_folder() / run_id
+        folder, limits = runs_folder() / run_id, self._limits_of_a_run(turn)
         if weights:
-            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=read_limits())
+            work = partial(ablate, config, data, folder, tuple(weights), shown=shown, limits=limits)
         else:
-            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=read_limits())
+            work = partial(run, config, data, folder, shown=shown, may_go_on=True, limits=limits)
         self._begin(run_id, config, work, turn)
         self._models[run_id] = config.model
         with suppress(OSError):  # then the folder's time counts
@@ -113,8 +112,9 @@ class Backend(Models, SavedRuns):
             TrainingError: if it has no checkpoint that can be read.
         """
         begun = read_begun(folder_of(run_id))
-        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=read_limits())
-        self._begin(begun.folder.name, begun.config, work, Turn(own={*own, begun.folder.name}))
+        turn = Turn(own={*own, begun.folder.name})
+        work = partial(run, begun.config, begun.data, begun.folder, resume=begun, limits=self._limits_of_a_run(turn))
+        self._begin(begun.folder.name, begun.config, work, turn)
         self._models[begun.folder.name] = begun.config.model  # which keeps its folder while it waits
         self.downloads.withdraw(run_id or "")
 
@@ -133,12 +133,15 @@ class Backend(Models, SavedRuns):
         return start_of(read_run(self._saved(run_id)), weight)
 
     def _begin(self, run_id: str, config: RunConfig, work: Callable[..., Iterator[Event]], turn: Turn) -> None:
-        if self._run_on_gpu is not None:
-            self._gpu_events[run_id] = self._run_on_gpu(work)
+        if self._gpu is not None:
+            self._gpu.begin(run_id, work, turn.seconds)
             return
         standby = self._standby
         start = start_child if standby is None or not standby.fits(config) else standby.start
         self._runs.queue(run_id, work, read_limits().queue, turn, start)
+
+    def _limits_of_a_run(self, turn: Turn) -> Limits:
+        return read_limits() if self._gpu is None else within(read_limits(), turn.seconds)
 
     def ahead(self, config: RunConfig, data: ParsedExamples) -> Iterator[list[Event]]:
         """Answer the questions of a run that may follow, and yield all events so far, until the last. Yields nothing
@@ -149,11 +152,8 @@ class Backend(Models, SavedRuns):
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
         Yield the events of a saved run once, and nothing for an unknown id."""
-        if run_id in self._gpu_events:
-            events = []
-            for event in self._gpu_events.pop(run_id):
-                events.append(event)
-                yield events
+        if run_id and self._gpu is not None and run_id in self._gpu:
+            yield from self._gpu.watch(run_id)
         elif run_id and self._runs.get(run_id) is not None:
             yield from self._runs.watch(run_id)
         elif run_id and RUN_ID.fullmatch(run_id) and (events := load_events(runs_folder() / run_id)):
@@ -162,8 +162,10 @@ class Backend(Models, SavedRuns):
             yield events
 
     def stop(self, run_id: str | None) -> None:
-        """Ask a run to end after the current step. A run on ZeroGPU ends when its page stops watching it."""
-        if (job := self._runs.get(run_id)) is not None:
+        """Ask a run to end after the current step. A run on ZeroGPU ends as well when its page stops watching it."""
+        if run_id and self._gpu is not None:
+            self._gpu.stop(run_id)
+        elif (job := self._runs.get(run_id)) is not None:
             job.stop()
 
     def prove(self, config: RunConfig, data: ParsedExamples) -> Iterator[Event]:
@@ -209,14 +211,14 @@ class Backend(Models, SavedRuns):
 
     def _relay(self, work, *arguments: object) -> Iterator[Event]:
         """Run `work` in a child process, or on ZeroGPU, and yield its events as they come."""
-        if self._run_on_gpu is not None:
-            yield from self._run_on_gpu(work, *arguments)
+        if self._gpu is not None:
+            yield from self._gpu.relay(work, *arguments)
         else:
             yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
 
-    def _apart(self, work, *arguments: object) -> Iterator[Event]:
+    def apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
-        yield from self._relay(work, *arguments) if self._run_on_gpu is None else work(*arguments)
+        yield from self._relay(work, *arguments) if self._gpu is None else work(*arguments)
 
     def export(self, run_id: str | None, weight: float | None, to: str, quantization: str) -> Iterator[Event | Path]:
         """Export a saved run in a child process: yield the events and, last, a zip of what was written.
@@ -240,7 +242,7 @@ class Backend(Models, SavedRuns):
                 output = Path(scratch) / "model"
                 output.mkdir()
                 place = output / "model.gguf" if to == "gguf" else output / "files"
-                for event in self._apart(export, folder, to, place, quantization):
+                for event in self.apart(export, folder, to, place, quantization):
                     yield event
                     if isinstance(event, Failed):
                         return

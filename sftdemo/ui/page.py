@@ -7,8 +7,9 @@ from typing import Any
 import gradio as gr
 
 from ..core.limits import read_limits
-from .api import Page, name_endpoints
+from .api import name_endpoints
 from .backend import Backend
+from .calls import Page
 from .controls import Controls, setting_input
 from .panels.ahead import AheadHandlers
 from .panels.edits import EditHandlers
@@ -21,6 +22,7 @@ from .panels.lesson import LessonHandlers, LessonPanel
 from .panels.link import LinkHandlers, LinkPanel
 from .panels.losses import LossesHandlers, LossesPanel
 from .panels.mask import COMMAND, MaskHandlers, MaskOutputs
+from .panels.push import PushHandlers
 from .panels.put_back import PutBackHandlers
 from .panels.revisit import RevisitHandlers, RevisitPanel
 from .panels.scanned import ALL_ROWS
@@ -168,6 +170,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()
+        if take_away.push is not None:
+            PushHandlers(desk, take_away.push, outputs).wire(page)
         HistoryHandlers(desk, history, running).wire()
         resets = [keep.start_over.click, settings_file.upload.upload]
         starting = StartHandlers(desk, start, outputs)

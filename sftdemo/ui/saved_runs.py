@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from ..core.events import Event
 from ..core.limits import is_public, read_grace
 from ..model.sources import RUN_RECORD
 from ..runs.checkpoint import Begun, begun_runs
@@ -20,6 +19,7 @@ from ..runs.queue import Jobs
 from ..runs.revisit import SavedRun, read_run
 from .downloads import Downloads, zip_folder
 from .start import RUN_ID, folder_of, runs_folder
+from .zero_gpu import LentGpu, on_zero_gpu
 
 KEPT_RUNS = 10
 
@@ -34,10 +34,12 @@ class SavedRuns:
         self._tidying = threading.Lock()
         self._models: dict[str, str] = {}  # of the runs of this process, what each starts from
         self._runs = Jobs(read_grace())
-        self._gpu_events: dict[str, Iterator[Event]] = {}
+        self._gpu = LentGpu() if on_zero_gpu() else None
 
     def is_running(self, run_id: str | None) -> bool:
-        """Return whether a run is under way in a child process, or waits for its turn."""
+        """Return whether a run is under way, or waits for its turn."""
+        if run_id and self._gpu is not None:
+            return run_id in self._gpu
         return (job := self._runs.get(run_id)) is not None and not job.done
 
     def saved_run(self, run_id: str | None) -> SavedRun | None:
@@ -113,7 +115,7 @@ class SavedRuns:
             `bool`: Whether there is room for what is to come.
         """
         with self._tidying:
-            running = {name for name in self._models if self.is_running(name) or name in self._gpu_events}
+            running = {name for name in self._models if self.is_running(name)}
             for folder in self._run_folders():
                 if is_expired(folder, self._limits) and folder.name not in running:
                     self._delete(folder)

@@ -22,6 +22,7 @@ from ..core.errors import ConfigError, SftdemoError
 from ..core.held import held_folder, sweep
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
+from .calls import Calls
 from .guard import Guard, own_names
 from .page import build
 from .widgets import STATIC
@@ -122,7 +123,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 max_file_size="64mb",
                 footer_links=["gradio"],
                 show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
-                app_kwargs={"middleware": [guard]},
+                app_kwargs={"middleware": [guard, (Calls, (), {})]},
                 **options,
                 **looks,
             )

@@ -19,6 +19,7 @@ from gradio_client.exceptions import AppError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import awaited, free_port
+from starlette.datastructures import Headers
 
 from sftdemo.core.events import Phase
 from sftdemo.runs.queue import Queued
@@ -128,6 +129,27 @@ class TestRuns:
         own = [event["message"] for event in events if "run" in event and "message" in event]
         assert own == ["2nd in the queue", "1st in the queue", "Loading", "Training"]
 
+    def test_an_address_has_one_run_at_a_time(self, gpt2_folder, monkeypatch):
+        backend, turns, running = OnLentGpu(), [], set()
+
+        def start(config, data, weights, shown, turn):
+            turns.append(list(turn.own))
+            running.add(key := f"{len(turns)}")
+            return key
+
+        monkeypatch.setattr(backend, "start", start)
+        monkeypatch.setattr(backend, "watch", lambda _: iter([]))
+        monkeypatch.setattr(backend, "is_running", lambda key: key in running)
+        api = Api(backend)
+        for visitor in ("9.9.9.9", "9.9.9.9, 10.0.0.1", "8.8.8.8", None, None):
+            headers = {} if visitor is None else {"x-forwarded-for": visitor}
+            asked = gr.Request(headers=Headers(headers), client={"host": "10.0.0.1"})
+            list(api.train(TEXT, str(gpt2_folder), settings=SHORT, request=asked))
+        assert turns == [[], ["1"], [], [], ["4"]]
+        running.clear()
+        list(api.train(TEXT, str(gpt2_folder), settings=SHORT, request=asked))
+        assert turns[-1] == []
+
     def test_a_key_that_is_none_and_a_busy_server(self, api, gpt2_folder):
         for key in ("", "../..", "0a" * 8, "x\ud800"):
             assert told(api.result, key)[0] == "DataError"
@@ -136,6 +158,11 @@ class TestRuns:
             "BusyError",
             "Another run is under way.",
         )
+
+
+def _places(name: str) -> list[str]:
+    """The arguments of an endpoint that a caller gives."""
+    return [place for place in signature(getattr(Api, name)).parameters if place not in ("self", "request")]
 
 
 def is_no_name(value: object) -> bool:
@@ -158,7 +185,7 @@ def test_any_json_in_any_place(gpt2_folder, data, name):
     endpoint = getattr(Api(Busy()), name)
     usual = {"text": TEXT, "settings": data.draw(SETTING)}
     values = {}
-    for place in signature(endpoint).parameters:
+    for place in _places(name):
         good = st.just(str(gpt2_folder)) if "model" in place else st.just(usual[place]) if place in usual else ANY
         values[place] = data.draw(good | (ANY.filter(is_no_name) if "model" in place else ANY))
     refused = None
@@ -221,7 +248,13 @@ class TestServed:
         file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
         refused = asked(address, "mask", {"data": [file] * 5})  # by Gradio, whose own words are kept back
         assert refused == 'event: error\ndata: {"error": null}\n\n'
-        assert asked(address, "mask", {"data": 5}).startswith("422 ")
+        unread = [("mask", {"data": 5}), ("mask", {}), ("nope", [])]
+        unknown = [("nope", {"data": []}), ("v2/nope", {}), ("v2/mask", {"data": []})]
+        for status, says, calls in ((422, "The call cannot be read", unread), (400, "There is no endpoint", unknown)):
+            for name, data in calls:
+                answer = asked(address, name, data)
+                assert answer.startswith(f'{status} {{"error": "{says}')
+                assert answer.endswith('"title": "ConfigError"}')
         assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
         assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
 
@@ -229,8 +262,8 @@ class TestServed:
     @given(st.sampled_from(NAMES), st.data())
     def test_any_json_over_http(self, address, name, data):
         model = ANY.filter(is_no_name)
-        given = [data.draw(model if "model" in place else ANY) for place in signature(getattr(Api, name)).parameters]
-        answer = asked(address, name, {"data": given[1:]})
+        given = [data.draw(model if "model" in place else ANY) for place in _places(name)]
+        answer = asked(address, name, {"data": given})
         assert answer.startswith("event: error")
         assert json.loads(answer.partition("data: ")[2])["title"] in CODES
         assert not PYTHON.search(re.sub(r'"title": "\w+"', "", answer)), answer

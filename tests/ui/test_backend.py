@@ -23,8 +23,9 @@ from sftdemo.runs.disk import note_begun
 from sftdemo.runs.jobs import BusyError
 from sftdemo.runs.run import run
 from sftdemo.ui import models as models_module
-from sftdemo.ui.backend import Backend, gpu_work, on_zero_gpu
+from sftdemo.ui.backend import Backend
 from sftdemo.ui.saved_runs import KEPT_RUNS
+from sftdemo.ui.zero_gpu import gpu_work, on_zero_gpu
 
 SCRIPT = """
 import sys
@@ -109,11 +110,11 @@ class TestZeroGpu:
         expected = told(run(config, data, tmp_path / "out"))
         assert expected[-1]["event"] == "finished"
         again = partial(run, config, data, tmp_path / "out", overwrite=True)
-        assert told(gpu_work()(again)) == expected
+        assert told(gpu_work()(60, bool, again)) == expected
 
     def test_a_failure_is_an_event(self, tmp_path):
         pytest.importorskip("spaces")
-        *_, last = gpu_work()(run, RunConfig("no/such/folder"), parse_examples(TEXT), tmp_path / "out")
+        *_, last = gpu_work()(60, bool, run, RunConfig("no/such/folder"), parse_examples(TEXT), tmp_path / "out")
         assert isinstance(last, Failed)
 
 

@@ -13,10 +13,12 @@ from ...core.events import Failed, Phase
 from ...export.formats import read_record
 from ...runs.jobs import BusyError
 from ...runs.ways import ways_of
+from ..space import has_sign_in
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget
 from .mask import PRIVATE, Updates
+from .push import PushPanel
 from .train import RunOutputs
 
 MERGED, GGUF, SMALL = "merged", "gguf f16", "gguf q8_0"
@@ -40,6 +42,7 @@ class TakeAwayPanel:
                 self.prepare = gr.Button("Prepare it", scale=1, min_width=140, elem_id="prepare")
             self.status = progress_widget("form-status", progress("idle", ""))
             self.file = gr.DownloadButton("", visible=False, elem_id="form-download")
+            self.push = PushPanel() if has_sign_in() else None
             self.tabs: list[gr.Tab] = []
             self.words: list[gr.Markdown] = []
             self.codes: list[gr.Code] = []
