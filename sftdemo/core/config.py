@@ -119,6 +119,7 @@ class RunConfig:
     epochs: float | None = setting(
         None,
         "passes over the examples, instead of steps",
+        title="Epochs, instead of steps",
         limits=(0.01, 1_000, "passes over the examples"),
         metavar="E",
     )

@@ -38,7 +38,7 @@ PLACES = {
     "compare": "compare",
     "losses": "losses-door",
 }
-LESSON_SETTINGS = (*LINKED_SETTINGS, "steps", "seed")
+LESSON_SETTINGS = (*LINKED_SETTINGS, "seed")
 
 Words = Annotated[str, Field(min_length=1, max_length=2_000)]
 Rows = Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=50)]
