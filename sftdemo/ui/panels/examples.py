@@ -29,6 +29,7 @@ class Sources:
                 value=SAMPLES[0].name,
                 label="Start from a sample",
                 scale=3,
+                min_width=240,
                 elem_id="sample",
             )
             self.upload = gr.UploadButton(
