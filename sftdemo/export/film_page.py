@@ -47,7 +47,9 @@ reel.hidden = false;
 show(last);
 """
 STYLE = """
-.reel { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; }
+.reel { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; position: sticky; top: 0;
+  padding: .4rem 0; background: var(--paper); }
+.reel:not([hidden]) ~ .frame h3 { display: none; }
 .reel[hidden], .frame[hidden] { display: none; }
 .reel input { flex: 1 1 14rem; accent-color: var(--trained-line); }
 .reel button { font: inherit; min-width: 5rem; }
@@ -82,18 +84,14 @@ def _drawn(frames: Sequence[Frame]) -> str:
     about = "The answers to the held-out prompts and to those that were typed, after some of the steps."
     about += f" The first {questions} of {asked} prompts are shown." if questions < asked else ""
     told = "".join(f"<li>{escape(words)}</li>" for words in _moments(arms))
-    shown = "\n".join(
-        _frame([arm[min(index, len(arm) - 1)] for arm in arms], questions) for index in range(_most(arms))
-    )
+    most = max(len(arm) for arm in arms)
+    steps = [[arm[min(index, len(arm) - 1)] for arm in arms] for index in range(most)]
+    shown = "\n".join(_frame(each, questions) for each in steps)
     reel = (
         '<div class="reel" hidden><button type="button">Play</button>'
         '<input type="range" min="0" step="1" aria-label="step of the training"><output></output></div>'
     )
     return f'<h2>The film</h2>\n<div id="film"><p>{about}</p><ul>{told}</ul>{reel}\n{shown}\n</div>'
-
-
-def _most(arms: Sequence[Sequence[Frame]]) -> int:
-    return max(len(arm) for arm in arms)
 
 
 def _questions(arms: Sequence[Sequence[Frame]]) -> int:

@@ -26,7 +26,7 @@ def write(tmp_path):
 def test_every_lesson_can_be_read_and_points_at_parts_of_the_page(ui):
     assert list(lessons())[:3] == ["masking", "stop", "museum"]
     assert len(lessons()) == len(list(LESSONS.glob("*.yaml")))
-    assert len(lessons()["museum"].steps) == 12
+    assert len(lessons()["museum"].steps) == 16
     there = {getattr(block, "elem_id", None) for block in ui.blocks.blocks.values()}
     assert set(PLACES.values()) <= there
 
