@@ -65,11 +65,11 @@ class PromptEnds:
         return bool(self._encoder.with_special.decode([index], skip_special_tokens=True).strip())
 
     def _is_joined(self, ids: Sequence[int], begin: int, end: int, ends: frozenset[int]) -> bool:
-        """Whether another example begins right after the trained end of an answer, as the row itself does."""
+        """Whether another example of the template begins right after the trained end of an answer."""
         opening = self.opening
         if len(opening) < _LEAST or not begin < end or ids[end - 1] not in ends:
             return False
-        return _stands(opening, ids, 0) and _stands(opening, ids, end)
+        return _stands(opening, ids, end)
 
 
 def _stands(part: Ids, ids: Sequence[int], place: int) -> bool:
