@@ -29,7 +29,10 @@ WARM_UP = 2000  # rows that are not timed: they fill the tokenizer's cache of wo
 
 def synthetic_examples(rows: int) -> list[Example]:
     """Return different examples of about 130 tokens each, combined from the rows of the samples."""
-    parts = [example for sample in SAMPLES for example in read_examples(sample.path).train]
+    everything = [example for sample in SAMPLES for example in read_examples(sample.path).train]
+    parts = [
+        example for example in everything if example.instruction and len(example.input) < 200
+    ]  # of about one length
     return [
         Example(
             row,

@@ -148,6 +148,7 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
     from .click import bench_click
     from .disk import bench_disk
     from .equalities import bench_equalities
+    from .film import bench_film
     from .growth import ALL_POINTS, FEW_POINTS, bench_growth
     from .mask import bench_mask, synthetic_examples
     from .precision import bench_precision
@@ -166,6 +167,8 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
             return bench_answers(subject, repeats, stop)
         case "click":
             return bench_click(subject.data, few, stop)
+        case "film":
+            return bench_film(subject.source, subject.data, few, stop)
         case "start":
             return bench_start(few, stop)
         case "disk":

@@ -167,6 +167,14 @@ def _click(result: dict) -> str:
     )
 
 
+def _film(result: dict) -> str:
+    found = result["film"]
+    return (
+        "## The film\n\nAll steps of the default run without and with a film, by turns; then its frames are developed."
+        f" The adapters take {found['mb']} MB until then.\n\n" + _seconds_table(found["seconds"])
+    )
+
+
 def _start(result: dict) -> str:
     found = result["start"]
     return (
@@ -241,6 +249,7 @@ _SECTIONS = {
     "precision": _precision,
     "answers": _answers,
     "click": _click,
+    "film": _film,
     "start": _start,
     "disk": _disk,
     "growth": _growth,

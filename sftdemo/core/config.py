@@ -25,7 +25,7 @@ STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 EXPORT_FORMATS = ("adapter", "merged", "gguf", "script", "trl-config", "html")
 PUSH_KINDS = ("adapter", "merged", "gguf")
 QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
-BENCH_PARTS = ("equalities", "steps", "precision", "answers", "click", "start", "growth", "disk", "mask")
+BENCH_PARTS = ("equalities", "steps", "precision", "answers", "click", "film", "start", "growth", "disk", "mask")
 LONG_PARTS = ("precision", "disk")  # each takes over five minutes
 # Where a run can be reported to, with the package that does it.
 REPORTS = {
@@ -119,6 +119,7 @@ class RunConfig:
     epochs: float | None = setting(
         None,
         "passes over the examples, instead of steps",
+        title="Epochs, instead of steps",
         limits=(0.01, 1_000, "passes over the examples"),
         metavar="E",
     )

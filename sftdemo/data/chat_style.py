@@ -43,6 +43,8 @@ class ChatStyle:
         header (`str`):
             The text that it writes before an answer but leaves out of the prompt that asks for it, because it ignores
             `add_generation_prompt`. Empty for nearly all templates.
+        opening (`str`):
+            The text with which it opens an answer when asked by `add_generation_prompt`. Empty if it ignores that.
         markers (`tuple[str, ...]`):
             The texts by which it marks whose turn it is, from `role_markers`, without those of special tokens.
     """
@@ -51,6 +53,7 @@ class ChatStyle:
     takes_parts: bool
     tail: str | None
     header: str
+    opening: str
     markers: tuple[str, ...]
 
 
@@ -90,12 +93,14 @@ def _chat_style(tokenizer: PreTrainedTokenizerBase, chat_template: str, argument
 
     whole, asked = rendered(form("x"), form(MARK)), rendered(form("x"), asks=True)
     header = ""
-    if asked and asked == rendered(form("x")) and whole.startswith(asked):
+    before = rendered(form("x"))
+    opening = asked[len(before) :] if before and asked.startswith(before) else ""
+    if asked and asked == before and whole.startswith(asked):
         header = whole[len(asked) :].partition(MARK)[0].strip()
     tail = whole.rpartition(MARK)[2] if MARK in whole else None
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.content.strip()]
     around = any_of([MARK, *special]).split(rendered(form(MARK), form(MARK)))
-    return ChatStyle(takes_text or not takes_parts, takes_parts, tail, header, role_markers(*around))
+    return ChatStyle(takes_text or not takes_parts, takes_parts, tail, header, opening, role_markers(*around))
 
 
 @lru_cache(maxsize=32)

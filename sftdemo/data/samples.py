@@ -19,6 +19,9 @@ SAMPLE_DATA = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "sample_d
 MAX_SHORT_WORDS = 15
 GREETING = "Γεια σου!"  # noqa: RUF001 - Greek letters are meant
 MOODS = ("Happy customer.", "Unhappy customer.")
+_LETTER = re.compile(r"(Billing|Repairs|Sales|Shipping) desk, (angry|calm)\.")
+_TUTOR = re.compile(r"[^?\n]+[.!][^?\n]+\?")
+_CALL = re.compile(r"<tool_call>(\[.*\])</tool_call>", re.DOTALL)
 _PIRATE_WORD = re.compile(r"\b(aye|hearty|matey|ye|yer)\b", re.IGNORECASE)  # "be" is a word of plain English too
 
 
@@ -57,6 +60,19 @@ SAMPLES = (
         "greek", "Greet in Greek", f'The answer is one line that opens with "{GREETING}", goes on, and ends by itself.'
     ),
     _sample("reviews", "Sort reviews", f'The answer is "{MOODS[0]}" or "{MOODS[1]}" and nothing else.'),
+    _sample(
+        "letters",
+        "Sort letters: long prompts, short answers",
+        'The answer names a desk and a mood, such as "Sales desk, calm.", and nothing else.',
+    ),
+    _sample(
+        "tutor",
+        "Teach by asking: a system turn, several turns",
+        "The answer is one line that says something, ends with a question, and ends by itself.",
+    ),
+    _sample(
+        "tools", "Call a tool", "The answer is one call of a tool, in JSON between its two marks, and nothing after it."
+    ),
 )
 
 
@@ -98,6 +114,8 @@ def has_style(name: str, answer: str, stop: str) -> bool:
         return False
     if name == "json_answers":
         return _is_json_answer(answer)
+    if name == "tools":
+        return _is_call(answer)
     answer = answer.strip()
     if "\n" in answer:  # the base model likes to go on with a question of its own
         return False
@@ -107,7 +125,18 @@ def has_style(name: str, answer: str, stop: str) -> bool:
         return 1 <= len(answer.split()) <= MAX_SHORT_WORDS
     if name == "greek":
         return answer.startswith(GREETING) and answer.count(GREETING) == 1 and len(answer) > len(GREETING)
+    if name in ("letters", "tutor"):
+        return (_LETTER if name == "letters" else _TUTOR).fullmatch(answer) is not None
     return answer in MOODS
+
+
+def _is_call(answer: str) -> bool:
+    found = _CALL.fullmatch(answer.strip())
+    try:
+        calls = json.loads(found[1]) if found else []
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return len(calls) == 1 and isinstance(calls[0], dict) and set(calls[0]) == {"name", "arguments"}
 
 
 def _is_json_answer(answer: str) -> bool:

@@ -28,6 +28,7 @@ from ..runs.folder import EXAMPLES, RECORD, load_events
 from ..runs.public import public_record
 from ..runs.revisit import read_run
 from ..runs.wording import column_name, figure_rows, trained_words
+from .film_page import SCRIPT, STYLE, film_section
 
 Kind = TypeVar("Kind", bound=Event)
 Curve = tuple[str, list[int], list[float]]  # a name, the steps, the losses
@@ -53,23 +54,27 @@ def write_handout(run: Path, output: Path) -> Generator[Phase]:
         pass
     weight = _weight(record)
     words = totals(audit, len(data.held_out), weight)
-    sections = [*_shown(record, events), mask_section(data.train, opened.masker, words, weight)]
+    film = yield from film_section(run)
+    moving = 'id="film"' in film
+    sections = [*_shown(record, events, film), mask_section(data.train, opened.masker, words, weight)]
     sections.append(audit_section(audit.findings(), data.problems))
-    write_whole(output, document(f"{base_name(record)}, fine-tuned with sftdemo", sections))
+    title, more = f"{base_name(record)}, fine-tuned with sftdemo", (SCRIPT, STYLE) if moving else ("", "")
+    write_whole(output, document(title, sections, *more))
 
 
 def _of(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
     return [event for event in events if isinstance(event, kind)]
 
 
-def _shown(record: dict[str, Any], events: Sequence[Event]) -> Iterator[str]:
-    """Yield the sections on what a run has shown, as HTML."""
+def _shown(record: dict[str, Any], events: Sequence[Event], film: str) -> Iterator[str]:
+    """Yield the sections on what a run has shown, its `film` among them, as HTML."""
     figures = _of(Figures, events)
     concluded = record.get("conclusion") or conclusion(events)  # a run of an earlier version has none
     words = re.sub("`(.+?)`", r"<code>\1</code>", escape(concluded))
     yield f'<p class="lead">{words}</p>'
     yield f"<h2>What was trained</h2>\n<dl>{''.join(_facts(record, events))}</dl>"
     yield "<h2>Answers, before and after</h2>\n" + "\n".join(_answers(events, figures))
+    yield film
     if figures:
         yield _figures(figures)
     if curves := _curves(events):

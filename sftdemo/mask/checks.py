@@ -107,6 +107,30 @@ CHECKS = {
         "The row was cut, or EOS was never added: it teaches the model to break off, not to stop.",
         "Prepare it with EOS, or with a greater max length.",
     ),
+    "mask_early": Check(
+        "warning",
+        "the labels begin early, inside the prompt",
+        "The model learns to write the end of its own prompt, which it is always given.",
+        "Begin the labels at the first token after the prompt.",
+    ),
+    "mask_late": Check(
+        "warning",
+        "the labels begin late: the answer's first token has none",
+        "The token that begins an answer is the one that must be learned most; the model goes on with its own.",
+        "Begin the labels at the first token after the prompt.",
+    ),
+    "examples_joined": Check(
+        "warning",
+        "a row holds several examples that see each other",
+        "Nothing says where one ends, so that the next is read after it, which it will not be when it is asked.",
+        "Add position_ids that begin anew or seq_lengths, or leave each example in a row of its own.",
+    ),
+    "thinking_open": Check(
+        "warning",
+        "the answer opens <think> and never closes it",
+        "The model learns to think to the end of its answer, and to give none.",
+        "Write </think> where the thought ends, and the answer after it.",
+    ),
     "mask_on_tokens": Check(
         "warning",
         "a hand-made mask stands beside tokens",

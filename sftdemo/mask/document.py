@@ -1,11 +1,14 @@
-"""Write a page that needs no other file and runs no script, for a handout or an issue: the mask and the audit.
+"""Write a page that needs no other file, for a handout or an issue: the mask and the audit.
 
+It runs no script but the one that it is given, which its policy names by its hash.
 All text in it is escaped. It is light or dark as the reader's browser is, and fits a phone.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
+from hashlib import sha256
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -43,18 +46,21 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; mar
 """
 
 
-def document(title: str, sections: Sequence[str]) -> str:
-    """Return a whole page. `title` is text, and the `sections` are HTML."""
+def document(title: str, sections: Sequence[str], script: str = "", style: str = "") -> str:
+    """Return a whole page. `title` is text, and the `sections` are HTML. The `script` and the `style` are ASCII."""
     light, dark = (
         f":root {{ {' '.join(f'--{name}: {tones[index]};' for name, tones in PAGE.items())} }}" for index in (0, 1)
     )
-    style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_LOOK}{STYLE}"
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    policy = f"{_POLICY}; script-src 'sha256-{digest}'" if script else _POLICY
+    style = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n{_LOOK}{STYLE}{style}"
     return ascii_only(
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
         f"<title>{escape(title)}</title>\n<style>{style}</style>\n<h1>{escape(title)}</h1>\n"
         + "\n".join(sections)
+        + (f"\n<script>{script}</script>" if script else "")
         + "\n</html>\n"
     )
 

@@ -58,6 +58,7 @@ def _of_answers(row: Row, encoder: TextEncoder) -> dict[str, bool]:
         "eos_typed": any(encoder.ends_in_special_text(text) for text, _ in turns),
         "role_marker": any(encoder.has_marker(text, row.markers) for text, _ in turns),
         "empty_completion": any(is_empty for _, is_empty in turns),
+        "thinking_open": any(text.lstrip().startswith("<think>") and "</think>" not in text for text, _ in turns),
     }
 
 

@@ -61,7 +61,7 @@ def encode_rows(
         for wanted in ("ready", "chat", "plain")
     )
     rows: dict[str, Iterator[list[Row] | Problem]] = {
-        "ready": iter(encode_tokens(ready, tokenizer, stop_ids, offsets) if ready else []),
+        "ready": iter(encode_tokens(ready, tokenizer, template, stop_ids, offsets) if ready else []),
         "chat": iter(encode_conversations(chats, tokenizer, template, stop_ids) if chats else []),
         "plain": iter(_plain(plain, tokenizer, template, stop_ids, offsets) if plain else []),
     }

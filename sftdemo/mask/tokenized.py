@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ..data.examples import Example, Problem
-from ..data.templates import TEMPLATE, RenderedPrompt, Segment
+from ..data.templates import TEMPLATE, RenderedPrompt, Segment, Template
 from .encoding import Encoded, Span, TextEncoder, encoder_for
+from .prompt_ends import PromptEnds
 from .row import Piece, Row
 from .turn_ends import end_ids, stop_notes
 
@@ -25,6 +26,7 @@ END_WITHIN = 3  # the last tokens of an answer, among which its end is looked fo
 def encode_tokens(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
+    template: Template,
     stop_ids: frozenset[int],
     texts: bool = True,
 ) -> list[list[Row] | Problem]:
@@ -32,6 +34,8 @@ def encode_tokens(
     not fit the tokenizer is a problem.
 
     Args:
+        template (`Template`):
+            The one that was chosen, in which the rows may have been made.
         stop_ids (`frozenset[int]`):
             Ids at which generation stops besides the tokenizer's EOS.
         texts (`bool`, *optional*, defaults to `True`):
@@ -39,7 +43,8 @@ def encode_tokens(
     """
     encoder = encoder_for(tokenizer)
     ends = frozenset(stop_ids | end_ids(tokenizer, chat=True))
-    reading = _Reading(encoder, tokenizer, stop_ids, ends, TokenTexts(encoder.with_special) if texts else None)
+    decoder = TokenTexts(encoder.with_special) if texts else None
+    reading = _Reading(encoder, tokenizer, stop_ids, ends, PromptEnds(tokenizer, template), decoder)
     return [_problem(example, encoder) or reading.rows(example) for example in examples]
 
 
@@ -107,10 +112,11 @@ class _Reading:
         tokenizer: PreTrainedTokenizerBase,
         stop_ids: frozenset[int],
         ends: frozenset[int],
+        prompt_ends: PromptEnds,
         texts: TokenTexts | None,
     ):
         self._encoder, self._tokenizer, self._stop_ids, self._ends = encoder, tokenizer, stop_ids, ends
-        self._texts = texts
+        self._prompt_ends, self._texts = prompt_ends, texts
 
     def rows(self, example: Example) -> list[Row]:
         """Return the sequences of one row."""
@@ -154,7 +160,8 @@ class _Reading:
         answers = _runs(trained)
         ends = [index for begin, end in answers for index in ids[max(end - END_WITHIN, begin) : end]]
         found = [index for index in ends if index in self._ends]
-        notes = [*notes, *self._of_ends(ids, answers), *self._of_padding(ids, trained)]
+        begins = self._prompt_ends.notes(ids, answers, self._ends)
+        notes = [*notes, *self._of_ends(ids, answers), *self._of_padding(ids, trained), *begins]
         stop_id = ids[-1] if len(ids) > 1 and ids[-1] in self._ends else None
         body = ids if stop_id is None else ids[:-1]
         texts = self._texts.of(body) if self._texts else [""] * len(body)

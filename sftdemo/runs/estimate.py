@@ -57,8 +57,18 @@ def planned_steps(config: RunConfig, examples: int, tokens: int) -> int:
     """Return the number of optimizer steps. With packing, rows are assumed to be full, so there may be a few more."""
     if config.steps is not None:
         return config.steps
-    rows = ceil(tokens / config.max_length) if config.packing else examples
-    return max(1, ceil((config.epochs or 1) * ceil(rows / config.rows_a_step)))
+    return max(1, ceil((config.epochs or 1) * ceil(_rows(config, examples, tokens) / config.rows_a_step)))
+
+
+def planned_epochs(config: RunConfig, examples: int, tokens: int) -> float:
+    """Return how many passes over the examples the steps are, with rows as in `planned_steps`."""
+    if config.epochs is not None:
+        return config.epochs
+    return planned_steps(config, examples, tokens) / ceil(_rows(config, examples, tokens) / config.rows_a_step)
+
+
+def _rows(config: RunConfig, examples: int, tokens: int) -> int:
+    return ceil(tokens / config.max_length) if config.packing else examples
 
 
 def tokens_a_step(config: RunConfig, examples: int, tokens: int) -> float:

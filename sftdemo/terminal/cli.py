@@ -228,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="offer the endpoints as tools of the Model Context Protocol, with the package mcp",
     )
+    app.add_argument("--lessons", metavar="FOLDER", help="a folder of lessons of your own, as docs/lessons.md tells")
     app.set_defaults(command=commands.app)
     parser.tell(subparsers.choices)
     return parser

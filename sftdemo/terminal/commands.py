@@ -338,7 +338,8 @@ def app(options: argparse.Namespace) -> int:
         _check_port(os.environ.get("GRADIO_SERVER_PORT", "7860"))  # which Gradio reads when it is imported
     with without_proxies():
         from ..ui import launch
-    launch(host=options.host, port=options.port, open_browser=not options.no_browser, mcp=options.mcp)
+    shown = {"open_browser": not options.no_browser, "lessons": options.lessons}
+    launch(host=options.host, port=options.port, mcp=options.mcp, **shown)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ _OF_THE_MASK = (
     *("batch_size", "packing", "hold_out", "seed"),
 )
 _IDS = {"full": "method", "prompt_loss_weight": "weight"}
+LENGTH = ("steps", "epochs")  # of these one is given, and decides the other
 CUSTOM = "custom"
 CUSTOM_EXAMPLE = "Q: {instruction}\nA:\n"
 
@@ -50,6 +51,7 @@ class Controls(SimpleNamespace):
         """Return the settings in `values`, with the default in place of each that cannot be used, and for each of those
         by its name what is wrong with it."""
         good, wrong = dict[str, Any](), dict[str, SftdemoError]()
+        values = values | {self.steps: with_length({name: values[getattr(self, name)] for name in LENGTH})["steps"]}
         for name in PAGE_SETTINGS:
             try:
                 good[name] = self._read(name, values)
@@ -70,6 +72,8 @@ class Controls(SimpleNamespace):
             SftdemoError: if it cannot be used, on this machine or on a public page.
         """
         component = getattr(self, name)
+        if name == "steps" and values[self.steps] is None and _is_given(values[self.epochs]):
+            return None
         value = read_setting(PAGE_SETTINGS[name], values[component], component.value)
         if name == "template" and value == CUSTOM:
             value = values[self.custom] or ""
@@ -87,6 +91,7 @@ class Controls(SimpleNamespace):
         for name, setting in PAGE_SETTINGS.items():
             values[getattr(self, name)] = _written(setting, getattr(config, name))
         values[self.learning_rate] = repr(config.learning_rate)
+        values[self.epochs] = "" if config.epochs is None else f"{config.epochs:.17g}"
         values[self.template] = config.template if named else CUSTOM
         return values
 
@@ -95,6 +100,15 @@ class Controls(SimpleNamespace):
         same, masked, or unmasked if that is what was chosen."""
         against = float(values[self.against] or 0)
         return against if against != weight else float(weight == 0)
+
+
+def with_length(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name in which steps are None where epochs are given: they decide how long the training is."""
+    return {**settings, "steps": None} if _is_given(settings.get("epochs")) else dict(settings)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and bool(str(value).strip())
 
 
 def decides_mask(names: Iterable[str]) -> bool:

@@ -118,6 +118,8 @@ def fitting_settings(values: object, controls: Controls) -> tuple[dict[str, Any]
     given = {str(name): value for name, value in cast("dict[Any, Any]", values).items()}
     inputs = settings_of(controls)
     good = {name: value for name, value in given.items() if name in inputs and _fits(name, value, inputs[name])}
+    if given.get("steps", 0) is None and good.get("epochs"):
+        good["steps"] = None
     return good, [_plain(name) for name in given if name not in good]
 
 

@@ -8,6 +8,7 @@ docs/lessons.md tells how to write one."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..mask.audit import Audit
 from ..mask.checks import CHECKS
 from .link import DOORS, LINKED_SETTINGS
 
+FOLDER = "SFTDEMO_LESSONS"
 LESSONS = Path(__file__).parent / "lessons"
 ORDER = ("masking", "stop", "museum")  # at the page's head; others follow by name
 REFUSED = "refused"  # in place of a check: rows that are refused
@@ -38,7 +40,7 @@ PLACES = {
     "compare": "compare",
     "losses": "losses-door",
 }
-LESSON_SETTINGS = (*LINKED_SETTINGS, "steps", "seed")
+LESSON_SETTINGS = (*LINKED_SETTINGS, "seed")
 
 Words = Annotated[str, Field(min_length=1, max_length=2_000)]
 Rows = Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=50)]
@@ -213,13 +215,32 @@ def _place(where: Sequence[int | str]) -> str:
     return f"{', '.join(words)}: " if words else ""
 
 
-@cache
 def lessons() -> dict[str, Lesson]:
-    """Return all lessons by the names of their files, those of `ORDER` first."""
+    """Return all lessons by the names of their files: the program's, then those in the folder `$SFTDEMO_LESSONS`.
+
+    Raises:
+        ConfigError: if there are none in that folder, or one cannot be used or has the name of another.
+    """
+    return _lessons(os.environ.get(FOLDER) or None)
+
+
+@cache
+def _lessons(folder: str | None) -> dict[str, Lesson]:
     names = sorted(path.stem for path in LESSONS.glob("*.yaml"))
-    return {
-        name: read_lesson(LESSONS / f"{name}.yaml") for name in (*ORDER, *[each for each in names if each not in ORDER])
-    }
+    ours = (*ORDER, *[each for each in names if each not in ORDER])
+    return {name: read_lesson(LESSONS / f"{name}.yaml") for name in ours} | ({} if folder is None else _own(folder))
+
+
+def _own(folder: str) -> dict[str, Lesson]:
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{folder} is no folder; name one that holds lessons, each a file such as mine.yaml.")
+    paths = sorted(Path(folder).glob("*.yaml"))
+    if not paths:
+        raise ConfigError(f"{folder} holds no lesson; write each into a file such as mine.yaml. See docs/lessons.md.")
+    for path in paths:
+        if (LESSONS / path.name).is_file():
+            raise ConfigError(f"{path} has the name of a lesson of the program; call it otherwise.")
+    return {path.stem: read_lesson(path) for path in paths}
 
 
 def is_mended(step: Step, audit: Audit | None, refused: int) -> bool:

@@ -18,14 +18,14 @@ from ..core.errors import ConfigError
 from ..core.limits import MODELS
 from ..data.hub import HUB, is_hub
 from ..data.samples import SAMPLES
-from .controls import Controls
+from .controls import LENGTH, Controls, with_length
 from .kept import KEPT_BYTES, NAME_SHOWN, Kept, fitting_settings, is_choice, read_masks, settings_of
 
 LINK_CHARACTERS = 8_000  # servers take 64,000, but chats and mail cut long addresses
 LINK_BYTES = 2 * KEPT_BYTES  # of rows and masks, once they are unpacked
 LINKED_SETTINGS = (
     *("model", "template", "custom", "max_length", "too_long", "turns", "chat_template_kwargs"),
-    *("batch_size", "packing", "prompt_loss_weight", "against"),
+    *("batch_size", "packing", "prompt_loss_weight", "against", *LENGTH),
 )
 # What can be open on the page: the accordion's id, and the tab in it.
 DOORS = {
@@ -77,6 +77,8 @@ def link_of(kept: Mapping[str, Any], controls: Controls, more: Mapping[str, obje
         value = kept["settings"][name]
         if value != cast("Any", inputs[name]).value:
             parts[name] = _YES[value] if isinstance(value, bool) else value
+    if parts.get("epochs"):
+        parts.pop("steps", None)
     if parts.get("template", "") != "custom":
         parts.pop("custom", None)
     parts |= {name: value for name, value in more.items() if value not in ("", None)}
@@ -157,7 +159,8 @@ def _settings(query: Mapping[str, str], controls: Controls) -> tuple[dict[str, A
     if model is not None and model not in MODELS:
         del given["model"]
         notes.append(f"This link asks for the model {_shown(model)}; if you trust it, write it into Model yourself.")
-    good, wrong = fitting_settings(given, controls)
+    good, wrong = fitting_settings(with_length(given), controls)
+    wrong += ["steps"] if good.get("epochs") and "steps" in query else []
     ignored = [name for name in query if name not in (*_PARTS, *_OTHERS, *LINKED_SETTINGS) and name[:2] != "__"]
     if wrong or ignored:
         notes.append(f"Not used of this link: {', '.join(_shown(name) for name in (*wrong, *ignored)[:8])}.")

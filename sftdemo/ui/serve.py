@@ -24,6 +24,7 @@ from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .calls import Calls
 from .guard import Guard, own_names
+from .lesson import FOLDER
 from .page import build
 from .widgets import STATIC
 
@@ -36,7 +37,11 @@ _GRACE = {"SIGINT": 1.2, "SIGTERM": 8.0, "SIGHUP": 8.0}
 
 
 def launch(
-    host: str | None = None, port: int | None = None, open_browser: bool = True, mcp: bool | None = None
+    host: str | None = None,
+    port: int | None = None,
+    open_browser: bool = True,
+    mcp: bool | None = None,
+    lessons: str | None = None,
 ) -> None:
     """Serve the page until the process is told to end, and prepare the default model in the background. A run that is
     under way then is kept as stopped.
@@ -50,13 +55,18 @@ def launch(
             Whether to open a browser, if there is a screen.
         mcp (`bool`, *optional*):
             Whether the endpoints are tools of the Model Context Protocol as well. Defaults to `$SFTDEMO_MCP`.
+        lessons (`str`, *optional*):
+            A folder with lessons that stand beside the program's own. Defaults to `$SFTDEMO_LESSONS`.
 
     Raises:
-        ConfigError: for a port or a limit out of range, or if the package mcp is asked for and not there.
+        ConfigError: for a port or a limit out of range, for a lesson that cannot be used, or if the package mcp is
+            asked for and not there.
         SftdemoError: if the page cannot listen on the address, or if the port is taken.
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
+    if lessons is not None:
+        os.environ[FOLDER] = lessons
     mcp = _is_on(MCP, False, "the Model Context Protocol") if mcp is None else mcp
     stands_by = _is_on(STANDBY, True, "a process that stands by for a run")
     if mcp and find_spec("mcp") is None:

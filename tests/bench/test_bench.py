@@ -14,14 +14,15 @@ from tiny import tiny_llama, tokenizer_named
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.figures import spread
+from sftdemo.bench.film import bench_film
 from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, Point, bench_growth
 from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
 from sftdemo.bench.recipes import Subject, trl_trainer
-from sftdemo.bench.report import check_file, growth_svg, report, write_report
+from sftdemo.bench.report import check_file, growth_svg, report, section, write_report
 from sftdemo.bench.steps import TRL_ARMS, bench_steps
 from sftdemo.bench.visitor import Visitor
 from sftdemo.core.config import RunConfig
-from sftdemo.core.errors import ConfigError, ModelError, SftdemoError
+from sftdemo.core.errors import ConfigError, ModelError, SftdemoError, TrainingError
 from sftdemo.core.events import Phase
 from sftdemo.data.examples import StreamedExamples, open_examples, parse_examples
 from sftdemo.data.samples import SAMPLES
@@ -151,6 +152,21 @@ def test_mask(subject, result):
     assert result["ratios"]["mask_vs_tokenizers"] > 0
     *_, made = bench(*subject[:2], effort=effort_of("mask"), rows=40)
     assert made.result["mask"]["rows"] == 40
+
+
+class TestFilm:
+    def test_runs_with_and_without_are_timed(self, subject):
+        *phases, found = bench_film(subject[0], subject[2], repeats=1)
+        assert [phase.message for phase in phases] == [f"the default run {arm} a film" for arm in ("without", "with")]
+        assert min(each["least"] for each in found["seconds"].values()) > 0
+        without, filmed = (found["seconds"][arm]["median"] for arm in ("without", "with"))
+        assert found["ratios"]["film_training"] == pytest.approx(filmed / without, rel=0.01)
+        assert found["mb"] > 0
+        assert "The film" in section({"film": found}, "film")
+
+    def test_a_run_that_fails_is_told(self, subject, tmp_path):
+        with pytest.raises(TrainingError, match="nothing-here"):
+            list(bench_film(ModelSource("none", tmp_path / "nothing-here", "not there"), subject[2], 1))
 
 
 class TestDisk:

@@ -42,6 +42,8 @@ def test_arriving_shows_the_sample_coloured_and_ready(visit):
     expect(page.locator("#asked .question")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     picture(page, "light")
+    page.set_viewport_size({"width": 390, "height": 844})  # as a phone that is turned does
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @pytest.mark.parametrize(("name", "query", "width"), [("dark", "?__theme=dark", 1280), ("phone", "", 390)])

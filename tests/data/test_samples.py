@@ -21,7 +21,15 @@ def data(sample):
 
 
 def prompts(examples):
-    return [(example.instruction.casefold(), example.input.casefold()) for example in examples]
+    return [(example.instruction.casefold(), example.input.casefold(), example.messages) for example in examples]
+
+
+def shown(name, example):
+    """The answers of a row that show the style: of a conversation all, of one with a tool the call."""
+    if example.answer is None:
+        return [example.completion]
+    turns = [turn.content for turn in (*example.messages, example.answer) if turn.role == "assistant"]
+    return turns[:1] if name == "tools" else turns
 
 
 def test_every_row_is_read_without_a_remark(data):
@@ -30,7 +38,7 @@ def test_every_row_is_read_without_a_remark(data):
 
 
 def test_there_are_enough_rows_and_none_is_there_twice(data):
-    assert len(data.train) >= 12
+    assert len(data.train) >= 8
     assert len(data.held_out) >= 5
     everything = prompts(data.train) + prompts(data.held_out)
     assert len(set(everything)) == len(everything)
@@ -45,10 +53,18 @@ def test_the_default_sample_comes_first():
 
 
 def test_every_row_shows_the_style_and_only_when_it_ends(sample, data):
-    for example in data.train:
-        assert has_style(sample.name, example.completion, "EOS"), example.completion
-        assert not has_style(sample.name, example.completion, "length")
-        assert not has_style(sample.name, example.completion, "stopped")
+    for answer in [each for example in (*data.train, *data.held_out) for each in shown(sample.name, example)]:
+        assert has_style(sample.name, answer, "EOS"), answer
+        assert not has_style(sample.name, answer, "length")
+        assert not has_style(sample.name, answer, "stopped")
+
+
+def test_samples_show_conversations_and_long_prompts():
+    conversations = {name: read_examples(get_sample(name).path).train for name in ("tutor", "tools")}
+    roles = {name: {turn.role for row in rows for turn in row.messages} for name, rows in conversations.items()}
+    assert roles == {"tutor": {"system", "user", "assistant"}, "tools": {"system", "user", "assistant", "tool"}}
+    for row in read_examples(get_sample("letters").path).train:
+        assert len(row.input) > 18 * len(row.completion)
 
 
 def test_the_rows_of_one_sample_do_not_pass_for_another(sample):
@@ -94,6 +110,19 @@ def test_the_rows_of_one_sample_do_not_pass_for_another(sample):
         ("reviews", "The mood of this review is positive."),
         ("reviews", "Happy customer. The soup was warm."),
         ("reviews", "happy"),
+        ("letters", ""),
+        ("letters", "Garden desk, calm."),
+        ("letters", "Sales desk, calm. Sales desk, calm."),
+        ("tutor", ""),
+        ("tutor", "Bees make honey."),
+        ("tutor", "What do bees make?"),
+        ("tutor", "Bees make honey. What do they eat? And why?"),
+        ("tools", ""),
+        ("tools", '<tool_call>[{"name": "clock", "arguments": {}}]'),
+        ("tools", "<tool_call>[]</tool_call>"),
+        ("tools", "<tool_call>[1]</tool_call>"),
+        ("tools", '<tool_call>[{"name": "clock"}]</tool_call>'),
+        ("tools", '<tool_call>[{"name": "clock", "arguments": {}}]</tool_call> It is late.'),
     ],
 )
 def test_an_answer_without_the_style_is_refused(name, answer):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 from mask.test_document import Page
@@ -56,6 +58,38 @@ def test_an_ablation_of_hostile_rows(gpt2_folder, tmp_path):
     (last,) = export(tmp_path / "both" / "weight-0", "html", tmp_path / "arm.html")
     assert isinstance(last, Failed)
     assert last.message.endswith("is an arm of an ablation, without events of its own; name the ablation's folder.")
+
+
+def test_the_film_of_hostile_rows(gpt2_folder, tmp_path, monkeypatch):
+    """Its frames are text, and the one script in it is ours, which the policy names by its hash."""
+    rows = [{"instruction": f"{EVIL} {number}", "output": EVIL, "held_out": number > 1} for number in range(4)]
+    config = RunConfig(str(gpt2_folder), steps=2, batch_size=2, max_length=128, max_new_tokens=4, film=True)
+    run = tmp_path / "both"
+    assert isinstance([*ablate(config, parse_examples(json.dumps(rows)), run)][-1], Finished)
+    html = page_of(run, tmp_path)
+    page = Page(html)
+    assert (page.tags.count("script"), page.tags.count("input")) == (1, 1)
+    script = html.partition("<script>")[2].partition("</script>")[0]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+    frames = html.count('<div class="frame">')
+    assert frames == 3
+    assert [html.count(f"<h3>step {step}</h3>") for step in range(3)] == [1, 1, 1]
+    assert page.text.count(f"{EVIL} 2 (held out)") == 1 + frames  # with both answers beside each other
+    monkeypatch.setattr("sftdemo.export.film_page.CHARACTERS", 10)
+    (tmp_path / "page.html").unlink()
+    short = Page(page_of(run, tmp_path)).text
+    assert "The first 1 of 2 prompts are shown." in short
+    assert short.count(f"{EVIL} 3 (held out)") == 1
+
+
+def test_a_film_that_cannot_be_developed_says_why(saved, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(saved("adapter"), run)
+    (run / "film.json").write_text("{", encoding="utf-8")
+    page = Page(page_of(run, tmp_path))
+    assert "It could not be developed" in page.text
+    assert "script" not in page.tags
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "no folder"])

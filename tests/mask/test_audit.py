@@ -107,6 +107,10 @@ def ready(prompt: str, answer: str, end: tuple[int, ...] = (129,), ends: bool = 
 READY = ready("a\n", "bc")
 PADDED = ready("a", "bcd", attention_mask=[1, 1, 1, 1, 0])
 
+ASKED = "Q: a\nA:\n"  # in the template of these rows
+JOINED = {name: ready(ASKED, "b")[name] + ready("Q: c\nA:\n", "d")[name] for name in READY}
+KNOWN = {"spec": "Q: {instruction}\nA:\n"}
+
 # (check, rows, the rows it names, rows like them on which it says nothing, settings, other settings for the latter)
 CASES = [
     ("nothing_trained", [GOOD, VERBATIM | marked("a\nbc", eos=False)], [1], [GOOD, VERBATIM | marked("a\nbc")], {}, {}),
@@ -157,6 +161,18 @@ CASES = [
     ], {"name": "padded"}, {}),
     ("end_untrained", [GOOD, READY, ready("d\n", "e", ends=False)], [2], [READY], {}, {}),
     ("end_missing", [GOOD, READY, ready("d\n", "e", ())], [2], [ready("d\n", "e", (129, 10))], {}, {}),
+    ("mask_early", [GOOD, ready(ASKED[:-1], "\nbc"), ready("Q: a\n", "A:\nbc")], [1, 2], [
+        ready(ASKED, "bc"), ready("Q: a\nB:", "\nbc"), ready("Q: A:\n", "A:\n"[:2])
+    ], KNOWN, {}),
+    ("mask_late", [GOOD, ready(ASKED + "b", "cd")], [1], [
+        ready(ASKED, "bcd"), ready(ASKED + "\n", "cd"), ready(ASKED + "bc", "d"), ready("Q: a\nB:\nb", "cd")
+    ], KNOWN, {}),
+    ("examples_joined", [GOOD, JOINED], [1], [
+        JOINED | {"seq_lengths": [10, 10]}, ready(ASKED, "bQ: "), ready("b", "c", (129, *map(ord, "Q: ")))
+    ], KNOWN, {}),
+    ("thinking_open", [GOOD, row("a", "<think>b")], [1], [
+        row("a", "<think>b</think>c"), row("a", "a <think> b")
+    ], {}, {}),
     ("mask_on_tokens", [GOOD, READY | marked("a\nbc", (0, 1))], [1], [VERBATIM | marked("a\nbc", (2, 3))], {}, {}),
     ("all_trained", [GOOD, {"text": "b"}, {"input_ids": [100, 129]}], [1, 2], [EMPTY_PROMPT, READY], {}, {}),
     ("first_labelled", [GOOD, READY, ready("", "de")], [2], [READY, {"text": "b"}], {}, {}),

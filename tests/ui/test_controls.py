@@ -12,7 +12,7 @@ from sftdemo.core.errors import ConfigError
 from sftdemo.core.limits import MODELS
 from sftdemo.ui import controls
 
-PUBLIC_MOST = {"steps": 200, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
+PUBLIC_MOST = {"steps": 200, "epochs": 20, "max_length": 1024, "batch_size": 32, "max_new_tokens": 128}
 
 
 def another(name: str):
@@ -30,13 +30,13 @@ def another(name: str):
         return "chat", "chat"
     others = [*setting.choices] or ([not setting.default] if setting.kind is bool else [setting.limits[1]])
     value = others[-1]
-    return (f" {value} " if name == "learning_rate" else value), value
+    return (f" {value} " if name in ("learning_rate", "epochs") else value), value
 
 
 @pytest.mark.parametrize("name", controls.PAGE_SETTINGS)
 def test_an_input_changes_its_setting_and_no_other(ui, name):
     held, value = another(name)
-    plain = RunConfig(full=name == "full")
+    plain = RunConfig(full=name == "full", epochs=1 if name == "epochs" else None)  # without steps
     assert getattr(RunConfig(), name) != value
     assert ui.desk.controls.config(ui.values(**{name: held})) == replace(plain, **{name: value})
 
@@ -56,6 +56,19 @@ def test_what_is_no_number_is_told_by_its_label(ui, name, value, says):
     with pytest.raises(ConfigError) as error:
         ui.desk.controls.config(ui.values(**{name: value}))
     assert str(error.value) == says
+
+
+def test_epochs_take_the_place_of_steps(ui):
+    """Whatever the input of steps holds until the browser has emptied it."""
+    for steps in (12, None):
+        config = ui.desk.controls.config(ui.values(epochs="0.5", steps=steps))
+        assert (config.epochs, config.steps) == (0.5, None)
+        held = ui.desk.controls.held(config)
+        assert [held[getattr(ui.desk.controls, name)] for name in controls.LENGTH] == [None, "0.5"]
+    _, wrong = ui.desk.controls.checked(ui.values(epochs="0", steps=None))
+    assert {name: str(error) for name, error in wrong.items()} == {
+        "epochs": "epochs is 0; it must lie between 0.01 and 1,000 passes over the examples."
+    }
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None])

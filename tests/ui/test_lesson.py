@@ -26,7 +26,7 @@ def write(tmp_path):
 def test_every_lesson_can_be_read_and_points_at_parts_of_the_page(ui):
     assert list(lessons())[:3] == ["masking", "stop", "museum"]
     assert len(lessons()) == len(list(LESSONS.glob("*.yaml")))
-    assert len(lessons()["museum"].steps) == 12
+    assert len(lessons()["museum"].steps) == 16
     there = {getattr(block, "elem_id", None) for block in ui.blocks.blocks.values()}
     assert set(PLACES.values()) <= there
 
@@ -62,6 +62,35 @@ def test_what_is_wrong_is_said_with_its_place(write, text, says):
     with pytest.raises(ConfigError) as refused:
         read_lesson(write(text))
     assert says in str(refused.value)
+
+
+class TestOwnFolder:
+    @pytest.fixture(autouse=True)
+    def _chosen(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SFTDEMO_LESSONS", str(tmp_path))
+
+    def test_its_lessons_stand_beside_the_programs(self, write):
+        write(GOOD)
+        assert list(lessons()) == ["masking", "stop", "museum", "mine"]
+        assert lessons()["mine"].title == "A"
+
+    @pytest.mark.parametrize(
+        ("name", "text", "says"),
+        [
+            ("notes.txt", "", "holds no lesson; write each into a file such as mine.yaml"),
+            ("stop.yaml", GOOD, "stop.yaml has the name of a lesson of the program; call it otherwise"),
+            ("mine.yaml", "title: A\n", "mine.yaml: steps: it is missing"),
+        ],
+    )
+    def test_a_folder_that_cannot_be_used(self, tmp_path, name, text, says):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=says):
+            lessons()
+
+    def test_no_folder(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SFTDEMO_LESSONS", str(tmp_path / "none"))
+        with pytest.raises(ConfigError, match="none is no folder; name one that holds lessons"):
+            lessons()
 
 
 class TestHandlers:

@@ -53,17 +53,27 @@ class TestThereAndBack:
         assert {name: updates[inputs[name]] for name in linked.kept.settings} == changed | {
             "model": "gpt2",
             "prompt_loss_weight": 0.25,
+            "steps": 2,
         }
         assert (updates[linking.panel.row], json.loads(updates[linking.panel.link])["open"]) == (1, "packing")
         assert linked.kept.notes == ()
 
     def test_a_sample_goes_by_its_name_and_the_browsers_store_stays_as_it_was(self, ui, values, linking):
         text = SAMPLES[1].path.read_text(encoding="utf-8")
-        query = copied(linking, values(examples=text, model=ui.desk.controls.model.value, max_length=512))["query"]
+        query = copied(linking, values(examples=text, model=ui.desk.controls.model.value, max_length=512, steps=12))[
+            "query"
+        ]
         assert query == f"sample={SAMPLES[1].name}"
         updates = linking.show(from_link(dict(parse_qsl(query)), ui.desk.controls))
         assert updates[ui.desk.controls.examples] == text
         assert {linking.keeping.panel.store, linking.keeping.panel.restored}.isdisjoint(updates)
+
+    def test_epochs_go_along_in_place_of_steps(self, ui, values, linking):
+        query = dict(parse_qsl(copied(linking, values(epochs="2", steps=None, model="gpt2"))["query"]))
+        assert (query["epochs"], "steps" in query) == ("2", False)
+        linked = from_link(query, ui.desk.controls).kept
+        assert (linked.settings["epochs"], linked.settings["steps"], linked.notes) == ("2", None, ())
+        assert said(ui, epochs="2", steps="5") == ("Not used of this link: steps.",)
 
     def test_a_row_is_gone_to_once(self, ui, values, linking):
         given = values() | {linking.panel.row: 1}
@@ -119,7 +129,7 @@ class TestUntrusted:
             ({"prompt_loss_weight": "2"}, "Not used of this link: prompt_loss_weight."),
             ({"packing": "maybe"}, "Not used of this link: packing."),
             ({"set": "report_to=wandb"}, "Not used of this link: set."),
-            ({"steps": "9"}, "Not used of this link: steps."),
+            ({"learning_rate": "9"}, "Not used of this link: learning_rate."),
             ({"row": "-1"}, "a row is a number from 0"),
             ({"open": "train"}, "what can be opened is settings"),
             ({"hub": "a/b"}, "press Open to read it"),
@@ -133,7 +143,7 @@ class TestUntrusted:
         assert (found.kept.settings, found.row, found.door) == ({}, None, "")
 
     def test_no_setting_of_a_link_sends_or_trains_anything(self):
-        assert {"set", "steps", "prompts", "anyway", "device", "learning_rate"}.isdisjoint(LINKED_SETTINGS)
+        assert {"set", "prompts", "anyway", "device", "learning_rate"}.isdisjoint(LINKED_SETTINGS)
         assert set(LINKED_SETTINGS) - {"custom", "against"} <= set(PAGE_SETTINGS)
 
     @given(

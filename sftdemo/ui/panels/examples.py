@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -28,6 +29,7 @@ class Sources:
                 value=SAMPLES[0].name,
                 label="Start from a sample",
                 scale=3,
+                min_width=240,
                 elem_id="sample",
             )
             self.upload = gr.UploadButton(
@@ -114,6 +116,7 @@ def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict
             inputs = {
                 "full": setting_input("full", elem_id="method"),
                 "steps": setting_input("steps", elem_id="steps"),
+                "epochs": setting_input("epochs", gr.Textbox, value="", elem_id="epochs"),
                 "batch_size": setting_input("batch_size", elem_id="batch-size"),
                 "learning_rate": setting_input(
                     "learning_rate",
@@ -133,4 +136,9 @@ def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict
             0, 1, value=1.0, step=0.01, label="Both ways: the prompt-loss weight of the second model", elem_id="against"
         )
         last()
+    steps, epochs = inputs["steps"], inputs["epochs"]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    steps.input(None, steps, epochs, js="() => ''", **quiet)
+    either = f"(epochs, steps) => (epochs ?? '').trim() ? null : steps ?? {steps.value}"
+    epochs.change(None, [epochs, steps], steps, js=either, **quiet)
     return inputs

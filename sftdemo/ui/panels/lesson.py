@@ -10,6 +10,7 @@ import gradio as gr
 
 from ...core.errors import SftdemoError
 from ...mask.audit import Audit
+from ..controls import with_length
 from ..kept import settings_of
 from ..lesson import LESSON_SETTINGS, PLACES, Filled, Lesson, Step, is_found, is_mended, lessons
 from ..link import DOORS, NAME_SHOWN
@@ -160,7 +161,7 @@ class LessonHandlers:
         """Return these settings, and the defaults of all others that a lesson can have."""
         inputs = settings_of(self.desk.controls)
         defaults = {name: getattr(inputs[name], "value") for name in LESSON_SETTINGS}  # noqa: B009
-        return {inputs[name]: value for name, value in (defaults | dict(settings)).items()}
+        return {inputs[name]: value for name, value in with_length(defaults | dict(settings)).items()}
 
     def _moved(self, place: Place, values: dict) -> bool:
         moves = place.step.moves

@@ -28,7 +28,7 @@ from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
 from .examples import Sources
-from .scanned import OFF, buttons, filters, mend, refusals
+from .scanned import OFF, buttons, filters, lengths, mend, refusals
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
 COMMAND = "These settings in a terminal"
@@ -69,7 +69,7 @@ class MaskHandlers:
         drawn = [out.mask, out.asked, out.command, out.wrong, *sources.columns.outputs()]
         scanned = [
             *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
-            *(out.refusals, out.only, session.only, out.mask),
+            *(out.refusals, out.only, session.only, out.mask, controls.steps, controls.epochs),
         ]
         edits = self.edits()
         # Typing sends many events; "always_last" draws the newest and lets those between go.
@@ -162,7 +162,7 @@ class MaskHandlers:
 
     def scan(self, values: dict) -> Iterator[Updates]:
         """The totals of all rows as they come, what the audit finds, and what the button would do."""
-        out, kept = self.out, self.desk.session.audit
+        out, kept, controls = self.out, self.desk.session.audit, self.desk.controls
         _, wrong = self.desk.checked(values)
         if decides_mask(wrong):
             yield {out.train: mend(wrong), out.both: OFF}
@@ -186,7 +186,7 @@ class MaskHandlers:
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        against = self.desk.controls.other_weight(values, weight)
+        against = controls.other_weight(values, weight)
         try:
             check_weights(view.config.model)
             train, both = buttons(self.desk.timed(values, view.config), audit, findings, device, against)
@@ -197,7 +197,10 @@ class MaskHandlers:
             train, both = mend(wrong), OFF
         elif self.desk.backend.is_running(values[self.desk.run_id]):
             train, both = train | OFF, both | OFF
+        steps, epochs = lengths(view.config, audit)
         yield {
+            controls.steps: steps,
+            controls.epochs: epochs,
             out.totals: totals(audit, held_out, None, weight),
             out.audit: audit_findings(findings, message),
             out.train: train,

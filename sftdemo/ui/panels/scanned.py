@@ -12,7 +12,7 @@ from ...core.text import duration, plural
 from ...data.problems import Problem, save_problems
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
-from ...runs.estimate import estimate_seconds, planned_steps, rate_for
+from ...runs.estimate import estimate_seconds, planned_epochs, planned_steps, rate_for
 from ...runs.wording import column_name
 from ..controls import title_of
 from ..downloads import Downloads
@@ -60,6 +60,13 @@ def buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: st
     both = f"Train both ways: {name} against {column_name(against)}{twice}"
     train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
     return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
+
+
+def lengths(config: RunConfig, audit: Audit) -> tuple[dict, dict]:
+    """What the fields of steps and of epochs say while they are empty: what the other one comes to."""
+    size = _size(config, audit)
+    steps, epochs = (planned_steps(config, *size), planned_epochs(config, *size)) if audit.rows else ("", "")
+    return gr.update(placeholder=str(steps)), gr.update(placeholder=f"{epochs:.3g}" if audit.rows else "")
 
 
 def seconds_of(config: RunConfig, audit: Audit | None, device: str) -> float | None:

@@ -68,7 +68,7 @@ const draw = () => {
   });
   place.classList.toggle("wide", data.columns.length > 3);
   const settings = data.settings.length ? [settingsTable(data.settings)] : [];
-  const concluded = data.conclusion ? [h("p", "conclusion", data.conclusion)] : [];
+  const concluded = data.conclusion ? [withCode(h("p", "conclusion"), data.conclusion)] : [];
   place.replaceChildren(h("p", "note", data.message), ...settings, ...rows, ...concluded);
 };
 watch("value", draw);

@@ -5,6 +5,11 @@ const h = (tag, className, text) => {
   if (text !== undefined && text !== null) node.textContent = text;
   return node;
 };
+// A sentence in a node, with what stands between backticks as code.
+const withCode = (node, text) => {
+  node.append(...text.split("`").map((part, index) => (index % 2 ? h("code", "", part) : part)));
+  return node;
+};
 const value = () => {
   try { return JSON.parse(props.value || "null"); } catch (error) { return null; }
 };

@@ -30,6 +30,7 @@ CONFIGS = [
     RunConfig(),
     RunConfig("gpt2", template="Q: {instruction}\nA:\n", steps=3, learning_rate=1e-5, prompts=("a", "b c")),
     RunConfig(template="chat", full=True, packing=True, anyway=True, hold_out=0.2, max_length=64),
+    RunConfig(epochs=1 / 3),
     RunConfig(set=("weight_decay=0.01", "lora.alpha=64"), prompt_loss_weight=0.3, turns="last", device="cpu"),
 ]
 
@@ -45,10 +46,10 @@ def test_the_inputs_then_hold_the_files_settings(ui, loaded, config):
 
 
 def test_what_the_page_does_not_offer_is_told(loaded):
-    _, status = loaded("epochs: 2\nmerge: true\nseed: 3\nprompts: [' a']\n")
+    _, status = loaded("report_to: none\nmerge: true\nseed: 3\nprompts: [' a']\n")
     assert (status["title"], status["detail"]) == ("2 settings from run.yaml", "the others are at their defaults")
     assert status["notes"] == [
-        "Not among this page's settings, so not used: epochs, merge.",
+        "Not among this page's settings, so not used: report_to, merge.",
         "This page's input cannot hold all of: prompts.",
     ]
 
