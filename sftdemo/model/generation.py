@@ -25,6 +25,7 @@ def generate(
     prompts: Sequence[RenderedPrompt],
     max_new_tokens: int,
     stop: Callable[[], bool] = lambda: False,
+    batch_size: int = BATCH_SIZE,
 ) -> list[Answer]:
     """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
 
@@ -40,10 +41,12 @@ def generate(
     known = model.generation_config.eos_token_id
     stop_ids = {*(known if isinstance(known, list) else [known]), *end_ids(tokenizer, any(p.chat for p in prompts))}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+    if stop():
+        return [Answer(prompt.text, "", "stopped", 0) for prompt in prompts]
     answers: dict[int, Answer] = {}
-    with onednn_layout(model, min(len(order), BATCH_SIZE)):
-        for begin in range(0, len(order), BATCH_SIZE):
-            batch = order[begin : begin + BATCH_SIZE]
+    with onednn_layout(model, min(len(order), batch_size)):
+        for begin in range(0, len(order), batch_size):
+            batch = order[begin : begin + batch_size]
             if stop():
                 answers |= {index: Answer(prompts[index].text, "", "stopped", 0) for index in batch}
                 continue
