@@ -201,12 +201,12 @@ def after_training(
 ) -> Generator[Event, None, tuple[list[RowScores], list[Answer]]]:
     """Judge the held-out rows with the trained model, answer the same questions, and return the losses of as many rows
     as there was time for, and the `Answer`s."""
-    from ..model.generation import BATCH_SIZE, generate
+    from ..model.generation import generate
     from ..model.scoring import judge
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
     scores = judge(model, held_out, stop, in_haste=stop.in_haste)
-    size = 1 if stop.in_haste else BATCH_SIZE
+    size = 1 if stop.in_haste else None
     return scores, generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size)
 
 

@@ -225,5 +225,5 @@ def test_each_is_answered_or_refused_in_a_sentence(kind, tmp_path, gpt2_folder):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sftdemo.runs.preload", "gguf"])
     wrong = [tried(name, model, context) for name, model in mutants_of(kind, tmp_path, gpt2_folder)]
-    assert len(wrong) > 30
+    assert len(wrong) > 20
     assert not any(wrong), "\n".join(filter(None, wrong))
