@@ -224,8 +224,8 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
 
 def _figures(setup: Setup, held_out: Sequence[MaskedExample], columns: Sequence[_Column]) -> list[Figures]:
     """Return the figures of each column: all on the same rows, those that there was time for in each."""
-    rows = held_out[: min(len(column.scores) for column in columns)]
-    return [figures_of(setup, column.scores, rows, column.answers, column.weight) for column in columns]
+    rows = min(len(each.scores) for each in columns)
+    return [figures_of(setup, each.scores[:rows], held_out, each.answers, each.weight) for each in columns]
 
 
 def figures_of(
@@ -235,11 +235,10 @@ def figures_of(
     answers: Sequence[Answer],
     weight: float | None,
 ) -> Figures:
-    """Return the figures of one model: its losses on these rows, of the first so many scores, and how its answers
-    end."""
+    """Return the figures of one model: its losses on as many rows as there are scores, and how its answers end."""
     from ..model.scoring import mean_losses
 
-    losses = mean_losses(scores[: len(rows)], rows)
+    losses = mean_losses(scores, rows[: len(scores)])
     openings = [_opening(prompt) for prompt in setup.prompts]
     ran_on = [opening in each.answer for each, opening in zip(answers, openings, strict=True) if opening]
     return Figures(

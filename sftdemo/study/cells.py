@@ -222,19 +222,16 @@ def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
     return sum(alike) / len(alike) if alike else 0.0
 
 
-def _measured(
-    setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None, stop: Until
-) -> tuple[dict, list[dict]]:
+def _measured(setup: Setup, model, held_out: list[MaskedExample], weight: float | None, stop: Until):
     from ..model.generation import generate
     from ..model.scoring import judge
 
-    scores = judge(model, held_out, stop)
     answers = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop)
     told = [
         {"prompt": question.text, "source": question.source, "answer": each.answer, "stop": each.stop}
         for question, each in zip(setup.questions, answers, strict=True)
     ]
-    return asdict(figures_of(setup, scores, held_out[: len(scores)], answers, weight)), told
+    return asdict(figures_of(setup, judge(model, held_out, stop), held_out, answers, weight)), told
 
 
 def _check_folder(output: Path) -> None:
