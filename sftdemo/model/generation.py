@@ -76,7 +76,7 @@ def _generate_batch(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: list[list[int]],
-    stop_ids: set[int | None],
+    stop_ids: set[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
 ) -> list[tuple[list[int], str]]:
@@ -99,7 +99,7 @@ def _generate_batch(
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
-                eos_token_id=sorted(index for index in stop_ids if index is not None) or None,
+                eos_token_id=sorted(stop_ids) or None,
                 pad_token_id=pad,
             ),
             stopping_criteria=[Stop()],
@@ -125,7 +125,7 @@ def _only_greedy(model: PreTrainedModel | PeftModel) -> Generator[None]:
             owner.generation_config = config
 
 
-def _cut(ids: list[int], stop_ids: set[int | None], max_new_tokens: int) -> tuple[list[int], str]:
+def _cut(ids: list[int], stop_ids: set[int], max_new_tokens: int) -> tuple[list[int], str]:
     for index, token in enumerate(ids):
         if token in stop_ids:
             return ids[:index], "EOS"

@@ -22,7 +22,8 @@ def mend_stopping(
         ends (`Collection[int]`):
             The ids that were trained as the end of an answer (`MaskedExample.ends`).
     """
-    config = model.generation_config = _writable(cast("GenerationConfig", model.generation_config))
+    config = _writable(cast("GenerationConfig", model.generation_config))
+    model.generation_config = config  # pyright: ignore[reportArgumentType] - a module takes anything
     known = config.eos_token_id
     named = known if isinstance(known, list) else [known]
     stops = [*dict.fromkeys(index for index in (*named, *sorted(ends)) if isinstance(index, int))]
