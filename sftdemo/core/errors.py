@@ -48,3 +48,13 @@ def sentence(error: Exception) -> str:
     """
     words = str(error)
     return words[:1].upper() + words[1:] if words.partition(" ")[0] in _OPENINGS else words
+
+
+def reason(error: BaseException, most: int = 400) -> str:
+    """Return what an error of a library says: its first line, with the next after a colon, or else its kind.
+
+    >>> reason(ValueError("Validation failed:\\n  it is no number\\n  at all")), reason(KeyError())
+    ('Validation failed: it is no number', 'KeyError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:most]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import TypeVar
 
-AFTERWARDS = 10.0  # seconds in which a training that was stopped answers its prompts, so that what it has can be judged
+HASTE = 1.0  # seconds in which a training that was stopped is judged; with the saving it answers in two
+AFTERWARDS = 10.0  # the same of one whose time was up, for which nobody waits
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Stopped(Exception):
@@ -20,10 +26,12 @@ class Until:
             Whether it is asked to.
         seconds (`float`, *optional*):
             How long it may take.
+        in_haste (`bool`, *optional*, defaults to `False`):
+            Whether it works in small pieces, so as not to exceed them.
     """
 
-    def __init__(self, asked: Callable[[], bool], seconds: float | None = None):
-        self._asked, self._seconds, self._begin = asked, seconds, time.monotonic()
+    def __init__(self, asked: Callable[[], bool], seconds: float | None = None, in_haste: bool = False):
+        self._asked, self._seconds, self._begin, self.in_haste = asked, seconds, time.monotonic(), in_haste
 
     def __call__(self) -> bool:
         return self._asked() or self.is_late
@@ -42,8 +50,24 @@ class Until:
         if self():
             raise Stopped
 
+    def afterwards(self) -> Until:
+        """Return when what follows a training ends: when this says so, or if it has said so already, which ended the
+        training, after a moment."""
+        if self._asked():
+            return Until(lambda: False, HASTE, in_haste=True)
+        return Until(self._asked, AFTERWARDS, in_haste=True) if self.is_late else self
 
-def afterwards(stop: Callable[[], bool]) -> Callable[[], bool]:
-    """Return when what follows a training ends: at once if `stop` returns true from now on; if it did before, which
-    ended the training, after a few seconds."""
-    return Until(lambda: False, AFTERWARDS) if stop() else stop
+    def heeded(self, work: Generator[Item, None, Result]) -> Generator[Item, None, Result]:
+        """Yield what `work` yields, return what it returns, and close it once the job is to end.
+
+        Raises:
+            Stopped: if so.
+        """
+        with closing(work):
+            while True:
+                try:
+                    item = next(work)
+                except StopIteration as end:
+                    return end.value
+                yield item
+                self.check()

@@ -182,7 +182,11 @@ def _written(output: Path) -> Iterator[Path]:
 @contextmanager
 def _telling(output: Path) -> Iterator[None]:
     """Turn an error of the file system into a sentence."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except OSError as error:
         raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+    except SafetensorError as error:  # of a full disk
+        raise TrainingError(f"{output} cannot be written: {error}.") from error

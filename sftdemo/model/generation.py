@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from ..core.errors import ModelError
@@ -25,6 +26,7 @@ def generate(
     prompts: Sequence[RenderedPrompt],
     max_new_tokens: int,
     stop: Callable[[], bool] = lambda: False,
+    batch_size: int | None = None,
 ) -> list[Answer]:
     """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
 
@@ -38,12 +40,15 @@ def generate(
     for prompt, ids in zip(prompts, encoded, strict=True):
         _check_length(model, prompt, ids, max_new_tokens)
     known = model.generation_config.eos_token_id
-    stop_ids = {*(known if isinstance(known, list) else [known]), *end_ids(tokenizer, any(p.chat for p in prompts))}
+    named = [index for index in (known if isinstance(known, list) else [known]) if isinstance(index, int)]
+    stop_ids = {*named, *end_ids(tokenizer, any(p.chat for p in prompts))}
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
-    answers: dict[int, Answer] = {}
-    with onednn_layout(model, min(len(order), BATCH_SIZE)):
-        for begin in range(0, len(order), BATCH_SIZE):
-            batch = order[begin : begin + BATCH_SIZE]
+    if stop():
+        return [Answer(prompt.text, "", "stopped", 0) for prompt in prompts]
+    batch_size, answers = batch_size or BATCH_SIZE, dict[int, Answer]()
+    with onednn_layout(model, min(len(order), batch_size)):
+        for begin in range(0, len(order), batch_size):
+            batch = order[begin : begin + batch_size]
             if stop():
                 answers |= {index: Answer(prompts[index].text, "", "stopped", 0) for index in batch}
                 continue
@@ -71,7 +76,7 @@ def _generate_batch(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     encoded: list[list[int]],
-    stop_ids: set[int | None],
+    stop_ids: set[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
 ) -> list[tuple[list[int], str]]:
@@ -87,14 +92,14 @@ def _generate_batch(
     input_ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in encoded])
     mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), _only_greedy(model):
         output = model.generate(  # pyright: ignore[reportCallIssue] - both have it, by ways that pyright does not see
             input_ids=input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=GenerationConfig(
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
-                eos_token_id=sorted(index for index in stop_ids if index is not None) or None,
+                eos_token_id=sorted(stop_ids) or None,
                 pad_token_id=pad,
             ),
             stopping_criteria=[Stop()],
@@ -102,7 +107,25 @@ def _generate_batch(
     return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
 
 
-def _cut(ids: list[int], stop_ids: set[int | None], max_new_tokens: int) -> tuple[list[int], str]:
+@contextmanager
+def _only_greedy(model: PreTrainedModel | PeftModel) -> Generator[None]:
+    """Let none of the model's own ways to generate count inside this block: transformers takes its beams, penalties and
+    forced tokens wherever it is not told otherwise."""
+    from transformers import GenerationConfig, PreTrainedModel
+
+    inner = [module for module in model.modules() if isinstance(module, PreTrainedModel) and module is not model]
+    owners = [model, *(module for module in inner if module.can_generate())]
+    kept = [owner.generation_config for owner in owners]
+    try:
+        for owner in owners:
+            owner.generation_config = GenerationConfig()  # pyright: ignore[reportArgumentType] - it takes anything
+        yield
+    finally:
+        for owner, config in zip(owners, kept, strict=True):
+            owner.generation_config = config
+
+
+def _cut(ids: list[int], stop_ids: set[int], max_new_tokens: int) -> tuple[list[int], str]:
     for index, token in enumerate(ids):
         if token in stop_ids:
             return ids[:index], "EOS"

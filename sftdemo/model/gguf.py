@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, reason
 from ..core.events import Phase
 from ..core.files import cache_folder, recover, written_whole
 from ..core.held import held_folder, sweep
@@ -121,18 +121,23 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    from .bounds import check_gguf
+
     logging.disable_progress_bar()
     with written_whole(folder) as beside:
         try:
             yield Phase("model", "Converting the model, once: reading its tokenizer", 0.1)
+            check_gguf(gguf)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             yield Phase("model", "Converting the model, once: dequantising its weights", 0.3)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
             )
             model, told = found
+        except ModelError:
+            raise
         except Exception as error:  # of many kinds, as a file may be cut or changed at any place
-            raise ModelError(f"{gguf} cannot be read as a GGUF model: {error or type(error).__name__}.") from error
+            raise ModelError(f"{gguf} cannot be read as a GGUF model: {reason(error)}") from error
         check_complete(str(gguf), told["missing_keys"])
         yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
         # save_pretrained refuses a quantised model; these weights no longer are

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.config import RunConfig
-from ..core.errors import ModelError
+from ..core.errors import ModelError, reason
 from ..core.events import Model, Phase
 from ..core.json_files import read_object
 from ..data.templates import template_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MOST_LABELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         ModelError: if it cannot be loaded.
     """
     folder = source.folder
+    for each in filter(None, (source, source.base)):
+        _check_labels(each)
     if source.base is not None and not (folder / "tokenizer_config.json").is_file():
         folder = source.base.folder
     try:
@@ -93,7 +97,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     except ModelError:
         raise
     except Exception as error:  # of many kinds, as its files may be anyone's
-        raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {reason(error)}") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where files are missing
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {folder} holds no vocabulary.")
     if tokenizer.pad_token is None:
@@ -102,6 +106,17 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         record = read_object(folder / RUN_RECORD)
         tokenizer.chat_template = record.get("chat_template", tokenizer.chat_template)
     return tokenizer
+
+
+def _check_labels(source: ModelSource) -> None:
+    """Refuse more labels than a list has room for: transformers gives each a name, of whatever model."""
+    path = source.folder / "config.json"
+    labels = read_object(path).get("num_labels") if path.is_file() else None
+    if isinstance(labels, int) and labels > MOST_LABELS:
+        raise ModelError(
+            f"the configuration of {source.name} cannot be read: num_labels is {labels:,}, and the limit is "
+            f"{MOST_LABELS:,}."
+        )
 
 
 def _tokenizer_class(folder: Path):
@@ -139,7 +154,7 @@ def max_positions(source: ModelSource) -> int | None:
 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     except Exception as error:  # of many kinds, as the file may be anyone's
-        raise ModelError(f"the configuration of {source.name} cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"the configuration of {source.name} cannot be read: {reason(error)}") from error
     return _positions(getattr(config, "max_position_embeddings", None), source)
 
 
@@ -179,9 +194,12 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
+    from .bounds import check_folder
+
     logging.disable_progress_bar()
     folder = source.folder if source.base is None else source.base.folder
     try:
+        check_folder(source.name, folder)
         found: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
@@ -207,7 +225,7 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
     except ModelError:
         raise
     except Exception as error:  # of many kinds, as its files may be anyone's
-        raise ModelError(f"{source.name} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{source.name} cannot be loaded: {reason(error)}") from error
 
 
 def _missing_of_adapter(model: PeftModel, folder: Path) -> set[str]:
@@ -217,10 +235,6 @@ def _missing_of_adapter(model: PeftModel, folder: Path) -> set[str]:
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         return {*get_peft_model_state_dict(model, save_embedding_layers=False)} - {*file.keys()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def weights_sha256(model: Module) -> str:

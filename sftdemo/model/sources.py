@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,17 +303,25 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
 
 
 def _in_thread(download: Callable[[], str], hub_id: str) -> Generator[Phase, None, str]:
-    """Run the download and yield the number of bytes received every half second."""
-    from concurrent.futures import ThreadPoolExecutor
+    """Run the download and yield the number of bytes received every half second. Of a job that is stopped meanwhile the
+    download ends with its process."""
+    from concurrent.futures import Future
     from concurrent.futures import wait as wait_for
 
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
 
     blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(download)
-        while not wait_for([future], timeout=0.5).done:
-            done = sum(file.stat().st_size for file in blobs.glob("*"))
-            yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
-        return future.result()
+    future = Future[str]()
+
+    def work() -> None:
+        try:
+            future.set_result(download())
+        except BaseException as error:  # raised below, where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="download", daemon=True).start()  # an executor's would be waited for
+    while not wait_for([future], timeout=0.5).done:
+        done = sum(file.stat().st_size for file in blobs.glob("*"))
+        yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
+    return future.result()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
@@ -14,7 +15,7 @@ from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phas
 from ..core.held import scratch_folder
 from ..core.limits import Limits
 from ..core.streams import Outcome, event_stream
-from ..core.until import Until, afterwards
+from ..core.until import Until
 from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
 from ..data.questions import question_text
@@ -24,17 +25,22 @@ from ..model.loading import load_model, weights_sha256
 from .base import Base
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
-from .run import Stop, answers_after, answers_before, time_is_up, train_model
+from .run import after_training, answers_before, time_is_up, train_model
 from .setup import Setup, set_up
+
+if TYPE_CHECKING:
+    from ..model.scoring import RowScores
 
 MOST_ARMS = 4  # more columns cannot be read side by side
 
 
 @dataclass(frozen=True)
 class _Column:
-    """The answers and figures of the base or of a trained arm."""
+    """The base (`weight` is None) or a trained arm: its losses on the held-out rows, of the first ones alone if it was
+    stopped, and its answers."""
 
-    figures: Figures
+    weight: float | None
+    scores: list[RowScores]
     answers: list[Answer]
 
 
@@ -43,7 +49,7 @@ def ablate(
     data: ParsedExamples,
     output: str | Path,
     weights: Sequence[float] = (0.0, 1.0),
-    stop: Stop = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
     shown: str | None = None,
     overwrite: bool = False,
     limits: Limits | None = None,
@@ -86,6 +92,8 @@ def _ablate(
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
     check_saves_whole(config, "an ablation", films=True)
+    from ..model.scoring import held_out_losses
+
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:
@@ -93,7 +101,7 @@ def _ablate(
         held_out = held_out_rows(setup, data)
         model, fingerprint = yield from base.take(setup)
         answers = yield from answers_before(setup, model, base, stop)
-        columns, steps = [_Column(figures_of(setup, model, held_out, answers, None), answers)], []
+        columns, steps = [_Column(None, base.scores(model, held_out, stop), answers)], []
         arms, after = {}, fingerprint
         for index, weight in enumerate(weights):
             if stop():
@@ -108,21 +116,25 @@ def _ablate(
             steps.append(trained.step)
             after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
             yield from time_is_up(stop)
-            answers = yield from answers_after(arm, model, afterwards(stop))
-            columns.append(_Column(figures_of(setup, model, held_out, answers, weight), answers))
+            scores, answers = yield from after_training(arm, model, held_out, stop.afterwards())
+            if stop() and len(scores) == len(held_out):  # the training has not measured its last point
+                yield held_out_losses(scores, held_out, trained.step.step)
+            columns.append(_Column(weight, scores, answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
-            record = _record(arm, data.origin, trained.to_record(), columns[-1:])
+            record = _record(arm, data.origin, trained.to_record(), _figures(setup, held_out, columns[-1:]))
             save_run(arms[arm_folder(weight)], record, data, setup.to_save(model, trained.film))
         total = len(weights) * max((step.total for step in steps), default=0)
         outcome = Outcome.of(sum(step.step for step in steps), total)
         if arms:
+            figures = _figures(setup, held_out, columns)
             yield from _told(setup, columns)
+            yield from figures
             yield Weights(fingerprint, after, config.full)
             found = conclusion(folder.events)
             yield Conclusion(found)
             yield Phase("save", f"Saving to {folder}")
             results = {"steps": steps[-1].step, "loss": steps[-1].loss, "arms": list(arms), "conclusion": found}
-            record = _record(setup, data.origin, results, columns, weights)
+            record = _record(setup, data.origin, results, figures, weights)
             yield from folder.save_arms(record, data, arms, outcome)
             return None
     return outcome
@@ -212,13 +224,23 @@ def held_out_rows(setup: Setup, data: ParsedExamples) -> list[MaskedExample]:
     return rows
 
 
-def figures_of(
-    setup: Setup, model, held_out: Sequence[MaskedExample], answers: Sequence[Answer], weight: float | None
-) -> Figures:
-    """Return the figures of one model: its losses on the held-out rows, and how its answers end."""
-    from ..model.scoring import mean_losses, score
+def _figures(setup: Setup, held_out: Sequence[MaskedExample], columns: Sequence[_Column]) -> list[Figures]:
+    """Return the figures of each column: all on the same rows, those that there was time for in each."""
+    rows = min(len(each.scores) for each in columns)
+    return [figures_of(setup, each.scores[:rows], held_out, each.answers, each.weight) for each in columns]
 
-    losses = mean_losses(list(score(model, held_out)), held_out)
+
+def figures_of(
+    setup: Setup,
+    scores: Sequence[RowScores],
+    rows: Sequence[MaskedExample],
+    answers: Sequence[Answer],
+    weight: float | None,
+) -> Figures:
+    """Return the figures of one model: its losses on as many rows as there are scores, and how its answers end."""
+    from ..model.scoring import mean_losses
+
+    losses = mean_losses(scores, rows[: len(scores)])
     openings = [_opening(prompt) for prompt in setup.prompts]
     ran_on = [opening in each.answer for each, opening in zip(answers, openings, strict=True) if opening]
     return Figures(
@@ -250,16 +272,14 @@ def _told(setup: Setup, columns: Sequence[_Column]) -> Iterator[Event]:
         yield Columns(
             question.text, question.source, [each.answer for each in answers], [each.stop for each in answers]
         )
-    for column in columns:
-        yield column.figures
 
 
 def _record(
     setup: Setup,
     origin: Origin | None,
     results: dict[str, object],
-    columns: Sequence[_Column],
+    figures: Sequence[Figures],
     weights: Sequence[float] = (),
 ) -> dict:
-    found = [column.figures.to_dict() for column in columns]
+    found = [each.to_dict() for each in figures]
     return record_of(setup.config, setup.source, setup.shape, origin, results | {"figures": found}, weights)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
-from ..core.events import Answer, HeldOut, Model, Phase
+from ..core.events import Answer, Model, Phase
 from ..model.devices import choose_device
 from ..model.loading import OpenModel, effective_max_length, open_model, weights_sha256
 from ..model.sources import ModelSource, find_local
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..data.templates import RenderedPrompt
     from ..mask.labels import MaskedExample
+    from ..model.scoring import RowScores
 
 _Files = frozenset[tuple[Path, int, int]]
 
@@ -37,7 +38,7 @@ class Base:
         self._model: PreTrainedModel | None = None
         self._hash = ""
         self._answers: dict[tuple[tuple[RenderedPrompt, ...], int], list[Answer]] = {}
-        self._losses: dict[tuple[MaskedExample, ...], HeldOut] = {}
+        self._scores: dict[tuple[MaskedExample, ...], list[RowScores]] = {}
 
     def open(self, config: RunConfig) -> Generator[Phase, None, OpenModel]:
         """Find the model of `config` with its tokenizer.
@@ -66,7 +67,7 @@ class Base:
             there = None
         self._model = yield from opened.load(trains=True, loaded=there)
         if there is None:
-            self._hash, self._answers, self._losses = weights_sha256(self._model), {}, {}
+            self._hash, self._answers, self._scores = weights_sha256(self._model), {}, {}
         return self._model
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:
@@ -99,19 +100,20 @@ class Base:
             self._answers = {key: found}
         return self._answers[key]
 
-    def losses(
-        self, model: PreTrainedModel, rows: Sequence[MaskedExample], stop: Callable[[], bool] = lambda: False
-    ) -> HeldOut | None:
-        """Return the model's losses on held-out rows before it is trained, as `held_out_losses` does."""
-        from ..model.scoring import held_out_losses
+    def scores(
+        self, model: PreTrainedModel, rows: Sequence[MaskedExample], stop: Callable[[], bool]
+    ) -> list[RowScores]:
+        """Return the losses of held-out rows before the model is trained, as [`judge`] does. Those of all rows are
+        kept, as long as no others are asked for."""
+        from ..model.scoring import judge
 
         key = tuple(rows)
-        if key not in self._losses:
-            found = held_out_losses(model, rows, 0, stop=stop)
-            if found is None:
-                return None
-            self._losses = {key: found}
-        return self._losses[key]
+        if key not in self._scores:
+            found = judge(model, rows, stop)
+            if len(found) < len(rows):
+                return found
+            self._scores = {key: found}
+        return self._scores[key]
 
 
 def _files_of(source: ModelSource) -> _Files:

@@ -42,14 +42,13 @@ def _of(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 
 def _learned(held_out: Sequence[HeldOut], comparisons: Sequence[Comparison]) -> str:
     """Say how the loss on the held-out answers has changed in a training."""
-    if len(held_out) == 1 and held_out[0].completion_tokens:
-        return "Stopped before the loss on the held-out answers was measured again."
     if len(held_out) < 2 or not held_out[0].completion_tokens:
         if any(each.source == "held out" for each in comparisons):
             return "No loss on held-out answers was measured: give the held-out rows answers."
         return "No row is held out, so nothing is known of rows that were not trained; `--hold-out 0.2` keeps some."
-    before, after = held_out[0].completion_loss, held_out[-1].completion_loss
-    on = _on(held_out[0].completion_tokens)
+    # of a training that was stopped the last two are on the rows that there was time for
+    before, after = held_out[-2].completion_loss, held_out[-1].completion_loss
+    on = _on(held_out[-1].completion_tokens, held_out[0].completion_tokens)
     if not isfinite(after):
         return f"{on} the loss is not a number: {_DIVERGED}"
     if _shown(before) == _shown(after):
@@ -78,7 +77,9 @@ def _answered(comparisons: Sequence[Comparison]) -> str:
 
 
 def _of_arms(base: Figures, arms: Sequence[Figures], events: Sequence[Event]) -> str:
-    on, names = _on(base.completion_tokens), [column_name(each.prompt_loss_weight) for each in arms]
+    tokens = base.completion_tokens
+    measured = max([each.completion_tokens for each in _of(HeldOut, events)], default=tokens)
+    on, names = _on(tokens, max(tokens, measured)), [column_name(each.prompt_loss_weight) for each in arms]
     losses = [each.completion_loss for each in arms]
     lost = [column_name(each.prompt_loss_weight) for each in (base, *arms) if not _is_finite(each)]
     if lost:
@@ -153,8 +154,9 @@ def _next_to(base: Figures, losses: Sequence[float]) -> str:
     return f". Before any training it was {_shown(base.completion_loss)}: none of the trainings has lowered that"
 
 
-def _on(tokens: int) -> str:
-    return f"On {tokens:,} held-out answer {plural(tokens, 'token')}"
+def _on(tokens: int, of: int) -> str:
+    share = f"{tokens:,} of {of:,}" if tokens < of else f"{tokens:,}"
+    return f"On {share} held-out answer {plural(of, 'token')}"
 
 
 def _shown(loss: float) -> str:

@@ -273,7 +273,10 @@ def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: Mode
     if record["losses"]:
         (folder / LOSS_PICTURE).write_text(loss_svg(record["losses"]), encoding="utf-8")
     if trained.film is not None and trained.film.exists():
-        shutil.move(trained.film, folder / FILM)
+        try:
+            shutil.move(trained.film, folder / FILM)
+        except shutil.Error as error:  # it lists each file
+            raise OSError(error.args[0][0][2]) from error
     _write_about(folder, record, data)
 
 

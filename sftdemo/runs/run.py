@@ -15,7 +15,7 @@ from ..core.events import Answer, Before, Comparison, Conclusion, Event, HeldOut
 from ..core.held import scratch_folder
 from ..core.limits import Limits
 from ..core.streams import Outcome, Relay, event_stream
-from ..core.until import Until, afterwards
+from ..core.until import Until
 from ..data.chat import render_prompt
 from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out
@@ -35,6 +35,8 @@ from .setup import Asked, Setup, set_up
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+    from ..model.scoring import RowScores
 
 Stop = Callable[[], bool]
 TIME_IS_UP = "limit"  # the name of the phase that tells it
@@ -106,7 +108,8 @@ def run(
             The folder to save to.
         stop (`Callable[[], bool]`, *optional*):
             Called after each step, each token of an answer and each row that is looked at. The training ends once it
-            returns true; the prompts are then answered for a few seconds (`until.AFTERWARDS`).
+            returns true; as many held-out rows as a second is enough for are then judged, and prompts answered
+            (`until.HASTE`).
         shown (`str`, *optional*):
             The hash of the mask that was shown to the user (`labels.MaskHash`). If the hash of the mask to be trained
             differs, the run does not start.
@@ -147,14 +150,13 @@ def _run(
         setup = yield from set_up(config, data, folder, scratch, shown, stop, limits, base=base)
         if resume is not None:
             resume.check_mask(setup.rows.mask_hash)
-        held_out = setup.held_out_rows(data.held_out)
+        held_out, scores = setup.held_out_rows(data.held_out), []
         model, fingerprint = yield from base.take(setup)
         if distributed.is_first():
             if resume is not None:
                 resume.check_weights(fingerprint)
             before = yield from answers_before(setup, model, base, stop)
-            if held_out and (losses := base.losses(model, held_out, stop)) is not None:
-                yield losses
+            scores = yield from _judged(model, held_out, base, stop)
         trained = Trained(model, Step(0, 0, 0.0, 0.0, 0.0))
         checkpoints = None
         if config.save_every is not None or resume is not None or may_go_on:
@@ -164,9 +166,8 @@ def _run(
         step = trained.step
         if step.step and distributed.is_first():
             yield from time_is_up(stop)
-            rest = afterwards(stop)
-            after = yield from answers_after(setup, trained.model, rest)
-            yield from _held_out(trained.model, held_out, step.step, rest)
+            judged, after = yield from after_training(setup, trained.model, held_out, stop.afterwards())
+            yield from _compared(held_out, scores, judged, step.step)
             comparisons = _compare(setup, before, after)
             yield from comparisons
             yield Weights(fingerprint, weights_sha256(trained.model), config.full)
@@ -199,23 +200,44 @@ def time_is_up(stop: Until) -> Iterator[Phase]:
         yield Phase(TIME_IS_UP, "The time that a run may take is up; what it has learned is kept")
 
 
-def answers_after(setup: Setup, model: PreTrainedModel | PeftModel, stop: Stop) -> Generator[Event, None, list[Answer]]:
-    """Answer the same questions with the trained model and return the `Answer`s."""
+def after_training(
+    setup: Setup, model: PreTrainedModel | PeftModel, held_out: Sequence[MaskedExample], stop: Until
+) -> Generator[Event, None, tuple[list[RowScores], list[Answer]]]:
+    """Judge the held-out rows with the trained model, answer the same questions, and return the losses of as many rows
+    as there was time for, and the `Answer`s."""
     from ..model.generation import generate
+    from ..model.scoring import judge
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
-    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop)
+    scores = judge(model, held_out, stop, in_haste=stop.in_haste)
+    size = 1 if stop.in_haste else None
+    return scores, generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size)
 
 
-def _held_out(
-    model: PreTrainedModel | PeftModel, rows: Sequence[MaskedExample], step: int, stop: Stop
-) -> Iterator[HeldOut]:
-    """Yield the losses on the held-out rows that have an answer, if there are any and it is not stopped."""
+def _judged(
+    model: PreTrainedModel, rows: Sequence[MaskedExample], base: Base, stop: Until
+) -> Generator[HeldOut, None, list[RowScores]]:
+    """Return the losses of the held-out rows that have an answer, if there are any. Yields them if it is not
+    stopped."""
     from ..model.scoring import held_out_losses
 
-    losses = held_out_losses(model, rows, step, stop=stop) if rows else None
-    if losses is not None:
-        yield losses
+    scores = [] if stop() else base.scores(model, rows, stop)
+    if rows and len(scores) == len(rows):
+        yield held_out_losses(scores, rows, 0)
+    return scores
+
+
+def _compared(
+    rows: Sequence[MaskedExample], before: Sequence[RowScores], after: Sequence[RowScores], step: int
+) -> Iterator[HeldOut]:
+    """Yield the losses on the held-out rows after the training. If there was time for some of them only, those before
+    the training come first, anew: on the same rows."""
+    from ..model.scoring import held_out_losses
+
+    if len(after) < len(rows):
+        yield held_out_losses(before[: len(after)], rows, 0)
+    if rows:
+        yield held_out_losses(after, rows, step)
 
 
 def train_model(
@@ -250,8 +272,8 @@ def train_model(
 @event_stream
 def fetch(name: str, stop: Stop = lambda: False, weights: bool = True) -> Generator[Event, None, Outcome]:
     """Download a model, or without `weights` its tokenizer, if it is not on this disk. The last event is `Finished` or
-    `Failed`. `stop` has no effect."""
-    yield from (resolve if weights else resolve_tokenizer)(name)
+    `Failed`. Once `stop` returns true it ends; the next time it goes on with what has come."""
+    yield from Until(stop).heeded((resolve if weights else resolve_tokenizer)(name))
     return Outcome()
 
 

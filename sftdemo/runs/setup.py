@@ -128,7 +128,8 @@ def set_up(
 
         check_settings(config, device, scratch)
     with distributed.first_here_first():
-        opened = yield from (base or Base()).open(config)
+        opening = (base or Base()).open(config)  # several processes end together, at a step
+        opened = yield from stop.heeded(opening) if distributed.count() == 1 else opening
     opened = fit_adapter(opened)
     rows = rows_to_train(opened, data, scratch, stop)
     if shown is not None and shown != rows.mask_hash:

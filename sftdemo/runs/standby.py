@@ -49,7 +49,7 @@ def rehearse(
     if len(questions) <= MOST:
         yield from answers_before(asked, model, base, stop)
         if rows := asked.held_out_rows(held_out):
-            base.losses(model, rows, stop)
+            base.scores(model, rows, stop)
     return Outcome(stopped=stop())
 
 

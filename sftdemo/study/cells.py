@@ -10,7 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
@@ -25,6 +25,7 @@ from ..core.files import write_whole
 from ..core.held import scratch_folder
 from ..core.streams import Outcome, Relay, event_stream
 from ..core.text import duration, plural
+from ..core.until import Until
 from ..data.examples import ParsedExamples, StreamedExamples, to_record
 from ..data.hold_out import hold_out
 from ..mask.labels import MaskedExample
@@ -32,7 +33,7 @@ from ..model.devices import choose_device
 from ..runs.ablation import check_name, check_rows, check_saves_whole, check_weights, figures_of, held_out_rows
 from ..runs.folder import RECORD, RunFolder
 from ..runs.output import check_writable
-from ..runs.run import Stop, Trained, train_model
+from ..runs.run import Trained, train_model
 from ..runs.setup import Setup, set_up
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def study(
     weights: Sequence[float] = STUDY_WEIGHTS,
     seeds: Sequence[int] = STUDY_SEEDS,
     sizes: Sequence[int] | None = None,
-    stop: Stop = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
     """Train the model from the start for each weight, seed and size. The last event is `Finished`, which counts trained
     cells instead of steps, or `Failed`.
@@ -96,11 +97,11 @@ def study(
         sizes (`Sequence[int]`, *optional*):
             How many rows to train on, chosen by `drawn`; defaults to all.
     """
-    return _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), stop)
+    return _study(config, data, Path(output), tuple(weights), tuple(seeds), sizes and tuple(sizes), Until(stop))
 
 
 @event_stream
-def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Generator[Event, None, Outcome]:
+def _study(config, data, output: Path, weights, seeds, sizes, stop: Until) -> Generator[Event, None, Outcome]:
     check_weights(weights, MOST_WEIGHTS)
     check_saves_whole(config, "a study")
     _check_seeds(seeds)
@@ -112,7 +113,7 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
     _check_folder(output)
     with scratch_folder() as scratch:
         # cells' models are discarded: no run is ever saved to this folder
-        setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch)
+        setup = yield from set_up(config, data, RunFolder(Path(scratch) / "run"), scratch, stop=stop)
         held_out = held_out_rows(setup, data)
         sizes = _checked_sizes(sizes, len(setup.rows.examples))
         found = _opened(output, setup, data)
@@ -134,7 +135,9 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Stop) -> Gen
                 if last.step < max(last.total, 1):  # stopped before its end
                     break
                 steps = last.step
-            figures, answers = _measured(setup, model, held_out, cell.weight)
+            figures, answers = _measured(setup, model, held_out, cell.weight, stop)
+            if stop():  # not all of it may have been measured
+                break
             seconds = time.perf_counter() - started
             found[cell] = StudyCell(cell.rows, cell.seed, steps, figures, answers, seconds)
             _append(output / CELLS, found[cell])
@@ -184,7 +187,7 @@ def _trained(
     setup: Setup,
     cell: Cell,
     model: PreTrainedModel,
-    stop: Stop,
+    stop: Until,
     scratch: str,
     wanted: Sequence[Cell],
     found: dict[Cell, StudyCell],
@@ -219,15 +222,16 @@ def _expected(cell: Cell, found: dict[Cell, StudyCell]) -> float:
     return sum(alike) / len(alike) if alike else 0.0
 
 
-def _measured(setup: Setup, model, held_out: Sequence[MaskedExample], weight: float | None) -> tuple[dict, list[dict]]:
+def _measured(setup: Setup, model, held_out: list[MaskedExample], weight: float | None, stop: Until):
     from ..model.generation import generate
+    from ..model.scoring import judge
 
-    answers = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens)
+    answers = generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop)
     told = [
         {"prompt": question.text, "source": question.source, "answer": each.answer, "stop": each.stop}
         for question, each in zip(setup.questions, answers, strict=True)
     ]
-    return asdict(figures_of(setup, model, held_out, answers, weight)), told
+    return asdict(figures_of(setup, judge(model, held_out, stop), held_out, answers, weight)), told
 
 
 def _check_folder(output: Path) -> None:

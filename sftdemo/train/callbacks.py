@@ -19,8 +19,7 @@ from ..core import distributed
 from ..core.environment import release_threads, share_heap
 from ..core.errors import TrainingError
 from ..core.events import Checkpoint, HeldOut, Step
-from ..core.until import afterwards
-from ..model.scoring import held_out_losses
+from ..model.scoring import held_out_losses, judge
 from .checkpoints import Checkpoints
 
 Item = TypeVar("Item")
@@ -45,10 +44,10 @@ class Reporter(TrainerCallback):
         self._evaluate(model, state.global_step)
 
     def _evaluate(self, model, step: int) -> None:
-        if self.held_out:
-            losses = held_out_losses(model, self.held_out, step, self.shares, afterwards(self.stop))
-            if losses is not None:
-                self.emit(losses)
+        if self.held_out and not self.stop():
+            scores = judge(model, self.held_out, self.stop, self.shares)
+            if len(scores) == len(self.held_out):  # some of them alone would be no point of this curve
+                self.emit(held_out_losses(scores, self.held_out, step))
 
     def on_substep_end(self, args, state, control, **kwargs):
         control.should_training_stop |= distributed.anyone(self.stop())

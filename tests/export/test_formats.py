@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -38,6 +39,16 @@ def test_merged_answers_as_the_run_does(saved, tmp_path, kind, model):
         "base_model_relation: finetune" in (output / "README.md").read_text()
         or "base_model" not in (output / "README.md").read_text()
     )
+
+
+def test_a_disk_that_is_full_at_the_weights_is_told_and_nothing_stays(saved, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
+    *_, last = export(saved("adapter"), "merged", tmp_path / "out", "f16")
+    assert "out cannot be written: Error while serializing: I/O error: No space left" in last.message
+    assert not any("out" in path.name for path in tmp_path.iterdir())
 
 
 def test_an_adapter_is_copied(saved, tmp_path):

@@ -144,3 +144,15 @@ def test_the_model_is_left_as_it_was(pair):
     generate(model, tokenizer, prompts_for(tokenizer), 3)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "own", [{"num_beams": 3}, {"repetition_penalty": 9.0}, {"forced_eos_token_id": 5}, {"bad_words_ids": [[10**12]]}]
+)
+def test_the_models_own_ways_to_generate_do_not_count(pair, own):
+    model, tokenizer = pair
+    plain = generate(model, tokenizer, prompts_for(tokenizer), 8)
+    model.generation_config.update(**own)
+    kept = model.generation_config
+    assert generate(model, tokenizer, prompts_for(tokenizer), 8) == plain
+    assert model.generation_config is kept

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +21,7 @@ from sftdemo.model import linear_layers, loading, sources
 from sftdemo.model.devices import autocasts, choose_device, describe_device, precision_on
 from sftdemo.model.loading import effective_max_length, load_model, load_tokenizer, max_positions, stop_ids
 from sftdemo.model.sources import ModelSource, check_weights, find_local, find_tokenizer, resolve
+from sftdemo.runs.run import fetch
 
 CPU = torch.device("cpu")
 
@@ -98,6 +101,19 @@ class TestResolve:
         monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("it was downloaded"))
         with pytest.raises(ModelError, match="holds no safetensors; pickled weights are not loaded"):
             source_of("owner/name")
+
+    def test_a_download_hears_stop(self, monkeypatch):
+        info, ended = SimpleNamespace(siblings=[SimpleNamespace(rfilename="model.safetensors", size=1)]), Event()
+        monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: info)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: ended.wait(30))
+        asked, events, begin = Event(), [], time.monotonic()
+        for event in fetch("owner/name", asked.is_set):
+            events.append(event)
+            if "MB" in getattr(event, "message", ""):
+                asked.set()
+        assert events[-1].stopped
+        assert time.monotonic() - begin < 5
+        ended.set()
 
     def test_the_default_falls_back_on_the_package_index(self, monkeypatch):
         def convert():
@@ -237,6 +253,8 @@ class TestDevice:
 
 ALONE = """
 import sys
+import time
+from threading import Event
 from sftdemo.model.loading import load_tokenizer, max_positions, stop_ids
 from sftdemo.model.sources import find_local
 source = find_local(sys.argv[1])

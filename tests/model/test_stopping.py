@@ -117,3 +117,12 @@ def test_without_another_token_the_padding_stays():
     tokenizer = byte_level("<|endoftext|>", pad_token="<|endoftext|>")
     config = mend_stopping(tiny_llama(tokenizer), tokenizer, {0})
     assert (tokenizer.pad_token, config.pad_token_id) == ("<|endoftext|>", 0)
+
+
+def test_a_generation_config_that_transformers_does_not_write_costs_no_training(tmp_path):
+    tokenizer = byte_level("<|endoftext|>", pad_token="<|endoftext|>")
+    model = tiny_llama(tokenizer)
+    model.generation_config.update(do_sample=False, temperature=0.6)
+    mend_stopping(model, tokenizer, {0}).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path).eos_token_id == 0

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sftdemo.core import until
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import DataError
 from sftdemo.core.events import (
@@ -341,7 +342,8 @@ class TestRanOn:
         data = data_of(*rows)
         setup, model = prepared(config, data, tmp_path)
         told = [Answer("", text, "length", 5) for text in answers]
-        return figures_of(setup, model, held_out_rows(setup, data), told, 0.5)
+        rows = held_out_rows(setup, data)
+        return figures_of(setup, scoring.judge(model, rows, lambda: False), rows, told, 0.5)
 
     @pytest.mark.parametrize(
         ("template", "opening"),
@@ -371,9 +373,9 @@ class TestRanOn:
 
     def test_ended_and_length(self, config, tmp_path):
         data = data_of()
-        setup, model = prepared(config, data, tmp_path)
+        setup, _ = prepared(config, data, tmp_path)
         answers = [Answer("", "", stop, tokens) for stop, tokens in (("EOS", 3), ("length", 12), ("stopped", 1))]
-        told = figures_of(setup, model, held_out_rows(setup, data), answers, None)
+        told = figures_of(setup, [], [], answers, None)
         assert (told.ended, told.answers, told.mean_tokens, told.prompt_loss_weight) == (1, 3, 16 / 3, None)
 
 
@@ -472,6 +474,17 @@ class TestStop:
             if isinstance(event, Step):
                 seen.append(event)
         return events
+
+    def test_it_compares_what_there_was_time_to_judge(self, config, tmp_path, monkeypatch):
+        monkeypatch.setattr(until, "HASTE", 0.0)
+        monkeypatch.setattr(scoring, "FEW_TOKENS", 1)
+        events = self.stopped(config, tmp_path, 5)
+        base, first, second = of(Figures, events)
+        assert base.completion_tokens == first.completion_tokens == second.completion_tokens
+        assert base.completion_tokens < of(HeldOut, events)[0].completion_tokens
+        (told,) = of(Conclusion, events)
+        share = f"{base.completion_tokens} of {of(HeldOut, events)[0].completion_tokens}"
+        assert f"On {share} held-out answer tokens" in told.words
 
     def test_during_the_second_arm_keeps_both(self, config, tmp_path):
         events = self.stopped(config, tmp_path, 5)

@@ -71,7 +71,7 @@ def counted(monkeypatch):
     count("model", loading, "load_model")
     count("hash", base_module, "weights_sha256")
     count("answers", generation, "generate")
-    count("losses", scoring, "held_out_losses")
+    count("losses", scoring, "judge")
     return counts
 
 

@@ -11,6 +11,7 @@ from saved import load_saved
 from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sftdemo.core import until
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import (
     Answer,
@@ -31,6 +32,7 @@ from sftdemo.core.limits import Limits
 from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import parse_examples, read_examples, to_record
 from sftdemo.data.templates import get_template
+from sftdemo.model import scoring
 from sftdemo.model.generation import generate
 from sftdemo.runs.folder import load_events
 from sftdemo.runs.run import answer, run
@@ -326,6 +328,23 @@ class TestStop:
         assert (events[-1].steps, events[-1].total) == (len(seen), 500)
         assert of(Comparison, events)
         assert json.loads((tmp_path / "out" / "run.json").read_text())["steps"] == len(seen)
+
+    def test_it_judges_what_there_is_time_for_and_says_how_much(self, config, tmp_path, monkeypatch):
+        monkeypatch.setattr(until, "HASTE", 0.0)
+        monkeypatch.setattr(scoring, "FEW_TOKENS", 1)
+        more = {"instruction": "Capital of France?", "output": "Paris, on the Seine!", "held_out": True}
+        seen, events = [], []
+        work = run(replace(config, steps=500), data_of(*ROWS, more), tmp_path / "out", stop=lambda: len(seen) > 0)
+        for event in work:
+            events.append(event)
+            seen += of(Step, [event])
+        whole, before, after = of(HeldOut, events)
+        assert (before.step, after.step) == (0, len(seen))
+        assert before.completion_tokens == after.completion_tokens < whole.completion_tokens
+        assert {each.after_stop for each in of(Comparison, events)} == {"stopped"}
+        (told,) = of(Conclusion, events)
+        assert f"On {after.completion_tokens} of {whole.completion_tokens} held-out answer tokens" in told.words
+        assert f"from {before.completion_loss:.3f} to {after.completion_loss:.3f}" in told.words
 
     def test_before_the_first_step_saves_nothing(self, config, tmp_path):
         events = list(run(config, data_of(), tmp_path / "out", stop=lambda: True))

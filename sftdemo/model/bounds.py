@@ -1,0 +1,82 @@
+"""Refuse a model whose files say of themselves what cannot be, before memory or time goes into it.
+
+Importing this module imports transformers, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
+
+from ..core.errors import ModelError
+
+LONGEST = 2**21  # entries of a list in a GGUF file's head; the largest vocabularies have a quarter of it
+PACKED = 8  # weights in one number of a quantised model's files, at most
+_SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Check a model in Hugging Face's format against its weights.
+
+    Raises:
+        ModelError: if it asks for more than its files have, or for what no model has.
+        Exception: of many kinds, if they cannot be read.
+    """
+    tensors = elements = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - it is no mapping
+                tensors, elements = tensors + 1, elements + prod(file.get_slice(key).get_shape())
+    _check_sizes(name, AutoConfig.from_pretrained(folder, trust_remote_code=False), tensors, elements)
+
+
+def check_gguf(path: Path) -> None:
+    """Check that the weights of a GGUF file lie one behind the other, as llama.cpp wants them, that it holds them all,
+    and that no list in its head is endless.
+
+    Raises:
+        ModelError: if not, or if it asks for more than it has.
+        Exception: of many kinds, if its head cannot be read.
+    """
+    metadata, _ = read_gguf_metadata(str(path))
+    for key, value in read_gguf_metadata(str(path), metadata)[0].items():
+        if isinstance(value, list) and len(value) > LONGEST:
+            raise ModelError(f"{path} has {len(value):,} entries in {key!r}, and the limit is {LONGEST:,}.")
+    header, alignment, end = GgufHeader.from_file(str(path)), metadata.get("general.alignment", 32), 0
+    for tensor in sorted(header.tensors, key=lambda each: each.offset):
+        if tensor.offset != end:
+            raise ModelError(f"{path} says of {tensor.name!r} that it begins at byte {tensor.offset:,}, not {end:,}.")
+        last, end = end + tensor.nbytes, -(-(end + tensor.nbytes) // alignment) * alignment
+        if header.data_start + last > path.stat().st_size:
+            raise ModelError(f"{path} ends before {tensor.name!r} does; it has been cut. Fetch it anew.")
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    elements = sum(prod(tensor.shape) for tensor in header.tensors)
+    _check_sizes(str(path), config, len(header.tensors), elements)
+
+
+def _check_sizes(name: str, config: PretrainedConfig, tensors: int, elements: int) -> None:
+    own = config.get_text_config()
+    for size in _SIZES:
+        value, key = getattr(own, size, None), own.attribute_map.get(size, size)
+        most = tensors if size == "num_hidden_layers" else None if size == "max_position_embeddings" else elements
+        if value is not None and not (type(value) is int and value > 0):
+            raise ModelError(f"{name} says that {key} is {value!r}; it must be a whole number above 0.")
+        if value is not None and most is not None and value > most:
+            raise ModelError(
+                f"{name} says that {key} is {value:,}, and its files have {tensors:,} tensors with {elements:,} "
+                "numbers; it may have been cut or changed."
+            )
+    if own.is_encoder_decoder:
+        raise ModelError(f"{name} says that is_encoder_decoder is true; only models that go on with a text are used.")
+    with torch.device("meta"):  # without memory
+        wanted = AutoModelForCausalLM.from_config(config, trust_remote_code=False).num_parameters()
+    most = elements * (PACKED if getattr(config, "quantization_config", None) else 2)
+    if wanted > most:
+        raise ModelError(
+            f"{name} asks for {wanted:,} weights, and its files have {elements:,}; it may have been cut or changed."
+        )
