@@ -223,7 +223,7 @@ class RunConfig:
     )
     anyway: bool = setting(
         False,
-        "train even where the audit finds an error",
+        "train even where the audit finds an error, or where memory may not suffice",
         title="Train anyway, in spite of the errors that the audit found",
     )
 

@@ -51,8 +51,10 @@ def free_memory() -> int:
 
     free = psutil.virtual_memory().available
     try:
-        most, used, *_ = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        most, used, *_ = (
+            (_CGROUP / name).read_text(encoding="utf-8").strip() for name in ("memory.max", "memory.current")
+        )
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
         if most != "max":
             free = min(free, int(most) - int(used) + int(stat["inactive_file"]))
     except (OSError, ValueError, KeyError):  # another system, or an older kernel

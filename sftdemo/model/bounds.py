@@ -32,6 +32,8 @@ def check_folder(name: str, folder: Path) -> None:
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
                 tensors, elements = tensors + 1, elements + prod(file.get_slice(key).get_shape())
+    if not tensors:
+        raise ModelError(f"{name} cannot be loaded: it has no weights in safetensors files.")
     _check_sizes(name, AutoConfig.from_pretrained(folder, trust_remote_code=False), tensors, elements)
 
 

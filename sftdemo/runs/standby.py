@@ -48,7 +48,8 @@ def rehearse(
     model = yield from base.model(opened)
     if len(questions) <= MOST:
         yield from answers_before(asked, model, base, stop)
-        if rows := asked.held_out_rows(held_out):
+        rows = asked.held_out_rows(held_out)
+        if rows and not stop():
             base.scores(model, rows, stop)
     return Outcome(stopped=stop())
 

@@ -117,13 +117,12 @@ class TestScore:
     def test_a_batch_holds_so_many_tokens(self, made, shares, monkeypatch):
         model, rows = made
         lengths, seen = [len(row.input_ids) for row in rows], []
-        monkeypatch.setattr(scoring, "BATCH_TOKENS", lengths[0] + lengths[1])
-        batches = scoring._batches
-        monkeypatch.setattr(scoring, "_batches", lambda rows: (seen.append(b) or b for b in batches(rows)))
-        list(score(model, rows, shares))
+        most, batches = lengths[0] + lengths[1], scoring._batches
+        monkeypatch.setattr(scoring, "_batches", lambda *asked: (seen.append(b) or b for b in batches(*asked)))
+        list(score(model, rows, shares, most))
         assert [row for batch in seen for row in batch] == rows
         assert len(seen[0]) == 2
-        assert all(sum(len(row.input_ids) for row in batch) <= scoring.BATCH_TOKENS for batch in seen)
+        assert all(sum(len(row.input_ids) for row in batch) <= most for batch in seen)
 
     @pytest.mark.parametrize("shares", [False, True])
     def test_the_order_plays_no_part(self, made, shares):

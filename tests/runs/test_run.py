@@ -81,7 +81,7 @@ class TestEvents:
         (asked,), (comparison,) = of(Before, events), of(Comparison, events)
         assert (asked.prompt, asked.answer) == (comparison.prompt, comparison.before)
         phases = [event.name for event in of(Phase, events)]
-        assert list(dict.fromkeys(phases)) == ["model", "load", "before", "train", "after", "save"]
+        assert list(dict.fromkeys(phases)) == ["model", "load", "memory", "before", "train", "after", "save"]
         assert of(Saved, events) == [Saved(str(tmp_path / "out"), kind)]
         assert (events[-1].steps, events[-1].total, events[-1].stopped) == (4, 4, False)
 

@@ -41,7 +41,7 @@ def test_frame_by_frame_from_before_to_after(ui, values, way):
 def test_weights_that_are_trained_whole_have_no_film(ui, values):
     run_id = named(ui, next(iter(ui.running.train(values(full=True, steps=1)))))["run_id"]
     list(ui.running.resume(run_id))
-    (_, shown) = played(ui, run_id)
+    *_, shown = played(ui, run_id)
     assert shown["failed"]
     assert "has kept no film" in shown["message"]
 
