@@ -154,7 +154,7 @@ def test_untrusted_text_stays_text_in_every_widget(visit):
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_all_of_it_fits_a_phone(visit, theme):
     width = 390
     page = visit(f"?__theme={theme}", width=width, height=844)

@@ -42,7 +42,7 @@ def source(gpt2_folder):
     return ModelSource("tiny", gpt2_folder, "local folder")
 
 
-@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_it_is_about_what_a_training_takes(tmp_path, full):
     model, rows = random_llama(1000, 256, 768, layers=8, heads=8, key_value_heads=4), rows_of(8, 400, 200)
     config = RunConfig(steps=2, batch_size=8, full=full, max_length=512, precision="float32", device="cpu")
