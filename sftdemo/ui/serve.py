@@ -33,8 +33,9 @@ MCP, STANDBY, ROOT_PATH = "SFTDEMO_MCP", "SFTDEMO_STANDBY", "GRADIO_ROOT_PATH"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 TIDY = 60.0  # seconds between two looks at what is kept on the disk
 _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
-# Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C, and a service manager kills later.
-_GRACE = {"SIGINT": 1.2, "SIGTERM": 8.0, "SIGHUP": 8.0}
+# Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C. A service manager kills after 10 to
+# 90 seconds, and a run that is killed is lost as much as one that this process gives up.
+_GRACE = {"SIGINT": 1.2, "SIGTERM": 25.0, "SIGHUP": 25.0}
 
 
 def launch(
