@@ -174,7 +174,8 @@ def _commit(source: HubSource, token: Token) -> str | None:
         raise DataError(
             f"{source.name} has no revision {source.revision!r}; name a branch, a tag or a commit of it."
         ) from error
-    except (httpx2.HTTPError, HfHubHTTPError, OSError) as error:
+    # the last three for a proxy whose name is malformed, or of a kind that there is no package for
+    except (httpx2.HTTPError, HfHubHTTPError, OSError, httpx2.InvalidURL, ValueError, ImportError) as error:
         raise _no_answer(source, error) from error
     return str(info.sha)
 

@@ -208,7 +208,16 @@ def _explained(to: str, remedies: Remedies) -> Generator[None]:
         yield
     except OfflineModeIsEnabled as error:
         raise TrainingError(f"HF_HUB_OFFLINE forbids asking the Hub, so nothing goes to {to}; unset it.") from error
-    except (httpx2.HTTPError, HfHubHTTPError, OSError, RuntimeError, ValueError) as error:
+    # the last two for a proxy whose name is malformed, or of a kind that there is no package for
+    except (
+        httpx2.HTTPError,
+        HfHubHTTPError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        httpx2.InvalidURL,
+        ImportError,
+    ) as error:
         beneath = error.__cause__ if isinstance(error, RuntimeError) else None  # of the upload of a large file
         raise TrainingError(_sentence(to, beneath or error, remedies.log_in)) from error
 

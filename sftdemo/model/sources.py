@@ -294,7 +294,8 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
         raise ModelError(f"the Hub has no model {hub_id!r} (or it is private); check the spelling.") from error
     except OfflineModeIsEnabled as error:
         raise ModelError(f"{hub_id} is not in the local cache, and HF_HUB_OFFLINE forbids asking the Hub.") from error
-    except (httpx2.HTTPError, HfHubHTTPError, OSError, ValueError, ImportError) as error:  # a proxy may be malformed
+    # the last three for a proxy whose name is malformed, or of a kind that there is no package for
+    except (httpx2.HTTPError, HfHubHTTPError, OSError, httpx2.InvalidURL, ValueError, ImportError) as error:
         raise ModelError(
             f"{hub_id} is not in the local cache, and the Hub did not answer ({type(error).__name__}). "
             "Check the network, or name a local folder or GGUF file."

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from ..core.config import DEFAULT_MODEL, DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ConfigError, DataError, SftdemoError, sentence
+from ..core.errors import ConfigError, DataError, SftdemoError
 from ..core.events import Answer, Failed
 from ..core.json_files import read_object
 from ..core.limits import read_limits
@@ -32,6 +32,7 @@ from ..runs.public import public_record
 from ..runs.queue import Queued, Turn
 from .backend import Backend
 from .controls import PAGE_SETTINGS, decides_mask
+from .places import sentence
 from .reading import paginate, read
 from .state import View, audit_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from ..runs.standby import Standby
 from ..train.checkpoints import checkpoint_step
 from .downloads import write_whole, zip_folder
 from .models import IMPORTS, Models, import_libraries
+from .places import each_told
 from .saved_runs import KEPT_RUNS, SavedRuns
 from .start import RUN_ID, Start, folder_of, runs_folder, start_of
 from .zero_gpu import within
@@ -147,11 +148,17 @@ class Backend(Models, SavedRuns):
         """Answer the questions of a run that may follow, and yield all events so far, until the last. Yields nothing
         while there are runs, or for a model that no process stands by for."""
         if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
-            yield from self._standby.ask(config, data, read_limits())
+            for events in self._standby.ask(config, data, read_limits()):
+                yield list(each_told(events))
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.
         Yield the events of a saved run once, and nothing for an unknown id."""
+        with closing(self._watch(run_id)) as watched:  # so that a run knows when nobody watches it any more
+            for events in watched:
+                yield list(each_told(events, run_id))
+
+    def _watch(self, run_id: str | None) -> Generator[Sequence[Event]]:
         if run_id and self._gpu is not None and run_id in self._gpu:
             yield from self._gpu.watch(run_id)
         elif run_id and self._runs.get(run_id) is not None:
@@ -212,13 +219,13 @@ class Backend(Models, SavedRuns):
     def _relay(self, work, *arguments: object) -> Iterator[Event]:
         """Run `work` in a child process, or on ZeroGPU, and yield its events as they come."""
         if self._gpu is not None:
-            yield from self._gpu.relay(work, *arguments)
+            yield from each_told(self._gpu.relay(work, *arguments))
         else:
-            yield from self._runs.start(secrets.token_hex(8), work, *arguments).new_events()
+            yield from each_told(self._runs.start(secrets.token_hex(8), work, *arguments).new_events())
 
     def apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
-        yield from self._relay(work, *arguments) if self._gpu is None else work(*arguments)
+        yield from self._relay(work, *arguments) if self._gpu is None else each_told(work(*arguments))
 
     def export(self, run_id: str | None, weight: float | None, to: str, quantization: str) -> Iterator[Event | Path]:
         """Export a saved run in a child process: yield the events and, last, a zip of what was written.

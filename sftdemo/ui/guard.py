@@ -15,8 +15,9 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..core.errors import SftdemoError, sentence
+from ..core.errors import SftdemoError
 from .downloads import Downloads
+from .places import sentence
 
 HOSTS = "SFTDEMO_HOSTS"  # further names that the page is served under, as behind a proxy; * for any
 _READING = {"GET", "HEAD", "OPTIONS"}

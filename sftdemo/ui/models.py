@@ -8,11 +8,13 @@ from functools import lru_cache, partial
 
 from ..core.errors import ModelError
 from ..core.events import Failed, Phase
+from ..core.streams import Relay
 from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
 from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, path_of, resolve_tokenizer
 from ..runs.jobs import Job
 from ..runs.run import fetch
+from .places import told
 
 
 class Models:
@@ -59,7 +61,7 @@ class Models:
             if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
                 raise ModelError(last.message)
             if isinstance(last, Phase):
-                yield last
+                yield told(last)
         if not weights and (found := find_tokenizer(name)) is not None:
             self._tokenizers[name] = found
 
@@ -90,7 +92,9 @@ class Models:
         """
         with IMPORTS:
             import_libraries()
-        return (yield from resolve_tokenizer(name))
+        found = Relay(resolve_tokenizer(name))
+        yield from map(told, found)
+        return found.result
 
     def stop_ids(self, name: str) -> frozenset[int]:
         """The ids at which a model that is prepared stops by its own settings."""

@@ -18,6 +18,7 @@ from ..runs.labels import write_label
 from ..runs.queue import Jobs
 from ..runs.revisit import SavedRun, read_run
 from .downloads import Downloads, zip_folder
+from .places import without_places
 from .start import RUN_ID, folder_of, runs_folder
 from .zero_gpu import LentGpu, on_zero_gpu
 
@@ -51,13 +52,15 @@ class SavedRuns:
     def past_runs(self, run_ids: Sequence[str] | None) -> tuple[list[PastRun], list[str]]:
         """Return the saved runs, the latest first, and a sentence for each run that cannot be read. None stands for all
         ids."""
-        return past_runs(runs_folder(), run_ids)
+        runs, problems = past_runs(runs_folder(), run_ids)
+        return runs, [without_places(problem) for problem in problems]
 
     def begun_runs(self, run_ids: Sequence[str] | None) -> tuple[list[Begun], list[str]]:
         """Return the runs that were killed and can be gone on with, and a sentence for each that cannot be read. None
         stands for all ids."""
         begun, problems = begun_runs(runs_folder(), run_ids)
-        return [each for each in begun if not self.is_running(each.folder.name)], problems
+        left = [each for each in begun if not self.is_running(each.folder.name)]
+        return left, [without_places(problem) for problem in problems]
 
     def _saved(self, run_id: str | None) -> Path:
         """Return the folder of a saved run.

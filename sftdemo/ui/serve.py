@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -28,12 +29,13 @@ from .lesson import FOLDER
 from .page import build
 from .widgets import STATIC
 
-MCP, STANDBY = "SFTDEMO_MCP", "SFTDEMO_STANDBY"
+MCP, STANDBY, ROOT_PATH = "SFTDEMO_MCP", "SFTDEMO_STANDBY", "GRADIO_ROOT_PATH"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 TIDY = 60.0  # seconds between two looks at what is kept on the disk
 _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
-# Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C, and a service manager kills later.
-_GRACE = {"SIGINT": 1.2, "SIGTERM": 8.0, "SIGHUP": 8.0}
+# Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C. A service manager kills after 10 to
+# 90 seconds, and a run that is killed is lost as much as one that this process gives up.
+_GRACE = {"SIGINT": 1.2, "SIGTERM": 25.0, "SIGHUP": 25.0}
 
 
 def launch(
@@ -59,12 +61,13 @@ def launch(
             A folder with lessons that stand beside the program's own. Defaults to `$SFTDEMO_LESSONS`.
 
     Raises:
-        ConfigError: for a port or a limit out of range, for a lesson that cannot be used, or if the package mcp is
-            asked for and not there.
+        ConfigError: for a port, a limit or a root path out of range, for a lesson that cannot be used, or if the
+            package mcp is asked for and not there.
         SftdemoError: if the page cannot listen on the address, or if the port is taken.
     """
     if port is not None and not 1 <= port <= 65_535:
         raise ConfigError(f"port is {port}; it must lie between 1 and 65535.")
+    _check_root_path()
     if lessons is not None:
         os.environ[FOLDER] = lessons
     mcp = _is_on(MCP, False, "the Model Context Protocol") if mcp is None else mcp
@@ -116,6 +119,20 @@ def _is_on(name: str, default: bool, what: str) -> bool:
     return text == "1" if text else default
 
 
+def _check_root_path() -> None:
+    """Check the path under which a proxy shows the page. Gradio does so when its server is up, in an error of httpx."""
+    text = os.environ.get(ROOT_PATH, "")
+    try:
+        is_address = text.startswith(("http://", "https://")) and bool(urlsplit(text).hostname)
+    except ValueError:  # brackets that are left open
+        is_address = False
+    if text and not text.startswith("/") and not is_address:
+        raise ConfigError(
+            f"{ROOT_PATH} is {text[:60]!r}; write the path that a proxy shows the page under, such as /demo, or its "
+            "whole address."
+        )
+
+
 def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool, mcp: bool) -> None:
     guard: Any = (Guard, (own_names(host), backend.downloads, backend.tidy), {})
     options: dict[str, Any] = {"server_name": f"[{host}]" if ":" in host else host, "server_port": port}
@@ -138,7 +155,11 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 **looks,
             )
     except OSError as error:
-        raise SftdemoError(f"the page cannot listen there: {error} Give another --host or --port.") from error
+        ports = "any of the ports that were tried" if port is None else f"port {port}"
+        raise SftdemoError(
+            f"the page cannot listen on {host}, {ports}: it is taken, or no address of this machine. Give another "
+            "--host or --port."
+        ) from error
 
 
 def _begin(backend: Backend) -> None:

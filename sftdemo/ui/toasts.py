@@ -6,7 +6,8 @@ import html
 
 import gradio as gr
 
-from ..core.errors import SftdemoError, sentence
+from ..core.errors import SftdemoError
+from .places import sentence
 
 
 def warn(error: SftdemoError) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..core.errors import SftdemoError, sentence
+from ..core.errors import SftdemoError
 from ..data.examples import Example, ParsedExamples, Problem
 from ..data.problems import ProblemGroup, group_problems
 from ..data.questions import Question
@@ -24,6 +24,7 @@ from ..mask.labels import TokenizedExample
 from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, row_counts, view_tokens, visible
 from .controls import input_id, title_of
+from .places import sentence
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
@@ -22,6 +23,7 @@ from ..runs.jobs import Work, events_of
 # the sooner there is one. Without an estimate it is what ZeroGPU itself takes.
 LEAST, MOST, UNKNOWN = 30, 120, 60
 _DOUBT = 1.5  # by which a run may be slower than it was estimated
+PATIENCE = 60.0  # seconds in which a page or a program that has started a run begins to watch it
 _SAVING = AFTERWARDS + 5  # seconds that a run needs once its time is up, to answer and to be saved
 _QUOTA = re.compile(r"\((\d+)s requested vs\. (-?\d+)s left\)\. Try again in (?:(\d+) days?, )?(\d+):(\d+):(\d+)")
 _LOG = logging.getLogger(__name__)
@@ -75,9 +77,15 @@ def gpu_work() -> Callable[..., Iterator[Event]]:
 
 
 class LentGpu:
-    """Runs on the GPU that ZeroGPU lends, which has a queue of its own. A run is asked for when its page watches it."""
+    """Runs on the GPU that ZeroGPU lends, which has a queue of its own. A run is asked for when its page watches it.
 
-    def __init__(self):
+    Args:
+        patience (`float`, *optional*, defaults to `PATIENCE`):
+            For how many seconds a run is kept that no page has watched yet.
+    """
+
+    def __init__(self, patience: float = PATIENCE):
+        self._patience = patience
         self._work = gpu_work()
         self._begun: dict[str, Iterator[Event]] = {}
         self._stops: dict[str, Path] = {}
@@ -91,6 +99,14 @@ class LentGpu:
         # The worker shares neither memory nor events with this process, but the disk.
         self._stops[run_id] = stop = Path(tempfile.gettempdir()) / f"stop-{run_id}"
         self._begun[run_id] = self.relay(work, estimate=estimate, stop=stop.exists)
+        timer = threading.Timer(self._patience, self._let_go, [run_id])
+        timer.daemon = True
+        timer.start()
+
+    def _let_go(self, run_id: str) -> None:
+        """Forget a run whose page has gone before it watched it; or its visitor could have no other."""
+        if self._begun.pop(run_id, None) is not None:
+            self._stops.pop(run_id).unlink(missing_ok=True)
 
     def watch(self, run_id: str) -> Iterator[list[Event]]:
         """Run what was kept, and yield all its events so far, again and again. Nothing, if it is watched elsewhere."""

@@ -95,6 +95,15 @@ class TestResolve:
         with pytest.raises(ModelError, match=r"the Hub did not answer \(ConnectError\)\. Check the network"):
             source_of("owner/name")
 
+    @pytest.mark.parametrize("name", ["socks9://[::", "ftp://a", "socks5://127.0.0.1:9"])
+    def test_a_proxy_that_is_none(self, monkeypatch, name):
+        from huggingface_hub.utils import close_session
+
+        monkeypatch.setenv("ALL_PROXY", name)
+        close_session()  # or the client that is there would go on
+        with pytest.raises(ModelError, match=r"the Hub did not answer \((InvalidURL|ValueError|ImportError)\)"):
+            source_of("owner/name")
+
     def test_a_hub_model_without_safetensors(self, monkeypatch):
         info = SimpleNamespace(siblings=[SimpleNamespace(rfilename="pytorch_model.bin", size=1)])
         monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: info)

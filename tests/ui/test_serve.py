@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from serving import free_port
 
+from sftdemo.core.errors import ConfigError
+from sftdemo.ui.serve import launch
+
 ROOT = Path(__file__).parents[2]
 ODD = {
     "HTTP_PROXY": "http://127.0.0.1:9",
@@ -77,6 +80,14 @@ def test_a_port_that_is_none(capsys, monkeypatch, text):
     monkeypatch.setenv("GRADIO_SERVER_PORT", text)
     assert main(["app", "--no-browser"]) == 2
     assert "it must be a number from 1 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["x", "ftp://a", "http://[bad/", "https://"])
+def test_a_root_path_that_is_none(monkeypatch, text):
+    monkeypatch.setenv("GRADIO_ROOT_PATH", text)
+    monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
+    with pytest.raises(ConfigError, match=r"GRADIO_ROOT_PATH is '.*'; write the path that a proxy"):
+        launch(open_browser=False)
 
 
 def test_tools_that_cannot_be_offered(capsys, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,9 @@ from device_api import HUNG_UP, LENT, device_api
 from on_zero_gpu import WITHOUT_TORCH
 from pages import ROOT
 
+from sftdemo.core.events import Phase
 from sftdemo.core.limits import Limits
-from sftdemo.ui.zero_gpu import LEAST, MOST, UNKNOWN, gpu_seconds, within
+from sftdemo.ui.zero_gpu import LEAST, MOST, UNKNOWN, LentGpu, gpu_seconds, within
 
 QUOTA = {"left": 7, "wait": timedelta(hours=3, minutes=20).total_seconds()}
 NO_GPU = "No GPU was free for this run. Press again, or come back later."
@@ -101,3 +103,18 @@ def test_the_time_that_is_asked_for_is_bounded():
     assert [gpu_seconds(estimate) for estimate in (None, 1.0, 60.0, 10_000.0)] == [UNKNOWN, LEAST, 90, MOST]
     assert within(Limits(seconds=900), 60.0).seconds == 75
     assert within(Limits(seconds=20), 60.0).seconds == 20
+
+
+def test_a_run_that_nobody_watches_is_let_go(monkeypatch):
+    monkeypatch.setattr("sftdemo.ui.zero_gpu.gpu_work", lambda: lambda _, stop, work: work(stop=stop))
+    gpu, told = LentGpu(patience=0.1), Phase("train", "Training")
+    for name in ("watched", "forsaken"):
+        gpu.begin(name, lambda stop: iter([told]), None)
+    looks = gpu.watch("watched")
+    next(looks)
+    end = time.monotonic() + 10
+    while "forsaken" in gpu and time.monotonic() < end:
+        time.sleep(0.02)
+    assert ("watched" in gpu, "forsaken" in gpu) == (True, False)
+    assert list(gpu.watch("forsaken")) == []
+    assert [*looks][-1][-1] == told

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Failed, FilmRow, Frame, Phase
+from ..places import sentence
 from ..results import film_frames, film_message
 from ..state import Desk
 from ..widgets import widget

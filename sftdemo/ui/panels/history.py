@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from ...core.errors import DataError, SftdemoError, sentence
+from ...core.errors import DataError, SftdemoError
 from ...core.limits import is_public
 from ...runs.history import PastRun, differences, find_run, side_by_side
 from ...runs.wording import column_name
+from ..places import sentence, without_places
 from ..results import answers_side_by_side, compare_widget, history, run_title
 from ..saved_runs import KEPT_RUNS
 from ..state import Desk
@@ -107,7 +108,10 @@ class HistoryHandlers:
         shared = sum(weight is None for _, weight, *_ in rows[0][1]) == 1
         names = [_name(weight, 1 + (run is second), shared) for run, weight, *_ in rows[0][1]]
         drawn = [(prompt, "", [column[2:] for column in columns]) for prompt, columns in rows]
-        parted = differences(first, second)
+        parted = [
+            (name, without_places(ours, ""), without_places(theirs, ""))
+            for name, ours, theirs in differences(first, second)
+        ]
         message = f"1 is {run_title(first)}; 2 is {run_title(second)}."
         message += " They differ in these settings:" if parted else " Their settings are the same."
         return answers_side_by_side(names, drawn, message, settings=parted)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import gradio as gr
 
 from ...core.config import DEFAULT_MODEL
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Failed, Finished, Isolation, Model, Phase
 from ...core.limits import MODELS, is_public, read_limits
 from ...core.streams import Relay
@@ -20,6 +20,7 @@ from ...model.loading import load_tokenizer, stop_ids
 from ...runs.jobs import BusyError
 from ...runs.wording import isolation_sentence
 from ..controls import CUSTOM
+from ..places import sentence, without_places
 from ..state import Desk, View
 from ..toasts import warn
 from ..widgets import (
@@ -189,4 +190,4 @@ def _column(view: View, example: Example) -> tuple:
     if problems:
         raise SftdemoError(str(problems[0]))
     name = view.config.template if view.template.name != "custom" else "custom template"
-    return f"{view.config.model} · {name}", rows[0], view.tokenizer
+    return f"{without_places(view.config.model, run_id='')} · {name}", rows[0], view.tokenizer

@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ..kept import Kept, settings_of, to_keep
 from ..lesson import lessons
 from ..link import DOORS, Linked, from_link, is_link, link_of
+from ..places import sentence
 from ..state import Desk
 from ..widgets import to_json, widget
 from .keep import KeepHandlers

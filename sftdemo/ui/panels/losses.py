@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import gradio as gr
 from gradio.events import Dependency
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Event, Failed, Phase, TokenLosses
+from ..places import sentence
 from ..results import losses_message, losses_rows
 from ..state import Desk
 from ..widgets import widget

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from ...core.config import RunConfig
-from ...core.errors import DataError, ModelError, SftdemoError, sentence
+from ...core.errors import DataError, ModelError, SftdemoError
 from ...core.text import plural
 from ...data.examples import Example, ParsedExamples, to_record
 from ...data.problems import Problem
@@ -24,6 +24,7 @@ from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...model.sources import check_weights
 from ..controls import decides_mask
+from ..places import sentence
 from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
@@ -131,9 +132,8 @@ class MaskHandlers:
         config, wrong = self.desk.checked(values)
         told = {out.wrong: field_errors(wrong, notes_on(config))}
         if decides_mask(wrong):  # the mask stays as it was, if there was one
-            return told | (
-                {} if values[self.desk.session.audit] else self._undrawn(sentence(next(iter(wrong.values()))))
-            )
+            first = sentence(next(iter(wrong.values())))
+            return told | ({} if values[self.desk.session.audit] else self._undrawn(first))
         try:
             view = self.desk.view(values)
             if view is None:

@@ -7,10 +7,11 @@ from functools import partial
 
 import gradio as gr
 
-from ...core.errors import ConfigError, SftdemoError, sentence
+from ...core.errors import ConfigError, SftdemoError
 from ...core.events import Failed, Phase, Saved, Upload
 from ...export.push import ON_PAGE, push
 from ...runs.jobs import BusyError
+from ..places import sentence
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget

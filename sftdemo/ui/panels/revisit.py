@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Answer, Phase
 from ...runs.revisit import MOST_STRENGTH
+from ..places import sentence
 from ..results import answers_at_strength, compare_widget
 from ..run_state import summarize
 from ..state import Desk

@@ -7,10 +7,11 @@ from pathlib import Path
 import gradio as gr
 
 from ...core.config import RunConfig
-from ...core.errors import ConfigError, sentence
+from ...core.errors import ConfigError
 from ...core.settings_file import read_settings
 from ...core.text import plural
 from ..controls import PAGE_SETTINGS
+from ..places import sentence
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .mask import PRIVATE, Updates

@@ -10,12 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from ...core.errors import DataError, sentence
+from ...core.errors import DataError
 from ...core.text import plural
 from ...data.examples import FIRST_ROWS
 from ...data.files import read_file
 from ...data.hub import HUB, FetchedRows, is_hub
 from ...data.samples import get_sample
+from ..places import sentence
 from ..reading import fetch_hub, read
 from ..state import EDITABLE, Desk
 from ..toasts import refusal

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Failed, Phase
 from ...export.formats import read_record
 from ...runs.jobs import BusyError
 from ...runs.ways import ways_of
+from ..places import sentence
 from ..space import has_sign_in
 from ..state import Desk
 from ..toasts import warn

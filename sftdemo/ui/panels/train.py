@@ -10,7 +10,7 @@ import gradio as gr
 import pandas as pd
 from gradio.events import Dependency
 
-from ...core.errors import SftdemoError, sentence
+from ...core.errors import SftdemoError
 from ...core.events import Event
 from ...core.palette import ARMS
 from ...model.devices import choose_device
@@ -20,6 +20,7 @@ from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
 from ...runs.queue import Turn
 from ...runs.wording import column_name
+from ..places import sentence
 from ..results import comparison, figures_table
 from ..run_state import RunState, summarize
 from ..state import Desk
