@@ -141,6 +141,8 @@ class Standby:
             with self._changed:
                 if len(standing.told) == seen:
                     self._changed.wait(_LOOK)
+            time.sleep(_LOOK)  # answers come several at a time, and are shown together
+            with self._changed:
                 told = list(standing.told) if standing.number == number else []
             if len(told) > seen:
                 seen = len(told)
