@@ -5,4 +5,4 @@ if __name__ == "__main__":  # a run's process imports this file again, and must 
 
     from sftdemo.terminal.cli import main
 
-    sys.exit(main(["app"]))
+    sys.exit(main(["app", *sys.argv[1:]]))

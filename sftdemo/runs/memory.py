@@ -111,15 +111,17 @@ def training_bytes(config: RunConfig, shape: ModelShape, tokens: int, trained: i
 def _largest_batch(config: RunConfig, rows: Sequence[MaskedExample] | RowFile) -> tuple[int, int]:
     """Return how many tokens the largest batch of a process may have, and how many of them are trained."""
     size = config.batch_size // distributed.count()
-    if config.packing:
-        tokens = size * config.max_length
-        return tokens, tokens
     if isinstance(rows, RowFile):
-        return size * rows.longest, size * rows.longest
-    tokens = sum(sorted((len(row.input_ids) for row in rows), reverse=True)[:size])
-    if config.prompt_loss_weight:
-        return tokens, tokens
-    return tokens, sum(sorted((row.trained for row in rows), reverse=True)[:size])
+        most = size * (config.max_length if config.packing else rows.longest)
+        tokens, trained = min(most, rows.tokens), min(most, rows.trained)
+    else:
+        lengths, labels = [len(row.input_ids) for row in rows], [row.trained for row in rows]
+        if config.packing:
+            most = size * config.max_length
+            tokens, trained = min(most, sum(lengths)), min(most, sum(labels))
+        else:
+            tokens, trained = (sum(sorted(numbers, reverse=True)[:size]) for numbers in (lengths, labels))
+    return tokens, tokens if config.prompt_loss_weight else trained
 
 
 def _number(known: dict[str, Any], *names: str) -> int:

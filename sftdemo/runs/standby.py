@@ -117,8 +117,7 @@ class Standby:
     def ask(self, config: RunConfig, data: ParsedExamples, limits: Limits | None = None) -> Iterator[list[Event]]:
         """Let the model answer the questions of a run that may follow, and yield all events so far as they come, until
         the last. It ends early where others are asked, or the run begins. Once nobody follows, the answering ends."""
-        data = hold_out(data, config)
-        rehearsal = _Rehearsal(config, questions_of(config, data), data.held_out[:MOST], limits)
+        rehearsal = _rehearsal(config, data, limits)
         with self._changed:
             standing = self._standing
             if standing is None or not standing.process.is_alive():
@@ -143,12 +142,21 @@ class Standby:
             with self._changed:
                 if len(standing.told) == seen:
                     self._changed.wait(_LOOK)
+            time.sleep(_LOOK)  # answers come several at a time, and are shown together
+            with self._changed:
                 told = list(standing.told) if standing.number == number else []
             if len(told) > seen:
                 seen = len(told)
                 yield told
             if _is_over(told):
                 return
+
+    def told(self, config: RunConfig, data: ParsedExamples, limits: Limits | None = None) -> list[Event]:
+        """Return the events so far of what `ask` asks with these arguments, without asking anything."""
+        rehearsal = _rehearsal(config, data, limits)
+        with self._changed:
+            standing = self._standing
+            return list(standing.told) if standing is not None and standing.rehearsal == rehearsal else []
 
     def start(self, work: Work, arguments: tuple) -> Started:
         """Start a run in the process that stands by, if there is one, else in a new one. `work` takes what is known of
@@ -197,6 +205,11 @@ class Standby:
                 idle = time.monotonic() - standing.last_asked
                 if self._standing is standing and not standing.followers and idle > self._idle:
                     self.end()
+
+
+def _rehearsal(config: RunConfig, data: ParsedExamples, limits: Limits | None) -> _Rehearsal:
+    data = hold_out(data, config)
+    return _Rehearsal(config, questions_of(config, data), data.held_out[:MOST], limits)
 
 
 def _is_over(events: tuple[Event, ...] | list[Event]) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..core.config import RunConfig
 from ..core.environment import settle
 from ..core.errors import ModelError
-from ..core.events import Event, Failed, Finished
+from ..core.events import Before, Event, Failed, Finished
 from ..core.held import scratch_folder
 from ..core.limits import Limits, read_limits
 from ..data.examples import ParsedExamples
@@ -150,6 +150,13 @@ class Backend(Models, SavedRuns):
         if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
             for events in self._standby.ask(config, data, read_limits()):
                 yield list(each_told(events))
+
+    def answered(self, config: RunConfig, data: ParsedExamples) -> list[Before]:
+        """Return the answers of the model as it is that `ahead` has given to these questions so far."""
+        if self._standby is None or not self._standby.fits(config):
+            return []
+        told = self._standby.told(config, data, read_limits())
+        return [event for event in told if isinstance(event, Before) and event.stop != "stopped"]
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.

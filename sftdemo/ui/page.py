@@ -11,7 +11,7 @@ from .api import name_endpoints
 from .backend import Backend
 from .calls import Page
 from .controls import Controls, setting_input
-from .panels.ahead import AheadHandlers
+from .panels.ahead import NOTHING_YET, AheadHandlers
 from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
 from .panels.film import FilmHandlers, FilmPanel
@@ -103,7 +103,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         controls = Controls(**inputs, **training_settings(placed=inputs, last=settings_file.place))
         progress_panel = _progress_panel()
         _step(4, "Compare", "The same prompts, answered greedily by each model.")
-        compare = compare_widget("compare", "The answers appear here, side by side, when a training is done.")
+        compare = compare_widget("compare", NOTHING_YET)
         figures = widget("figures", figures_table([]))
         losses = LossesPanel()
         film = FilmPanel()

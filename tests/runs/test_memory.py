@@ -82,12 +82,13 @@ def test_the_largest_batch_counts(source, tmp_path, monkeypatch):
     config = RunConfig(batch_size=4)
     tell_memory(config, source, mixed, "cpu")
     tell_memory(replace(config, prompt_loss_weight=0.5), source, mixed, "cpu")
-    tell_memory(replace(config, packing=True, max_length=64), source, mixed, "cpu")
+    for length in (64, 1024):
+        tell_memory(replace(config, packing=True, max_length=length), source, mixed, "cpu")
     stored = RowFile(tmp_path / "rows.arrow")
     for row in mixed:
         stored.add(row.input_ids, row.labels, row.trained)
     tell_memory(config, source, stored, "cpu")
-    assert asked == [(320, 200), (320, 320), (256, 256), (400, 400)]
+    assert asked == [(320, 200), (320, 320), (256, 240), (360, 240), (360, 240)]
 
 
 class TestRun:

@@ -67,6 +67,12 @@ def test_a_run_begins_in_the_process_that_was_asked(standby, config):
     assert standby.pid not in (None, pid)
 
 
+def test_what_was_told_is_known_to_who_asks_the_same(standby, config):
+    assert standby.told(config, DATA) == []
+    assert last(standby.ask(config, DATA)) == standby.told(config, DATA) != []
+    assert standby.told(replace(config, max_new_tokens=3), DATA) == []
+
+
 def test_the_same_question_is_asked_once(standby, config):
     first, second = standby.ask(config, DATA), standby.ask(config, DATA)
     next(first)

@@ -45,9 +45,10 @@ def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
     port = free_port()
     (tmp_path / "tmp").mkdir()
     kept = {name: text for name, text in os.environ.items() if not name.startswith("GRADIO_")}
-    own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_ANALYTICS_ENABLED": "False"}
     own |= SPACE | {"GRADIO_SERVER_NAME": "0.0.0.0", "HOME": str(tmp_path / "home")}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=kept | ODD | own, start_new_session=True)
+    command = [sys.executable, "app.py", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=kept | ODD | own, start_new_session=True)
     try:
         address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 90
         while time.monotonic() < deadline and process.poll() is None:

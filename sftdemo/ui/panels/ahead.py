@@ -9,11 +9,12 @@ import gradio as gr
 from gradio.events import Dependency
 
 from ...core.errors import SftdemoError
-from ...core.events import Before
+from ...core.events import Before, Failed, Finished
 from ..results import comparison
 from ..state import Desk
 from .mask import PRIVATE, Updates
 
+NOTHING_YET = "The answers appear here, side by side, when a training is done."
 UNTRAINED = "What the model answers as it is. Train it, and the new answers stand beside these."
 
 
@@ -34,6 +35,7 @@ class AheadHandlers:
     def answer(self, values: dict) -> Iterator[Updates]:
         """Show the answers of the model as it is, where those of a run are not shown."""
         yield {self.compare: gr.skip()}
+        told, before = [], []
         run_id = values[self.run_id]
         is_free = self.desk.backend.saved_run(run_id) is None and not self.desk.backend.is_running(run_id)
         try:
@@ -43,3 +45,7 @@ class AheadHandlers:
                     yield {self.compare: comparison(before, UNTRAINED)}
         except SftdemoError:  # the mask's place says what is wrong
             return
+        if (
+            is_free and not before and told and isinstance(told[-1], Finished | Failed)
+        ):  # those that stand there answer what is asked no more
+            yield {self.compare: comparison([], NOTHING_YET)}

@@ -29,6 +29,7 @@ from ..widgets import progress
 from .mask import PRIVATE, Updates
 from .scanned import seconds_of
 
+TO_COME = "The answers before the training; those after it are to come."
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
 
@@ -100,6 +101,7 @@ class RunHandlers:
             filmed = replace(config, film=not config.full)  # to be played when it is done
             seconds = seconds_of(self.desk.timed(values, config), audit, device)
             turn = Turn(seconds and seconds * max(len(weights), 1), values[out.own_runs] or ())
+            before = self.desk.backend.answered(config, data)
             run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash), turn)
         except BusyError as error:
             warn(error)
@@ -109,6 +111,7 @@ class RunHandlers:
             yield {out.run_status: progress("failed", sentence(error))} | (self._idle(True) if waited else {})
             return
         yield self._starting(run_id) | {
+            out.compare: comparison(before, TO_COME if before else ""),
             out.command: self.desk.command(values, config, weights)[0],
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
@@ -209,9 +212,7 @@ class RunHandlers:
             message = "Greedy answers of the same model to the same prompts, with the same settings."
             shown[out.compare] = comparison(state.comparisons, message, state.arms, conclusion=state.conclusion)
         elif state.before:
-            shown[out.compare] = comparison(
-                state.before, "The answers before the training; those after it are to come."
-            )
+            shown[out.compare] = comparison(state.before, TO_COME)
         if state.figures:
             shown[out.figures] = figures_table(state.figures)
         if state.done and state.saved and (Path(state.saved) / RECORD).is_file():

@@ -11,7 +11,7 @@ from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Finished, Phase, Step
 from sftdemo.runs.standby import Standby
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.panels.ahead import UNTRAINED, AheadHandlers
+from sftdemo.ui.panels.ahead import NOTHING_YET, UNTRAINED, AheadHandlers
 
 ANSWER = Before("Capital of Italy?", "It is", "length", "held out")
 RUN = "0a" * 16
@@ -66,6 +66,12 @@ def test_those_of_a_run_stay(own_page, backend, gpt2_folder, monkeypatch):
     monkeypatch.setattr(backend, "shown", object())
     assert looks(own_page, tiny(own_page, gpt2_folder, run_id=RUN)) == [SKIP]
     assert len(backend.asked) == 1, "the process is ready even so"
+
+
+def test_those_of_earlier_questions_go_where_none_come(own_page, backend, gpt2_folder, monkeypatch):
+    monkeypatch.setattr(backend, "told", [[Finished(0, 0, 0.0, False)]])
+    *_, shown = looks(own_page, tiny(own_page, gpt2_folder))
+    assert json.loads(shown)["message"] == NOTHING_YET
 
 
 @pytest.mark.parametrize("wrong", [{"examples": ""}, {"learning_rate": -1}])

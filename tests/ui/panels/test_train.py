@@ -11,8 +11,10 @@ import gradio as gr
 import pytest
 from desk import ROWS, Busy, build_page, event, made, merged, named, tiny
 
+from sftdemo.core.events import Before
 from sftdemo.runs.estimate import rate_for
 from sftdemo.ui.backend import Backend
+from sftdemo.ui.panels.train import TO_COME
 
 
 def finish(ui, values) -> tuple[list, str]:
@@ -191,6 +193,14 @@ def test_a_second_visitor_waits_and_leaves(gpt2_folder, monkeypatch):
     assert shown["stop"]["value"] == "Stop, keep what it has"
     ui.running.stop(second_id)
     assert status_of(merged(ui, two))[0] in ("done", "idle")
+
+
+@pytest.mark.parametrize("known", [[], [Before("Why?", "So", "EOS", "typed")]], ids=["none", "one"])
+def test_answers_that_are_known_stay_at_the_click(ui, values, monkeypatch, known):
+    monkeypatch.setattr(ui.desk.backend, "answered", lambda config, data: known)
+    monkeypatch.setattr(ui.desk.backend, "start", lambda *asked: "0a" * 16)
+    shown = json.loads(named(ui, next(ui.running.train(values())))["compare"])
+    assert ([row["prompt"] for row in shown["rows"]], shown["message"]) == (["Why?"] * len(known), TO_COME * len(known))
 
 
 def test_a_busy_machine_changes_nothing(gpt2_folder, warned):
