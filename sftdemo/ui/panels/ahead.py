@@ -45,7 +45,6 @@ class AheadHandlers:
                     yield {self.compare: comparison(before, UNTRAINED)}
         except SftdemoError:  # the mask's place says what is wrong
             return
-        if (
-            is_free and not before and told and isinstance(told[-1], Finished | Failed)
-        ):  # those that stand there answer what is asked no more
+        is_over = bool(told) and isinstance(told[-1], Finished | Failed)
+        if is_free and is_over and not before:  # those that stand there answer what is asked no more
             yield {self.compare: comparison([], NOTHING_YET)}
