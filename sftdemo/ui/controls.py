@@ -13,7 +13,8 @@ from gradio.components import Component
 from ..core.config import SETTINGS, RunConfig, Setting
 from ..core.errors import ConfigError, SftdemoError, TemplateError
 from ..core.limits import read_limits
-from ..data.templates import CHAT, NAMED_TEMPLATES, get_template
+from ..core.text import plural
+from ..data.templates import CHAT, NAMED_TEMPLATES, get_template, other_placeholders
 from ..model.devices import choose_device
 
 PAGE_SETTINGS = {name: setting for name, setting in SETTINGS.items() if setting.title}
@@ -175,3 +176,13 @@ def read_setting(setting: Setting, value: Any, at_first: object) -> Any:
     wanted = "a number such as 2e-3" if setting.kind is float else "a whole number"
     wanted += ", or leave it empty" if may_be_empty else ""
     raise ConfigError(f"{label} is {repr(value) if text else 'empty'}; write {wanted}.")
+
+
+def notes_on(config: RunConfig) -> dict[str, str]:
+    """What is to be told at a field, though it is no error."""
+    names = other_placeholders(config.template)
+    if not names:
+        return {}
+    known = ", ".join(f"{{{name}}}" for name in names)
+    stays = plural(len(names), "stays", "stay")
+    return {"custom": f"{known} {stays} as written; only {{instruction}} and {{input}} are filled in."}

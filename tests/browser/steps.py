@@ -49,10 +49,10 @@ def settings(page: Page) -> None:
 def set_steps(page: Page, steps: int) -> None:
     """Opens the settings for a short training, whose answers are short as well."""
     page.get_by_role("button", name="Training settings").click()
-    page.get_by_label("Answer length, tokens").fill("12")
     page.fill("#steps input", str(steps))
     page.press("#steps input", "Tab")
     expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
+    page.get_by_label("Answer length, tokens").fill("12")
 
 
 def choose_custom(page: Page, template: str) -> None:

@@ -52,7 +52,8 @@ def test_each_event(kind, public):
     )
 
 
-def test_what_stands_in_place_of_a_path(public, tmp_path):
+def test_what_stands_in_place_of_a_path(public, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")  # which is in no other folder of the server
     run, home = runs_folder() / RUN, Path.home()
     shown = {
         f"{run} has no adapter.": "This run has no adapter.",

@@ -11,19 +11,17 @@ from typing import Any
 
 import gradio as gr
 
-from ...core.config import RunConfig
 from ...core.errors import DataError, ModelError, SftdemoError
 from ...core.text import plural
 from ...data.examples import Example, ParsedExamples, to_record
 from ...data.problems import Problem
 from ...data.questions import questions_of
-from ...data.templates import other_placeholders
 from ...mask.audit import Audit
 from ...mask.checks import Finding, errors
 from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...model.sources import check_weights
-from ..controls import decides_mask
+from ..controls import decides_mask, notes_on
 from ..places import sentence
 from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
@@ -32,6 +30,7 @@ from .examples import Sources
 from .scanned import OFF, buttons, filters, lengths, mend, refusals
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
+VISITS = 1000  # whose latest scan is known
 COMMAND = "These settings in a terminal"
 
 
@@ -62,6 +61,7 @@ class MaskHandlers:
 
     def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs):
         self.desk, self.sources, self.out = desk, sources, out
+        self._scans: dict[str, object] = {}  # the latest of each visit
 
     def wire(self, page: gr.Blocks) -> list:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
@@ -75,7 +75,7 @@ class MaskHandlers:
         edits = self.edits()
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
-        scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
+        scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
         ready = gr.on(
             [page.load, controls.model.change, session.start.change],
             self.get_ready,
@@ -86,8 +86,8 @@ class MaskHandlers:
         )
         drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
         told = drawn_when_ready.then(self.tell_device, everything, out.model_status, **PRIVATE)
-        first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, **PRIVATE)
-        gr.on(edits, None, cancels=[scan, drawn_when_ready, first_scan], **PRIVATE)
+        first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
+        gr.on(edits, None, cancels=[drawn_when_ready], **PRIVATE)
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
         out.mask.read(self.read_row, everything, out.mask, **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)
@@ -160,8 +160,18 @@ class MaskHandlers:
         except SftdemoError:  # the mask's place says what is wrong
             return gr.skip()
 
-    def scan(self, values: dict) -> Iterator[Updates]:
-        """The totals of all rows as they come, what the audit finds, and what the button would do."""
+    def scan(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
+        """The totals of all rows as they come, what the audit finds, and what the button would do, until the same visit
+        begins another scan. Gradio's `cancels` names no event but a function: one that is late would end the other."""
+        visit, mine = (request and request.session_hash) or "", object()
+        self._scans = dict([*self._scans.items()][-VISITS:]) | {visit: mine}
+        for updates in self._scan(values):
+            if self._scans.get(visit) is not mine:
+                yield {self.out.totals: gr.skip()}
+                return
+            yield updates
+
+    def _scan(self, values: dict) -> Iterator[Updates]:
         out, kept, controls = self.out, self.desk.session.audit, self.desk.controls
         _, wrong = self.desk.checked(values)
         if decides_mask(wrong):
@@ -327,16 +337,6 @@ def _write_rows(data: ParsedExamples, path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         for example in (*data.train, *data.held_out):
             file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
-
-
-def notes_on(config: RunConfig) -> dict[str, str]:
-    """What is to be told at a field, though it is no error."""
-    names = other_placeholders(config.template)
-    if not names:
-        return {}
-    known = ", ".join(f"{{{name}}}" for name in names)
-    stays = plural(len(names), "stays", "stay")
-    return {"custom": f"{known} {stays} as written; only {{instruction}} and {{input}} are filled in."}
 
 
 def _page(

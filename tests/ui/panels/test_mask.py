@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -258,8 +259,8 @@ class TestGetReady:
 
 
 def test_drawing_and_scanning_follow_every_input(ui):
-    """Each change draws at once, then scans. The scan before is let go, and so is the draw that a model's arrival
-    started: of the text before, it would come late and cover the new one."""
+    """Each change draws at once, then scans beside the scan before, which ends by itself. The draw that a model's
+    arrival started is let go: of the text before, it would come late and cover the new one."""
     session = ui.desk.session
     watched = {part._id for part in (*ui.desk.controls.all(), session.opened, session.masks)}
     functions = {
@@ -272,7 +273,9 @@ def test_drawing_and_scanning_follow_every_input(ui):
     scans = {fn._id for fn in functions["scan"]}
     late = {fn._id for fn in functions["draw"] if fn.trigger_after is not None}
     assert (len(scans), len(late)) == (2, 1)
-    cancelling = [fn for fn in ui.blocks.fns.values() if scans | late <= set(fn.cancels)]
+    assert {fn.trigger_mode for fn in functions["scan"]} == {"multiple"}
+    assert not [fn for fn in ui.blocks.fns.values() if scans & set(fn.cancels)]
+    cancelling = [fn for fn in ui.blocks.fns.values() if late <= set(fn.cancels)]
     assert watched - {target[0] for fn in cancelling for target in fn.targets} == {ui.desk.controls.model._id}
 
 
@@ -392,3 +395,17 @@ class TestTokenizerAlone:
         (look,) = ui.running.train_both(values(**alone))
         (status,) = parts(ui, look, "run_status")
         assert "has no weights to train" in json.loads(status)["title"]
+
+
+def test_a_scan_ends_when_the_same_visit_begins_another(ui, values, monkeypatch):
+    train, totals = ui.masking.out.train, ui.masking.out.totals
+    monkeypatch.setattr(ui.masking, "_scan", lambda values: iter([{train: "waiting"}, {train: "ready"}]))
+
+    def scan(visit):
+        return ui.masking.scan(values(), SimpleNamespace(session_hash=visit))
+
+    first, other = scan("a"), scan("b")
+    assert next(first) == next(other) == {train: "waiting"}
+    assert list(scan("a")) == [{train: "waiting"}, {train: "ready"}]
+    assert [list(updates) for updates in first] == [[totals]]
+    assert list(other) == [{train: "ready"}]
