@@ -147,6 +147,7 @@ def test_a_mask_by_hand_with_the_mouse_and_its_export(visit):
     token(page, 3, of=1).click()
     expect(page.locator("#mask .hand")).to_have_count(2)
     expect(page.locator("#export")).to_have_text("Download the examples with 2 masks made by hand")
+    page.wait_for_timeout(2000)  # each of two edits offers the file anew, with the same words
 
     with page.expect_download() as download:
         page.click("#export")
