@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class MaskHandlers:
 
     def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs):
         self.desk, self.sources, self.out = desk, sources, out
-        self._scans: dict[str, object] = {}  # the latest of each visit
+        self._latest = lru_cache(VISITS)(lambda visit: [object()])  # the latest scan of a visit, in a cell
 
     def wire(self, page: gr.Blocks) -> list:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
@@ -163,10 +163,10 @@ class MaskHandlers:
     def scan(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """The totals of all rows as they come, what the audit finds, and what the button would do, until the same visit
         begins another scan. Gradio's `cancels` names no event but a function: one that is late would end the other."""
-        visit, mine = (request and request.session_hash) or "", object()
-        self._scans = dict([*self._scans.items()][-VISITS:]) | {visit: mine}
+        latest, mine = self._latest((request and request.session_hash) or ""), object()
+        latest[0] = mine
         for updates in self._scan(values):
-            if self._scans.get(visit) is not mine:
+            if latest[0] is not mine:
                 yield {self.out.totals: gr.skip()}
                 return
             yield updates
