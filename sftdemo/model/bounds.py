@@ -27,14 +27,24 @@ def check_folder(name: str, folder: Path) -> None:
         ModelError: if it asks for more than its files have, or for what no model has.
         Exception: of many kinds, if they cannot be read.
     """
+    tensors, elements = count_weights(folder)
+    if not tensors:
+        raise ModelError(f"{name} cannot be loaded: it has no weights in safetensors files.")
+    _check_sizes(name, AutoConfig.from_pretrained(folder, trust_remote_code=False), tensors, elements)
+
+
+def count_weights(folder: Path) -> tuple[int, int]:
+    """Return how many tensors the safetensors files of a folder hold, and how many numbers those have.
+
+    Raises:
+        Exception: of many kinds, if they cannot be read.
+    """
     tensors = elements = 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
                 tensors, elements = tensors + 1, elements + prod(file.get_slice(key).get_shape())
-    if not tensors:
-        raise ModelError(f"{name} cannot be loaded: it has no weights in safetensors files.")
-    _check_sizes(name, AutoConfig.from_pretrained(folder, trust_remote_code=False), tensors, elements)
+    return tensors, elements
 
 
 def check_gguf(path: Path) -> None:

@@ -89,11 +89,11 @@ def _ablate(
     limits: Limits | None,
     base: Base,
 ) -> Generator[Event, None, Outcome | None]:
+    from ..model.scoring import held_out_losses
+
     check_weights(weights, MOST_ARMS)
     check_name(config, "an ablation")
     check_saves_whole(config, "an ablation", films=True)
-    from ..model.scoring import held_out_losses
-
     data = hold_out(data, config)
     check_rows(data, "an ablation")
     with scratch_folder() as scratch:

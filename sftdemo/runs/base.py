@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core import distributed
 from ..core.config import RunConfig
 from ..core.events import Answer, Model, Phase
 from ..model.devices import choose_device
@@ -67,7 +68,8 @@ class Base:
             there = None
         self._model = yield from opened.load(trains=True, loaded=there)
         if there is None:
-            self._hash, self._answers, self._scores = weights_sha256(self._model), {}, {}
+            self._hash = weights_sha256(self._model) if distributed.is_first() else ""  # the others tell none
+            self._answers, self._scores = {}, {}
         return self._model
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:

@@ -1,27 +1,23 @@
 """Tell before a training begins how much memory it needs and how much there is, and refuse one that cannot fit.
 
-The formula is for decoders like Llama on a CPU. For two random ones and the default model, with LoRA and full, of 512
-to 2,048 tokens a step, it told up to 30 % more than the process grew by. A test holds it to that for a small one.
+The formula is for decoders like Llama on a CPU. `tests/runs/test_memory.py` holds it to what a small one takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import distributed
 from ..core.config import RunConfig
-from ..core.errors import ModelError, TrainingError
+from ..core.errors import ModelError, TrainingError, reason
 from ..core.events import Phase
 from ..core.json_files import read_object
 from ..core.machine import free_memory
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
 from ..model.sources import ModelSource
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOLD = "memory"  # the name of the phase that tells it
 _FLOAT = 4  # bytes
@@ -57,7 +53,13 @@ class ModelShape:
         key_heads = _number(known, "num_key_value_heads") or heads
         size = _number(known, "head_dim") or hidden // heads
         intermediate = _number(known, "intermediate_size", "n_inner") or 4 * hidden
-        return cls(_weights(folder), layers, hidden, intermediate, key_heads * size, vocabulary)
+        from ..model.bounds import count_weights
+
+        try:
+            _, weights = count_weights(folder)
+        except Exception as error:  # of many kinds, as the files may be anyone's
+            raise ModelError(f"the weights of {source.name} cannot be read: {reason(error)}") from error
+        return cls(weights, layers, hidden, intermediate, key_heads * size, vocabulary)
 
     def bytes_a_token(self, checkpoints: bool = False) -> int:
         """Return what a step keeps of a token for the way back; with gradient checkpoints, only each layer's input."""
@@ -128,18 +130,3 @@ def _number(known: dict[str, Any], *names: str) -> int:
     """Return the first of these numbers that a configuration has; 0 without any."""
     found = (known[name] for name in names if isinstance(known.get(name), int))
     return next((number for number in found if number > 0), 0)
-
-
-def _weights(folder: Path) -> int:
-    from math import prod
-
-    from safetensors import SafetensorError, safe_open
-
-    count = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="numpy") as file:
-                count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} cannot be read: {error}. Fetch the model anew.") from error
-    return count
