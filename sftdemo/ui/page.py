@@ -165,7 +165,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         running = RunHandlers(desk, outputs)
         train, both = running.wire(page)
-        AheadHandlers(desk, compare, run_id).wire([*scans, train, both], masking.edits())
+        AheadHandlers(desk, compare, run_id).wire([*scans, train, both])
         LossesHandlers(desk, losses, run_id).wire(both, outputs.download)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()

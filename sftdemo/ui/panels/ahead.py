@@ -24,13 +24,12 @@ class AheadHandlers:
     def __init__(self, desk: Desk, compare: gr.HTML, run_id: gr.BrowserState):
         self.desk, self.compare, self.run_id = desk, compare, run_id
 
-    def wire(self, idle: Sequence[Dependency], edits: Sequence) -> None:
-        """Ask after each of these events, until the person edits something."""
+    def wire(self, idle: Sequence[Dependency]) -> None:
+        """Ask after each of these events. What is asked later ends what was asked before (`Standby.ask`)."""
         everything = {*self.desk.controls.all(), *self.desk.session.all(), self.run_id}
-        asked: list[Any] = [
-            each.then(self.answer, everything, self.compare, concurrency_limit=8, **PRIVATE) for each in idle
-        ]
-        gr.on(edits, None, cancels=asked, **PRIVATE)
+        asking: dict[str, Any] = {"concurrency_limit": 8, "trigger_mode": "multiple"}
+        for event in idle:
+            event.then(self.answer, everything, self.compare, **asking, **PRIVATE)
 
     def answer(self, values: dict) -> Iterator[Updates]:
         """Show the answers of the model as it is, where those of a run are not shown."""

@@ -72,7 +72,9 @@ class MaskHandlers:
             *(out.totals, out.audit, out.train, out.both, out.anyway, session.audit),
             *(out.refusals, out.only, session.only, out.mask, controls.steps, controls.epochs),
         ]
-        edits = self.edits()
+        inputs = [control for control in controls.all() if control is not controls.model]
+        edited_parts: list[Any] = [*inputs, session.opened, session.columns, session.masks]  # all of them have `change`
+        edits = [part.change for part in edited_parts]
         # Typing sends many events; "always_last" draws the newest and lets those between go.
         edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
         scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
@@ -98,13 +100,6 @@ class MaskHandlers:
         out.audit.only(self.show_only_of, everything, [*filtered, out.only], **PRIVATE)
         session.masks.change(self.export, everything, out.export, **PRIVATE)
         return [scan, first_scan]
-
-    def edits(self) -> list:
-        """Returns the events of all that the person may edit, but for the model."""
-        controls, session = self.desk.controls, self.desk.session
-        inputs = [control for control in controls.all() if control is not controls.model]
-        parts: list[Any] = [*inputs, session.opened, session.columns, session.masks]  # of kinds that all have `change`
-        return [part.change for part in parts]
 
     def get_ready(self, values: dict) -> Iterator[Updates]:
         """Fetches the chosen model, with progress."""
