@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from statistics import median
 
@@ -15,7 +14,7 @@ from ..data.chat import render_prompt
 from ..data.templates import get_template
 from ..mask.encoding import encoder_for
 from ..model.generation import generate
-from .figures import Stop, repetitions, seconds_of, spread
+from .figures import Stop, now, repetitions, seconds_of, spread
 from .recipes import Subject
 
 NEW_TOKENS = 32
@@ -33,12 +32,12 @@ def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) ->
     for number in repetitions(repeats, stop, WARM_UP):
         yield Phase("bench", f"repetition {number} of {repeats}", number / (WARM_UP + repeats))
         for name, work in (("one_at_a_time", _one_at_a_time), ("ours", _batched)):
-            begin = time.perf_counter()
+            begin = now()
             counts[name] = work(model, subject.tokenizer, prompts)
-            seconds[name].append(time.perf_counter() - begin)
+            seconds[name].append(now() - begin)
     rates = {name: [counts[name] / s for s in seconds[name][WARM_UP:]] for name in seconds}
     size = sum(parameter.nbytes for parameter in model.parameters())
-    bandwidth = _bandwidth()
+    bandwidth = _bandwidth(model.device)
     floor = NEW_TOKENS * size / bandwidth  # every token reads every weight once, and nothing else is done
     yield {
         "prompts": len(prompts),
@@ -70,14 +69,14 @@ def _one_at_a_time(model, tokenizer, prompts) -> int:
     )
     count = 0
     for prompt in encoder_for(tokenizer).encode_prompts(prompts):
-        ids = torch.tensor([prompt.ids])
+        ids = torch.tensor([prompt.ids], device=model.device)
         with torch.inference_mode():
             output = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
         count += output.shape[1] - ids.shape[1]
     return count
 
 
-def _bandwidth() -> float:
-    """Return how many bytes per second all threads together read."""
-    numbers = torch.ones(100_000_000)
+def _bandwidth(device: torch.device) -> float:
+    """Return how many bytes per second the device reads."""
+    numbers = torch.ones(100_000_000, device=device)
     return numbers.nbytes / median(seconds_of(numbers.sum) for _ in range(10))

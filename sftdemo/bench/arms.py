@@ -62,9 +62,9 @@ class Arm:
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 
     def memory(self) -> float:
-        """Take one more step and return by how many MB the process grew at most, beyond the weights and the
-        optimizer's state."""
-        return memory_growth(self.step)
+        """Take one more step and return by how many MB the process, or what it holds of a GPU, grew at most, beyond the
+        weights and the optimizer's state."""
+        return memory_growth(self.step, self.model.device)
 
     def difference(self, other: Arm) -> dict[str, float]:
         """Return the largest relative difference of all losses so far, and the largest absolute difference of the

@@ -28,7 +28,9 @@ _ALL = "all"
 _Parts = dict[str, float]
 
 
-def bench_click(data: ParsedExamples, repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
+def bench_click(
+    data: ParsedExamples, repeats: int, stop: Stop = lambda: False, device: str = "cpu"
+) -> Iterator[Phase | dict]:
     """Yield phases and, at the end, the seconds of each part of each way to run, medians of runs by turns, and ratios.
     "first step" is from the click to the end of the first step.
 
@@ -40,7 +42,7 @@ def bench_click(data: ParsedExamples, repeats: int, stop: Stop = lambda: False) 
     for number in repetitions(repeats, stop, WARM_UP):
         yield Phase("bench", f"from the click to the answers: run {number} of {repeats}", number / (WARM_UP + repeats))
         for name, found in runs.items():
-            found.append(_run(name, data))
+            found.append(_run(name, data, device))
     medians = {name: _medians(found[WARM_UP:]) for name, found in runs.items()}
     whole = {name: found[_ALL] for name, found in medians.items()}
     ratios = {
@@ -56,9 +58,9 @@ def _medians(runs: list[_Parts]) -> _Parts:
     return {name: round(median(run[name] for run in runs), 2) for name in runs[0]}
 
 
-def _run(name: str, data: ParsedExamples) -> _Parts:
+def _run(name: str, data: ParsedExamples, device: str) -> _Parts:
     """Run once and return the seconds of each part, of "first step" and of "all"."""
-    config = RunConfig(device="cpu")
+    config = RunConfig(device=device)
     standby = Standby(config)
     if name != NEW:
         for _ in standby.ask(config, data):

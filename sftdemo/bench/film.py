@@ -24,7 +24,7 @@ ARMS = {"without": False, "with": True}
 
 
 def bench_film(
-    source: ModelSource, data: ParsedExamples, repeats: int, stop: Stop = lambda: False
+    source: ModelSource, data: ParsedExamples, repeats: int, stop: Stop = lambda: False, device: str = "cpu"
 ) -> Iterator[Phase | dict]:
     """Yield phases and, at the end, the seconds of all steps of the default run without and with a film, those in which
     its frames are developed afterwards, and the MB that the adapters take until then.
@@ -40,10 +40,10 @@ def bench_film(
             yield Phase("bench", f"the default run {arm} a film", (number + place / len(ARMS)) / repeats)
             with scratch_folder() as scratch:
                 folder = Path(scratch) / "run"
-                seconds[arm].append(_steps(RunConfig(str(source.folder), film=filmed, device="cpu"), data, folder))
+                seconds[arm].append(_steps(RunConfig(str(source.folder), film=filmed, device=device), data, folder))
                 if filmed:
                     size = size_of(folder / FILM)
-                    developed.append(seconds_of(partial(_develop, folder)))
+                    developed.append(seconds_of(partial(_develop, folder, device)))
     yield {
         "seconds": {**{arm: spread(each) for arm, each in seconds.items()}, "developed": spread(developed)},
         "mb": round(size / 1e6, 1),
@@ -67,7 +67,7 @@ def _steps(config: RunConfig, data: ParsedExamples, folder: Path) -> float:
     return end - begin
 
 
-def _develop(folder: Path) -> None:
-    for event in film(folder, "cpu"):
+def _develop(folder: Path, device: str) -> None:
+    for event in film(folder, device):
         if isinstance(event, Failed):
             raise TrainingError(event.message)

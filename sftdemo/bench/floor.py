@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, median
 
 import torch
@@ -15,6 +15,7 @@ from .arms import Arm
 from .figures import seconds_of
 
 REPEATS = 15
+GPU_CALLS = 50  # one after the other: to wait for a GPU takes longer than a single product there
 
 
 def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dict[str, float]:
@@ -22,8 +23,8 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
 
     A linear layer costs 2 x rows x inputs x outputs operations forward, as many for the gradient of its input and, with
     full fine-tuning, as many for the gradient of its weight. The rate is that of torch's plain products of the same
-    shapes. They run alone and from a warm cache, which a real step does not have. Attention, norms and the optimizer
-    are not counted.
+    shapes, on a GPU in the precision of the training. They run alone and from a warm cache, which a real step does not
+    have. Attention, norms and the optimizer are not counted.
     """
     batches = [examples[at : at + config.batch_size] for at in range(0, len(examples), config.batch_size)]
     trees = [prefix_tree([(row.input_ids, row.labels) for row in batch]) for batch in batches]
@@ -41,7 +42,8 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
             extra += 3 * 2 * positions * inputs * outputs  # forward, and both gradients
         else:
             shapes[(kept if module is head else positions, inputs, outputs)] += 1
-    seconds = {shape: _seconds(*shape, products) for shape in shapes}
+    like = torch.empty(0, device=model.device, dtype=torch.bfloat16 if arm.trainer.args.bf16 else torch.float32)
+    seconds = {shape: _seconds(*shape, products, like) for shape in shapes}
     flop = {shape: products * 2 * shape[0] * shape[1] * shape[2] for shape in shapes}
     total = sum(flop[shape] * count for shape, count in shapes.items())
     rate = total / sum(seconds[shape] * count for shape, count in shapes.items())
@@ -54,7 +56,18 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
     }
 
 
-def _seconds(rows: int, inputs: int, outputs: int, products: int) -> float:
-    states, weight, gradient = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(rows, outputs)
+def _seconds(rows: int, inputs: int, outputs: int, products: int, like: torch.Tensor) -> float:
+    """Return the seconds of the products of one layer, on the device and in the type of `like`."""
+    states, weight, gradient = (
+        like.new_empty(of).normal_() for of in ((rows, inputs), (outputs, inputs), (rows, outputs))
+    )
     work = (lambda: states @ weight.t(), lambda: gradient @ weight, lambda: gradient.t() @ states)
-    return sum(median(seconds_of(product) for _ in range(REPEATS)) for product in work[:products])
+    return sum(_seconds_a_call(product, 1 if like.device.type == "cpu" else GPU_CALLS) for product in work[:products])
+
+
+def _seconds_a_call(product: Callable[[], object], calls: int) -> float:
+    def work() -> None:
+        for _ in range(calls):
+            product()
+
+    return median(seconds_of(work) for _ in range(REPEATS)) / calls

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import torch
+
 from ..core.config import RunConfig
 from ..core.events import Phase
 from ..core.held import scratch_folder
@@ -84,10 +86,11 @@ def _measure(subject: Subject, point: Point, steps: int) -> dict:
         lora_r=point.rank,
         packing=bool(packed),
         max_length=packed or 512,
-        device="cpu",
+        device=subject.device,
     )
     vocabulary = len(subject.tokenizer)
     model = subject.model() if point.size == "135M" else random_llama(vocabulary, *SHAPES[point.size])
+    torch.nn.Module.to(model, subject.device)  # transformers' own loses its first parameter to type checkers
     examples = _examples(count, point.tokens, vocabulary)
     with scratch_folder() as folder:
         builder = {"ours": lambda: masked_trainer(model, subject.tokenizer, examples, config, folder)}

@@ -83,12 +83,13 @@ def bench(
     effort: Effort = USUAL,
     rows: int = 40_000,
     stop: Stop = lambda: False,
+    device: str = "auto",
 ) -> Iterator[Phase | Measured]:
     """Measure part by part. Yields a `Phase` before each piece of work, and a `Measured` after each part.
 
     Args:
         source, tokenizer:
-            A model on this disk. It runs on the CPU.
+            A model on this disk.
         data (`ParsedExamples`, *optional*):
             The examples. Defaults to the first sample, and for the mask to `rows` synthetic rows.
         effort (`Effort`, *optional*, defaults to `USUAL`):
@@ -97,9 +98,12 @@ def bench(
             The number of synthetic rows, at least 8.
         stop (`Callable`, *optional*):
             Once it returns True, the bench ends with what it has measured. An arm that has begun is finished.
+        device (`str`, *optional*, defaults to `"auto"`):
+            What the model runs on; the equalities, the mask, the start and the rows on disk are of the CPU.
 
     Raises:
         ConfigError: for an unknown part, or for too few rows or repetitions.
+        ModelError: if there is no such device here.
     """
     unknown = set(effort.parts) - set(BENCH_PARTS)
     if unknown:
@@ -108,9 +112,11 @@ def bench(
         raise ConfigError("bench needs at least 8 --rows and 1 of --repeats.")
 
     from ..core.machine import machine
+    from ..model.devices import choose_device
     from .recipes import Subject
 
-    subject = Subject(source, tokenizer, data or read_examples(SAMPLES[0].path))
+    chosen = choose_device(device).type
+    subject = Subject(source, tokenizer, data or read_examples(SAMPLES[0].path), chosen)
     parts = tuple(dict.fromkeys(effort.parts))
     result = {"machine": machine(), "arms": [], "ratios": {}}
     missing = list(parts)
@@ -162,13 +168,13 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
         case "steps":
             return bench_steps(subject, repeats, effort.templates, not effort.full, stop)
         case "precision":
-            return bench_precision(subject.source.name, stop)
+            return bench_precision(subject.source.name, stop, subject.device)
         case "answers":
             return bench_answers(subject, repeats, stop)
         case "click":
-            return bench_click(subject.data, few, stop)
+            return bench_click(subject.data, few, stop, subject.device)
         case "film":
-            return bench_film(subject.source, subject.data, few, stop)
+            return bench_film(subject.source, subject.data, few, stop, subject.device)
         case "start":
             return bench_start(few, stop)
         case "disk":

@@ -35,7 +35,7 @@ class Learned:
 _SAMPLES = SAMPLES[:5]  # those of single instructions; the others would take as long again
 
 
-def bench_precision(model: str, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
+def bench_precision(model: str, stop: Stop = lambda: False, device: str = "cpu") -> Iterator[Phase | dict]:
     """Train every sample with each of `SEEDS` in both precisions. Yield phases and, at the end, {"runs", "samples",
     "passed", "ratios"}: bf16 passes if no fewer answers have the style, the mean losses of each sample are less apart
     than the losses of its seeds in float32, and the masks are the same. Stopped, it judges the seeds that it finished;
@@ -50,7 +50,7 @@ def bench_precision(model: str, stop: Stop = lambda: False) -> Iterator[Phase | 
                     yield judged(whole) if whole else {}
                     return
                 yield Phase("bench", f"{sample.name}, seed {seed}, {precision}", len(runs) / total)
-                config = RunConfig(model=model, seed=seed, precision=precision, device="cpu")
+                config = RunConfig(model=model, seed=seed, precision=precision, device=device)
                 runs.append(_learned(sample.name, config))
         whole = list(runs)
     yield judged(whole)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from contextlib import ExitStack
 from statistics import median
 from unittest.mock import patch
 
 from .arms import Arm
+from .figures import now
 
 STEPS = 3
 _PARTS = {"self_attn": "attention", "attn": "attention", "attention": "attention", "mlp": "mlp"}
@@ -18,7 +18,7 @@ def profile(arm: Arm) -> dict[str, float]:
     """Take `STEPS` steps and return the median seconds of each phase, by clocks around the modules.
 
     "other forward" is norms, residuals and the loss; "rest" is Python, the data and the Trainer. The clocks themselves
-    cost about a millisecond.
+    cost about a millisecond, on a GPU more: they wait for it.
     """
     spent: defaultdict[str, float] = defaultdict(float)
     steps = []
@@ -48,10 +48,10 @@ def _clock_module(stack: ExitStack, module, part: str, spent: dict[str, float]) 
     begins: list[float] = []
 
     def before(*_) -> None:
-        begins.append(time.perf_counter())
+        begins.append(now())
 
     def after(*_) -> None:
-        spent[part] += time.perf_counter() - begins.pop()
+        spent[part] += now() - begins.pop()
 
     stack.callback(module.register_forward_pre_hook(before).remove)
     stack.callback(module.register_forward_hook(after).remove)
@@ -61,10 +61,10 @@ def _clock(stack: ExitStack, owner: object, name: str, part: str, spent: dict[st
     work = getattr(owner, name)
 
     def timed(*args, **kwargs):
-        begin = time.perf_counter()
+        begin = now()
         try:
             return work(*args, **kwargs)
         finally:
-            spent[part] += time.perf_counter() - begin
+            spent[part] += now() - begin
 
     stack.enter_context(patch.object(owner, name, timed))

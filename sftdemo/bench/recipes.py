@@ -29,15 +29,16 @@ ADAMW = "adamw_torch_fused"  # the default of TRL and of a run
 
 @dataclass(frozen=True)
 class Subject:
-    """What the trainers train: a model on this disk, its tokenizer, and the examples."""
+    """What the trainers train: a model on this disk, its tokenizer, the examples, and the kind of device."""
 
     source: ModelSource
     tokenizer: PreTrainedTokenizerBase
     data: ParsedExamples
+    device: str = "cpu"
 
     def model(self) -> PreTrainedModel:
-        """Load a fresh copy of the model onto the CPU."""
-        return load_model(self.source, torch.device("cpu"))
+        """Load a fresh copy of the model onto the device."""
+        return load_model(self.source, torch.device(self.device))
 
     def examples(self, config: RunConfig) -> list[MaskedExample]:
         """Return the sequences with a trained token, masked under the template and `max_length` of `config`."""
@@ -83,12 +84,15 @@ def trl_trainer(
     joined: bool = False,
     optimizer: str = ADAMW,
     bf16: bool = False,
+    liger: bool = False,
 ) -> SFTTrainer:
-    """Return TRL's own trainer with the settings of a run, in float32 or, with `bf16`, under autocast, without
-    gradient checkpointing. Its batches are padded or, if `joined`, concatenated into one row."""
+    """Return TRL's own trainer with the settings of a run, without gradient checkpointing: in float32 or, on a GPU or
+    with `bf16`, under autocast. Its batches are padded or, if `joined`, concatenated into one row; with `liger` it has
+    the kernels of liger-kernel."""
     settings = arguments(config, model.device, folder)
     if bf16:  # which is looked at where the settings are made
         settings = replace(settings, bf16=True)
+    settings.use_liger_kernel = liger
     settings.optim, settings.padding_free = optimizer, joined
     return _trainer(SFTTrainer, model, tokenizer, examples, settings, config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from statistics import median
 
 from ..core.config import RunConfig
@@ -18,6 +19,7 @@ from .recipes import TEMPLATES, Subject, masked_trainer, seed_trainer, trl_train
 
 WARM_UP = 3  # steps that are not timed
 AFTER = 2  # memory and profile take about as long as this many steps
+LIGER = "_liger"  # the end of a group's name in which TRL has the kernels of liger-kernel
 TRL_ARMS = ("trl_padded", "trl_joined", "trl_bf16")
 
 
@@ -31,27 +33,30 @@ def bench_steps(
     """Yield phases and, at the end, {"arms", "ratios", "floors", "profiles", "differences"}. Once `stop` returns True,
     no further template or kind of training begins."""
     result = {"arms": [], "ratios": {}, "floors": {}, "profiles": {}, "differences": {}}
-    groups = [(template, full) for template in templates for full in ((False,) if lora_only else (False, True))]
-    for number, (template, full) in enumerate(groups):
+    groups = [(template, full, False) for template in templates for full in ((False,) if lora_only else (False, True))]
+    if subject.device == "cuda" and find_spec("liger_kernel"):
+        groups.append((templates[0], False, True))  # last, as its kernels stay in transformers' modules
+    for number, (template, full, liger) in enumerate(groups):
         if number and stop():
             break
         name = f"{'full' if full else 'lora'}{'' if template == 'instruction' else '_' + template}"
-        config = RunConfig(template=template, full=full, steps=10_000, device="cpu")
+        name += LIGER if liger else ""
+        config = RunConfig(template=template, full=full, steps=10_000, device=subject.device)
         for phase in _group(subject, name, config, repeats, stop, result):
             yield replace(phase, fraction=(number + (phase.fraction or 0.0)) / len(groups))
     yield result
 
 
 def _group(subject: Subject, name: str, config: RunConfig, repeats: int, stop: Stop, result: dict) -> Iterator[Phase]:
-    examples = subject.examples(config)
+    examples, liger = subject.examples(config), name.endswith(LIGER)
     with scratch_folder() as folder:
         same = (subject.tokenizer, examples, config, folder)
         builders = {
-            "trl_padded": lambda: trl_trainer(subject.model(), *same),
-            "trl_joined": lambda: trl_trainer(subject.model(), *same, joined=True),
+            "trl_padded": lambda: trl_trainer(subject.model(), *same, liger=liger),
+            "trl_joined": lambda: trl_trainer(subject.model(), *same, joined=True, liger=liger),
             "ours": lambda: masked_trainer(subject.model(), *same),
         }
-        if is_quicker_in_bf16():  # then it is what `ours` trains in
+        if subject.device == "cpu" and is_quicker_in_bf16():  # then it is what `ours` trains in
             float32 = replace(config, precision="float32")
             builders["ours_float32"] = lambda: masked_trainer(subject.model(), *same[:2], float32, folder)
             builders["trl_bf16"] = lambda: trl_trainer(subject.model(), *same, joined=True, bf16=True)

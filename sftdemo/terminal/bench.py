@@ -34,7 +34,7 @@ def print_bench(
     effort = replace(effort, parts=tuple(options.only or effort.parts), repeats=repeats)
     equal = True
     with BenchPrinter(options.json) as printer:
-        for item in bench(source, tokenizer, data, effort, options.rows, stop):
+        for item in bench(source, tokenizer, data, effort, options.rows, stop, options.device):
             if isinstance(item, Phase):
                 printer.show(item)
                 continue

@@ -203,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("data", nargs="?", type=data_file, metavar="DATA", help=words)
     _add_limit(bench)
     _add_setting(bench, "model")
+    _add_setting(bench, "device")
     bench.add_argument(
         "--only",
         nargs="+",

@@ -125,7 +125,7 @@ def _trainer(model, tokenizer, examples, config: RunConfig, scratch: str, held_o
         shown=examples,
         prompt_loss_weight=config.prompt_loss_weight,
         longest=max((len(row.input_ids) for row in held_out), default=0),
-        bf16=model.device.type == "cpu" and precision_of(model, config.precision) == "bf16",
+        bf16=precision_of(model, config.precision) == "bf16",
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

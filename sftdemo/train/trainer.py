@@ -40,7 +40,7 @@ class MaskedTrainer(SFTTrainer):
     only the positions that predict a token with a weight, and the model the batch's `PrefixTree` if it can. The loss
     is the same: the sum of weight * -log p over the tokens, divided by the sum of the weights (`loss_weights`) in the
     whole accumulated batch of all processes. While it trains, rows of up to `longest` tokens may be scored as well.
-    With `bf16`, on a CPU, the linear layers of a step multiply in it, and nothing else does.
+    With `bf16`, the linear layers of a step multiply in it; on a CPU, nothing else does.
     """
 
     model: PreTrainedModel | PeftModel  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -50,7 +50,8 @@ class MaskedTrainer(SFTTrainer):
         self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, bf16: bool = False, **kwargs
     ):
         super().__init__(*args, **kwargs)
-        self._bf16 = Bf16Layers(self.model) if bf16 else None
+        # FSDP moves the weights to where they are needed
+        self._bf16 = Bf16Layers(self.model) if bf16 and not self.is_fsdp_enabled else None
         self._shown: Rows | None = shown
         self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
@@ -110,7 +111,11 @@ class MaskedTrainer(SFTTrainer):
             super()._load_rng_state(checkpoint)
 
     def compute_loss_context_manager(self):
-        return torch.autocast("cpu", torch.bfloat16) if self._bf16 else super().compute_loss_context_manager()
+        return (
+            torch.autocast(self.model.device.type, torch.bfloat16)
+            if self._bf16
+            else super().compute_loss_context_manager()
+        )
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:
