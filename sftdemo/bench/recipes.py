@@ -15,7 +15,7 @@ from ..data.examples import ParsedExamples, Problem
 from ..data.templates import template_of
 from ..mask.labels import IGNORE_INDEX, MaskedExample, Masker
 from ..mask.layouts import SEED_LENGTH
-from ..model.devices import precision_of
+from ..model.devices import autocasts, precision_of
 from ..model.loading import load_model
 from ..model.sources import ModelSource
 from ..train.loop import dataset
@@ -90,9 +90,8 @@ def trl_trainer(
     with `bf16`, under autocast. Its batches are padded or, if `joined`, concatenated into one row; with `liger` it has
     the kernels of liger-kernel."""
     settings = arguments(config, model.device, folder)
-    if bf16:  # which is looked at where the settings are made
-        settings = replace(settings, bf16=True)
-    settings.use_liger_kernel = liger
+    # replaced and not set, as TRL looks at it where the settings are made
+    settings = replace(settings, bf16=bf16 or autocasts(model.device, config.precision), use_liger_kernel=liger)
     settings.optim, settings.padding_free = optimizer, joined
     return _trainer(SFTTrainer, model, tokenizer, examples, settings, config)
 

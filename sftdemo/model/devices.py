@@ -61,8 +61,7 @@ def precision_on(device: torch.device, wanted: str = "auto") -> str:
 
 
 def autocasts(device: torch.device, wanted: str = "auto") -> bool:
-    """Return whether a training casts to bf16 as it goes: on a GPU. On a CPU that would cast the frozen weights anew in
-    each step; `bf16.Bf16Layers` casts them once."""
+    """Return whether TRL's own trainer should cast to bf16 as it goes: on a GPU. On a CPU it would gain nothing."""
     return device.type != "cpu" and precision_on(device, wanted) == "bf16"
 
 

@@ -62,9 +62,10 @@ class OpenModel:
         """
         device = choose_device(self.config.device)
         precision_on(device, self.config.precision if trains else "auto")  # refuses one that the device does not have
-        model = load_model(self.source, device, trains) if loaded is None else loaded
+        model = load_model(self.source, device, trains, self.config.load_in_4bit) if loaded is None else loaded
         dtype = precision_of(model, self.config.precision) if trains else "float32"
-        yield Model(self.source.name, self.source.copy, describe_device(model.device), dtype, model.num_parameters())
+        copy = f"{self.source.copy}, in 4 bits" if self.config.load_in_4bit else self.source.copy
+        yield Model(self.source.name, copy, describe_device(model.device), dtype, model.num_parameters())
         return model
 
 
@@ -183,9 +184,11 @@ def effective_max_length(max_length: int, source: ModelSource) -> int:
     return min(max_length, max_positions(source) or max_length)
 
 
-def load_model(source: ModelSource, device: torch.device, trains: bool = False) -> PreTrainedModel:
-    """Load the model onto `device`, with weights in float32. A saved adapter is put on top of its base; if the model
-    `trains`, the adapter's weights are what learns.
+def load_model(
+    source: ModelSource, device: torch.device, trains: bool = False, four_bits: bool = False
+) -> PreTrainedModel:
+    """Load the model onto `device`, with weights in float32, or with `four_bits` as `four_bits.settings` says. A saved
+    adapter is put on top of its base; if the model `trains`, the adapter's weights are what learns.
 
     Raises:
         ModelError: if the weights cannot be loaded, or if the device has no room for them.
@@ -195,13 +198,22 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
     from transformers.utils import logging
 
     from .bounds import check_folder
+    from .four_bits import settings
 
     logging.disable_progress_bar()
     folder = source.folder if source.base is None else source.base.folder
     try:
         check_folder(source.name, folder)
+        words: dict[str, Any] = (
+            {"quantization_config": settings(device), "device_map": {"": device}} if four_bits else {}
+        )
         found: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **words,
         )
         model, told = found
         check_complete(source.name, told["missing_keys"])
@@ -218,6 +230,8 @@ def load_model(source: ModelSource, device: torch.device, trains: bool = False) 
             if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
                 own = GenerationConfig.from_pretrained(source.folder)
                 model.generation_config = own  # pyright: ignore[reportArgumentType] - a module takes anything
+        if four_bits:
+            return cast("PreTrainedModel", model)  # it is there already
         # transformers decorates `to` in a way that loses its first parameter; an adapter is called as its model is
         return cast("PreTrainedModel", model.to(device))  # pyright: ignore[reportArgumentType]
     except torch.OutOfMemoryError as error:

@@ -107,7 +107,7 @@ def _ablate(
             if stop():
                 break
             yield Arm(index, list(weights))
-            model = load_model(setup.source, model.device, trains=True) if index else model
+            model = load_model(setup.source, model.device, True, setup.config.load_in_4bit) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
             trained = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
             model = trained.model

@@ -15,6 +15,7 @@ from ..core import distributed
 from ..core.config import RunConfig
 from ..core.events import Answer, Model, Phase
 from ..model.devices import choose_device
+from ..model.four_bits import is_in_four_bits
 from ..model.loading import OpenModel, effective_max_length, open_model, weights_sha256
 from ..model.sources import ModelSource, find_local
 
@@ -64,7 +65,11 @@ class Base:
             ModelError: as `OpenModel.load` does.
         """
         there = self._model
-        if there is not None and there.device.type != choose_device(opened.config.device).type:
+        wanted = opened.config
+        if there is not None and (there.device.type, is_in_four_bits(there)) != (
+            choose_device(wanted.device).type,
+            wanted.load_in_4bit,
+        ):
             there = None
         self._model = yield from opened.load(trains=True, loaded=there)
         if there is None:

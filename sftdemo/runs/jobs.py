@@ -1,7 +1,7 @@
 """Run a generator of events in a child process and relay the events. The job can be stopped, killed and watched again.
 
 The child is forked from a server that has already done the heavy imports, so it starts in about 0.03 s instead of 10 s.
-On platforms without a fork server, the child is spawned.
+On platforms without a fork server, and beside bitsandbytes, the child is spawned.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from multiprocessing.process import BaseProcess
 from ..core.environment import prepare
 from ..core.errors import SftdemoError
 from ..core.events import Event, Failed, Finished, Phase
+from ..model.four_bits import is_installed
 
 _PRELOAD = ["sftdemo.runs.preload"]
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+# A process that has looked at a GPU leaves it to no child that is forked from it, and bitsandbytes looks at it as soon
+# as peft imports it.
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods() and not is_installed()
+_METHOD = "forkserver" if _FORKS else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":
     _CONTEXT.set_forkserver_preload(_PRELOAD)

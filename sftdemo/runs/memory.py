@@ -1,6 +1,7 @@
 """Tell before a training begins how much memory it needs and how much there is, and refuse one that cannot fit.
 
-The formula is for decoders like Llama on a CPU. `tests/runs/test_memory.py` holds it to what a small one takes.
+The formula is for decoders like Llama. `tests/runs/test_memory.py` holds it to what a small one takes on a CPU
+and, where there is one, on a GPU.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from ..core.json_files import read_object
 from ..core.machine import free_memory
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
+from ..model.devices import choose_device, precision_on
 from ..model.sources import ModelSource
 
 TOLD = "memory"  # the name of the phase that tells it
-_FLOAT = 4  # bytes
+_FLOAT, _HALF = 4, 2  # bytes
+_FOUR_BITS = 0.52  # bytes of a weight in 4 bits with its share of the scales, which are kept in 8 bits
+_RESERVED = 1.1  # what torch reserves of a GPU in place of 1 byte that its tensors hold
 _PROCESS = 300_000_000  # bytes of a process beyond the model: its share of the libraries, and buffers
 _LOGITS = 4  # copies of them that a step holds: themselves, their softmax and both gradients
 
@@ -61,10 +65,11 @@ class ModelShape:
             raise ModelError(f"the weights of {source.name} cannot be read: {reason(error)}") from error
         return cls(weights, layers, hidden, intermediate, key_heads * size, vocabulary)
 
-    def bytes_a_token(self, checkpoints: bool = False) -> int:
-        """Return what a step keeps of a token for the way back; with gradient checkpoints, only each layer's input."""
+    def numbers_a_token(self, checkpoints: bool = False) -> int:
+        """Return how many numbers a step keeps of a token for the way back; with gradient checkpoints, only each
+        layer's input."""
         layer = 6 * self.intermediate + 6 * self.hidden + 12 * self.keys
-        return _FLOAT * (layer + self.layers * self.hidden if checkpoints else self.layers * layer)
+        return layer + self.layers * self.hidden if checkpoints else self.layers * layer
 
 
 _HIDDEN = ("hidden_size", "n_embd")
@@ -73,18 +78,20 @@ _HIDDEN = ("hidden_size", "n_embd")
 def tell_memory(
     config: RunConfig, source: ModelSource, rows: Sequence[MaskedExample] | RowFile, device: str
 ) -> Phase | None:
-    """Return a phase that tells what memory a training needs and what there is; None on another device than a CPU, or
-    for a model of an unknown shape.
+    """Return a phase that tells what memory a training needs and what there is; None on another device than a CPU or a
+    CUDA GPU, or for a model of an unknown shape.
 
     Raises:
         ModelError: if the model's files cannot be read.
         TrainingError: if it cannot fit, and `config.anyway` is not set.
     """
-    shape = ModelShape.of(source) if device == "cpu" else None
+    shape = ModelShape.of(source) if device in ("cpu", "cuda") else None
     if shape is None:
         return None
-    needed, there = training_bytes(config, shape, *_largest_batch(config, rows)), free_memory()
-    words = f"a training needs about {needed / 1e9:.1f} GB of memory"
+    needed = training_bytes(config, shape, *_largest_batch(config, rows), device)
+    there = _free_on_gpu() if device == "cuda" else free_memory()
+    where = "of the GPU's memory" if device == "cuda" else "of memory"
+    words = f"a training needs about {needed / 1e9:.1f} GB {where}"
     if needed > there and not config.anyway:
         lighter = "train with LoRA, lower" if config.full else "lower"
         raise TrainingError(
@@ -94,20 +101,32 @@ def tell_memory(
     return Phase(TOLD, f"{words[0].upper()}{words[1:]}; {there / 1e9:.1f} GB are free")
 
 
-def training_bytes(config: RunConfig, shape: ModelShape, tokens: int, trained: int) -> int:
+def _free_on_gpu() -> int:
+    import torch
+
+    return torch.cuda.mem_get_info()[0]
+
+
+def training_bytes(config: RunConfig, shape: ModelShape, tokens: int, trained: int, device: str = "cpu") -> int:
     """Return about how many bytes a training takes at most, for a largest batch of so many tokens, of which so many are
     trained.
 
     The weights are there in float32, and those of linear layers in bf16 as well. A full training has two moments of
-    AdamW for each, and its gradients while what the batch has left is freed.
+    AdamW for each, and its gradients while what the batch has left is freed. On a GPU a training in bf16 keeps what it
+    has computed in bf16.
     """
     weights = _FLOAT * shape.weights
     checkpoints = bool(config.trl_settings.get("activation_checkpointing"))
-    batch = tokens * shape.bytes_a_token(checkpoints) + trained * _LOGITS * _FLOAT * shape.vocabulary
+    size = _HALF if device == "cuda" and precision_on(choose_device(device), config.precision) == "bf16" else _FLOAT
+    batch = tokens * size * shape.numbers_a_token(checkpoints) + trained * _LOGITS * _FLOAT * shape.vocabulary
     if config.full:
-        return _PROCESS + 3 * weights + max(batch, weights)
-    halves = weights // 2 if config.precision != "float32" else 0
-    return _PROCESS + weights + halves + batch
+        needed = 3 * weights + max(batch, weights)
+    elif config.load_in_4bit:
+        ends = 2 * shape.vocabulary * shape.hidden  # embeddings and head, which are not
+        needed = _FLOAT * min(ends, shape.weights) + _FOUR_BITS * max(0, shape.weights - ends) + batch
+    else:
+        needed = weights + (weights // 2 if config.precision != "float32" else 0) + batch
+    return _PROCESS + round(_RESERVED * needed if device == "cuda" else needed)
 
 
 def _largest_batch(config: RunConfig, rows: Sequence[MaskedExample] | RowFile) -> tuple[int, int]:

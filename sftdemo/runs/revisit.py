@@ -21,12 +21,12 @@ from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
 from ..model.loading import load_model, open_model
-from ..model.sources import ModelSource, base_of, path_of, resolve
+from ..model.sources import base_of, path_of, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ROWS, TOKENS = 24, 4_000  # of a run that are scored, at most
 MOST_STRENGTH = 1.5  # the largest factor on the adapter
@@ -168,7 +168,7 @@ def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False)
     for number, (weight, place) in enumerate([(None, None), *saved.arms]):
         source = base.source if place is None else (yield from resolve(str(place)))
         yield Phase("score", "Reading every token's loss", number / (len(saved.arms) + 1))
-        columns.append((weight, _scores(source, chosen, rows, stop)))
+        columns.append((weight, _scores(load_model(source, chosen, four_bits=base.config.load_in_4bit), rows, stop)))
         if stop():
             return Outcome(stopped=True)
     yield from _told(rows, columns, base.tokenizer)
@@ -192,11 +192,11 @@ def _rows(saved: SavedRun, masker: Masker) -> list[tuple[TokenizedExample, str, 
     return chosen
 
 
-def _scores(source: ModelSource, device, rows, stop: Stop) -> list:
+def _scores(model: PreTrainedModel, rows, stop: Stop) -> list:
     from ..model.scoring import score
 
     scores = []
-    for found in score(load_model(source, device), [row for row, _, _ in rows]):
+    for found in score(model, [row for row, _, _ in rows]):
         scores.append(found)
         if stop():
             break

@@ -144,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_setting(generate, "template", default=None, help=words)
     _add_setting(generate, "max_new_tokens")
     _add_setting(generate, "device")
+    _add_setting(generate, "load_in_4bit")
     generate.add_argument("--json", action="store_true", help="print the events as JSON lines")
     generate.set_defaults(command=commands.generate)
 

@@ -247,11 +247,18 @@ def generate(options: argparse.Namespace) -> int:
     if options.strength is not None:
         if options.template is not None:
             raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
+        if options.load_in_4bit:
+            raise ConfigError("with --strength a run is loaded as it was trained; leave --load-in-4bit out.")
         work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
         return print_events(work, options.json)
     if not options.prompts:
         raise ConfigError("give at least one --prompt, or with a saved run --strength.")
-    config = RunConfig(model=options.model, device=options.device, max_new_tokens=options.max_new_tokens)
+    config = RunConfig(
+        model=options.model,
+        device=options.device,
+        max_new_tokens=options.max_new_tokens,
+        load_in_4bit=options.load_in_4bit,
+    )
     return print_events(answer(config, options.prompts, options.template), options.json)
 
 

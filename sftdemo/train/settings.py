@@ -21,7 +21,6 @@ from ..core import distributed
 from ..core.config import REPORTS, RunConfig
 from ..core.errors import ConfigError
 from ..core.trl_settings import LORA
-from ..model.devices import autocasts
 from .keywords import lora_keywords, sft_keywords
 
 # Ranges that TRL, peft and torch do not check themselves, or not before the model is loaded.
@@ -113,7 +112,7 @@ def arguments(config: RunConfig, device: torch.device, scratch: str) -> SFTConfi
         output_dir=scratch,
         per_device_train_batch_size=config.batch_size // distributed.count(),
         use_cpu=device.type == "cpu",
-        bf16=autocasts(device, config.precision),
+        bf16=False,  # or accelerate would cast whatever the model computes, answers and compared losses too
         dataloader_pin_memory=device.type == "cuda",
         disable_tqdm=True,
         **sft_keywords(config),

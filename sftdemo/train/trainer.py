@@ -24,6 +24,7 @@ from ..core.errors import TrainingError
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
 from ..model.bf16 import Bf16Layers
+from ..model.four_bits import is_in_four_bits
 from ..model.predictions import predict_batch, predict_shared, split_batch
 from ..model.prefix_sharing import acceleration, can_share
 from .batches import verify_batch
@@ -50,8 +51,11 @@ class MaskedTrainer(SFTTrainer):
         self, *args, shown: Rows, prompt_loss_weight: float = 0.0, longest: int = 0, bf16: bool = False, **kwargs
     ):
         super().__init__(*args, **kwargs)
-        # FSDP moves the weights to where they are needed
-        self._bf16 = Bf16Layers(self.model) if bf16 and not self.is_fsdp_enabled else None
+        self._bf16 = bf16
+        self._layers = Bf16Layers(self.model) if bf16 and self._keeps_copies() else None
+        for parameter in self.model.parameters() if is_in_four_bits(self.model) else ():
+            if parameter.requires_grad:  # TRL has made an adapter on weights in 4 bits bf16
+                parameter.data = parameter.data.float()
         self._shown: Rows | None = shown
         self._prompt_loss_weight = prompt_loss_weight
         self._blank: list[MaskedExample] = []
@@ -62,6 +66,11 @@ class MaskedTrainer(SFTTrainer):
             blank = _blank(self.train_dataset)
             self.train_dataset = concatenate_datasets([self.train_dataset, blank])
             self._blank = [MaskedExample(-1, tuple(blank[0]["input_ids"]), tuple(blank[0]["labels"]), (), ())]
+
+    def _keeps_copies(self) -> bool:
+        """Return whether the weights of linear layers are kept in bf16 as well: not by FSDP, which moves them, nor
+        where all of them learn on a GPU, which casts them as quickly as it copies them."""
+        return not self.is_fsdp_enabled and (self.model.device.type == "cpu" or isinstance(self.model, PeftModel))
 
     def _send_telemetry(self) -> None:
         """TRL reports each start of training to its authors; this program reports nothing to anyone."""
@@ -77,7 +86,7 @@ class MaskedTrainer(SFTTrainer):
             return super().train(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):
-        with self._bf16.used() if self._bf16 else nullcontext():
+        with self._layers.used() if self._layers else nullcontext():
             return super().training_step(*args, **kwargs)
 
     def _get_output_dir(self, trial=None) -> str:
@@ -111,11 +120,8 @@ class MaskedTrainer(SFTTrainer):
             super()._load_rng_state(checkpoint)
 
     def compute_loss_context_manager(self):
-        return (
-            torch.autocast(self.model.device.type, torch.bfloat16)
-            if self._bf16
-            else super().compute_loss_context_manager()
-        )
+        cast = torch.autocast(self.model.device.type, torch.bfloat16)
+        return cast if self._bf16 else super().compute_loss_context_manager()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self._shown is not None:
