@@ -72,7 +72,7 @@ def test_a_run(config, tmp_path):
 
 
 def test_a_run_in_a_process_of_its_own_and_in_one_that_stands_by(config, tmp_path):
-    check([event for event in Job(partial(run, config, DATA, tmp_path / "one")).new_events()])
+    check(list(Job(partial(run, config, DATA, tmp_path / "one")).new_events()))
     standby = Standby(config)
     try:
         list(standby.ask(config, DATA))
@@ -87,7 +87,7 @@ def test_memory_is_about_what_is_told(tmp_path, full):
     shape = ModelShape(0, 8, 512, 1536, 256, 4000)
     model = random_llama(4000, 512, 1536, layers=8, heads=8, key_value_heads=4).to(torch.device("cuda"))
     shape = replace(shape, weights=model.num_parameters())
-    rows = [row for row in rows_of(8, 400, 200)]
+    rows = rows_of(8, 400, 200)
     config = RunConfig(steps=2, batch_size=8, full=full, max_length=512, device="cuda")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() - 4 * shape.weights
