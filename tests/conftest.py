@@ -26,6 +26,7 @@ from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (30; thorough: 300)")
+    parser.addoption("--gpu", action="store_true", help="on the GPU that is here, which is hidden otherwise")
     parser.addoption("--hold", action="store_true", help="the long attacks, such as 25 kills of a training")
     parser.addoption("--thorough", action="store_true", help="300 cases for each property, and the slow repeats")
 
@@ -41,6 +42,8 @@ def pytest_configure(config):
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     settings.load_profile("sftdemo")
+    if not config.getoption("--gpu"):  # so that every test computes on the CPU, on any machine
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def pytest_collection_modifyitems(config, items):

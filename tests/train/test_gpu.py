@@ -1,4 +1,4 @@
-"""A training on a GPU: where there is none, there is nothing to test here."""
+"""A training on a GPU: `pytest --gpu tests/train/test_gpu.py`, where there is one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sftdemo.runs.run import run
 from sftdemo.runs.standby import Standby
 from sftdemo.train.loop import train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU, or no --gpu")
 four_bits = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 DATA = read_examples(SAMPLES[0].path)
 
