@@ -6,7 +6,7 @@ Importing this module imports transformers' models, so import it where it is use
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -59,6 +59,7 @@ def score(
     shares: bool | None = None,
     tokens: int = BATCH_TOKENS,
     stop: Callable[[], bool] = lambda: False,
+    ranked: bool = True,
 ) -> Iterator[RowScores]:
     """Yield a `RowScores` for each row, in order. Labels are ignored, and no dropout is applied.
 
@@ -69,6 +70,8 @@ def score(
             How many tokens of rows are computed at once.
         stop (`Callable[[], bool]`, *optional*):
             Called after each time. The rows end once it returns true.
+        ranked (`bool`, *optional*):
+            Whether ranks and likelier tokens are looked for; without them, they are empty.
     """
     if shares is None:
         shares = can_share(model, max((len(row.input_ids) for row in rows), default=0))
@@ -80,7 +83,7 @@ def score(
                 tree = shares and any(len(row.input_ids) > 1 for row in batch)
                 found = _shared(model, batch) if tree else [_alone(model, row) for row in batch]
             for logits, row in zip(found, batch, strict=True):
-                yield _scores(logits.float(), row)
+                yield _scores(logits.float(), row, ranked)
             if stop():
                 break
     finally:
@@ -108,7 +111,7 @@ def judge(
     """Return the losses alone of the rows: of all, or once it is stopped of as many as there are by then, at least of
     one. `shares` is as in `score`."""
     tokens = FEW_TOKENS if in_haste else BATCH_TOKENS
-    return [replace(each, ranks=(), likeliest=()) for each in score(model, rows, shares, tokens, stop)]
+    return list(score(model, rows, shares, tokens, stop, ranked=False))
 
 
 def held_out_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample], step: int) -> HeldOut:
@@ -141,15 +144,18 @@ def _alone(model, row: MaskedExample) -> torch.Tensor:
     return predict_batch(model, {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}).logits
 
 
-def _scores(logits: torch.Tensor, row: MaskedExample) -> RowScores:
+def _scores(logits: torch.Tensor, row: MaskedExample, ranked: bool) -> RowScores:
     targets = torch.tensor(row.input_ids[1:], device=logits.device)[:, None]
     normalizers = logits.logsumexp(-1, keepdim=True)
     chosen = logits.gather(-1, targets)
+    losses = tuple((normalizers - chosen)[:, 0].tolist())
+    if not ranked:
+        return RowScores(losses, (), ())
     top = logits.topk(min(LIKELIEST, logits.shape[-1]), -1)
     probabilities = (top.values - normalizers).exp()
     pairs = zip(top.indices.tolist(), probabilities.tolist(), strict=True)
     return RowScores(
-        losses=tuple((normalizers - chosen)[:, 0].tolist()),
+        losses=losses,
         ranks=tuple(((logits > chosen).sum(-1) + 1).tolist()),
         likeliest=tuple(tuple(zip(ids, shares, strict=True)) for ids, shares in pairs),
     )

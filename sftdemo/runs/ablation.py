@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..core import distributed
 from ..core.config import RunConfig, check_limit
 from ..core.errors import ConfigError, DataError
-from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phase, Weights
+from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phase, Prepared, Weights
 from ..core.held import scratch_folder
 from ..core.limits import Limits
-from ..core.streams import Outcome, event_stream
+from ..core.streams import Outcome, Relay, event_stream
 from ..core.until import Until
 from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
@@ -25,10 +26,13 @@ from ..model.loading import load_model, weights_sha256
 from .base import Base
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
-from .run import after_training, answers_before, time_is_up, train_model
+from .run import Trained, after_training, answers_before, time_is_up, train_model
 from .setup import Setup, set_up
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
     from ..model.scoring import RowScores
 
 MOST_ARMS = 4  # more columns cannot be read side by side
@@ -107,9 +111,9 @@ def _ablate(
             if stop():
                 break
             yield Arm(index, list(weights))
-            model = load_model(setup.source, model.device, True, setup.config.load_in_4bit) if index else model
+            model = _untrained(setup, model) if index else model
             arm = replace(setup, config=replace(setup.config, prompt_loss_weight=weight))
-            trained = yield from train_model(arm, model, stop, f"{scratch}/trainer", held_out)
+            trained = yield from _train_arm(arm, model, stop, f"{scratch}/trainer", held_out, columns[0].scores)
             model = trained.model
             if not trained.step.step:
                 break
@@ -117,7 +121,7 @@ def _ablate(
             after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
             yield from time_is_up(stop)
             scores, answers = yield from after_training(arm, model, held_out, stop.afterwards())
-            if stop() and len(scores) == len(held_out):  # the training has not measured its last point
+            if len(scores) == len(held_out):  # some of them alone would be no point of this curve
                 yield held_out_losses(scores, held_out, trained.step.step)
             columns.append(_Column(weight, scores, answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
@@ -138,6 +142,35 @@ def _ablate(
             yield from folder.save_arms(record, data, arms, outcome)
             return None
     return outcome
+
+
+def _untrained(setup: Setup, model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """Return the model as it was before it was trained. Under an adapter its weights are the same as ever."""
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel) and setup.source.base is None:
+        return cast("PreTrainedModel", model.unload())
+    return load_model(setup.source, model.device, True, setup.config.load_in_4bit)
+
+
+def _train_arm(
+    arm: Setup,
+    model: PreTrainedModel,
+    stop: Until,
+    scratch: str,
+    held_out: Sequence[MaskedExample],
+    first: Sequence[RowScores],
+) -> Generator[Event, None, Trained]:
+    """Train an arm. Its losses before the first step are those of the base, which are known."""
+    from ..model.scoring import held_out_losses
+
+    with closing(train_model(arm, model, stop, scratch, held_out)) as work:
+        events = Relay(work)
+        for event in events:
+            yield event
+            if isinstance(event, Prepared) and len(first) == len(held_out):
+                yield held_out_losses(first, held_out, 0)
+    return events.result
 
 
 def check_weights(weights: Sequence[float], most: int) -> None:

@@ -24,24 +24,24 @@ from .checkpoints import Checkpoints
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-EVALUATIONS = 12  # at most, of the held-out rows in a training, besides the one before its first step
+EVALUATIONS = 6  # at most, of the held-out rows after the first step of a training, with that after its last
 
 
 class Reporter(TrainerCallback):
     """Emit the number of steps and then a `Step` after each; end the training when `stop()` returns True.
 
-    If there are held-out rows, also emit a `HeldOut` before the first step, after the last, and between them."""
+    If there are held-out rows, also emit a `HeldOut` now and then between the first step and the last: those before and
+    after all of them are the caller's, who judges more than the losses then."""
 
     def __init__(self, emit: Callable[[int | Step | HeldOut], None], stop: Callable[[], bool], held_out, shares: bool):
         self.emit, self.stop, self.held_out, self.shares, self.begin = emit, stop, held_out, shares, 0.0
 
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
+    def on_train_begin(self, args, state, control, **kwargs):
         done = [logs for logs in state.log_history if "loss" in logs]  # by the training that this one goes on with
         self.begin = time.perf_counter() - (done[-1]["seconds"] if done else 0.0)
         self.emit(state.max_steps)
         for logs in done:
             self.emit(_step(logs["step"], state.max_steps, logs["loss"], logs["seconds"]))
-        self._evaluate(model, state.global_step)
 
     def _evaluate(self, model, step: int) -> None:
         if self.held_out and not self.stop():
@@ -67,7 +67,7 @@ class Reporter(TrainerCallback):
         step = _step(state.global_step, state.max_steps, logs["loss"], seconds)
         self.emit(step)
         every = math.ceil(state.max_steps / EVALUATIONS)
-        if state.global_step % every == 0 or control.should_training_stop or step.remaining == 0:
+        if state.global_step % every == 0 and step.remaining > 0:
             self._evaluate(model, state.global_step)
 
 

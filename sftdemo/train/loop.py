@@ -47,9 +47,10 @@ def train(
     checkpoint yields the steps before it as well, and then the very steps that it would have taken without a break.
     With `film`, a folder, the adapter is kept there as it was after some of the steps (`camera.Camera`).
 
-    The `held_out` rows are not trained; now and then, a `HeldOut` reports the model's loss on them. Examples without a
-    trained token are left out; a `RowFile` holds none. The generator returns the trained model, with LoRA a `PeftModel`
-    around `model`. `stop` is called after each step; closing the generator stops the training as well.
+    The `held_out` rows are not trained; now and then between the first step and the last, a `HeldOut` reports the
+    model's loss on them. Examples without a trained token are left out; a `RowFile` holds none. The generator returns
+    the trained model, with LoRA a `PeftModel` around `model`. `stop` is called after each step; closing the generator
+    stops the training as well.
 
     Raises:
         TrainingError: when nothing is left to train, the first batch differs from `examples`, the loss is not finite,
