@@ -122,7 +122,7 @@ def assert_equal(first: dict, second: dict) -> None:
 class TestEvents:
     def test_order(self, done):
         kinds = [type(event) for event in done.events if not isinstance(event, Phase)]
-        arm = [Arm, Prepared, HeldOut, *[Step, HeldOut] * STEPS]
+        arm = [Arm, Prepared, HeldOut, *[Step, Step, HeldOut] * (STEPS // 2)]
         told = [*[Columns] * 3, *[Figures] * 3, Weights, Conclusion, Saved, Finished]
         assert kinds == [Model, *[Before] * 3, *arm, *arm, *told]
         phases = [event.name for event in of(Phase, done.events)]
