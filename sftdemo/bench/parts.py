@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..core.config import BENCH_PARTS, LONG_PARTS, RunConfig
@@ -67,7 +68,7 @@ class Measured:
         part (`str`), seconds (`float`):
             Its name in `BENCH_PARTS`, and how long it took.
         result (`dict`):
-            The result of all parts so far: "machine", "arms", "ratios", the other findings of each part under its name,
+            The result of all parts so far: "machine", "asked", "arms", "ratios", the other findings of each part under its name,
             and under "unfinished" the parts that are not yet measured in full, if any.
     """
 
@@ -84,6 +85,7 @@ def bench(
     rows: int = 40_000,
     stop: Stop = lambda: False,
     device: str = "auto",
+    begun: dict | None = None,
 ) -> Iterator[Phase | Measured]:
     """Measure part by part. Yields a `Phase` before each piece of work, and a `Measured` after each part.
 
@@ -100,9 +102,13 @@ def bench(
             Once it returns True, the bench ends with what it has measured. An arm that has begun is finished.
         device (`str`, *optional*, defaults to `"auto"`):
             What the model runs on; the equalities, the mask, the start and the rows on disk are of the CPU.
+        begun (`dict`, *optional*):
+            The result of a bench that was stopped, which this one goes on with: what was measured in full is not
+            measured again.
 
     Raises:
-        ConfigError: for an unknown part, or for too few rows or repetitions.
+        ConfigError: for an unknown part, for too few rows or repetitions, or if `begun` is of another machine or was
+            asked otherwise.
         ModelError: if there is no such device here.
     """
     unknown = set(effort.parts) - set(BENCH_PARTS)
@@ -117,8 +123,11 @@ def bench(
 
     chosen = choose_device(device).type
     subject = Subject(source, tokenizer, data or read_examples(SAMPLES[0].path), chosen)
-    parts = tuple(dict.fromkeys(effort.parts))
-    result = {"machine": machine(), "arms": [], "ratios": {}}
+    asked = {"model": source.name, "device": chosen, "rows": rows, "examples": len(subject.data.train)} | asdict(effort)
+    result = {"machine": machine(), "asked": json.loads(json.dumps(asked)), "arms": [], "ratios": {}}
+    if begun is not None:
+        result = _gone_on_with(begun, result)
+    parts = tuple(part for part in dict.fromkeys(effort.parts) if part not in result)
     missing = list(parts)
     if "mask" not in parts:
         share_heap()  # before the first thread, so that all arms use the same heap
@@ -136,6 +145,25 @@ def bench(
         yield Measured(part, time.perf_counter() - begin, result | left)
         if stop():
             return
+
+
+def _gone_on_with(begun: dict, new: dict) -> dict:
+    """Return what a bench that was stopped has measured in full.
+
+    Raises:
+        ConfigError: if it is of another machine, or was asked otherwise.
+    """
+    for name, known in (("machine", "on another machine"), ("asked", "with other settings")):
+        was, now = begun.get(name, {}), new[name]
+        if was != now:
+            differs = next((each for each in now if was.get(each) != now[each]), name)
+            raise ConfigError(
+                f"that bench was begun {known}: {differs} was {was.get(differs)!r} and is {now.get(differs)!r}. Measure "
+                "anew, without --resume."
+            )
+    unfinished = begun.get("unfinished", ())
+    kept = {name: value for name, value in begun.items() if name not in ("unfinished", *unfinished)}
+    return kept | ({"arms": []} if "steps" in unfinished else {})  # the only part with arms
 
 
 class _RememberedStop:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.errors import ConfigError, SftdemoError
 from ..core.files import write_whole
+from ..core.json_files import read_object
 from ..core.palette import LINES
 from ..core.text import markdown_table
 from .precision import PRECISIONS, SEEDS
@@ -53,6 +54,19 @@ def check_file(file: Path) -> None:
         raise ConfigError(f"{file.parent} is no folder; make it, or name another file for --write.")
     if file.suffix in (".json", ".svg") or file.is_dir():
         raise ConfigError(f"--write {file} names no Markdown file; the JSON and the plot are written beside it.")
+
+
+def read_result(file: Path) -> dict:
+    """Return the result that `write_report` has written beside `file`.
+
+    Raises:
+        ConfigError: if there is none.
+        ModelError: if it cannot be read.
+    """
+    path = file.with_suffix(".json")
+    if not path.is_file():
+        raise ConfigError(f"{path} is not there, so that there is nothing to go on with; leave out --resume.")
+    return read_object(path)
 
 
 def write_report(result: dict, file: Path, command: str) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
-from ..bench.report import ending, machine_line, section, write_report
+from ..bench.report import ending, machine_line, read_result, section, write_report
 from ..core.events import Phase
 from ..data.examples import ParsedExamples
 from ..mask.view import harmless
@@ -32,9 +32,10 @@ def print_bench(
     effort = QUICK if options.quick else THOROUGH if options.thorough else USUAL
     repeats = effort.repeats if options.repeats is None else options.repeats
     effort = replace(effort, parts=tuple(options.only or effort.parts), repeats=repeats)
+    begun = read_result(Path(options.write)) if options.resume else None
     equal = True
     with BenchPrinter(options.json) as printer:
-        for item in bench(source, tokenizer, data, effort, options.rows, stop, options.device):
+        for item in bench(source, tokenizer, data, effort, options.rows, stop, options.device, begun):
             if isinstance(item, Phase):
                 printer.show(item)
                 continue

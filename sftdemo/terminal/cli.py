@@ -218,6 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--repeats", type=int, metavar="N", help="of each arm, defaults to 3")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there, part by part")
+    bench.add_argument("--resume", action="store_true", help="go on with the bench that --write has begun")
     bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app")

@@ -324,6 +324,8 @@ def bench(options: argparse.Namespace) -> int:
     from ..model.sources import resolve
     from .bench import print_bench
 
+    if options.resume and not options.write:
+        raise ConfigError("--resume goes on with the report of --write FILE; name the file.")
     if options.write:
         check_file(Path(options.write))
     data = read_examples(options.data, limit=options.limit) if options.data else None

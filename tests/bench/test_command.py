@@ -36,7 +36,7 @@ def bench(monkeypatch, gpt2_folder, capsys):
     def call(*words, second=lambda: None):
         asked = []
 
-        def fake(source, tokenizer, data, effort, rows, stop, device):
+        def fake(source, tokenizer, data, effort, rows, stop, device, begun):
             asked.append(effort)
             yield Phase("bench", "answers, part 1 of 2: repetition", 0.0)
             yield Measured("answers", 1.0, FIRST | {"unfinished": ["click"]})
