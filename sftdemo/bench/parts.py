@@ -68,8 +68,8 @@ class Measured:
         part (`str`), seconds (`float`):
             Its name in `BENCH_PARTS`, and how long it took.
         result (`dict`):
-            The result of all parts so far: "machine", "asked", "arms", "ratios", the other findings of each part under its name,
-            and under "unfinished" the parts that are not yet measured in full, if any.
+            The result of all parts so far: "machine", "asked", "arms", "ratios", the other findings of each part under
+            its name, and under "unfinished" the parts that are not yet measured in full, if any.
     """
 
     part: str
@@ -158,8 +158,8 @@ def _gone_on_with(begun: dict, new: dict) -> dict:
         if was != now:
             differs = next((each for each in now if was.get(each) != now[each]), name)
             raise ConfigError(
-                f"that bench was begun {known}: {differs} was {was.get(differs)!r} and is {now.get(differs)!r}. Measure "
-                "anew, without --resume."
+                f"that bench was begun {known}: {differs} was {was.get(differs)!r} and is {now.get(differs)!r}. "
+                "Measure anew, without --resume."
             )
     unfinished = begun.get("unfinished", ())
     kept = {name: value for name, value in begun.items() if name not in ("unfinished", *unfinished)}

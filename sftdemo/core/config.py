@@ -202,10 +202,7 @@ class RunConfig:
         "what the loss of each step is reported to; that package is installed by you, and nothing is sent without it",
         choices=REPORTS,
     )
-    load_in_4bit: bool = setting(
-        False,
-        "keep the model's own weights in 4 bits (QLoRA), on a CUDA GPU, with bitsandbytes: pip install 'sftdemo[4bit]'",
-    )
+    load_in_4bit: bool = setting(False, "keep the model's own weights in 4 bits; needs pip install 'sftdemo[4bit]'")
     merge: bool = setting(False, "save the adapter merged into the model's weights")
     save_every: str | None = setting(
         None,
@@ -236,12 +233,12 @@ class RunConfig:
             raise ConfigError("steps and epochs both say how long to train; give one of them.")
         if self.full and self.merge:
             raise ConfigError("merge joins a LoRA adapter into the weights; full fine-tuning has no adapter to merge.")
+        other = "full" if self.full else "merge"
         if self.load_in_4bit and (self.full or self.merge):
-            why = "train all weights, and 4 bits cannot learn" if self.full else "merge an adapter into 4 bits"
-            remedy = "" if self.full else " The adapter can be merged afterwards, by export --to merged."
-            raise ConfigError(f"{'full' if self.full else 'merge'} would {why}; leave out load_in_4bit.{remedy}")
+            raise ConfigError(
+                f"load_in_4bit keeps weights that cannot change, and {other} changes them; leave one out."
+            )
         if self.film and (self.full or self.merge):
-            other = "full" if self.full else "merge"
             raise ConfigError(f"film keeps an adapter, and {other} saves none; leave one of them out.")
         if not self.model.strip():
             raise ConfigError("model is empty; name a folder, a GGUF file or a Hub id, or leave it out.")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from ..bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
 from ..bench.report import ending, machine_line, read_result, section, write_report
+from ..core.errors import ConfigError
 from ..core.events import Phase
 from ..data.examples import ParsedExamples
 from ..mask.view import harmless
@@ -32,6 +33,8 @@ def print_bench(
     effort = QUICK if options.quick else THOROUGH if options.thorough else USUAL
     repeats = effort.repeats if options.repeats is None else options.repeats
     effort = replace(effort, parts=tuple(options.only or effort.parts), repeats=repeats)
+    if options.resume and not options.write:
+        raise ConfigError("--resume goes on with the report of --write FILE; name the file.")
     begun = read_result(Path(options.write)) if options.resume else None
     equal = True
     with BenchPrinter(options.json) as printer:

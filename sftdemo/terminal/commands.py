@@ -245,21 +245,16 @@ def generate(options: argparse.Namespace) -> int:
     from ..runs.run import answer
 
     if options.strength is not None:
-        if options.template is not None:
-            raise ConfigError("with --strength a run is asked in its own template; leave --template out.")
-        if options.load_in_4bit:
-            raise ConfigError("with --strength a run is loaded as it was trained; leave --load-in-4bit out.")
+        if options.template is not None or options.load_in_4bit:
+            raise ConfigError(
+                "with --strength a run is loaded and asked as it was trained; leave the other options out."
+            )
         work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
         return print_events(work, options.json)
     if not options.prompts:
         raise ConfigError("give at least one --prompt, or with a saved run --strength.")
-    config = RunConfig(
-        model=options.model,
-        device=options.device,
-        max_new_tokens=options.max_new_tokens,
-        load_in_4bit=options.load_in_4bit,
-    )
-    return print_events(answer(config, options.prompts, options.template), options.json)
+    wanted = {name: getattr(options, name) for name in ("model", "device", "max_new_tokens", "load_in_4bit")}
+    return print_events(answer(RunConfig(**wanted), options.prompts, options.template), options.json)
 
 
 def losses(options: argparse.Namespace) -> int:
@@ -324,8 +319,6 @@ def bench(options: argparse.Namespace) -> int:
     from ..model.sources import resolve
     from .bench import print_bench
 
-    if options.resume and not options.write:
-        raise ConfigError("--resume goes on with the report of --write FILE; name the file.")
     if options.write:
         check_file(Path(options.write))
     data = read_examples(options.data, limit=options.limit) if options.data else None

@@ -10,9 +10,11 @@ import subprocess
 import psutil
 import pytest
 
+from sftdemo.bench import parts
 from sftdemo.bench.figures import spread
 from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured
 from sftdemo.bench.processes import python_process
+from sftdemo.core.config import BENCH_PARTS
 from sftdemo.core.errors import TrainingError
 from sftdemo.core.events import Phase
 from sftdemo.terminal.cli import main
@@ -146,3 +148,36 @@ class TestProcesses:
         with python_process(["-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             child = psutil.Process(int(process.stdout.readline()))
         assert not child.is_running()
+
+
+class TestResume:
+    def test_what_is_measured_is_not_measured_again(self, monkeypatch, gpt2_folder, tmp_path, capsys):
+        measured = []
+
+        def measure(part, *_):
+            measured.append(part)
+            yield {"equal": True, "ratios": {part: 1.0}, "arms": []}
+
+        monkeypatch.setattr(parts, "_measure", measure)
+        monkeypatch.setattr(parts, "share_heap", lambda: None)
+        monkeypatch.setattr("sftdemo.bench.report._SECTIONS", dict.fromkeys(BENCH_PARTS, lambda _: "found"))
+        file = tmp_path / "report.md"
+        words = ["bench", "--model", str(gpt2_folder), "--only", "answers", "film", "--write", str(file)]
+        assert main(words) == 0
+        whole = json.loads(file.with_suffix(".json").read_text())
+        file.with_suffix(".json").write_text(json.dumps(whole | {"unfinished": ["film"]}))
+        measured.clear()
+        assert main([*words, "--resume"]) == 0
+        assert measured == ["film"]
+        assert json.loads(file.with_suffix(".json").read_text()) == whole
+        assert main([*words, "--resume", "--rows", "99"]) == 2
+        assert "begun with other settings: rows was 40000 and is 99. Measure anew" in said(capsys)
+        file.with_suffix(".json").unlink()
+        assert main([*words, "--resume"]) == 2
+        assert "nothing to go on with; leave out --resume" in said(capsys)
+        assert main(["bench", "--resume"]) == 2
+        assert "name the file" in said(capsys)
+
+
+def said(capsys) -> str:
+    return capsys.readouterr().err.replace("\n", " ")

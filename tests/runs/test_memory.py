@@ -77,7 +77,7 @@ def test_more_of_anything_needs_more():
 
 def test_the_largest_batch_counts(source, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(memory, "training_bytes", lambda config, shape, *sizes: asked.append(sizes) or 1)
+    monkeypatch.setattr(memory, "training_bytes", lambda config, shape, *sizes: asked.append(sizes[:2]) or 1)
     mixed = [*rows_of(3, 100, 60), *rows_of(3, 20, 20)]
     config = RunConfig(batch_size=4)
     tell_memory(config, source, mixed, "cpu")
@@ -117,7 +117,7 @@ class TestRun:
         assert any(isinstance(event, Saved) for event in told)
 
     def test_nothing_is_told_where_nothing_is_known(self, source, tmp_path):
-        assert tell_memory(RunConfig(), source, rows_of(2, 20, 5), "cuda") is None
+        assert tell_memory(RunConfig(), source, rows_of(2, 20, 5), "mps") is None
         (tmp_path / "config.json").write_text('{"n_embd": 8, "vocab_size": "many"}')
         assert tell_memory(RunConfig(), ModelSource("other", tmp_path, ""), rows_of(2, 20, 5), "cpu") is None
 
