@@ -12,6 +12,7 @@ from tiny_gguf import tiny_gguf
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ModelError
+from sftdemo.core.events import Failed
 from sftdemo.model.bounds import check_gguf
 from sftdemo.runs.run import answer
 
@@ -69,3 +70,20 @@ def test_settings_that_cannot_be(change, told, tmp_path, gpt2_folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
     assert told in last.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("I32", "'transformer.h.0.attn.c_attn.weight' in whole numbers (I32)"), ("F32", "")]
+)
+def test_weights_in_whole_numbers(kind, told, tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    content = path.read_bytes()
+    length = struct.unpack_from("<Q", content)[0]
+    head = json.loads(content[8 : 8 + length])
+    head["transformer.h.0.attn.c_attn.weight"]["dtype"] = kind
+    written = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + length :])
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert isinstance(last, Failed) == bool(told)
+    assert told in getattr(last, "message", "")
