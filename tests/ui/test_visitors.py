@@ -35,7 +35,7 @@ def rows(word: str, number: int) -> str:
     """Rows in which a word stands in every place, one of them twice, one refused, and one held out."""
     told = [{"instruction": f"Say {word} {number} {row}", "output": f"{word} {row}"} for row in range(60)]
     held_out = {"instruction": word, "output": word, "held_out": True}
-    return json.dumps([*told, told[0], {"instruction": f"{word} has no answer"}, held_out])
+    return json.dumps([*told, told[0], told[1] | {"held_out": word}, held_out])
 
 
 def mask_and_audit(visitor: Visitor, number: int) -> None:
