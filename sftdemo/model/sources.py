@@ -11,7 +11,7 @@ from ..core.config import DEFAULT_HUB_ID, DEFAULT_MODEL
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ModelError
 from ..core.events import Phase
-from ..core.files import recover
+from ..core.files import files_below, recover, size_of_file
 from ..core.json_files import read_object
 from ..core.meanwhile import in_thread
 from ..core.sealed import is_whole
@@ -311,7 +311,7 @@ def _in_thread(download: Callable[[], str], hub_id: str) -> Generator[Phase, Non
     blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
 
     def received() -> Phase:
-        done = sum(file.stat().st_size for file in blobs.glob("*"))
+        done = sum(map(size_of_file, files_below(blobs)))
         return Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
 
     return (yield from in_thread(download, received))
