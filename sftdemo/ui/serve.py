@@ -76,6 +76,7 @@ def launch(
     if mcp and find_spec("mcp") is None:
         raise ConfigError("the package mcp is not installed; install it with `pip install 'mcp>=1.21,<2'`.")
     host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    variable = "GRADIO_TEMP_DIR" if os.environ.get("GRADIO_TEMP_DIR") else "TMPDIR"
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     sweep(parent, _FOLDER)
     with ExitStack() as stack:
@@ -83,8 +84,8 @@ def launch(
             parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(held_folder(parent, _FOLDER))
         except OSError as error:
-            raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
-        _check_room_for_sockets(folder, parent)
+            raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set {variable}.") from error
+        _check_room_for_sockets(folder, parent, variable)
         stack.enter_context(_used(folder.resolve()))
         backend = Backend(stands_by)
         _listen(build(backend), backend, host, port, open_browser, mcp)
@@ -95,14 +96,13 @@ def launch(
     os._exit(0)  # Gradio's server would wait for the pages that are open
 
 
-def _check_room_for_sockets(folder: Path, parent: Path) -> None:
-    """Check that the sockets of the processes that train can lie in this folder. Otherwise, the first run would fail."""
+def _check_room_for_sockets(folder: Path, parent: Path, variable: str) -> None:
+    """Check that the sockets of the processes that train can lie in this folder, or the first run would fail."""
     spare = _SOCKET - len(os.fsencode(folder.resolve() / "pymp-abcdefgh" / "listener-abcdefgh"))
     if spare < 0 and sys.platform != "win32":
         most = len(os.fsencode(parent)) + spare
-        raise SftdemoError(
-            f"{parent} has too long a name for the sockets in it. Set TMPDIR to one of at most {most} bytes."
-        )
+        words = f"{parent} has too long a name for the sockets in it; set {variable} to one of at most {most} bytes."
+        raise SftdemoError(words)
 
 
 @contextmanager

@@ -94,7 +94,9 @@ def test_a_root_path_that_is_none(monkeypatch, text):
 def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 20)))
     monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
-    with pytest.raises(SftdemoError, match=r"has too long a name .* Set TMPDIR to one of at most \d\d bytes\."):
+    with pytest.raises(
+        SftdemoError, match=r"has too long a name .* set GRADIO_TEMP_DIR to one of at most \d\d bytes\."
+    ):
         launch(open_browser=False)
 
 

@@ -101,7 +101,7 @@ def served(folder: Path, model: Path) -> Generator[tuple[str, subprocess.Popen]]
     own |= {"SFTDEMO_CACHE": str(folder / "cache")}
     command = [sys.executable, "-m", "sftdemo", "app", "--no-browser", "--port", str(port)]
     with log.open("w") as file, TemporaryDirectory() as short:  # sockets lie there, whose names may not be long
-        environment = os.environ | own | {"TMPDIR": short}
+        environment = os.environ | own | {"TMPDIR": short, "GRADIO_TEMP_DIR": short}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
         try:
             first_page(f"http://127.0.0.1:{port}", process)
