@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
-from ..core.errors import ConfigError, TrainingError
+from ..core.errors import ConfigError, TrainingError, unwritten
 from ..core.events import Event, Phase, Saved
 from ..core.files import write_whole, written_whole
 from ..core.held import scratch_folder
@@ -197,7 +197,5 @@ def _telling(output: Path) -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
-        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
-    except SafetensorError as error:  # of a full disk
-        raise TrainingError(f"{output} cannot be written: {error}.") from error
+    except (OSError, SafetensorError) as error:  # the latter of a full disk
+        raise TrainingError(f"{output} cannot be written: {unwritten(error)}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, unwritten
 from ..core.events import Phase
 from ..core.files import cache_folder, written_whole
 from ..core.held import held_folder, sweep
@@ -81,11 +82,13 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
             made = scratch / "model.gguf"
             command += ["--outfile", str(made), "--outtype", quantization]
             code, log = yield from in_process(command, lambda: phase, scratch, environment)
+            if code and "No space left on device" in log:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if code or not made.is_file():
                 raise ModelError(f"llama.cpp's converter failed: {_reason(log)}")
             made.replace(output)
     except OSError as error:
-        raise ModelError(f"{output} cannot be written: {error.strerror or error}.") from error
+        raise ModelError(f"{output} cannot be written: {unwritten(error)}") from error
 
 
 def _reason(log: str) -> str:

@@ -132,6 +132,8 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
 
 def pip_reason(log: str) -> str:
     """Return pip's own error line, or if it only says "Exception:", the last line of the traceback."""
+    if "No space left on device" in log:
+        return "no space left on device. Free space, or set SFTDEMO_CACHE, and TMPDIR for pip."
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."

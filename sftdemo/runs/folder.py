@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ModelError, TrainingError
+from ..core.errors import ModelError, TrainingError, unwritten
 from ..core.events import Event, Failed, Saved, from_dict
 from ..core.files import link_folder, written_whole
 from ..core.json_files import read_object
@@ -251,7 +251,7 @@ def _written(output: Path) -> Iterator[Path]:
         with written_whole(output) as folder:
             yield folder
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
+        raise TrainingError(f"the model could not be saved to {output}: {unwritten(error, 'folder')}") from error
 
 
 def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: ModelToSave) -> None:

@@ -73,6 +73,14 @@ def test_a_model_that_it_does_not_know(calls, tmp_path, log, says):
     assert not (tmp_path / "a.gguf").exists()
 
 
+def test_a_disk_that_is_full(calls, tmp_path):
+    _, run = calls
+    log = "Traceback\nOSError: [Errno 28] No space left on device\n"
+    run.answer = lambda command: (1, log) if "--outfile" in command else (0, "")
+    with pytest.raises(ModelError, match=r"a\.gguf cannot be written: No space left on device\. Free space, or name"):
+        list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "a.gguf", "f16"))
+
+
 def test_a_place_that_cannot_be_written(calls, tmp_path):
     with pytest.raises(ModelError, match=r"cannot be written: No such file or directory"):
         list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "nowhere" / "a.gguf", "f16"))

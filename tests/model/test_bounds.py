@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import time
 
 import pytest
 from gguf import GGUFReader
@@ -70,6 +71,18 @@ def test_settings_that_cannot_be(change, told, tmp_path, gpt2_folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
     assert told in last.message
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "config.json", "vocab.txt"])
+def test_files_that_are_longer_than_any(name, tmp_path, gpt2_folder):
+    """They are refused by their size, and not read."""
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    with (tmp_path / "model" / name).open("ab") as file:
+        file.truncate(2**30)
+    begin = time.process_time()
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert "1,073,741,824 bytes, and the limit is 67,108,864" in last.message
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize(
