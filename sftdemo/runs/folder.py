@@ -33,7 +33,7 @@ from ..model.stopping import mend_stopping
 from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
-from .output import CHECKPOINT, check_output, with_files
+from .output import CHECKPOINT, LABEL, check_output, with_files
 from .public import public_record, public_settings
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ class RunFolder:
             _write_model(folder, record, data, trained)
             if checkpoints and outcome.stopped and (checkpoints.folder / checkpoints.kept).is_file():
                 link_folder(checkpoints.folder, folder / CHECKPOINT)
+            if checkpoints and checkpoints.resume and (self.path / LABEL).is_file():
+                shutil.copyfile(self.path / LABEL, folder / LABEL)
 
         yield from self._save(write, record["kind"], outcome)
 
