@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from typing import Any
@@ -73,8 +74,12 @@ class Visitor:
         return ["".join(token[0] for token in row["tokens"]) for row in self.rows()]
 
     def get(self, path: str) -> bytes:
-        with DIRECT.open(self.address + path, timeout=PATIENCE) as answer:
-            return self.keep(answer.read())
+        """Return what is answered, be it a refusal."""
+        try:
+            with DIRECT.open(self.address + path, timeout=PATIENCE) as answer:
+                return self.keep(answer.read())
+        except urllib.error.HTTPError as refusal:
+            return self.keep(refusal.read())
 
     def post(self, path: str, content: bytes, kind: str = "application/json") -> Any:
         asked = urllib.request.Request(f"{self.address}/gradio_api/{path}", content, {"Content-Type": kind})

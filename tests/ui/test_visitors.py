@@ -70,7 +70,8 @@ def train(visitor: Visitor) -> None:
         visitor.do("train", "click")
         time.sleep(0.2)
     assert visitor.canary in visitor.values[visitor.ids["compare"]]
-    assert visitor.canary.encode() in plain(visitor.download("download"))
+    model = plain(visitor.download("download"))  # unless ten runs have ended since
+    assert visitor.canary.encode() in model or b"is not offered any more" in model
     visitor.do("past-door", "expand")
 
 
