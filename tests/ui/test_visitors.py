@@ -122,21 +122,34 @@ def resident(process: subprocess.Popen) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def test_nothing_of_others_is_seen(tmp_path, gpt2_folder, monkeypatch):
+@pytest.fixture
+def address(tmp_path, gpt2_folder, monkeypatch):
+    """A public page in this process."""
     monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub_cache(tmp_path, gpt2_folder)))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     backend, port = OnLentGpu(), free_port()
     page = build(backend)
     _listen(page, backend, "127.0.0.1", port, False, mcp=False)
-    visitors = [Visitor(f"http://127.0.0.1:{port}") for _ in range(2)]
+    yield f"http://127.0.0.1:{port}"
+    page.close()
+
+
+def test_nothing_of_others_is_seen(address):
+    visitors = [Visitor(address) for _ in range(2)]
+    together(visitors, lambda visitor: mask_and_audit(visitor, 0))
+    check(visitors)
+
+
+@pytest.mark.thorough
+def test_nothing_of_a_run_of_others_is_seen(address):
+    visitors = [Visitor(address) for _ in range(3)]
     together(visitors, lambda visitor: mask_and_audit(visitor, 0))
     train(visitors[0])
     visitors[1].do("past-door", "expand")
-    visitors.append(Visitor(visitors[0].address))
-    mask_and_audit(visitors[2], 1)
-    page.close()
-    check(visitors)
+    visitors.append(Visitor(address))
+    check(visitors[:3])
+    assert visitors[3].seen == set()
 
 
 @pytest.mark.hold
