@@ -238,6 +238,8 @@ def _only_file(stream: io.BufferedReader[Any], path: Path, limit: int) -> io.Buf
     files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
     if len(files) != 1:
         raise DataError(f"{path} is a zip of {len(files):,} files; put the one with the rows in it alone.")
+    if files[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile reads others without bound
+        raise DataError(f"{path} is a zip compressed in an unusual way; zip it anew with Deflate, as most programs do.")
     if files[0].flag_bits & 1:
         raise DataError(f"{path} is a zip with a password; unpack it and open the file in it.")
     return io.BufferedReader(archive.open(files[0]))  # pyright: ignore[reportArgumentType]
