@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import DataError
+from ..core.limits import is_public
 from .json_records import json_lines
 from .records import MAX_BYTES, Record
-from .tables import TABLES, folder_batches, is_table_folder, table_records
+from .table_bounds import check_apart
+from .tables import ROWS_AT_ONCE, TABLES, folder_batches, is_table_folder, table_records
 
 FILE_TYPES = (
     *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather"),
@@ -97,6 +99,8 @@ def read_file(path: Path, limit: int = MAX_BYTES, notes: list[str] | None = None
     table = _table_of(data)
     if table is None:
         return _decoded(data, path)
+    if is_public():
+        check_apart(data, table, ROWS_AT_ONCE, path)
     return limited(path, limit, table_records(TABLES[table](data), str(path), table))
 
 

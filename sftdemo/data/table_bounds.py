@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ..core.errors import DataError
 
+SECONDS = 20.0  # that a table may take to be read
 AT_ONCE = 2**28  # bytes that a batch may come to beyond those that it has
 _WIDE = 2**22  # bytes of a column, below which a batch of it comes to no more than `AT_ONCE` four times
 
@@ -28,6 +31,24 @@ def parquet_batches(metadata: Any, most: int) -> tuple[int, list[str]]:
             else:
                 widest = max(widest, size)
     return max(1, min(most, 4 * AT_ONCE // widest)), sorted(nested)
+
+
+def check_apart(data: bytes, kind: str, rows: int, path: Path) -> None:
+    """Read a table in a process of its own first, which may not take more time and memory than is good for others.
+
+    Raises:
+        DataError: if it does, or if the table cannot be read.
+    """
+    from ..core.apart import APART, ApartError
+
+    with NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            APART.ask("read", SECONDS, path=file.name, table=kind, rows=rows)
+        except ApartError as error:
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise DataError(f"{path} cannot be read as {kind}: {reason}. Save the rows as JSON Lines.") from error
 
 
 def bytes_of(batch: Any, where: str) -> int:

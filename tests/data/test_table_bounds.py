@@ -49,6 +49,23 @@ def test_an_arrow_file(tmp_path, name):
     tracemalloc.stop()
 
 
+@pytest.mark.thorough
+def test_on_a_public_page_it_is_read_apart_first(tmp_path, monkeypatch):
+    """What pyarrow itself decompresses without a bound."""
+    monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
+    written(tmp_path / "good.arrow", pa.array(["a", "c"]))
+    assert len(read_examples(tmp_path / "good.arrow").train) == 2
+    table = pa.table({"instruction": ["a" * 10_000_000] * 100, "output": ["b"] * 100})
+    pq.write_table(table, tmp_path / "bad.parquet", compression="zstd", use_dictionary=False)
+    zstd = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(tmp_path / "bad.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema, options=zstd) as w:
+        w.write_table(table)
+    for name in ("bad.parquet", "bad.arrow"):
+        assert (tmp_path / name).stat().st_size < 1_000_000
+        with pytest.raises(DataError, match=r"cannot be read as .*: (it takes too much memory|.*malloc).*JSON Lines"):
+            read_examples(tmp_path / name)
+
+
 def test_what_is_written_out_counts(tmp_path):
     short = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0], pa.int32()), pa.array(["abc", "d"]))
     runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["abc", "d"]))

