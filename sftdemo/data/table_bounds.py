@@ -1,7 +1,7 @@
 """Bound what a table takes when it is read: a dictionary, a run or a view lets a few bytes stand for many."""
 
 # pyarrow has no type stubs
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -313,9 +313,7 @@ def _append(path: Path, cell: StudyCell) -> None:
             file.flush()
             os.fsync(file.fileno())  # a cell takes minutes: do not lose it
     except OSError as error:
-        raise TrainingError(
-            f"{path} cannot be written: {unwritten(error)} What is in it stays; the study goes on from there."
-        ) from error
+        raise TrainingError(f"{path} cannot be written: {unwritten(error)} What is in it stays.") from error
 
 
 def read_settings(folder: Path) -> dict:

@@ -123,7 +123,7 @@ def resident(process: subprocess.Popen) -> float:
 
 
 @pytest.fixture
-def address(tmp_path, gpt2_folder, monkeypatch):
+def here(tmp_path, gpt2_folder, monkeypatch):
     """A public page in this process."""
     monkeypatch.setenv("SPACE_ID", "someone/sftdemo")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub_cache(tmp_path, gpt2_folder)))
@@ -131,23 +131,25 @@ def address(tmp_path, gpt2_folder, monkeypatch):
     backend, port = OnLentGpu(), free_port()
     page = build(backend)
     _listen(page, backend, "127.0.0.1", port, False, mcp=False)
-    yield f"http://127.0.0.1:{port}"
+    yield page
     page.close()
 
 
-def test_nothing_of_others_is_seen(address):
-    visitors = [Visitor(address) for _ in range(2)]
+def test_nothing_of_others_is_seen(here):
+    visitors = [Visitor(here.local_url) for _ in range(2)]
     together(visitors, lambda visitor: mask_and_audit(visitor, 0))
     check(visitors)
+    visits = here.app.state_holder.session_data.values()
+    assert [visit.blocks_config.blocks.keys() for visit in visits] == [here.blocks.keys()] * 2
 
 
 @pytest.mark.thorough
-def test_nothing_of_a_run_of_others_is_seen(address):
-    visitors = [Visitor(address) for _ in range(3)]
+def test_nothing_of_a_run_of_others_is_seen(here):
+    visitors = [Visitor(here.local_url) for _ in range(3)]
     together(visitors, lambda visitor: mask_and_audit(visitor, 0))
     train(visitors[0])
     visitors[1].do("past-door", "expand")
-    visitors.append(Visitor(address))
+    visitors.append(Visitor(here.local_url))
     check(visitors[:3])
     assert visitors[3].seen == set()
 
