@@ -18,6 +18,7 @@ _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$
 _SEE = "GET /gradio_api/info tells the endpoints and what each takes."
 _UNREAD = f'The call cannot be read; send a JSON object such as {{"data": […]}}. {_SEE}'
 _UNKNOWN = f"There is no endpoint of this name, or it has no argument of a name that was given. {_SEE}"
+RUN, RUNS = "sftdemo-run", "sftdemo-runs"  # what a browser keeps: the run that is shown, and its own
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,7 +44,8 @@ class Page(gr.Blocks):
         event = more.get("event_data")
         if event is not None:
             event._data = sent(event._data)
-        return await super().call_function(block_fn, processed_input, *args, **more)
+        values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)]
+        return await super().call_function(block_fn, values or processed_input, *args, **more)
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
         """Make what is sent to the browser. Gradio keeps each component that an update has replaced, under a number
@@ -61,6 +63,16 @@ class Page(gr.Blocks):
         if given < wanted or (given > wanted and block_fn.api_visibility == "public"):
             words = f"{block_fn.api_name} takes {wanted} values, and {given} came. A client of Gradio fills them in."
             raise gr.Error(words, title=ConfigError.__name__, print_exception=False)
+
+
+def kept(block: Any, value: Any) -> Any:
+    """Return what an input holds; nothing where a browser has kept what is neither a run's id nor a list of such."""
+    key = getattr(block, "storage_key", "")
+    if key == RUN:
+        return value if isinstance(value, str) else None
+    if key == RUNS:
+        return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    return value
 
 
 def sent(data: object) -> dict[str, Any]:

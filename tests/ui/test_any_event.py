@@ -16,13 +16,16 @@ from gradio.exceptions import Error
 from gradio.helpers import special_args
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
+from sftdemo.core.config import DEFAULT_MODEL
 from sftdemo.core.errors import SftdemoError
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.calls import sent
+from sftdemo.ui.calls import kept, sent
 
 SECONDS = 1.0  # of processor time, of a handler of a page with three rows; the garbage collector may take some of it
+REQUEST = gr.Request(headers=Headers({}), query_params={}, session_hash="visit")
 FETCHED = ("model", "hub")  # a name that is looked for on the Hub, in a process of its own
 PARTS = ("row", "page", "part", "line", "check", "tokens", "trained", "run", "runs", "name", "note", "open", "lesson")
 PARTS += ("step", "mend", "template", "said", "link", "text")
@@ -65,12 +68,13 @@ def served():
 def answered(fn: Any, inputs: list[Any], event: object) -> None:
     """Call a handler as Gradio does. What a component does not take is refused by Gradio."""
     try:
-        taken = [block.preprocess(value) for block, value in zip(fn.inputs, inputs, strict=True)]
+        pairs = zip(fn.inputs, inputs, strict=True)
+        taken = [kept(block, block.preprocess(value)) for block, value in pairs]
     except Exception:
         return
     values: list[Any] = [dict(zip(fn.inputs, taken, strict=True))] if fn.inputs_as_dict else taken
     try:
-        values = special_args(fn.fn, values, None, gr.EventData(None, sent(event)), None)[0]
+        values = special_args(fn.fn, values, REQUEST, gr.EventData(None, sent(event)), None)[0]
         result = fn.fn(*values)
         if hasattr(result, "__next__"):
             for _ in zip(result, range(20)):  # noqa: B905
@@ -89,7 +93,8 @@ def check_handlers(served, folder) -> None:
         for block in fn.inputs:
             is_sent = not block.stateful or isinstance(block, gr.BrowserState)
             may_change = is_sent and getattr(block, "elem_id", None) not in FETCHED
-            same = st.just(usual.get(block, block.value))
+            value = usual.get(block, block.value)
+            same = st.just(str(folder) if value == DEFAULT_MODEL else value)
             inputs.append(data.draw(same if not may_change else st.one_of(*[same] * 6, HELD)))
         begin = time.process_time()
         answered(fn, inputs, data.draw(EVENTS))
