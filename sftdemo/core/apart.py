@@ -32,7 +32,7 @@ class Apart:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, kind: str, seconds: float, **question: Any) -> Any:
-        """Return the result of `foreign.render` or `foreign.encode`.
+        """Return the result of `foreign.render`, `foreign.encode` or `foreign.read`.
 
         Raises:
             ApartError: if it fails, or takes longer than `seconds`.

@@ -8,6 +8,8 @@ SftdemoError
 └── TrainingError    a run cannot start, or ended without a usable result
 """
 
+import shutil
+
 # Words that messages begin with. Any other first word is taken for a name.
 _OPENINGS = frozenset(
     {"a", "all", "an", "another", "give", "in", "it", "line", "neither", "no", "none", "not", "of", "one", "only"}
@@ -48,6 +50,23 @@ def sentence(error: Exception) -> str:
     """
     words = str(error)
     return words[:1].upper() + words[1:] if words.partition(" ")[0] in _OPENINGS else words
+
+
+def unwritten(error: Exception, other: str = "place") -> str:
+    """Return why something cannot be written, and what to do: the end of a sentence.
+
+    Args:
+        other (`str`, *optional*, defaults to `"place"`):
+            What to name another of.
+
+    >>> unwritten(OSError(28, "No space left on device")), unwritten(OSError(30, "Read-only file system"), "folder")
+    ('No space left on device. Free space, or name another place.', 'Read-only file system. Name another folder.')
+    """
+    if isinstance(error, shutil.Error):  # of a folder that is copied: what is wrong with each of its files
+        error = Exception(error.args[0][0][2].partition(": '")[0].partition("] ")[2])
+    said = (getattr(error, "strerror", None) or reason(error)).rstrip(".")
+    is_full = any(words in said for words in ("No space left", "quota exceeded", "not enough space"))
+    return f"{said}. {'Free space, or name' if is_full else 'Name'} another {other}."
 
 
 def reason(error: BaseException, most: int = 400) -> str:

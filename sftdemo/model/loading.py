@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..core.config import RunConfig
 from ..core.errors import ModelError, reason
 from ..core.events import Model, Phase
-from ..core.json_files import read_object
+from ..core.json_files import MOST, read_object
 from ..data.templates import template_of
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, precision_of, precision_on
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_LABELS = 1_000_000
+_READ_WHOLE = {".json", ".jinja", ".model", ".txt"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     folder = source.folder
     for each in filter(None, (source, source.base)):
         _check_labels(each)
+        _check_bytes(each)
     if source.base is not None and not (folder / "tokenizer_config.json").is_file():
         folder = source.base.folder
     try:
@@ -107,6 +109,16 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         record = read_object(folder / RUN_RECORD)
         tokenizer.chat_template = record.get("chat_template", tokenizer.chat_template)
     return tokenizer
+
+
+def _check_bytes(source: ModelSource) -> None:
+    """Refuse what is read whole with a tokenizer, if it is longer than any."""
+    for path in source.folder.iterdir():
+        if path.suffix in _READ_WHOLE and (size := path.stat().st_size) > MOST:
+            raise ModelError(
+                f"the tokenizer of {source.name} cannot be loaded: {path.name} has {size:,} bytes, and the limit is "
+                f"{MOST:,}; it may have been changed."
+            )
 
 
 def _check_labels(source: ModelSource) -> None:

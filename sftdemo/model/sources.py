@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from ..core.config import DEFAULT_HUB_ID, DEFAULT_MODEL
 from ..core.environment import HUB_TIMEOUT
 from ..core.errors import ModelError
 from ..core.events import Phase
-from ..core.files import recover
+from ..core.files import files_below, recover, size_of_file
 from ..core.json_files import read_object
+from ..core.meanwhile import in_thread
 from ..core.sealed import is_whole
 from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
@@ -304,25 +304,14 @@ def _download(hub_id: str, name: str, wanted: list[str] = _FILES) -> Generator[P
 
 
 def _in_thread(download: Callable[[], str], hub_id: str) -> Generator[Phase, None, str]:
-    """Run the download and yield the number of bytes received every half second. Of a job that is stopped meanwhile the
-    download ends with its process."""
-    from concurrent.futures import Future
-    from concurrent.futures import wait as wait_for
-
+    """Run the download and yield the number of bytes received every half second."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
 
     blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="model") / "blobs"
-    future = Future[str]()
 
-    def work() -> None:
-        try:
-            future.set_result(download())
-        except BaseException as error:  # raised below, where the result is asked for
-            future.set_exception(error)
+    def received() -> Phase:
+        done = sum(map(size_of_file, files_below(blobs)))
+        return Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
 
-    threading.Thread(target=work, name="download", daemon=True).start()  # an executor's would be waited for
-    while not wait_for([future], timeout=0.5).done:
-        done = sum(file.stat().st_size for file in blobs.glob("*"))
-        yield Phase("model", f"Downloading {hub_id} from the Hub: {done / 1e6:.0f} MB")
-    return future.result()
+    return (yield from in_thread(download, received))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.errors import ConfigError, ModelError
-from ..core.files import cache_folder, write_whole
+from ..core.files import cache_folder, files_below, size_of_file, write_whole
 from ..core.json_files import read_object
 
 MAX_DISK, KEEP_DAYS = "SFTDEMO_MAX_DISK", "SFTDEMO_KEEP_DAYS"
@@ -105,13 +105,13 @@ def make_room(
         delete (`Callable`):
             Deletes a run with all its copies.
     """
-    files = [path for path in copies.rglob("*") if path.is_file()]
-    total = more + sum(map(_size, files)) + sum(map(size_of, runs))
+    files = files_below(copies)
+    total = more + sum(map(size_of_file, files)) + sum(map(size_of, runs))
     for file in sorted(files, key=_time):
         if total <= limits.bytes:
             return True
         if abs(time.time() - _time(file)) > FRESH:
-            total -= _size(file)
+            total -= size_of_file(file)
             file.unlink(missing_ok=True)
     for run in runs:
         if total <= limits.bytes:
@@ -124,19 +124,12 @@ def make_room(
 
 def size_of(folder: Path) -> int:
     """Return the bytes that the files of a folder have."""
-    return sum(_size(path) for path in folder.rglob("*") if path.is_file())
+    return sum(map(size_of_file, files_below(folder)))
 
 
 def remove(folder: Path) -> None:
     """Remove a folder with all that is in it, whether or not it is there."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # it has just gone
-        return 0
 
 
 def _time(path: Path) -> float:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..core.errors import ModelError, TrainingError
+from ..core.errors import ModelError, TrainingError, unwritten
 from ..core.events import Event, FilmRow, Frame, Phase, from_dict
 from ..core.files import write_whole
 from ..core.json_files import read_object
@@ -79,7 +79,12 @@ def film(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Gene
                 return Outcome(stopped=True)
             told.append(frame)
             yield frame
-    write_whole(folder / DEVELOPED, "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in told))
+    text = "".join(json.dumps(each.to_dict(), ensure_ascii=False) + "\n" for each in told)
+    try:
+        write_whole(folder / DEVELOPED, text)
+    except OSError as error:  # it has been shown, and what it is made of is still there
+        yield Phase("film", f"The film is not kept: {folder} cannot be written: {unwritten(error, 'folder')}")
+        return Outcome()
     for _, place in saved.arms:
         shutil.rmtree(place / FILM, ignore_errors=True)
     return Outcome()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ModelError, TrainingError
+from ..core.errors import ModelError, TrainingError, unwritten
 from ..core.events import Event, Failed, Saved, from_dict
 from ..core.files import link_folder, written_whole
 from ..core.json_files import read_object
@@ -33,7 +33,7 @@ from ..model.stopping import mend_stopping
 from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
-from .output import CHECKPOINT, check_output, with_files
+from .output import CHECKPOINT, LABEL, check_output, with_files
 from .public import public_record, public_settings
 
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ class RunFolder:
             _write_model(folder, record, data, trained)
             if checkpoints and outcome.stopped and (checkpoints.folder / checkpoints.kept).is_file():
                 link_folder(checkpoints.folder, folder / CHECKPOINT)
+            if checkpoints and checkpoints.resume and (self.path / LABEL).is_file():
+                shutil.copyfile(self.path / LABEL, folder / LABEL)
 
         yield from self._save(write, record["kind"], outcome)
 
@@ -251,7 +253,7 @@ def _written(output: Path) -> Iterator[Path]:
         with written_whole(output) as folder:
             yield folder
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"the model could not be saved to {output}: {error}.") from error
+        raise TrainingError(f"the model could not be saved to {output}: {unwritten(error, 'folder')}") from error
 
 
 def _write_model(folder: Path, record: dict, data: ParsedExamples, trained: ModelToSave) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ _METHOD = "forkserver" if _FORKS else "spawn"
 _CONTEXT = multiprocessing.get_context(_METHOD)
 if _METHOD == "forkserver":
     _CONTEXT.set_forkserver_preload(_PRELOAD)
+_NICE = 10  # by how much a job gives way to the process that serves the page
 _LINGER = 10.0  # seconds that the next job waits for the process of the last one to give its memory back
 
 Work = Callable[..., Iterator[Event]]
@@ -236,7 +238,10 @@ def events_of(work: Work, *arguments: object, stop: Callable[[], bool]) -> Itera
 
 
 def prepare_child() -> None:
-    """Let a child process end with its parent, and leave it to the parent what Ctrl-C ends."""
+    """Let a child process end with its parent, leave it to the parent what Ctrl-C ends, and let the page, which people
+    wait for, have a core first."""
+    if sys.platform != "win32":
+        os.nice(_NICE)
     prepare()  # for a spawned child; a forked one inherits this from its server
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, but the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()

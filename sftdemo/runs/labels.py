@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..core.errors import ConfigError, ModelError
 from ..core.files import write_whole
+from .output import LABEL
 
-LABEL = "label.json"
 MOST_NAME, MOST_NOTE = 80, 1000  # characters
 
 

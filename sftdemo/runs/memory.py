@@ -60,7 +60,7 @@ class ModelShape:
         from ..model.bounds import count_weights
 
         try:
-            _, weights = count_weights(folder)
+            weights = count_weights(folder)
         except Exception as error:  # of many kinds, as the files may be anyone's
             raise ModelError(f"the weights of {source.name} cannot be read: {reason(error)}") from error
         return cls(weights, layers, hidden, intermediate, key_heads * size, vocabulary)

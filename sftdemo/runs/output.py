@@ -15,7 +15,8 @@ from ..core.json_files import read_object
 from ..model.sources import RUN_RECORD as RECORD
 
 CHECKPOINT = "checkpoint"  # a folder, while a run is under way and where one was stopped
-LATER = ("certificate.json",)  # what `certify` puts into a run's folder
+LABEL = "label.json"  # the name and the note that a person gave a run
+LATER = ("certificate.json", "film.json", LABEL)  # what comes into a run's folder after the run
 _OF_CHECKPOINT = re.compile(r"\.partial|step-\d+|rows-[0-9a-f]{8}\.(jsonl|partial)")
 
 
@@ -75,7 +76,7 @@ def check_writable(output: Path) -> set[str]:
 def with_files(folder: Path, record: dict) -> dict:
     """Return a run's record with the list of the folder's files, by which `check_output` knows them again."""
     names = {RECORD, *(_name(path, folder) for path in folder.rglob("*") if not path.is_dir())}
-    return record | {"files": sorted(name for name in names if not name.startswith(f"{CHECKPOINT}/"))}
+    return record | {"files": sorted(n for n in names if n != LABEL and not n.startswith(f"{CHECKPOINT}/"))}
 
 
 def _check_own(output: Path) -> None:

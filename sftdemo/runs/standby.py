@@ -119,11 +119,8 @@ class Standby:
         the last. It ends early where others are asked, or the run begins. Once nobody follows, the answering ends."""
         rehearsal = _rehearsal(config, data, limits)
         with self._changed:
-            standing = self._standing
-            if standing is None or not standing.process.is_alive():
-                standing = self._begin()
-            same = standing.rehearsal == rehearsal
-            number = standing.number if same else standing.send(rehearsal)
+            standing = self._asked(rehearsal)
+            number = standing.number
             standing.followers += 1
             self._changed.notify_all()
         try:
@@ -135,6 +132,19 @@ class Standby:
                     if not standing.followers and not _is_over(standing.told):
                         with suppress(BrokenPipeError):
                             standing.send(None)
+
+    def _asked(self, rehearsal: _Rehearsal) -> _Standing:
+        """Return the process that rehearses this: the one that stands by or, if that has died, a new one."""
+        standing = self._standing
+        if standing is not None and standing.process.is_alive():
+            with suppress(BrokenPipeError):  # it dies this very moment
+                if standing.rehearsal != rehearsal:
+                    standing.send(rehearsal)
+                return standing
+        standing = self._begin()
+        with suppress(BrokenPipeError):  # so does the new one, and who follows it hears nothing
+            standing.send(rehearsal)
+        return standing
 
     def _follow(self, standing: _Standing, number: int) -> Iterator[list[Event]]:
         seen = 0

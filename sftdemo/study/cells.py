@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
-from ..core.errors import ConfigError, DataError, TrainingError
+from ..core.errors import ConfigError, DataError, TrainingError, unwritten
 from ..core.events import Event, Phase, Step, StudyCell, from_dict
 from ..core.files import write_whole
 from ..core.held import scratch_folder
@@ -254,7 +254,7 @@ def _opened(output: Path, setup: Setup, data: ParsedExamples) -> dict[Cell, Stud
             output.mkdir(parents=True, exist_ok=True)
             write_whole(output / SETTINGS, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise TrainingError(f"{output} cannot be written: {error.strerror or error}.") from error
+        raise TrainingError(f"{output} cannot be written: {unwritten(error, 'folder')}") from error
     return {Cell.of(cell): cell for cell in read_cells(output)}
 
 
@@ -313,7 +313,7 @@ def _append(path: Path, cell: StudyCell) -> None:
             file.flush()
             os.fsync(file.fileno())  # a cell takes minutes: do not lose it
     except OSError as error:
-        raise TrainingError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise TrainingError(f"{path} cannot be written: {unwritten(error)} What is in it stays.") from error
 
 
 def read_settings(folder: Path) -> dict:

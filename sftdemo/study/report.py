@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core.errors import SftdemoError, TrainingError, sentence
+from ..core.errors import SftdemoError, TrainingError, sentence, unwritten
 from ..core.events import Conclusion, Event, Failed, Finished, Saved, StudyCell
 from ..core.files import write_whole
 from ..core.text import markdown_table
@@ -172,7 +172,7 @@ def write_report(folder: Path, command: str, judge: Judge | None = None) -> str:
         for name, content in contents.items():
             write_whole(folder / name, content)
     except OSError as error:
-        raise TrainingError(f"the report cannot be written to {folder}: {error.strerror or error}.") from error
+        raise TrainingError(f"the report cannot be written to {folder}: {unwritten(error, 'folder')}") from error
     return conclusion_of(cells, frame)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, DataError
+from ..core.errors import ConfigError, DataError, unwritten
 from ..core.files import write_whole
 from ..data.examples import ParsedExamples, Problem
 from .refusals import refuse, save
@@ -43,6 +43,6 @@ def write_page(data: ParsedExamples, masker: Masker, config: RunConfig, options:
     try:
         write_whole(Path(options.html), document(f"The mask of {data.name or Path(str(options.data)).name}", sections))
     except OSError as error:
-        raise ConfigError(f"{options.html} cannot be written: {error.strerror or error}. Name another file.") from error
+        raise ConfigError(f"{options.html} cannot be written: {unwritten(error, 'file')}") from error
     told = {"saved": options.html, "mask_hash": str(audit.mask_hash)}
     print(json.dumps(told, ensure_ascii=False) if options.json else f"Saved to {options.html}: {words}")

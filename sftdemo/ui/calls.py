@@ -18,11 +18,44 @@ _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$
 _SEE = "GET /gradio_api/info tells the endpoints and what each takes."
 _UNREAD = f'The call cannot be read; send a JSON object such as {{"data": […]}}. {_SEE}'
 _UNKNOWN = f"There is no endpoint of this name, or it has no argument of a name that was given. {_SEE}"
+RUN, RUNS = "sftdemo-run", "sftdemo-runs"  # what a browser keeps: the run that is shown, and its own
 _LOG = logging.getLogger(__name__)
 
 
+# What the page's scripts send with an event: what each part is called, and what it is where it is left out.
+_USUAL: dict[str, Any] = {
+    **dict.fromkeys(("row", "page", "part", "step", "mend"), 0),
+    **dict.fromkeys(("check", "run", "name", "note", "template", "open", "lesson"), ""),
+    "line": None,
+    "trained": False,
+    "tokens": [],
+    "runs": [],
+}
+_KINDS = {int: "a whole number", str: "a text", bool: "true or false", list: "a list"}
+_MOST = 10**9
+
+
 class Page(gr.Blocks):
-    """A page that answers a call with too few values, or an endpoint's with too many, in a sentence."""
+    """A page that answers a call with too few values, or an endpoint's with too many, in a sentence; and an event with
+    which no script of ours would send what came with it."""
+
+    async def call_function(self, block_fn: Any, processed_input: list[Any], *args: Any, **more: Any) -> Any:
+        """Call a handler, once what was sent with the event is what its parts may be."""
+        event = more.get("event_data")
+        if event is not None:
+            event._data = sent(event._data)
+        values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)]
+        return await super().call_function(block_fn, values or processed_input, *args, **more)
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """Make what is sent to the browser. Gradio keeps each component that an update has replaced, under a number
+        that nothing asks for, as long as the visit's state: 13 of them and 0.3 MB in a round of a visitor's."""
+        made = await super().postprocess_data(block_fn, predictions, state)
+        if state is not None:
+            for kept in (state.blocks_config.blocks, state.config_values):
+                for number in kept.keys() - self.blocks.keys():
+                    del kept[number]
+        return made
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""
@@ -30,6 +63,41 @@ class Page(gr.Blocks):
         if given < wanted or (given > wanted and block_fn.api_visibility == "public"):
             words = f"{block_fn.api_name} takes {wanted} values, and {given} came. A client of Gradio fills them in."
             raise gr.Error(words, title=ConfigError.__name__, print_exception=False)
+
+
+def kept(block: Any, value: Any) -> Any:
+    """Return what an input holds; nothing where a browser has kept what is neither a run's id nor a list of such."""
+    key = getattr(block, "storage_key", "")
+    if key == RUN:
+        return value if isinstance(value, str) else None
+    if key == RUNS:
+        return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+    return value
+
+
+def sent(data: object) -> dict[str, Any]:
+    """Return what was sent with an event, with nothing in place of the parts that were left out.
+
+    Raises:
+        gr.Error: for a part that is of another kind.
+    """
+    given = {str(name): value for name, value in data.items()} if isinstance(data, dict) else {}
+    for name, value in given.items():
+        if name in _USUAL and not _fits(name, value):
+            kind = _KINDS[int if name == "line" else type(_USUAL[name])]
+            words = f"{name} is {json.dumps(value)[:60]}; the page's own scripts send {kind}."
+            raise gr.Error(words, title=ConfigError.__name__, print_exception=False)
+    return _USUAL | given
+
+
+def _fits(name: str, value: object) -> bool:
+    if isinstance(value, list):
+        kind = int if name == "tokens" else str
+        return isinstance(_USUAL[name], list) and all(type(each) is kind for each in value)
+    if name == "line" and value is None:
+        return True
+    wanted = int if name == "line" else type(_USUAL[name])
+    return type(value) is wanted and not (isinstance(value, int) and abs(value) > _MOST)
 
 
 class Calls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
+from ..core.errors import DataError
 from ..core.held import held_folder, sweep
 from ..model.sources import RUN_RECORD
 from ..runs.disk import remove
@@ -66,13 +68,18 @@ class Downloads:
         return path
 
     def make(self, path: str) -> None:
-        """Write a file that is offered, unless it is there. Other paths are left alone.
+        """Write a file that is offered, unless it is there. Paths elsewhere are left alone.
 
         Raises:
             OSError: if it cannot be written.
-            SftdemoError: if what it is made of cannot be read.
+            SftdemoError: if what it is made of cannot be read, or if it is offered no more.
         """
         offer = self._offers.get(path)
+        if offer is None and path.startswith(f"{_folder()}{os.sep}"):
+            raise DataError(
+                "this file is not offered any more: its run was deleted, or what it was made of is another now. Ask "
+                "for it anew on the page."
+            )
         if offer is None or offer.write is None:
             return
         with offer.making:

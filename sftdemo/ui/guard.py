@@ -130,7 +130,7 @@ class Guard:
             if method == "POST" and path.endswith(_UPLOAD) and size.isdecimal() and not self._has_room(int(size)):
                 return 507, "There is no room for this file on the server's disk now. Try a smaller one, or later."
         except OSError as error:
-            return 507, f"The file cannot be written on the server: {error.strerror or error}."
+            return 507, f"The file cannot be written on the server: {error.strerror or error}. Try again later."
         except SftdemoError as error:
             return 404, sentence(error)
         return 200, ""

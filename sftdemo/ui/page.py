@@ -9,7 +9,7 @@ import gradio as gr
 from ..core.limits import read_limits
 from .api import name_endpoints
 from .backend import Backend
-from .calls import Page
+from .calls import RUN, RUNS, Page
 from .controls import Controls, setting_input
 from .panels.ahead import NOTHING_YET, AheadHandlers
 from .panels.edits import EditHandlers
@@ -64,8 +64,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         link = LinkPanel()
         lesson = LessonPanel()
         model_status = progress_widget("model-status", progress("working", "Getting the model ready", ""))
-        run_id = gr.BrowserState(None, storage_key="sftdemo-run", secret="sftdemo")
-        own_runs = gr.BrowserState([], storage_key="sftdemo-runs", secret="sftdemo")
+        run_id = gr.BrowserState(None, storage_key=RUN, secret="sftdemo")
+        own_runs = gr.BrowserState([], storage_key=RUNS, secret="sftdemo")
         kept = session()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):

@@ -32,6 +32,7 @@ from .widgets import STATIC
 MCP, STANDBY, ROOT_PATH = "SFTDEMO_MCP", "SFTDEMO_STANDBY", "GRADIO_ROOT_PATH"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
 TIDY = 60.0  # seconds between two looks at what is kept on the disk
+_SOCKET = 103  # bytes that the name of a socket may have: on Linux 107
 _FOLDER = "sftdemo-page-"  # of what this server offers and is sent, which no other reads
 # Seconds in which a run may end and be kept as stopped: a person waits for Ctrl-C. A service manager kills after 10 to
 # 90 seconds, and a run that is killed is lost as much as one that this process gives up.
@@ -75,6 +76,7 @@ def launch(
     if mcp and find_spec("mcp") is None:
         raise ConfigError("the package mcp is not installed; install it with `pip install 'mcp>=1.21,<2'`.")
     host = (host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1").strip("[]")
+    variable = "GRADIO_TEMP_DIR" if os.environ.get("GRADIO_TEMP_DIR") else "TMPDIR"
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     sweep(parent, _FOLDER)
     with ExitStack() as stack:
@@ -82,7 +84,8 @@ def launch(
             parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(held_folder(parent, _FOLDER))
         except OSError as error:
-            raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set TMPDIR.") from error
+            raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set {variable}.") from error
+        _check_room_for_sockets(folder, parent, variable)
         stack.enter_context(_used(folder.resolve()))
         backend = Backend(stands_by)
         _listen(build(backend), backend, host, port, open_browser, mcp)
@@ -91,6 +94,15 @@ def launch(
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)  # Gradio's server would wait for the pages that are open
+
+
+def _check_room_for_sockets(folder: Path, parent: Path, variable: str) -> None:
+    """Check that the sockets of the processes that train can lie in this folder, or the first run would fail."""
+    spare = _SOCKET - len(os.fsencode(folder.resolve() / "pymp-abcdefgh" / "listener-abcdefgh"))
+    if spare < 0 and sys.platform != "win32":
+        most = len(os.fsencode(parent)) + spare
+        words = f"{parent} has too long a name for the sockets in it; set {variable} to one of at most {most} bytes."
+        raise SftdemoError(words)
 
 
 @contextmanager

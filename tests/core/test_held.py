@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from sftdemo.core.held import LOCK, held_folder, scratch_folder, sweep
 
@@ -31,6 +32,22 @@ def test_a_folder_is_there_as_long_as_it_is_held(tmp_path):
         sweep(tmp_path, "a-")
         assert (folder / "deep").is_dir()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_taken_for_abandoned_before_it_is_held_is_made_anew(tmp_path, monkeypatch):
+    """It goes after filelock has looked for it, and before the lock is written."""
+    acquire, gone = FileLock.acquire, []
+
+    def late(self, *words, **more):
+        if not gone:
+            gone.append(Path(self.lock_file).parent)
+            gone[0].rmdir()
+            raise FileNotFoundError(2, "No such file or directory")
+        return acquire(self, *words, **more)
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with held_folder(tmp_path, "a-") as folder:
+        assert list(tmp_path.iterdir()) == [folder] != gone
 
 
 def test_the_next_one_removes_what_a_killed_process_left(tmp_path):

@@ -41,6 +41,13 @@ def test_cut(folder, length):
         assert is_whole(folder)
 
 
+@pytest.mark.parametrize("length", [2**31, 2**40, 2**63])
+def test_a_head_that_is_longer_than_the_file(folder, length):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(length.to_bytes(8, "little") + whole[8:])
+    assert not is_whole(folder)
+
+
 def test_zeros_of_the_same_length(folder):
     size = (folder / "model.safetensors").stat().st_size
     (folder / "model.safetensors").write_bytes(b"\0" * size)

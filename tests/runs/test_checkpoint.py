@@ -23,6 +23,7 @@ from sftdemo.data.examples import Origin, parse_examples
 from sftdemo.runs.ablation import ablate
 from sftdemo.runs.checkpoint import read_begun
 from sftdemo.runs.folder import load_events
+from sftdemo.runs.labels import read_label, write_label
 from sftdemo.runs.run import run
 from sftdemo.study.cells import study
 
@@ -248,8 +249,10 @@ class TestStop:
         assert "that was not finished. Go on with it with --resume" in failed.message
         assert (tmp_path / "out" / "adapter_model.safetensors").exists()
         whole = list(run(replace(config, save_every=None), data(), tmp_path / "whole"))
+        write_label(tmp_path / "out", "mine", "")
         again = resumed(tmp_path / "out")
         assert_same_run(tmp_path / "out", tmp_path / "whole", again, whole)
+        assert read_label(tmp_path / "out").name == "mine"
 
     def test_resuming_can_be_stopped_before_its_first_step(self, copy):
         begun = read_begun(copy)

@@ -49,6 +49,21 @@ def test_copies_go_before_runs_and_the_oldest_first(tmp_path, runs):
     assert left(tmp_path, runs, 50, used="a") == (["a", "now"], False)
 
 
+def test_what_others_remove_meanwhile_is_no_error(tmp_path, runs, monkeypatch):
+    """As when a visitor's download is withdrawn while another's upload asks for room."""
+    upload(tmp_path / "served", "old", 2000)
+    gone = upload(tmp_path / "served", "gone").parent
+    listed = os.scandir
+
+    def scandir(place):
+        if place in (gone, str(gone)):
+            gone.rename(tmp_path / "elsewhere")
+        return listed(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert left(tmp_path, runs, 350) == (["a", "b", "c"], True)
+
+
 def test_the_order_is_that_of_the_beginning_whatever_the_clock_says(runs):
     for folder in (*runs, runs[0]):
         note_begun(folder.name)

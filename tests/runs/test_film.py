@@ -15,6 +15,7 @@ from sftdemo.core.events import Comparison, Failed, FilmEnded, FilmRow, Finished
 from sftdemo.data.examples import parse_examples
 from sftdemo.runs.ablation import ablate
 from sftdemo.runs.film import film, has_film
+from sftdemo.runs.output import check_output
 from sftdemo.runs.revisit import token_losses
 from sftdemo.runs.run import run
 from sftdemo.runs.wording import moments
@@ -150,7 +151,17 @@ def test_a_full_disk_ends_the_film_and_not_the_training(config, tmp_path, monkey
     events = list(run(config, parse_examples(TEXT), tmp_path / "out"))
     assert of(FilmEnded, events) == [FilmEnded(4, "No space left on device")]
     assert isinstance(events[-1], Finished)
-    assert [frame.step for frame in of(Frame, film(tmp_path / "out", "cpu"))] == [0, 2, 12]
+    with monkeypatch.context() as patched:
+        patched.setattr("sftdemo.runs.film.write_whole", lambda *_: fails(None, "step-4"))
+        shown = list(film(tmp_path / "out", "cpu"))
+        told, last = shown[-2:]
+    assert told.message.startswith("The film is not kept: ")
+    assert told.message.endswith("No space left on device. Free space, or name another folder.")
+    assert isinstance(last, Finished)
+    assert of(Frame, shown) == of(Frame, film(tmp_path / "out", "cpu"))
+    assert (tmp_path / "out" / "film.json").is_file()
+    check_output(tmp_path / "out", overwrite=True)  # a film that is developed keeps no run from being replaced
+    assert [frame.step for frame in of(Frame, shown)] == [0, 2, 12]
 
 
 def frame_with(step: int, begun: int, ended: int, rows: int = 4) -> Frame:

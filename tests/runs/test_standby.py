@@ -114,6 +114,16 @@ def test_a_process_that_died_is_replaced(standby, config):
     assert last(standby.ask(config, DATA))[-2].source == "held out"
 
 
+def test_one_that_dies_while_it_is_asked_is_replaced(standby, config, monkeypatch):
+    last(standby.ask(config, DATA))
+    died = standby.pid
+    os.kill(died, 9)
+    standby._standing.process.join()
+    monkeypatch.setattr(standby._standing.process, "is_alive", lambda: True)  # as a moment ago
+    assert last(standby.ask(replace(config, max_new_tokens=3), DATA))[-2].source == "held out"
+    assert standby.pid != died
+
+
 def test_it_is_given_back(config):
     standby = Standby(config, idle=0.3)
     last(standby.ask(config, DATA))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serving import awaited
 
-from sftdemo.core.errors import ModelError
+from sftdemo.core.errors import DataError, ModelError
 from sftdemo.ui.downloads import Downloads
 from sftdemo.ui.guard import Guard, own_names, refusal
 
@@ -117,8 +117,10 @@ def test_a_file_is_written_when_it_is_asked_for_and_only_then(guard, downloads):
         assert asked(guard, "GET", f"/gradio_api/file={path}") == (200, b"served")
     assert (made, path.read_text(), list(path.parent.iterdir())) == (["once"], "zip", [path])
     downloads.withdraw("run")
-    assert asked(guard, "GET", f"/gradio_api/file={path}") == (200, b"served")  # by Gradio, which has no such file
-    assert not path.parent.exists()
+    status, reason = asked(guard, "GET", f"/gradio_api/file={path}")
+    assert (status, path.parent.exists()) == (404, False)
+    assert reason.startswith(b"This file is not offered any more: ")
+    assert asked(guard, "GET", "/gradio_api/file=/etc/passwd") == (200, b"served")  # by Gradio, which refuses it
 
 
 def test_a_file_that_cannot_be_written_says_so(guard, downloads):
@@ -139,7 +141,8 @@ def test_of_what_a_visitor_works_on_the_last_file_is_offered(downloads):
     first = downloads.offer_own("masks", "a.jsonl", lambda path: path.write_text("1"))
     downloads.make(str(first))
     second = downloads.offer_own("masks", "a.jsonl", lambda path: path.write_text("2"))
-    downloads.make(str(first))
+    with pytest.raises(DataError, match="is not offered any more"):
+        downloads.make(str(first))
     downloads.make(str(second))
     assert (first.exists(), second.read_text()) == (False, "2")
 

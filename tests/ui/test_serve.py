@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from serving import free_port
 
-from sftdemo.core.errors import ConfigError
+from sftdemo.core.errors import ConfigError, SftdemoError
 from sftdemo.ui.serve import launch
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,15 @@ def test_a_root_path_that_is_none(monkeypatch, text):
     monkeypatch.setenv("GRADIO_ROOT_PATH", text)
     monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
     with pytest.raises(ConfigError, match=r"GRADIO_ROOT_PATH is '.*'; write the path that a proxy"):
+        launch(open_browser=False)
+
+
+def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 20)))
+    monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
+    with pytest.raises(
+        SftdemoError, match=r"has too long a name .* set GRADIO_TEMP_DIR to one of at most \d\d bytes\."
+    ):
         launch(open_browser=False)
 
 

@@ -101,7 +101,7 @@ class HistoryHandlers:
         """Show the answers of two runs to the questions that both answered."""
         try:
             runs = self._runs(own_runs)[0]
-            first, second = (find_run(runs, str(name)) for name in list(event.runs)[:2])
+            first, second = (find_run(runs, name) for name in [*event.runs, "", ""][:2])
             rows = side_by_side(first, second)
         except SftdemoError as error:
             return answers_side_by_side([], [], sentence(error))

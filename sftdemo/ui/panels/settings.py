@@ -49,8 +49,10 @@ class SettingsHandlers:
         inputs = [getattr(controls, name) for name in (*PAGE_SETTINGS, "custom")]
         panel.upload.upload(self.load, panel.upload, [*inputs, panel.status], **PRIVATE)
 
-    def load(self, path: str) -> Updates:
+    def load(self, path: str | None) -> Updates:
         """Fill every input from the file, or from the defaults where the file says nothing; tell what is refused."""
+        if path is None:  # no file came with the event
+            return {self.panel.status: gr.skip()}
         name = Path(path).name
         try:
             settings = read_settings(path)

@@ -69,7 +69,9 @@ const draw = () => {
   const line = h("p", "buttons");
   line.append(
     button("copy", "Copy link", () => trigger("copy", {
-      open: openDoor(data.doors), lesson: address().searchParams.get("lesson"), step: address().searchParams.get("step"),
+      open: openDoor(data.doors) || "",
+      lesson: address().searchParams.get("lesson") || "",
+      step: Number.parseInt(address().searchParams.get("step")) || 0,
     })),
     button("presenting", presenting ? "End presenting" : "Present", () => present(!presenting)),
   );
