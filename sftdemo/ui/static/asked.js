@@ -3,7 +3,7 @@ const draw = () => {
   const place = root();
   if (!data || !place) return;
   const parts = data.questions.map(({ text, source }) =>
-    h("span", "question " + source.replace(" ", "-"), source === "training" ? `${text} · trained on` : text));
+    foldable("question " + source.replace(" ", "-"), source === "training" ? `${text} · trained on` : text));
   place.replaceChildren(...(parts.length ? [h("p", "note", "Asked before and after the training:"), ...parts] : []));
 };
 watch("value", draw);

@@ -57,7 +57,7 @@ const draw = () => {
     const node = h("section", "pair");
     node.style.setProperty("--columns", row.answers.length);
     const prompt = h("div", "prompt");
-    prompt.append(h("p", "text", row.prompt));
+    prompt.append(foldable("text", row.prompt));
     if (row.source) prompt.append(h("span", "source " + row.source.replace(" ", "-"), SOURCES[row.source]));
     const trained = row.answers.slice(1).map(({ text }) => text);
     const compared = trained.length > 1 && trained.every((text) => text !== null);

@@ -52,7 +52,7 @@ const arm = (data, { name, frames, moments }) => {
   const rows = losses ? data.rows.map((row, number) => [number, rowNode(row), row.question]) : [];
   const layers = frames[0].answers.map(([prompt, source], question) => {
     const box = h("div", "asked"), said = h("div"), stack = h("div", "stack"), all = answers(frames, question);
-    said.append(h("p", "prompt", prompt), h("span", "source", source), stack);
+    said.append(foldable("prompt", prompt), h("span", "source", source), stack);
     stack.append(...all);
     box.append(said, ...rows.filter(([, , asked]) => asked === prompt).map(([, { body }]) => body));
     node.append(box);

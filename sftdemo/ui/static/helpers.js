@@ -37,6 +37,27 @@ const sparkline = (curves, width, height, attributes) => {
   return picture;
 };
 
+// A text of which only the beginning is shown, with a button for the rest where there is more. It stays as it was left
+// when the widget is drawn anew.
+const unfolded = new Set();
+const foldable = (className, text) => {
+  const box = h("div", "foldable"), words = h("p", className, text), more = button("more-text", "", () => {
+    if (!unfolded.delete(text)) unfolded.add(text);
+    show();
+  });
+  const show = () => {
+    const isOpen = unfolded.has(text);
+    words.classList.toggle("clamped", !isOpen);
+    more.textContent = isOpen ? "show less" : "show all";
+    more.setAttribute("aria-expanded", String(isOpen));
+  };
+  more.hidden = true;
+  new ResizeObserver(() => { more.hidden = !unfolded.has(text) && words.scrollHeight <= words.clientHeight + 1; }).observe(words);
+  show();
+  box.append(words, more);
+  return box;
+};
+
 // Why an answer ended, in words, with their class.
 const STOPS = {
   EOS: ["stopped by itself", "stop good"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import gradio as gr
@@ -193,6 +194,17 @@ def test_a_second_visitor_waits_and_leaves(gpt2_folder, monkeypatch):
     assert shown["stop"]["value"] == "Stop, keep what it has"
     ui.running.stop(second_id)
     assert status_of(merged(ui, two))[0] in ("done", "idle")
+
+
+def test_two_clicks_in_one_moment_start_one_run(ui, values):
+    visit = SimpleNamespace(session_hash="one")
+    clicks = [ui.running.train(values(steps=200), visit), ui.running.train_both(values(steps=200), visit)]
+    first, second = (named(ui, next(look)) for look in clicks)
+    assert "run_id" in first
+    assert second.keys() == {"run_status"}
+    assert ui.desk.backend._runs.is_busy
+    ui.running.stop(first["run_id"])
+    assert status_of(merged(ui, clicks[0]))[0] in ("done", "idle")
 
 
 @pytest.mark.parametrize("known", [[], [Before("Why?", "So", "EOS", "typed")]], ids=["none", "one"])
