@@ -21,7 +21,7 @@ _UNKNOWN = f"There is no endpoint of this name, or it has no argument of a name 
 _LOG = logging.getLogger(__name__)
 
 
-class Page(gr.Blocks):
+class CheckedPage(gr.Blocks):
     """A page that answers a call with too few values, or an endpoint's with too many, in a sentence."""
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:

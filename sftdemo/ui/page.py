@@ -9,7 +9,6 @@ import gradio as gr
 from ..core.limits import read_limits
 from .api import name_endpoints
 from .backend import Backend
-from .calls import Page
 from .controls import Controls, setting_input
 from .panels.ahead import NOTHING_YET, AheadHandlers
 from .panels.edits import EditHandlers
@@ -33,6 +32,7 @@ from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .run_state import RunState
+from .spoken import Page
 from .state import Desk, session
 from .widgets import (
     asked,

@@ -19,6 +19,7 @@ from ..runs.labels import MOST_NAME, MOST_NOTE
 from ..runs.wording import column_name, figure_rows, moments
 from .start import model_words, when
 from .widgets import KINDS, to_json, widget
+from .words import say, say_all
 
 MOST_SHOWN = 60  # characters of a setting in a list
 MINUS = "\N{MINUS SIGN}"
@@ -56,9 +57,9 @@ def answers_side_by_side(
         {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
         for prompt, source, columns in rows
     ]
-    told = {"message": message, "conclusion": conclusion}
+    told = {"message": say(message), "conclusion": say(conclusion)}
     shown = [(name.replace("_", " "), *map(_short, values)) for name, *values in settings]
-    return to_json({"columns": list(names), "rows": drawn, "settings": shown} | told)
+    return to_json({"columns": say_all(names), "rows": drawn, "settings": shown} | told)
 
 
 def _columns(row: Comparison | Columns | Before) -> list[Column]:
@@ -93,12 +94,13 @@ def figures_table(figures: Sequence[Figures]) -> str:
         "draw: python -m sftdemo study repeats this over several seeds, weights and sizes."
     ]
     columns = [column_name(each.prompt_loss_weight) for each in figures]
-    return to_json({"columns": columns, "rows": figure_rows(figures), "notes": notes})
+    rows = [(say(name), say(unit), cells) for name, unit, cells in figure_rows(figures)]
+    return to_json({"columns": say_all(columns), "rows": rows, "notes": say_all(notes)})
 
 
 def losses_message(message: str, failed: bool = False) -> str:
     """Return a view of the losses without rows."""
-    return to_json({"names": [], "rows": [], "message": message, "opens": [], "idea": "", "failed": failed})
+    return to_json({"names": [], "rows": [], "message": say(message), "opens": [], "idea": "", "failed": failed})
 
 
 def losses_rows(rows: Sequence[TokenLosses]) -> str:
@@ -111,8 +113,8 @@ def losses_rows(rows: Sequence[TokenLosses]) -> str:
     )
     by_weight = sorted((weight or 0.0, model) for model, weight in enumerate(weights) if model)
     light, heavy = (by_weight[0][1], by_weight[-1][1]) if len(by_weight) > 1 else (0, 1)
-    told = {"opens": [heavy, light], "idea": _difference(rows, names, heavy, light), "failed": False}
-    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message} | told)
+    told = {"opens": [heavy, light], "idea": say(_difference(rows, names, heavy, light)), "failed": False}
+    return to_json({"names": say_all(names), "rows": [_row(row) for row in rows], "message": say(message)} | told)
 
 
 def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, light: int) -> str:
@@ -146,7 +148,7 @@ def _row(row: TokenLosses) -> dict:
 
 def film_message(message: str, failed: bool = False) -> str:
     """Return a film without frames."""
-    return to_json({"arms": [], "rows": [], "message": message, "failed": failed})
+    return to_json({"arms": [], "rows": [], "message": say(message), "failed": failed})
 
 
 def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, whole: bool = False) -> str:
@@ -155,8 +157,8 @@ def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, 
     arms = [list(group) for _, group in groupby(frames, key=lambda frame: frame.prompt_loss_weight)]
     drawn = [
         {
-            "name": column_name(arm[0].prompt_loss_weight),
-            "moments": moments(arm) if whole else [],
+            "name": say(column_name(arm[0].prompt_loss_weight)),
+            "moments": [say(f"{each[0].upper()}{each[1:]}.") for each in moments(arm)] if whole else [],
             "frames": [frame.to_dict() for frame in arm],
         }
         for arm in arms
@@ -169,7 +171,7 @@ def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, 
         }
         for row in rows
     ]
-    return to_json({"arms": drawn, "rows": tokens, "message": message, "failed": False})
+    return to_json({"arms": drawn, "rows": tokens, "message": say(message), "failed": False})
 
 
 def history(
@@ -179,7 +181,7 @@ def history(
     the name of the run that the page shows, and `problems` are sentences on runs that cannot be read."""
     drawn = [*map(_summary_of_begun, begun), *map(_summary, runs)]
     most = {"most_name": MOST_NAME, "most_note": MOST_NOTE}
-    return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message} | most)
+    return to_json({"runs": drawn, "problems": say_all(problems), "shown": shown, "message": say(message)} | most)
 
 
 def run_title(run: PastRun) -> str:
@@ -199,16 +201,16 @@ def _summary(run: PastRun) -> dict:
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
         "id": run.name,
-        "when": when(run.finished),
-        "title": run_title(run),
-        "detail": f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}"
+        "when": say(when(run.finished)),
+        "title": say(run_title(run)),
+        "detail": say(f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}")
         + (f" · {settings}" if settings else ""),
-        "result": f"{what}: {ends} · {_endings(run)}",
-        "curve": f"{what}, step by step: {ends}",
+        "result": say(f"{what}: {ends} · {_endings(run)}"),
+        "curve": say(f"{what}, step by step: {ends}"),
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
         "name": run.label.name,
         "note": run.label.note,
-        "go_on": "" if run.left is None else f"Go on: {run.left:,} {plural(run.left, 'step')} left",
+        "go_on": "" if run.left is None else say(f"Go on: {run.left:,} {plural(run.left, 'step')} left"),
         "is_saved": True,
     }
 
@@ -217,16 +219,20 @@ def _summary_of_begun(begun: Begun) -> dict:
     rows, steps = len(begun.data.train), begun.config.steps
     return {
         "id": begun.folder.name,
-        "when": "not finished",
-        "title": f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
-        f"{plural(rows, 'row')}",
-        "detail": f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}.",
+        "when": say("not finished"),
+        "title": say(
+            f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
+            f"{plural(rows, 'row')}"
+        ),
+        "detail": say(
+            f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}."
+        ),
         "result": "",
         "curve": "",
         "curves": [],
         "name": "",
         "note": "",
-        "go_on": "Go on",
+        "go_on": say("Go on"),
         "is_saved": False,
     }
 

@@ -28,6 +28,7 @@ from ..run_state import RunState, summarize
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress
+from ..words import say, say_all
 from .mask import PRIVATE, VISITS, Updates
 from .scanned import seconds_of
 
@@ -248,12 +249,12 @@ class RunHandlers:
 
     def _show_arm_curves(self, state: RunState) -> Updates:
         """Draw the losses of all arms on the same held-out rows, those of the answers and those of the prompts."""
-        points = [(name, event.step, event.completion_loss, event.prompt_loss) for name, event in state.held_out]
+        points = [(say(name), event.step, event.completion_loss, event.prompt_loss) for name, event in state.held_out]
         started = {name for name, _ in state.held_out}
         # An arm that has not started gets the base's point, or the browser might leave its line out later.
-        points += [(name, *points[0][1:]) for name in state.arm_names if name not in started]
+        points += [(say(name), *points[0][1:]) for name in state.arm_names if name not in started]
         frame = pd.DataFrame(points, columns=["arm", "step", "answers", "prompts"])
-        colors = dict(zip(state.arm_names, ARMS, strict=False))
+        colors = dict(zip(say_all(state.arm_names), ARMS, strict=False))
         picture = {"color_map": colors, "x_lim": [0, state.total]}
         return {
             self.out.arm_curves: gr.update(visible=True),

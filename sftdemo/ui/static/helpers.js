@@ -1,4 +1,6 @@
 // Shared by the widgets. Text only ever reaches the page through textContent.
+// The page's words in the language of the visit, which the server puts before this script, with values in their places.
+const t = (text, values = {}) => (WORDS[text] ?? text).replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
 const h = (tag, className, text) => {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -48,7 +50,7 @@ const foldable = (className, text) => {
   const show = () => {
     const isOpen = unfolded.has(text);
     words.classList.toggle("clamped", !isOpen);
-    more.textContent = isOpen ? "show less" : "show all";
+    more.textContent = isOpen ? t("show less") : t("show all");
     more.setAttribute("aria-expanded", String(isOpen));
   };
   more.hidden = true;
@@ -60,9 +62,9 @@ const foldable = (className, text) => {
 
 // Why an answer ended, in words, with their class.
 const STOPS = {
-  EOS: ["stopped by itself", "stop good"],
-  length: ["cut at the length limit", "stop bad"],
-  stopped: ["stopped by you", "stop"],
+  EOS: [t("stopped by itself"), "stop good"],
+  length: [t("cut at the length limit"), "stop bad"],
+  stopped: [t("stopped by you"), "stop"],
 };
 
 const TOP = 8;  // nats of a token's loss that have the most colour under which text can be read: a probability of 1 in 3,000

@@ -1,0 +1,175 @@
+"""Find the page's words in the code, and bring the catalogues up to date: what is new waits there for its translation,
+what is gone is taken out. `make words` runs this."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polib
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sftdemo"
+FOLDERS = ("core", "data", "mask", "model", "train", "runs", "export", "ui")
+# Modules whose texts do not reach the page: what is written into files, and what only a terminal or a program asks for.
+ELSEWHERE = (
+    *("core/apart.py", "core/files.py", "core/foreign.py", "core/machine.py", "core/settings_file.py"),
+    *("data/problems.py", "data/row_file.py", "data/text_files.py"),
+    *("mask/document.py", "mask/markup.py", "mask/report.py", "train/mask_callback.py"),
+    *("runs/card.py", "runs/checkpoint.py", "runs/output.py", "runs/prompt_template.py", "runs/use.py"),
+    *("export/certificate.py", "export/certify.py", "export/engines.py", "export/film_page.py", "export/handout.py"),
+    *("export/ollama.py", "export/recipe.py", "export/script.py", "export/trl_config.py", "export/upload.py"),
+    *("ui/api.py", "ui/calls.py", "ui/guard.py", "ui/serve.py", "ui/lesson.py"),
+)
+# Words by themselves are words of the page under these names, or as the first of these.
+_KEYWORDS = {"label", "title", "info", "placeholder", "what", "why", "remedy", "unit", "name"}
+_TERMINAL = {"help", "metavar", "elem_id", "elem_classes", "js", "storage_key", "secret"}
+_COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton", "_step", "progress"}
+_LOGGERS = {"_LOG", "re"}
+_PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{")
+_CODE = re.compile(
+    r"^[\W\d_]*$|\\[dsw.]|=>|^--|\w=\w+ |[{};]\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python |^sftdemo |^ollama "
+)
+_SCRIPT = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
+_LESSON_WORDS = {"title", "text", "then", "write", "says", "question"}
+# Single words, and a text that looks like code: they stand where nothing says that they are shown.
+MORE = (
+    *("after", "alone", "base", "before", "both", "masked", "together", "typed", "unmasked", "used", "training"),
+    *("id", "label", "position", "role", "token", "answers", "prompts", "models", "unchanged", "CHANGED", "empty"),
+    *("error", "errors", "note", "warning", "held out"),
+    "0 masks the prompt; 1 trains it like the answer, as plain fine-tuning does",
+)
+
+
+def python_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module that may be shown, with a place for each value."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped, shown = set[ast.AST](), set[ast.AST]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                skipped |= {each.value for each in node.body[:1] if isinstance(each, ast.Expr)}
+            case ast.JoinedStr():
+                skipped |= {each for each in node.values if isinstance(each, ast.Constant)}
+                skipped |= {part for each in node.values for part in ast.walk(_spec(each))}
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)) if owner in _LOGGERS:
+                skipped |= {part for each in node.args for part in ast.walk(each)}
+            case ast.Call():
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                shown |= {each for each in node.args[:1] if name in _COMPONENTS}
+                shown |= {each.value for each in node.keywords if each.arg in _KEYWORDS}
+                skipped |= {each.value for each in node.keywords if each.arg in _TERMINAL}
+            case ast.Subscript():
+                skipped.add(node.slice)
+            case ast.AnnAssign():
+                skipped |= set(ast.walk(node.annotation))
+    for node in ast.walk(tree):
+        if node not in skipped:
+            text = _text(node)
+            is_prose = _PROSE.search(text) or (node in shown and re.search("[a-z]", text))
+            if is_prose and not _CODE.search(text):
+                yield text
+
+
+def _spec(value: ast.expr) -> ast.AST:
+    spec = value.format_spec if isinstance(value, ast.FormattedValue) else None
+    return spec or ast.Pass()
+
+
+def _text(node: ast.AST) -> str:
+    """Return a text of the code as the catalogue has it; values that stand side by side have one place."""
+    if isinstance(node, ast.Constant):
+        return node.value.strip().replace("{}", "{count}") if isinstance(node.value, str) else ""
+    if not isinstance(node, ast.JoinedStr):
+        return ""
+    text, names = "", list[str]()
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+        elif isinstance(part, ast.FormattedValue) and not re.search(r"\{\w+\}$", text):
+            name = _name(part.value) or str(len(names))
+            while name in names:
+                name = re.sub(r"\d*$", lambda match: str(int(match[0] or 1) + 1), name, count=1)
+            names.append(name)
+            text += f"{{{name}}}"
+    return text.strip()
+
+
+def _name(value: ast.expr) -> str:
+    match value:
+        case ast.Call(func=ast.Name(id="plural"), args=[_, ast.Constant(value=word), *_]):
+            return re.sub(r"\W+", "_", f"{word}")
+        case ast.Call(func=ast.Name(id="duration")):
+            return "duration"
+        case ast.Call(args=[only]):
+            return _name(only)
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.strip("_").lower()
+        case ast.Subscript(value=of):
+            return _name(of)
+    return ""
+
+
+def script_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a script that stand in `t("…")`."""
+    for found in _SCRIPT.finditer(path.read_text(encoding="utf-8")):
+        yield ast.literal_eval(found[1])
+
+
+def lesson_texts(path: Path) -> Iterator[str]:
+    """Yield the words of a lesson; its rows are data, and the answers in it are a model's."""
+
+    def words(part: object, name: str = "") -> Iterator[str]:
+        if isinstance(part, dict):
+            for key, each in part.items():
+                if key not in ("rows", "recorded", "settings"):
+                    yield from words(each, key)
+        elif isinstance(part, list):
+            for each in part:
+                yield from words(each, name)
+        elif isinstance(part, str) and name in {*_LESSON_WORDS, "choices"}:
+            yield part
+
+    yield from words(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def all_texts() -> dict[str, list[str]]:
+    """Return all words of the page, each with the files that it stands in."""
+    found: dict[str, list[str]] = {}
+    sources = [(path, python_texts) for folder in FOLDERS for path in sorted((PACKAGE / folder).rglob("*.py"))]
+    sources += [(path, script_texts) for path in sorted((PACKAGE / "ui" / "static").glob("*.js"))]
+    sources += [(path, lesson_texts) for path in sorted((PACKAGE / "ui" / "lessons").glob("*.yaml"))]
+    for path, texts in sources:
+        name = path.relative_to(PACKAGE).as_posix()
+        for text in () if name in ELSEWHERE else texts(path):
+            files = found.setdefault(text, [])
+            files += [] if name in files else [name]
+    for word in MORE:
+        found.setdefault(word, ["several"])
+    return found
+
+
+def update(path: Path) -> tuple[int, int]:
+    """Bring a catalogue up to date, and return how many texts it has, and how many of them wait."""
+    catalogue = polib.pofile(str(path), wrapwidth=120)
+    known = {entry.msgid: entry for entry in catalogue}
+    catalogue.clear()
+    for text, files in all_texts().items():
+        old = known.get(text)
+        flags = old.flags if old else []
+        entry = polib.POEntry(msgid=text, msgstr=old.msgstr if old else "", flags=flags)
+        entry.occurrences = [(name, "") for name in files[:3]]
+        catalogue.append(entry)
+    catalogue.save(str(path))
+    return len(catalogue), len([entry for entry in catalogue if not entry.msgstr])
+
+
+if __name__ == "__main__":
+    for name in sorted((PACKAGE / "ui" / "locale").glob("*.po")):
+        count, waiting = update(name)
+        print(f"{name.stem}: {count} texts, {waiting} of them wait for a translation")
+    sys.exit(0)
