@@ -28,12 +28,16 @@ ELSEWHERE = (
 # Words by themselves are words of the page under these names, or as the first of these.
 _KEYWORDS = {"label", "title", "info", "placeholder", "what", "why", "remedy", "unit", "name"}
 _TERMINAL = {"help", "metavar", "elem_id", "elem_classes", "js", "storage_key", "secret"}
-_COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton", "_step", "progress"}
+_COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton", "_step"}
 _LOGGERS = {"_LOG", "re"}
 _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{")
 _CODE = re.compile(
-    r"^[\W\d_]*$|\\[dsw.]|=>|^--|\w=\w+ |[{};]\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python |^sftdemo |^ollama "
+    r"^[\W\d_]*$|\\[dsw.]|=>|^--|\w=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python |^sftdemo |^ollama "
+    r"|widget \{|^gguf |^weight_decay=|^my-first-run$"
 )
+# What other packages say, which is looked for in their words.
+_THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}
+_THEIRS |= {"proxy token", "GPU task aborted", "worker error", "can't allocate memory", "Found missing adapter keys"}
 _SCRIPT = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
 _LESSON_WORDS = {"title", "text", "then", "write", "says", "question"}
 # Single words, and a text that looks like code: they stand where nothing says that they are shown.
@@ -61,6 +65,7 @@ def python_texts(path: Path) -> Iterator[str]:
             case ast.Call():
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 shown |= {each for each in node.args[:1] if name in _COMPONENTS}
+                shown |= {each for each in node.args[1:3] if name in ("progress", "tell", "Phase")}
                 shown |= {each.value for each in node.keywords if each.arg in _KEYWORDS}
                 skipped |= {each.value for each in node.keywords if each.arg in _TERMINAL}
             case ast.Subscript():
@@ -71,7 +76,7 @@ def python_texts(path: Path) -> Iterator[str]:
         if node not in skipped:
             text = _text(node)
             is_prose = _PROSE.search(text) or (node in shown and re.search("[a-z]", text))
-            if is_prose and not _CODE.search(text):
+            if is_prose and text not in _THEIRS and not _CODE.search(text):
                 yield text
 
 
