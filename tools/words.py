@@ -12,6 +12,8 @@ from pathlib import Path
 import polib
 import yaml
 
+from sftdemo.core.config import SETTINGS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sftdemo"
 FOLDERS = ("core", "data", "mask", "model", "train", "runs", "export", "ui")
@@ -28,16 +30,17 @@ ELSEWHERE = (
 # Words by themselves are words of the page under these names, or as the first of these.
 _KEYWORDS = {"label", "title", "info", "placeholder", "what", "why", "remedy", "unit", "name"}
 _TERMINAL = {"help", "metavar", "elem_id", "elem_classes", "js", "storage_key", "secret"}
-_COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton", "_step"}
+_COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton"}
 _LOGGERS = {"_LOG", "re"}
 _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{")
 _CODE = re.compile(
-    r"^[\W\d_]*$|\\[dsw.]|=>|^--|\w=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python |^sftdemo |^ollama "
-    r"|widget \{|^gguf |^weight_decay=|^my-first-run$"
+    r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python "
+    r"|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}
 _THEIRS |= {"proxy token", "GPU task aborted", "worker error", "can't allocate memory", "Found missing adapter keys"}
+_PLACE = re.compile(r"\{\w*\}")
 _SCRIPT = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
 _LESSON_WORDS = {"title", "text", "then", "write", "says", "question"}
 # Single words, and a text that looks like code: they stand where nothing says that they are shown.
@@ -62,10 +65,11 @@ def python_texts(path: Path) -> Iterator[str]:
                 skipped |= {part for each in node.values for part in ast.walk(_spec(each))}
             case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)) if owner in _LOGGERS:
                 skipped |= {part for each in node.args for part in ast.walk(each)}
-            case ast.Call():
+            case ast.Call():  # a setting's first words are for the terminal
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 shown |= {each for each in node.args[:1] if name in _COMPONENTS}
-                shown |= {each for each in node.args[1:3] if name in ("progress", "tell", "Phase")}
+                shown |= {each for each in node.args[1:3] if name in ("progress", "tell", "Phase", "_step", "setting")}
+                skipped |= {each for each in node.args[1:2] if name == "setting"}
                 shown |= {each.value for each in node.keywords if each.arg in _KEYWORDS}
                 skipped |= {each.value for each in node.keywords if each.arg in _TERMINAL}
             case ast.Subscript():
@@ -73,11 +77,10 @@ def python_texts(path: Path) -> Iterator[str]:
             case ast.AnnAssign():
                 skipped |= set(ast.walk(node.annotation))
     for node in ast.walk(tree):
-        if node not in skipped:
-            text = _text(node)
+        for text in () if node in skipped else _texts(node):
             is_prose = _PROSE.search(text) or (node in shown and re.search("[a-z]", text))
-            if is_prose and text not in _THEIRS and not _CODE.search(text):
-                yield text
+            if is_prose and len(re.findall("[a-z]", _PLACE.sub("", text))) > 1 and not _CODE.search(text):
+                yield from () if text in _THEIRS else (text,)
 
 
 def _spec(value: ast.expr) -> ast.AST:
@@ -85,29 +88,45 @@ def _spec(value: ast.expr) -> ast.AST:
     return spec or ast.Pass()
 
 
-def _text(node: ast.AST) -> str:
-    """Return a text of the code as the catalogue has it; values that stand side by side have one place."""
-    if isinstance(node, ast.Constant):
-        return node.value.strip().replace("{}", "{count}") if isinstance(node.value, str) else ""
-    if not isinstance(node, ast.JoinedStr):
-        return ""
+def _texts(node: ast.AST) -> Iterator[str]:
+    """Yield a text of the code as the catalogue has it: for one of a thing, and for several of them."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield _trimmed(node.value.replace("{}", "{count}"))
+    elif isinstance(node, ast.JoinedStr):
+        yield from dict.fromkeys(_trimmed(_joined(node, many)) for many in (False, True))
+
+
+def _trimmed(text: str) -> str:
+    return text.strip(" \n·")
+
+
+def _joined(node: ast.JoinedStr, many: bool) -> str:
+    """Return a text with a place for each value; values that stand side by side have one."""
     text, names = "", list[str]()
     for part in node.values:
         if isinstance(part, ast.Constant):
             text += str(part.value)
+        elif isinstance(part, ast.FormattedValue) and (word := _plural(part.value, many)):
+            text += word
         elif isinstance(part, ast.FormattedValue) and not re.search(r"\{\w+\}$", text):
             name = _name(part.value) or str(len(names))
             while name in names:
                 name = re.sub(r"\d*$", lambda match: str(int(match[0] or 1) + 1), name, count=1)
             names.append(name)
             text += f"{{{name}}}"
-    return text.strip()
+    return text
+
+
+def _plural(value: ast.expr, many: bool) -> str:
+    match value:
+        case ast.Call(func=ast.Name(id="plural"), args=[_, ast.Constant(value=one), *others]):
+            several = others[0] if others else ast.Constant(f"{one}s")
+            return str(several.value if isinstance(several, ast.Constant) and many else one)
+    return ""
 
 
 def _name(value: ast.expr) -> str:
     match value:
-        case ast.Call(func=ast.Name(id="plural"), args=[_, ast.Constant(value=word), *_]):
-            return re.sub(r"\W+", "_", f"{word}")
         case ast.Call(func=ast.Name(id="duration")):
             return "duration"
         case ast.Call(args=[only]):
@@ -153,7 +172,7 @@ def all_texts() -> dict[str, list[str]]:
         for text in () if name in ELSEWHERE else texts(path):
             files = found.setdefault(text, [])
             files += [] if name in files else [name]
-    for word in MORE:
+    for word in (*MORE, *(name.replace("_", " ") for name in SETTINGS)):
         found.setdefault(word, ["several"])
     return found
 

@@ -58,7 +58,7 @@ def answers_side_by_side(
         for prompt, source, columns in rows
     ]
     told = {"message": say(message), "conclusion": say(conclusion)}
-    shown = [(name.replace("_", " "), *map(_short, values)) for name, *values in settings]
+    shown = [(say(name.replace("_", " ")), *map(_short, values)) for name, *values in settings]
     return to_json({"columns": say_all(names), "rows": drawn, "settings": shown} | told)
 
 
@@ -186,23 +186,23 @@ def history(
 
 def run_title(run: PastRun) -> str:
     """Return a run's name, if it has one, its model, weights and number of rows in a few words."""
-    names = " against ".join(column_name(weight) for weight in run.weights)
-    begun = ", trained on" if run.start else ""
-    rows = f"{run.rows}: " if run.rows else ""
-    called = f"“{run.label.name}”, " if run.label.name else ""
-    return f"{called}{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    called = [f"“{run.label.name}”"] if run.label.name else []
+    what = f"{say(run.rows)}: {model_words(run.model)}" if run.rows else model_words(run.model)
+    begun = [say("trained on")] if run.start else []
+    names = say(" against ".join(column_name(weight) for weight in run.weights))
+    return ", ".join([*called, what, *begun, names, say(f"{run.examples} {plural(run.examples, 'row')}")])
 
 
 def _summary(run: PastRun) -> dict:
     settings = ", ".join(
-        f"{name.replace('_', ' ')} {_short(setting_text(value))}" for name, value in run.settings.items()
+        f"{say(name.replace('_', ' '))} {_short(setting_text(value))}" for name, value in run.settings.items()
     )
     what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
         "id": run.name,
         "when": say(when(run.finished)),
-        "title": say(run_title(run)),
+        "title": run_title(run),
         "detail": say(f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}")
         + (f" · {settings}" if settings else ""),
         "result": say(f"{what}: {ends} · {_endings(run)}"),

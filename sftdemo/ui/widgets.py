@@ -222,7 +222,7 @@ def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
             for piece in pieces
             if piece.begin < piece.end
         ]
-        lanes.append((name, drawn))
+        lanes.append((say(name), drawn))
     found = {"lanes": lanes, "at": boundary.at, "merged": boundary.merged}
     words = f"Row {boundary.row}. {boundary.sentence}"
     return to_json(found | {"message": say(words), "remedy": remedy and vars(remedy)})

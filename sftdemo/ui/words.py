@@ -23,6 +23,7 @@ LANGUAGES = {ENGLISH: "English", "zh": "中文"}  # by the name of its catalogue
 TAGS = {ENGLISH: "en", "zh": "zh-CN"}  # as `<html lang>` has them
 LOCALE = Path(__file__).parent / "locale"
 MOST = 8_000  # characters of a sentence; a longer one is no sentence of ours
+_ENOUGH = 16  # characters
 _PARTS = 30  # sentences of a paragraph
 
 _language: ContextVar[str] = ContextVar("language", default=ENGLISH)
@@ -110,6 +111,12 @@ class Pattern:
         end = len(text) - len(last)
         return dict(zip(self.names, [*found, text[at:end]], strict=True)) if at <= end else None
 
+    @property
+    def is_plain(self) -> bool:
+        """Return whether the text has words enough to be known by them. Of a shorter one, as of "row {row}", each value
+        has to be a single word or a text of the code as well."""
+        return sum(map(len, self.parts)) > _ENOUGH
+
     def filled(self, values: Mapping[str, str]) -> str:
         """Return the translation with these values in their places."""
         return _PLACE.sub(lambda place: values.get(place[1], place[0]), self.translation)
@@ -188,8 +195,11 @@ def _whole(known: Catalogue, name: str, text: str) -> str | None:
     if found is None:
         for pattern in known.patterns:
             values = pattern.values(plain)
-            if values is not None:
-                found = pattern.filled({place: _said(name, value) for place, value in values.items()})
+            if values is None:
+                continue
+            said = {place: _said(name, value) for place, value in values.items()}
+            if pattern.is_plain or all(" " not in value or said[place] != value for place, value in values.items()):
+                found = pattern.filled(said)
                 break
     if found is None:
         return None

@@ -1,9 +1,10 @@
+const SEVERITIES = { error: t("error"), warning: t("warning"), note: t("note") };
 const SIGNS = { error: "✗", warning: "⚠", note: "·" };
 
 const finding = (data) => {
   const node = h("section", "finding " + data.severity);
   const head = h("p", "what");
-  head.append(h("span", "sign", SIGNS[data.severity]), h("b", "", t(data.severity)), h("span", "", data.what));
+  head.append(h("span", "sign", SIGNS[data.severity]), h("b", "", SEVERITIES[data.severity]), h("span", "", data.what));
   for (const row of data.rows.slice(0, 12)) {
     const chip = h("button", "chip-row", t("row {row}", { row }));
     chip.type = "button";

@@ -1,6 +1,6 @@
 const visibleRow = (name, pieces, cuts, at) => {
   const row = h("div", "lane");
-  row.append(h("span", "name", t(name)));
+  row.append(h("span", "name", name));
   for (const [text, id, begin, end, trained] of pieces) {
     const crosses = begin < at && at < end;
     const node = h("span", "token " + (crosses ? "merged" : trained ? "trained" : "prompt"), text || "·");

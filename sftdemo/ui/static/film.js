@@ -1,6 +1,7 @@
 let at = null;      // the frame that is shown, as an index; null until one was chosen: the last one then
 let timer = null;   // while the film plays
 
+const SOURCES = { "held out": t("held out"), typed: t("typed"), training: t("training") };
 const PACE = 1100;  // milliseconds that a frame stays while the film plays
 const WIDTH = 220, HEIGHT = 74, EDGE = 6;
 
@@ -53,7 +54,7 @@ const arm = (data, { name, frames, moments }) => {
   const rows = losses ? data.rows.map((row, number) => [number, rowNode(row), row.question]) : [];
   const layers = frames[0].answers.map(([prompt, source], question) => {
     const box = h("div", "asked"), said = h("div"), stack = h("div", "stack"), all = answers(frames, question);
-    said.append(foldable("prompt", prompt), h("span", "source", t(source)), stack);
+    said.append(foldable("prompt", prompt), h("span", "source", SOURCES[source]), stack);
     stack.append(...all);
     box.append(said, ...rows.filter(([, , asked]) => asked === prompt).map(([, { body }]) => body));
     node.append(box);
