@@ -13,6 +13,7 @@ import polib
 import yaml
 
 from sftdemo.core.config import SETTINGS
+from sftdemo.data.samples import SAMPLES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sftdemo"
@@ -20,7 +21,7 @@ FOLDERS = ("core", "data", "mask", "model", "train", "runs", "export", "ui")
 # Modules whose texts do not reach the page: what is written into files, and what only a terminal or a program asks for.
 ELSEWHERE = (
     *("core/apart.py", "core/files.py", "core/foreign.py", "core/machine.py", "core/settings_file.py"),
-    *("data/problems.py", "data/row_file.py", "data/text_files.py"),
+    *("data/problems.py", "data/row_file.py", "data/samples.py", "data/text_files.py"),
     *("mask/document.py", "mask/markup.py", "mask/report.py", "train/mask_callback.py"),
     *("runs/card.py", "runs/checkpoint.py", "runs/output.py", "runs/prompt_template.py", "runs/use.py"),
     *("export/certificate.py", "export/certify.py", "export/engines.py", "export/film_page.py", "export/handout.py"),
@@ -35,7 +36,7 @@ _LOGGERS = {"_LOG", "re"}
 _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{")
 _CODE = re.compile(
     r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python "
-    r"|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
+    r"|^###|^Below is|^list\[|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}
@@ -172,7 +173,7 @@ def all_texts() -> dict[str, list[str]]:
         for text in () if name in ELSEWHERE else texts(path):
             files = found.setdefault(text, [])
             files += [] if name in files else [name]
-    for word in (*MORE, *(name.replace("_", " ") for name in SETTINGS)):
+    for word in (*MORE, *(name.replace("_", " ") for name in SETTINGS), *(each.title for each in SAMPLES)):
         found.setdefault(word, ["several"])
     return found
 
