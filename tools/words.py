@@ -6,7 +6,8 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 import polib
@@ -33,10 +34,10 @@ _KEYWORDS = {"label", "title", "info", "placeholder", "what", "why", "remedy", "
 _TERMINAL = {"help", "metavar", "elem_id", "elem_classes", "js", "storage_key", "secret"}
 _COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "UploadButton"}
 _LOGGERS = {"_LOG", "re"}
-_PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{")
+_PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{|\}[a-z]{3,}")
 _CODE = re.compile(
     r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python "
-    r"|^###|^Below is|^list\[|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
+    r"|^###|^Below is|^, paired with|^list\[|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}
@@ -46,6 +47,7 @@ _SCRIPT = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
 _LESSON_WORDS = {"title", "text", "then", "write", "says", "question"}
 # Single words, and a text that looks like code: they stand where nothing says that they are shown.
 MORE = (
+    *("against", "fell", "rose"),
     *("after", "alone", "base", "before", "both", "masked", "together", "typed", "unmasked", "used", "training"),
     *("id", "label", "position", "role", "token", "answers", "prompts", "models", "unchanged", "CHANGED", "empty"),
     *("error", "errors", "note", "warning", "held out"),
@@ -94,21 +96,24 @@ def _texts(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield _trimmed(node.value.replace("{}", "{count}"))
     elif isinstance(node, ast.JoinedStr):
-        yield from dict.fromkeys(_trimmed(_joined(node, many)) for many in (False, True))
+        counts = dict.fromkeys(filter(None, map(_counted, node.values)))
+        for several in product((False, True), repeat=len(counts)):
+            yield _trimmed(_joined(node, dict(zip(counts, several, strict=True))))
 
 
 def _trimmed(text: str) -> str:
-    return text.strip(" \n·")
+    return text.strip(" \n·").lstrip(",;. ")
 
 
-def _joined(node: ast.JoinedStr, many: bool) -> str:
-    """Return a text with a place for each value; values that stand side by side have one."""
+def _joined(node: ast.JoinedStr, several: Mapping[str, bool]) -> str:
+    """Return a text with a place for each value; values that stand side by side have one. `several` says for each count
+    whether it is of one thing or of several."""
     text, names = "", list[str]()
     for part in node.values:
         if isinstance(part, ast.Constant):
             text += str(part.value)
-        elif isinstance(part, ast.FormattedValue) and (word := _plural(part.value, many)):
-            text += word
+        elif count := _counted(part):
+            text += _plural(part, several[count])
         elif isinstance(part, ast.FormattedValue) and not re.search(r"\{\w+\}$", text):
             name = _name(part.value) or str(len(names))
             while name in names:
@@ -118,9 +123,17 @@ def _joined(node: ast.JoinedStr, many: bool) -> str:
     return text
 
 
-def _plural(value: ast.expr, many: bool) -> str:
-    match value:
-        case ast.Call(func=ast.Name(id="plural"), args=[_, ast.Constant(value=one), *others]):
+def _counted(part: ast.expr) -> str:
+    """Return the count that decides the form of a noun; empty where a part of a text is no such noun."""
+    match part:
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="plural"), args=[count, ast.Constant(), *_])):
+            return ast.unparse(count)
+    return ""
+
+
+def _plural(part: ast.expr, many: bool) -> str:
+    match part:
+        case ast.FormattedValue(value=ast.Call(args=[_, ast.Constant(value=one), *others])):
             several = others[0] if others else ast.Constant(f"{one}s")
             return str(several.value if isinstance(several, ast.Constant) and many else one)
     return ""

@@ -189,7 +189,7 @@ def run_title(run: PastRun) -> str:
     called = [f"“{run.label.name}”"] if run.label.name else []
     what = f"{say(run.rows)}: {model_words(run.model)}" if run.rows else model_words(run.model)
     begun = [say("trained on")] if run.start else []
-    names = say(" against ".join(column_name(weight) for weight in run.weights))
+    names = f" {say('against')} ".join(say(column_name(weight)) for weight in run.weights)
     return ", ".join([*called, what, *begun, names, say(f"{run.examples} {plural(run.examples, 'row')}")])
 
 
@@ -244,7 +244,7 @@ def _short(value: str) -> str:
 
 def _endings(run: PastRun) -> str:
     columns = [_columns(each) for each in run.comparisons]
-    names = [column_name(weight) for weight in (None, *run.weights)]
+    names = [say(column_name(weight)) for weight in (None, *run.weights)]
     ended = [sum(column[index][1] == "EOS" for column in columns) for index in range(len(names))]
     counts = ", ".join(f"{name} {count}" for name, count in zip(names, ended, strict=True))
     return f"answers that ended by themselves, of {len(columns)}: {counts}"
