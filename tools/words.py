@@ -22,7 +22,7 @@ FOLDERS = ("core", "data", "mask", "model", "train", "runs", "export", "ui")
 # Modules whose texts do not reach the page: what is written into files, and what only a terminal or a program asks for.
 ELSEWHERE = (
     *("core/apart.py", "core/files.py", "core/foreign.py", "core/machine.py", "core/settings_file.py"),
-    *("data/problems.py", "data/row_file.py", "data/samples.py", "data/text_files.py"),
+    *("data/row_file.py", "data/samples.py", "data/text_files.py"),
     *("mask/document.py", "mask/markup.py", "mask/report.py", "train/mask_callback.py"),
     *("runs/card.py", "runs/checkpoint.py", "runs/output.py", "runs/prompt_template.py", "runs/use.py"),
     *("export/certificate.py", "export/certify.py", "export/engines.py", "export/film_page.py", "export/handout.py"),
@@ -36,8 +36,9 @@ _COMPONENTS = {"Accordion", "Button", "DownloadButton", "LoginButton", "Tab", "U
 _LOGGERS = {"_LOG", "re"}
 _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}|[a-z]{2,}:? \{|\}[a-z]{3,}")
 _CODE = re.compile(
-    r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|[|]|^uv |^python "
-    r"|^###|^Below is|^, paired with|^list\[|^sftdemo |^ollama |widget \{|^gguf |^weight_decay=|^my-first-run$"
+    r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|^list\[|[|]|widget \{|\}\w*_"
+    r"|^(?:uv|python|ollama|gguf|fp16) |^sftdemo (?:app|train|export|certify|push) |vllm serve|^weight_decay="
+    r"|^my-first-run$|^###|^Below is|^, paired with"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}
@@ -47,7 +48,12 @@ _SCRIPT = re.compile(r'\bt\(\s*("(?:[^"\\]|\\.)*")')
 _LESSON_WORDS = {"title", "text", "then", "write", "says", "question"}
 # Single words, and a text that looks like code: they stand where nothing says that they are shown.
 MORE = (
-    *("against", "fell", "rose"),
+    *("against", "and", "arm", "fell", "rose", "step", "Done", "length"),
+    # What Python says of JSON and CSV, which is passed on.
+    *("Expecting value", "Expecting property name enclosed in double quotes", "Expecting ',' delimiter", "Extra data"),
+    *("Expecting ':' delimiter", "Unterminated string starting at", "Invalid control character at", "Invalid \\escape"),
+    *("Illegal trailing comma before end of object", "unexpected end of data"),
+    *(each.title.split(",")[0].split(":")[0] for each in SETTINGS.values()),
     *("after", "alone", "base", "before", "both", "masked", "together", "typed", "unmasked", "used", "training"),
     *("id", "label", "position", "role", "token", "answers", "prompts", "models", "unchanged", "CHANGED", "empty"),
     *("error", "errors", "note", "warning", "held out"),

@@ -89,6 +89,8 @@ class Catalogue:
         for mark in ("\n", " · "):
             if mark in text:
                 return mark.join(map(self.say, text.split(mark)))
+        if text.endswith("…") and (said := self.say(text[:-1])) != text[:-1]:
+            return f"{said}…"
         return self._sentences(text, False) or text
 
     def _whole(self, text: str, across: bool) -> str | None:

@@ -205,7 +205,16 @@ def _progress_panel() -> dict[str, Any]:
 
 def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
     return gr.LinePlot(
-        x="step", y=y, title=title, y_title="nats a token", x_axis_format="d", y_lim=[0, None], height=240, **more
+        x="step",
+        y=y,
+        title=title,
+        x_title="step",
+        y_title="nats a token",
+        color_title="arm",
+        x_axis_format="d",
+        y_lim=[0, None],
+        height=240,
+        **more,
     )
 
 

@@ -125,13 +125,13 @@ def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, l
         for (_, _, _, is_trained, _), more, less in pairs:
             differences[bool(is_trained)].append(more - less)
     means = {of: sum(each) / len(each) for of, each in differences.items() if each}
+    figures = {of: f"{mean:+.2f}".replace("-", MINUS) for of, mean in means.items()}
     told = [
-        f"{means[of]:+.2f}".replace("-", MINUS) + f" on the {what}"
-        for of, what in ((False, "prompts"), (True, "answers"))
-        if of in means
+        say(f"{figures[of]} on the {what}") for of, what in ((False, "prompts"), (True, "answers")) if of in figures
     ]
+    both = f" {say('and')} ".join(told)
     return (
-        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {' and '.join(told)}. "
+        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {both}. "
         f"Blue tokens are likelier under {names[heavy]}, orange ones less likely; pale ones are alike."
     )
 

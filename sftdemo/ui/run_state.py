@@ -150,7 +150,7 @@ def summarize(events: Sequence[Event]) -> RunState:
                 state.phase = _named(arm, event.message)
                 state.tell("working", state.phase, "", event.fraction, notes)
             case Model():
-                notes.append(f"{model_words(event.name)} · {event.copy} · {event.device}, {event.dtype}")
+                notes.append(f"{model_words(event.name)} · {event.copy} · {say(event.device)}, {event.dtype}")
             case Arm():
                 arm = event
                 state.arm_names = [column_name(weight) for weight in event.weights]

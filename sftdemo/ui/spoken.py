@@ -18,7 +18,7 @@ from .calls import CheckedPage
 from .widgets import script
 from .words import ENGLISH, Speaks, language, language_of, say
 
-_WORDED = ("label", "info", "placeholder", "title", "y_title")
+_WORDED = ("label", "info", "placeholder", "title", "x_title", "y_title", "color_title")
 _VALUES = {"button", "loginbutton", "markdown"}  # whose value is words; that of others is the user's, or data
 _WIDGET = re.compile(r'<div class="widget ([\w-]+)">')
 
@@ -74,8 +74,15 @@ def _props(kind: str, props: dict[str, Any]) -> dict[str, Any]:
     if kind in _VALUES and isinstance(props.get("value"), str):
         worded["value"] = say(props["value"])
     if choices := props.get("choices"):
-        worded["choices"] = [(say(each[0]), each[1]) if isinstance(each, list | tuple) else each for each in choices]
+        worded["choices"] = [_choice(each) for each in choices]
     return worded
+
+
+def _choice(choice: Any) -> Any:
+    """Return a choice with its words; one that is called by its value is a name, as of a model or a column."""
+    if not isinstance(choice, list | tuple) or choice[0] == choice[1]:
+        return choice
+    return (say(choice[0]), choice[1])
 
 
 def _in_words(layout: Any) -> Any:

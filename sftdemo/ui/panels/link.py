@@ -14,7 +14,7 @@ from ..link import DOORS, Linked, from_link, is_link, link_of
 from ..places import sentence
 from ..state import Desk
 from ..widgets import to_json, widget
-from ..words import LANGUAGES, language, say, say_all
+from ..words import LANGUAGES, say, say_all
 from .keep import KeepHandlers
 from .lesson import LessonHandlers
 from .mask import PRIVATE, MaskHandlers, Updates
@@ -27,9 +27,8 @@ def link_view(notes: tuple[str, ...] = (), door: str = "", query: str = "", made
     counts them."""
     titles = [(name, say(lesson.title)) for name, lesson in lessons().items()]
     panels = {name: [door, say(tab)] for name, (door, tab) in DOORS.items()}
-    spoken = {"languages": LANGUAGES, "language": language()}
     told = {"notes": say_all(notes), "open": door, "query": query, "made": made}
-    return to_json(told | {"doors": panels, "lessons": titles} | spoken)
+    return to_json(told | {"doors": panels, "lessons": titles, "languages": LANGUAGES})
 
 
 class LinkPanel:

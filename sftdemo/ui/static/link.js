@@ -85,7 +85,7 @@ const draw = () => {
     lessons.append(...(index ? [" · ", door] : [door]));
   });
   line.prepend(lessons);
-  line.append(...Object.entries(data.languages).filter(([name]) => name !== data.language).map(([name, words]) => {
+  line.append(...Object.entries(data.languages).filter(([name]) => !LANG.startsWith(name)).map(([name, words]) => {
     const door = h("a", "language", words), to = address();
     to.searchParams.set("lang", name);
     door.href = to.href;
