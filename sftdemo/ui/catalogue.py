@@ -23,8 +23,8 @@ _END = re.compile(r"(?<=[.!?…:;]) ")
 _BREAK = re.compile(r"[.!?:;] \S| · ")
 _LEAD = re.compile(r"[,;.]? +|[,;.] *")
 _ORDINAL = re.compile(r"([\d,]+)(?:st|nd|rd|th)")
-_MARKS = {",": "，", ";": "；", ".": "。", ":": "："}  # noqa: RUF001
-_FULL = "。！？…：；，"  # noqa: RUF001
+_MARKS = {",": "，", ";": "；", ".": "。", ":": "："}
+_FULL = "。！？…：；，"
 _GAP = re.compile(r"(?<=[\u3000-\u9fff\uff00-\uffef]) (?=[\u3000-\u9fff\uff00-\uffef])")
 
 
@@ -113,9 +113,13 @@ class Catalogue:
             return across or not any(map(_BREAK.search, values.values()))
         most = 0 if pattern.weight <= _FEW else 1
         return all(
-            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or self._whole(each, False) is not None
+            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or self._is_known(each)
             for each in values.values()
         )
+
+    def _is_known(self, value: str) -> bool:
+        lead = _LEAD.match(value)
+        return self._whole(value[lead.end() :] if lead else value, False) is not None
 
     def _filled(self, pattern: Pattern, values: Mapping[str, str] | None) -> str:
         said = {name: self.say(value) for name, value in (values or {}).items()}
