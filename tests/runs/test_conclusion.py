@@ -44,14 +44,14 @@ class TestBothWays:
             (
                 (0.7859, 6.3),
                 (0.8301, 3.3),
-                ", masking lowered the loss from 0.830 (unmasked) to 0.786; the prompts' loss rose from 2.500 before the "
-                "training to 6.300 (masked), because nobody asked for them, and is 3.300 (unmasked).",
+                ", masking lowered the loss from 0.830 (unmasked) to 0.786; the prompts' loss rose from 2.500 before "
+                "the training to 6.300 (masked), because nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.9, 2.1),
                 (0.8, 3.3),
-                ", masking raised the loss from 0.800 (unmasked) to 0.900; the prompts' loss fell from 2.500 before the "
-                "training to 2.100 (masked), though nobody asked for them, and is 3.300 (unmasked).",
+                ", masking raised the loss from 0.800 (unmasked) to 0.900; the prompts' loss fell from 2.500 before "
+                "the training to 2.100 (masked), though nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.80041, 2.50041),
