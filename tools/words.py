@@ -15,6 +15,7 @@ import yaml
 
 from sftdemo.core.config import SETTINGS
 from sftdemo.data.samples import SAMPLES
+from sftdemo.mask.view import SAYS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "sftdemo"
@@ -192,7 +193,12 @@ def all_texts() -> dict[str, list[str]]:
         for text in () if name in ELSEWHERE else texts(path):
             files = found.setdefault(text, [])
             files += [] if name in files else [name]
-    for word in (*MORE, *(name.replace("_", " ") for name in SETTINGS), *(each.title for each in SAMPLES)):
+    for word in (
+        *MORE,
+        *(name.replace("_", " ") for name in SETTINGS),
+        *(each.title for each in SAMPLES),
+        *SAYS.values(),
+    ):
         if word:
             found.setdefault(word, ["several"])
     return found
