@@ -14,7 +14,9 @@ from pathlib import Path
 
 LOCALE = Path(__file__).parent / "locale"
 PLACE = re.compile(r"\{(\w+)\}")
-_PARTS = 40  # sentences of a paragraph
+# Of a paragraph, its sentences, those of them that are one text of the code, the characters of such a text, and how
+# deep values are said: whoever writes something odd into a value shall not keep the server busy.
+_PARTS, _JOINED, _LONGEST, _DEEPEST = 16, 4, 2_000, 3
 # Characters by which a text with places is known. Of a shorter one each value has to be a word, of a yet shorter one
 # figures, or else a text of the code as well.
 _ENOUGH, _FEW = 12, 6
@@ -69,69 +71,78 @@ class Catalogue:
         patterns = [_pattern(text, words) for text, words in self.texts.items() if PLACE.search(text)]
         # of those that fit, the longest counts, and before all those that begin with a value one that does not
         self._patterns = sorted(patterns, key=lambda each: (not each.parts[0], -each.weight))
-        self.say = lru_cache(maxsize=4096)(self._say)
+        self._said = lru_cache(maxsize=4096)(self._say)
 
-    def _say(self, text: str) -> str:
+    def say(self, text: str) -> str:
         """Return a sentence of the program, or several, in this language. What is not known stays as it is."""
+        return self._said(text, 0)
+
+    def _say(self, text: str, depth: int) -> str:
+        """Say a text that is a value of a value, as often as `depth` says."""
         if found := _ORDINAL.fullmatch(text):
             return found[1]
         lead = _LEAD.match(text)
         start = lead[0] if lead else ""
         rest = text[len(start) :]
-        said = self._body(rest) if rest else ""
-        mark = _MARKS.get(start[:1], start)
-        return (start if said == rest else mark) + said
+        said = self._body(rest, depth) if rest and depth <= _DEEPEST else rest
+        return (start if said == rest else _MARKS.get(start[:1], start)) + said
 
-    def _body(self, text: str) -> str:
-        for found in (self._whole(text, False), self._sentences(text, True), self._whole(text, True)):
-            if found is not None:
-                return found
+    def _body(self, text: str, depth: int) -> str:
+        found = self._whole(text, False, depth)
+        if found is None:
+            found = self._sentences(text, True, depth)
+        if found is None:
+            found = self._whole(text, True, depth)
+        if found is not None:
+            return found
         for mark in ("\n", " · "):
-            if mark in text:
-                return mark.join(map(self.say, text.split(mark)))
-        if text.endswith("…") and (said := self.say(text[:-1])) != text[:-1]:
+            if 0 < text.count(mark) < _PARTS:
+                return mark.join(self._said(each, depth) for each in text.split(mark))
+        if text.endswith("…") and (said := self._said(text[:-1], depth + 1)) != text[:-1]:
             return f"{said}…"
-        return self._sentences(text, False) or text
+        return self._sentences(text, False, depth) or text
 
-    def _whole(self, text: str, across: bool) -> str | None:
+    def _whole(self, text: str, across: bool, depth: int) -> str | None:
         """Return what is said for a single text of the code. `across` sentences, a value may have several."""
         plain = _plain(text)
         found = self._plain.get(plain)
-        if found is None:
-            fitting = ((each, each.values(plain)) for each in self._patterns)
-            found = next(
-                (self._filled(each, values) for each, values in fitting if self._fits(each, values, across)), None
-            )
+        if found is None and (fitting := self._fitting(plain, across, nested=False)):
+            pattern, values = fitting
+            said = {name: self._said(value, depth + 1) for name, value in values.items()}
+            found = _GAP.sub("", PLACE.sub(lambda place: said.get(place[1], place[0]), pattern.translation))
         if found is None:
             return None
         return found + _MARKS["."] * (text.rstrip().endswith(".") and found[-1:] not in _FULL)
 
-    def _fits(self, pattern: Pattern, values: Mapping[str, str] | None, across: bool) -> bool:
-        if values is None:
-            return False
+    def _fitting(self, plain: str, across: bool, nested: bool) -> tuple[Pattern, dict[str, str]] | None:
+        """Return the text of the code that a sentence was made from, with its values. Those of one that is `nested` in
+        another have to be short."""
+        for pattern in self._patterns if len(plain) <= _LONGEST else ():
+            values = pattern.values(plain)
+            if values is not None and self._fits(pattern, values, across, nested):
+                return pattern, values
+        return None
+
+    def _fits(self, pattern: Pattern, values: Mapping[str, str], across: bool, nested: bool) -> bool:
         if pattern.weight > _ENOUGH:
             return across or not any(map(_BREAK.search, values.values()))
         most = 0 if pattern.weight <= _FEW else 1
         return all(
-            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or self._is_known(each)
+            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or (not nested and self._is_known(each))
             for each in values.values()
         )
 
     def _is_known(self, value: str) -> bool:
-        lead = _LEAD.match(value)
-        return self._whole(value[lead.end() :] if lead else value, False) is not None
+        plain = _plain(_LEAD.sub("", value, count=1) if _LEAD.match(value) else value)
+        return plain in self._plain or self._fitting(plain, False, nested=True) is not None
 
-    def _filled(self, pattern: Pattern, values: Mapping[str, str] | None) -> str:
-        said = {name: self.say(value) for name, value in (values or {}).items()}
-        return _GAP.sub("", PLACE.sub(lambda place: said.get(place[1], place[0]), pattern.translation))
-
-    def _sentences(self, text: str, whole: bool) -> str | None:
+    def _sentences(self, text: str, whole: bool, depth: int) -> str | None:
         """Return what is said for a paragraph, the longest that is known at each place; with `whole`, if all is."""
         parts, said = _END.split(text), ""
         if not 1 < len(parts) <= _PARTS:
             return None
         while parts:
-            found, count = next(self._begin(parts), (None, 1))
+            found, count = next(self._begin(parts, depth), (None, 1))
             if found is None and whole:
                 return None
             gap = "" if not said or said[-1] in _FULL else " "
@@ -139,13 +150,13 @@ class Catalogue:
             parts = parts[count:]
         return said
 
-    def _begin(self, parts: list[str]) -> Iterator[tuple[str, int]]:
+    def _begin(self, parts: list[str], depth: int) -> Iterator[tuple[str, int]]:
         """Yield what is said for the first of the parts, and of how many, the longest first."""
-        for count in range(len(parts), 0, -1):
+        for count in range(min(len(parts), _JOINED), 0, -1):
             text = " ".join(parts[:count])
-            if text[-1:] in (":", ";") and (found := self._whole(text[:-1], False)) is not None:
+            if text[-1:] in (":", ";") and (found := self._whole(text[:-1], False, depth)) is not None:
                 yield found + _MARKS[text[-1]], count
-            elif (found := self._whole(text, False)) is not None:
+            elif (found := self._whole(text, False, depth)) is not None:
                 yield found, count
 
 
