@@ -128,13 +128,13 @@ class Catalogue:
             return across or not any(map(_BREAK.search, values.values()))
         most = 0 if pattern.weight <= _FEW else 1
         return all(
-            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or (not nested and self._is_known(each))
+            (len(_WORD.findall(each)) <= most and not _BREAK.search(each)) or self._is_known(each, nested)
             for each in values.values()
         )
 
-    def _is_known(self, value: str) -> bool:
+    def _is_known(self, value: str, nested: bool) -> bool:
         plain = _plain(_LEAD.sub("", value, count=1) if _LEAD.match(value) else value)
-        return plain in self._plain or self._fitting(plain, False, nested=True) is not None
+        return plain in self._plain or (not nested and self._fitting(plain, False, nested=True) is not None)
 
     def _sentences(self, text: str, whole: bool, depth: int) -> str | None:
         """Return what is said for a paragraph, the longest that is known at each place; with `whole`, if all is."""
