@@ -3,7 +3,7 @@
 BIN := .venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint types test thorough hold lock sbom space app bench
+.PHONY: check lint types test thorough hold words lock sbom space app bench
 
 check: lint types test
 
@@ -25,6 +25,10 @@ thorough: lint types
 HOLD_CASES ?= 10000
 hold: .venv/ready
 	$(BIN)/python -m pytest --hold -m hold --cases $(HOLD_CASES)
+
+# the page's words, found in the code, for those who translate them
+words: .venv/ready
+	$(BIN)/python -m tools.words
 
 # every package with its hashes; uv is on the package index
 lock:

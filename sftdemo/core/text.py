@@ -47,8 +47,10 @@ def epochs(steps: int, rows_a_step: int, rows: int, packed: bool = False) -> str
     """
     passes = steps / ceil(rows / rows_a_step)
     share = f"{passes:.{0 if passes >= 0.01 else 2}%}" if passes < 1 else f"{passes:.3g} {plural(passes, 'epoch')}"
-    seen = f"{steps:,} {plural(steps, 'step')} of {rows_a_step:,} {plural(steps, 'is', 'are')}"
-    return f"{seen} {share} of your {rows:,} {'packed ' * packed}{plural(rows, 'row')}"
+    return (
+        f"{steps:,} {plural(steps, 'step')} of {rows_a_step:,} {plural(steps, 'is', 'are')} {share} of your {rows:,} "
+        f"{'packed ' * packed}{plural(rows, 'row')}"
+    )
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

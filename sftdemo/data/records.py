@@ -165,8 +165,10 @@ def kind_of(value: object) -> str:
     """Return what a value is, as a refusal names it."""
     if value is None:
         return "null"
-    if isinstance(value, bool | int | float):
-        return f"the {'number ' if not isinstance(value, bool) else ''}{short(json.dumps(value))[1:-1]}"
+    if isinstance(value, bool):
+        return "the true" if value else "the false"
+    if isinstance(value, int | float):
+        return f"the number {short(json.dumps(value))[1:-1]}"
     if isinstance(value, str):
         return f"the text {short(value)}"
     if isinstance(value, bytes):

@@ -146,7 +146,8 @@ class Audit:
             what = f"{known.what}, by up to {tokens}{' and EOS' if self._eos else ''}"
         if check in self._details:
             details, times = self._details[check]
-            what = f"{known.what}: {details}{f' (and {times - 1:,} more)' if times > 1 else ''}"
+            more = f"{details} (and {times - 1:,} more)"
+            what = f"{known.what}: {more if times > 1 else details}"
         return Finding(check, severity, what or known.what, known.why, known.remedy, count, tuple(rows[:ROWS_NAMED]))
 
 

@@ -120,15 +120,17 @@ def _compared(on: str, base: Figures, arms: Sequence[Figures]) -> str:
     first, second = (_shown(each.completion_loss) for each in (high, low))
     if _shown(best.completion_loss) == _shown(worst.completion_loss):
         names = " and ".join(column_name(each.prompt_loss_weight) for each in by_weight)
-        words = f"{on} {names} come to the same loss, to three decimals: {second}"
+        words = f"{on}, {names} come to the same loss, to three decimals: {second}"
     elif len(arms) > 2:
         ends = [f"{_shown(each.completion_loss)}, {column_name(each.prompt_loss_weight)}" for each in (best, worst)]
         words = f"{on} the lowest loss of {len(arms)} weights is {ends[0]}; the highest is {ends[1]}"
     else:
         weight = low.prompt_loss_weight
-        subject = f"a prompt weight of {weight:g}" if weight else "masking"
-        verb = "lowered" if low.completion_loss < high.completion_loss else "raised"
-        words = f"{on} {subject} {verb} the loss from {first} ({column_name(high.prompt_loss_weight)}) to {second}"
+        lowered = low.completion_loss < high.completion_loss
+        act = "masking lowered" if lowered else "masking raised"
+        if weight:
+            act = f"a prompt weight of {weight:g} lowered" if lowered else f"a prompt weight of {weight:g} raised"
+        words = f"{on}, {act} the loss from {first} ({column_name(high.prompt_loss_weight)}) to {second}"
     return words + _on_prompts(base, low, high)
 
 

@@ -35,7 +35,7 @@ _KINDS = {int: "a whole number", str: "a text", bool: "true or false", list: "a 
 _MOST = 10**9
 
 
-class Page(gr.Blocks):
+class CheckedPage(gr.Blocks):
     """A page that answers a call with too few values, or an endpoint's with too many, in a sentence; and an event with
     which no script of ours would send what came with it."""
 

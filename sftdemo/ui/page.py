@@ -9,7 +9,7 @@ import gradio as gr
 from ..core.limits import read_limits
 from .api import name_endpoints
 from .backend import Backend
-from .calls import RUN, RUNS, Page
+from .calls import RUN, RUNS
 from .controls import Controls, setting_input
 from .panels.ahead import NOTHING_YET, AheadHandlers
 from .panels.edits import EditHandlers
@@ -33,6 +33,7 @@ from .panels.take_away import TakeAwayHandlers, TakeAwayPanel
 from .panels.train import RunHandlers, RunOutputs
 from .results import compare_widget, figures_table
 from .run_state import RunState
+from .spoken import Page
 from .state import Desk, session
 from .widgets import (
     asked,
@@ -205,7 +206,16 @@ def _progress_panel() -> dict[str, Any]:
 
 def _curve(y: str, title: str, **more: Any) -> gr.LinePlot:
     return gr.LinePlot(
-        x="step", y=y, title=title, y_title="nats a token", x_axis_format="d", y_lim=[0, None], height=240, **more
+        x="step",
+        y=y,
+        title=title,
+        x_title="step",
+        y_title="nats a token",
+        color_title="arm",
+        x_axis_format="d",
+        y_lim=[0, None],
+        height=240,
+        **more,
     )
 
 

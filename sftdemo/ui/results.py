@@ -19,6 +19,7 @@ from ..runs.labels import MOST_NAME, MOST_NOTE
 from ..runs.wording import column_name, figure_rows, moments
 from .start import model_words, when
 from .widgets import KINDS, to_json, widget
+from .words import say, say_all
 
 MOST_SHOWN = 60  # characters of a setting in a list
 MINUS = "\N{MINUS SIGN}"
@@ -56,9 +57,9 @@ def answers_side_by_side(
         {"prompt": prompt, "source": source, "answers": [{"text": text, "stop": stop} for text, stop in columns]}
         for prompt, source, columns in rows
     ]
-    told = {"message": message, "conclusion": conclusion}
-    shown = [(name.replace("_", " "), *map(_short, values)) for name, *values in settings]
-    return to_json({"columns": list(names), "rows": drawn, "settings": shown} | told)
+    told = {"message": say(message), "conclusion": say(conclusion)}
+    shown = [(say(name.replace("_", " ")), *map(_short, values)) for name, *values in settings]
+    return to_json({"columns": say_all(names), "rows": drawn, "settings": shown} | told)
 
 
 def _columns(row: Comparison | Columns | Before) -> list[Column]:
@@ -93,12 +94,13 @@ def figures_table(figures: Sequence[Figures]) -> str:
         "draw: python -m sftdemo study repeats this over several seeds, weights and sizes."
     ]
     columns = [column_name(each.prompt_loss_weight) for each in figures]
-    return to_json({"columns": columns, "rows": figure_rows(figures), "notes": notes})
+    rows = [(say(name), say(unit), cells) for name, unit, cells in figure_rows(figures)]
+    return to_json({"columns": say_all(columns), "rows": rows, "notes": say_all(notes)})
 
 
 def losses_message(message: str, failed: bool = False) -> str:
     """Return a view of the losses without rows."""
-    return to_json({"names": [], "rows": [], "message": message, "opens": [], "idea": "", "failed": failed})
+    return to_json({"names": [], "rows": [], "message": say(message), "opens": [], "idea": "", "failed": failed})
 
 
 def losses_rows(rows: Sequence[TokenLosses]) -> str:
@@ -111,8 +113,8 @@ def losses_rows(rows: Sequence[TokenLosses]) -> str:
     )
     by_weight = sorted((weight or 0.0, model) for model, weight in enumerate(weights) if model)
     light, heavy = (by_weight[0][1], by_weight[-1][1]) if len(by_weight) > 1 else (0, 1)
-    told = {"opens": [heavy, light], "idea": _difference(rows, names, heavy, light), "failed": False}
-    return to_json({"names": names, "rows": [_row(row) for row in rows], "message": message} | told)
+    told = {"opens": [heavy, light], "idea": say(_difference(rows, names, heavy, light)), "failed": False}
+    return to_json({"names": say_all(names), "rows": [_row(row) for row in rows], "message": say(message)} | told)
 
 
 def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, light: int) -> str:
@@ -123,13 +125,13 @@ def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, l
         for (_, _, _, is_trained, _), more, less in pairs:
             differences[bool(is_trained)].append(more - less)
     means = {of: sum(each) / len(each) for of, each in differences.items() if each}
+    figures = {of: f"{mean:+.2f}".replace("-", MINUS) for of, mean in means.items()}
     told = [
-        f"{means[of]:+.2f}".replace("-", MINUS) + f" on the {what}"
-        for of, what in ((False, "prompts"), (True, "answers"))
-        if of in means
+        say(f"{figures[of]} on the {what}") for of, what in ((False, "prompts"), (True, "answers")) if of in figures
     ]
+    both = f" {say('and')} ".join(told)
     return (
-        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {' and '.join(told)}. "
+        f"{names[heavy]} {MINUS} {names[light]}, in nats a token on average over these rows: {both}. "
         f"Blue tokens are likelier under {names[heavy]}, orange ones less likely; pale ones are alike."
     )
 
@@ -146,7 +148,7 @@ def _row(row: TokenLosses) -> dict:
 
 def film_message(message: str, failed: bool = False) -> str:
     """Return a film without frames."""
-    return to_json({"arms": [], "rows": [], "message": message, "failed": failed})
+    return to_json({"arms": [], "rows": [], "message": say(message), "failed": failed})
 
 
 def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, whole: bool = False) -> str:
@@ -155,8 +157,8 @@ def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, 
     arms = [list(group) for _, group in groupby(frames, key=lambda frame: frame.prompt_loss_weight)]
     drawn = [
         {
-            "name": column_name(arm[0].prompt_loss_weight),
-            "moments": moments(arm) if whole else [],
+            "name": say(column_name(arm[0].prompt_loss_weight)),
+            "moments": [say(f"{each[0].upper()}{each[1:]}.") for each in moments(arm)] if whole else [],
             "frames": [frame.to_dict() for frame in arm],
         }
         for arm in arms
@@ -169,7 +171,7 @@ def film_frames(rows: Sequence[FilmRow], frames: Sequence[Frame], message: str, 
         }
         for row in rows
     ]
-    return to_json({"arms": drawn, "rows": tokens, "message": message, "failed": False})
+    return to_json({"arms": drawn, "rows": tokens, "message": say(message), "failed": False})
 
 
 def history(
@@ -179,36 +181,36 @@ def history(
     the name of the run that the page shows, and `problems` are sentences on runs that cannot be read."""
     drawn = [*map(_summary_of_begun, begun), *map(_summary, runs)]
     most = {"most_name": MOST_NAME, "most_note": MOST_NOTE}
-    return to_json({"runs": drawn, "problems": list(problems), "shown": shown, "message": message} | most)
+    return to_json({"runs": drawn, "problems": say_all(problems), "shown": shown, "message": say(message)} | most)
 
 
 def run_title(run: PastRun) -> str:
     """Return a run's name, if it has one, its model, weights and number of rows in a few words."""
-    names = " against ".join(column_name(weight) for weight in run.weights)
-    begun = ", trained on" if run.start else ""
-    rows = f"{run.rows}: " if run.rows else ""
-    called = f"“{run.label.name}”, " if run.label.name else ""
-    return f"{called}{rows}{model_words(run.model)}{begun}, {names}, {run.examples} {plural(run.examples, 'row')}"
+    called = [f"“{run.label.name}”"] if run.label.name else []
+    what = f"{say(run.rows)}: {model_words(run.model)}" if run.rows else model_words(run.model)
+    begun = [say("trained on")] if run.start else []
+    names = f" {say('against')} ".join(say(column_name(weight)) for weight in run.weights)
+    return ", ".join([*called, what, *begun, names, say(f"{run.examples} {plural(run.examples, 'row')}")])
 
 
 def _summary(run: PastRun) -> dict:
     settings = ", ".join(
-        f"{name.replace('_', ' ')} {_short(setting_text(value))}" for name, value in run.settings.items()
+        f"{say(name.replace('_', ' '))} {_short(setting_text(value))}" for name, value in run.settings.items()
     )
     what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {
         "id": run.name,
-        "when": when(run.finished),
+        "when": say(when(run.finished)),
         "title": run_title(run),
-        "detail": f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}"
+        "detail": say(f"{run.steps} {plural(run.steps, 'step')}, {duration(run.seconds)}")
         + (f" · {settings}" if settings else ""),
-        "result": f"{what}: {ends} · {_endings(run)}",
-        "curve": f"{what}, step by step: {ends}",
+        "result": say(f"{what}: {ends} · {_endings(run)}"),
+        "curve": say(f"{what}, step by step: {ends}"),
         "curves": [[round(loss, 4) for loss in curve] for curve in run.curves],
         "name": run.label.name,
         "note": run.label.note,
-        "go_on": "" if run.left is None else f"Go on: {run.left:,} {plural(run.left, 'step')} left",
+        "go_on": "" if run.left is None else say(f"Go on: {run.left:,} {plural(run.left, 'step')} left"),
         "is_saved": True,
     }
 
@@ -217,16 +219,20 @@ def _summary_of_begun(begun: Begun) -> dict:
     rows, steps = len(begun.data.train), begun.config.steps
     return {
         "id": begun.folder.name,
-        "when": "not finished",
-        "title": f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
-        f"{plural(rows, 'row')}",
-        "detail": f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}.",
+        "when": say("not finished"),
+        "title": say(
+            f"{model_words(begun.config.model)}, {column_name(begun.config.prompt_loss_weight)}, {rows:,} "
+            f"{plural(rows, 'row')}"
+        ),
+        "detail": say(
+            f"It was killed; the last checkpoint is that of step {begun.step}{f' of {steps}' if steps else ''}."
+        ),
         "result": "",
         "curve": "",
         "curves": [],
         "name": "",
         "note": "",
-        "go_on": "Go on",
+        "go_on": say("Go on"),
         "is_saved": False,
     }
 
@@ -238,7 +244,7 @@ def _short(value: str) -> str:
 
 def _endings(run: PastRun) -> str:
     columns = [_columns(each) for each in run.comparisons]
-    names = [column_name(weight) for weight in (None, *run.weights)]
+    names = [say(column_name(weight)) for weight in (None, *run.weights)]
     ended = [sum(column[index][1] == "EOS" for column in columns) for index in range(len(names))]
     counts = ", ".join(f"{name} {count}" for name, count in zip(names, ended, strict=True))
     return f"answers that ended by themselves, of {len(columns)}: {counts}"

@@ -33,10 +33,12 @@ from ..runs.wording import arm_name, column_name, trained_words, weights_sentenc
 from .space import duplicate_address
 from .start import model_words
 from .widgets import progress, to_json
+from .words import say
 
 POINTS = 300  # of a curve, at most: more would cost the browser more than they show
 CROWDED = 2  # runs in the queue: with more, a Space of one's own is offered
 STRIP_POINTS, STRIP_CHARACTERS = 60, 160
+_BEGINNING = "Starting"
 _IDLE = {"state": "idle", "title": "", "detail": "", "fraction": None}
 
 
@@ -81,8 +83,8 @@ class RunState:
     @classmethod
     def beginning(cls) -> RunState:
         """Return the state of a run without any event yet."""
-        state = cls(phase="Starting")
-        state.tell("working", "Starting", "")
+        state = cls(phase=_BEGINNING)
+        state.tell("working", _BEGINNING, "")
         return state
 
     def tell(
@@ -99,9 +101,11 @@ class RunState:
     @property
     def strip(self) -> str:
         """Return the value of the strip at the window's edge."""
-        told = {name: self.told[name] for name in ("state", "title", "detail", "fraction")}
+        told = {"state": self.told["state"], "fraction": self.told["fraction"]}
+        told |= {"title": say(self.told["title"]), "detail": say(self.told["detail"])}
         curves = [thin(curve, STRIP_POINTS) for curve in self._curves()]
-        more = {"phase": self.phase, "curves": curves, "pair": self._pair(), "answers": len(self.comparisons)}
+        more = {"phase": say(self.phase), "begins": self.phase == _BEGINNING, "curves": curves}
+        more |= {"pair": self._pair(), "answers": len(self.comparisons)}
         return to_json(told | more)
 
     def _curves(self) -> list[list[float]]:
@@ -146,7 +150,7 @@ def summarize(events: Sequence[Event]) -> RunState:
                 state.phase = _named(arm, event.message)
                 state.tell("working", state.phase, "", event.fraction, notes)
             case Model():
-                notes.append(f"{model_words(event.name)} · {event.copy} · {event.device}, {event.dtype}")
+                notes.append(f"{model_words(event.name)} · {event.copy} · {say(event.device)}, {event.dtype}")
             case Arm():
                 arm = event
                 state.arm_names = [column_name(weight) for weight in event.weights]

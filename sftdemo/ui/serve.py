@@ -28,6 +28,7 @@ from .guard import Guard, own_names
 from .lesson import FOLDER
 from .page import build
 from .widgets import STATIC
+from .words import Languages
 
 MCP, STANDBY, ROOT_PATH = "SFTDEMO_MCP", "SFTDEMO_STANDBY", "GRADIO_ROOT_PATH"
 WARM_DELAY = 2.0  # seconds in which the first page has the machine to itself: importing torch takes all of a core
@@ -162,7 +163,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 max_file_size="64mb",
                 footer_links=["gradio"],
                 show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
-                app_kwargs={"middleware": [guard, (Calls, (), {})]},
+                app_kwargs={"middleware": [guard, (Languages, (), {}), (Calls, (), {})]},
                 **options,
                 **looks,
             )

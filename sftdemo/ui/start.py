@@ -12,6 +12,7 @@ from ..core.errors import ConfigError, DataError
 from ..core.files import cache_folder
 from ..runs.revisit import SavedRun
 from ..runs.wording import column_name
+from .words import ENGLISH, language
 
 RUN_ID = re.compile(r"[0-9a-f]{16}|[0-9a-f]{32}")  # the shorter ones are of earlier versions
 EARLIER = "an earlier run"
@@ -82,7 +83,8 @@ def model_words(name: str) -> str:
 
 def when(finished: str) -> str:
     """Return when a run finished, from ISO 8601."""
-    return f"{datetime.fromisoformat(finished):%d %b %Y, %H:%M} UTC"
+    form = "%d %b %Y, %H:%M UTC" if language() == ENGLISH else "%Y-%m-%d %H:%M UTC"
+    return datetime.fromisoformat(finished).strftime(form)
 
 
 def runs_folder() -> Path:

@@ -25,6 +25,7 @@ from ..mask.layouts import Block, Layout
 from ..mask.view import LAYOUT_NAMES, SAYS, layout_figure, mask_sentence, row_counts, view_tokens, visible
 from .controls import input_id, title_of
 from .places import sentence
+from .words import TAGS, language, say, say_all, words_of
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES_DRAWN = 50
@@ -37,10 +38,16 @@ KINDS = {kind: index for index, kind in enumerate(SAYS)}
 
 def widget(name: str, value: str, elem_id: str | None = None) -> gr.HTML:
     """Return a component that draws the JSON `value` with `static/NAME.js`. `elem_id` defaults to `name`."""
-    script = f"const SAYS = {json.dumps(SAYS)};\n"  # the scripts know a kind by its place in here
-    script += "".join((STATIC / f"{each}.js").read_text(encoding="utf-8") for each in ("helpers", name))
     frame = f'<div class="widget {name}"></div>'
-    return gr.HTML(value, html_template=frame, js_on_load=script, elem_id=elem_id or name)
+    return gr.HTML(value, html_template=frame, js_on_load=script(name), elem_id=elem_id or name)
+
+
+def script(name: str) -> str:
+    """Return the script of a widget, which begins with its words in the language of the visit."""
+    code = "".join((STATIC / f"{each}.js").read_text(encoding="utf-8") for each in ("helpers", name))
+    kinds = {kind: say(words) for kind, words in SAYS.items()}  # the scripts know a kind by its place in here
+    given = {"LANG": TAGS[language()], "WORDS": words_of(code), "SAYS": kinds}
+    return "".join(f"const {each} = {json.dumps(value, ensure_ascii=False)};\n" for each, value in given.items()) + code
 
 
 def progress_widget(elem_id: str, value: str) -> gr.HTML:
@@ -50,7 +57,7 @@ def progress_widget(elem_id: str, value: str) -> gr.HTML:
 
 def mask_message(message: str, waiting: bool = False) -> str:
     """Return a mask view without rows."""
-    return to_json(_NO_ROWS | {"message": message, "waiting": waiting})
+    return to_json(_NO_ROWS | {"message": say(message), "waiting": waiting})
 
 
 _NO_ROWS = {
@@ -112,17 +119,17 @@ def mask_rows(
             "page": page,
             "pages": len(pages),
             "problems": problem_groups((*data.problems, *problems)),
-            "notes": list(data.notes)[:MESSAGES_DRAWN],
-            "message": ""
-            if examples
-            else "No row has such a finding."
-            if data.train and not total
-            else "No example to train on yet.",
+            "notes": say_all(data.notes[:MESSAGES_DRAWN]),
+            "message": "" if examples else say(_nothing_shown(data, total)),
             "focus": focus,
             "weight": prompt_loss_weight,
             "row_text": row_text,
         }
     )
+
+
+def _nothing_shown(data: ParsedExamples, total: int) -> str:
+    return "No row has such a finding." if data.train and not total else "No example to train on yet."
 
 
 def problem_groups(problems: Sequence[Problem]) -> list[dict]:
@@ -137,7 +144,7 @@ def _group(group: ProblemGroup) -> dict:
     first = group.problems[0]
     words = f"left out: {group.reason}" if first.dropped else group.reason
     rows = [[problem.row, problem.line] for problem in group.problems]
-    return {"words": words, "dropped": first.dropped, "rows": rows, "count": group.count}
+    return {"words": say(words), "dropped": first.dropped, "rows": rows, "count": group.count}
 
 
 def _card(example: TokenizedExample, parts: int, tokenizer, prompt_loss_weight: float = 0.0) -> dict:
@@ -156,7 +163,7 @@ def _card(example: TokenizedExample, parts: int, tokenizer, prompt_loss_weight: 
         "hand": "made_by_hand" in example.flags,
         # the card itself says that a mask was made by hand
         "flags": [
-            [CHECKS[flag].severity, words] for flag, words in example.sentences.items() if flag != "made_by_hand"
+            [CHECKS[flag].severity, say(words)] for flag, words in example.sentences.items() if flag != "made_by_hand"
         ],
         "tokens": token_list(example, tokenizer)[:drawn],
     }
@@ -177,7 +184,7 @@ def columns_preview(message: str, examples: Sequence[Example]) -> str:
         {"row": each.row, "prompt": _begin(each.prompt or each.instruction), "answer": _begin(each.completion)}
         for each in examples
     ]
-    return to_json({"message": message, "rows": rows})
+    return to_json({"message": say(message), "rows": rows})
 
 
 def _begin(text: str) -> str:
@@ -190,17 +197,20 @@ def totals(audit: Audit | None, held_out: int, fraction: float | None = None, pr
     counted = audit if audit and audit.examples else None
     words = view.totals(counted, held_out, prompt_loss_weight) if counted else ""
     found = mask_sentence(str(counted.mask_hash)) if counted and fraction is None else ""
-    return to_json({"summary": words, "hash": found, "fraction": fraction})
+    return to_json({"summary": say(words), "hash": say(found), "fraction": fraction})
 
 
 def audit_findings(findings: Sequence[Finding], message: str) -> str:
     """Return the findings of an audit."""
-    return to_json({"findings": [finding.to_dict() for finding in findings], "message": message})
+    drawn = [
+        each.to_dict() | {"what": say(each.what), "why": say(each.why), "remedy": say(each.remedy)} for each in findings
+    ]
+    return to_json({"findings": drawn, "message": say(message)})
 
 
 def boundary_message(message: str) -> str:
     """Return a boundary view without tokens."""
-    return to_json({"lanes": [], "at": 0, "merged": False, "message": message, "remedy": None})
+    return to_json({"lanes": [], "at": 0, "merged": False, "message": say(message), "remedy": None})
 
 
 def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
@@ -212,15 +222,15 @@ def boundary_lanes(boundary: Boundary, remedy: Remedy | None) -> str:
             for piece in pieces
             if piece.begin < piece.end
         ]
-        lanes.append((name, drawn))
+        lanes.append((say(name), drawn))
     found = {"lanes": lanes, "at": boundary.at, "merged": boundary.merged}
     words = f"Row {boundary.row}. {boundary.sentence}"
-    return to_json(found | {"message": words, "remedy": remedy and vars(remedy)})
+    return to_json(found | {"message": say(words), "remedy": remedy and vars(remedy)})
 
 
 def packing_message(message: str) -> str:
     """Return a packing view without rows."""
-    return to_json({"layouts": [], "message": message})
+    return to_json({"layouts": [], "message": say(message)})
 
 
 def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
@@ -229,7 +239,7 @@ def packing_rows(layouts: Sequence[Layout], audit: Audit) -> str:
         "Each colour is an example, its trained part darker; hatched is padding. Without packing, “shared” is what "
         "is computed here, where the model allows it. The trainer draws the rows in another order each epoch."
     )
-    return to_json({"layouts": [_layout(layout, audit) for layout in layouts], "message": message})
+    return to_json({"layouts": [_layout(layout, audit) for layout in layouts], "message": say(message)})
 
 
 def _layout(layout: Layout, audit: Audit) -> dict:
@@ -239,8 +249,8 @@ def _layout(layout: Layout, audit: Audit) -> dict:
     ]
     return {
         "name": layout.name,
-        "title": LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length),
-        "figure": layout_figure(layout, audit.max_length),
+        "title": say(LAYOUT_NAMES[layout.name].format(batch_size=audit.batch_size, max_length=audit.max_length)),
+        "figure": say(layout_figure(layout, audit.max_length)),
         "wasted": layout.wasted,
         "rows": drawn,
         "more": max(0, len(layout.rows) - BARS_DRAWN),
@@ -256,8 +266,8 @@ def _block(block: Block, layout: Layout, audit: Audit) -> list:
 
 def versus(columns: Sequence[tuple[str, TokenizedExample, object]], message: str, failed: bool = False) -> str:
     """Return one example in several columns, each (title, tokenized example, tokenizer)."""
-    drawn = [{"title": title} | _card(example, 1, tokenizer) for title, example, tokenizer in columns]
-    return to_json({"columns": drawn, "message": message, "failed": failed})
+    drawn = [{"title": say(title)} | _card(example, 1, tokenizer) for title, example, tokenizer in columns]
+    return to_json({"columns": drawn, "message": say(message), "failed": failed})
 
 
 def progress(
@@ -270,8 +280,8 @@ def progress(
 ) -> str:
     """Return a line of status. `state` is "idle", "working", "done" or "failed". With a `fraction`, from 0 to 1, it has
     a bar, and with a `link` one more line: its `words`, which lead to its `address`."""
-    told = {"state": state, "title": title, "detail": detail, "fraction": fraction, "notes": list(notes), "link": link}
-    return to_json(told)
+    told = {"state": state, "title": say(title), "detail": say(detail), "fraction": fraction, "notes": say_all(notes)}
+    return to_json(told | {"link": link and {**link, "words": say(link["words"])}})
 
 
 def field_errors(wrong: Mapping[str, SftdemoError], notes: Mapping[str, str]) -> str:
@@ -282,7 +292,7 @@ def field_errors(wrong: Mapping[str, SftdemoError], notes: Mapping[str, str]) ->
 
 
 def _at_inputs(told: Mapping[str, str]) -> list[dict]:
-    return [{"id": input_id(name), "title": title_of(name), "words": words} for name, words in told.items()]
+    return [{"id": input_id(name), "title": say(title_of(name)), "words": say(words)} for name, words in told.items()]
 
 
 def asked(questions: Sequence[Question]) -> str:

@@ -44,19 +44,19 @@ class TestBothWays:
             (
                 (0.7859, 6.3),
                 (0.8301, 3.3),
-                "masking lowered the loss from 0.830 (unmasked) to 0.786; the prompts' loss rose from 2.500 before the "
-                "training to 6.300 (masked), because nobody asked for them, and is 3.300 (unmasked).",
+                ", masking lowered the loss from 0.830 (unmasked) to 0.786; the prompts' loss rose from 2.500 before "
+                "the training to 6.300 (masked), because nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.9, 2.1),
                 (0.8, 3.3),
-                "masking raised the loss from 0.800 (unmasked) to 0.900; the prompts' loss fell from 2.500 before the "
-                "training to 2.100 (masked), though nobody asked for them, and is 3.300 (unmasked).",
+                ", masking raised the loss from 0.800 (unmasked) to 0.900; the prompts' loss fell from 2.500 before "
+                "the training to 2.100 (masked), though nobody asked for them, and is 3.300 (unmasked).",
             ),
             (
                 (0.80041, 2.50041),
                 (0.80039, 3.3),
-                "masked and unmasked come to the same loss, to three decimals: 0.800; the prompts' loss stayed at "
+                ", masked and unmasked come to the same loss, to three decimals: 0.800; the prompts' loss stayed at "
                 "2.500 (masked), and is 3.300 (unmasked).",
             ),
         ],
@@ -66,7 +66,7 @@ class TestBothWays:
     def test_each_direction(self, masked, unmasked, words, turned):
         arms = [(0.0, *masked), (1.0, *unmasked)]
         told = both(BASE, *(arms[::-1] if turned else arms))
-        assert conclusion(told) == f"On 93 held-out answer tokens {words}{DOUBT}"
+        assert conclusion(told) == f"On 93 held-out answer tokens{words}{DOUBT}"
 
     def test_weights_between(self):
         told = conclusion(both(BASE, (0.1, 0.7, 3.0), (0.5, 0.8, 2.0)))
@@ -94,7 +94,7 @@ class TestBothWays:
 
     def test_rows_without_a_prompt(self):
         told = conclusion(both(BASE, (0.0, 0.8, 0.0), (1.0, 0.9, 0.0), prompts=0))
-        assert told == f"On 93 held-out answer tokens masking lowered the loss from 0.900 (unmasked) to 0.800.{DOUBT}"
+        assert told == f"On 93 held-out answer tokens, masking lowered the loss from 0.900 (unmasked) to 0.800.{DOUBT}"
 
     @pytest.mark.parametrize("loss", [nan, inf])
     def test_one_that_has_diverged(self, loss):

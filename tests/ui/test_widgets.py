@@ -78,7 +78,7 @@ class TestScripts:
 
     @pytest.mark.parametrize("name", ["mask", "versus"])
     def test_the_kinds_and_their_names_are_sent_along_in_their_order(self, name):
-        sent = re.match(r"const SAYS = (\{.*\});\n", widgets.widget(name, "{}").js_on_load)[1]
+        sent = re.search(r"^const SAYS = (\{.*\});$", widgets.widget(name, "{}").js_on_load, re.MULTILINE)[1]
         assert list(json.loads(sent).items()) == list(SAYS.items())
 
     def test_the_kinds_are_listed_in_python_alone(self):

@@ -94,7 +94,7 @@ class HistoryHandlers:
         try:
             self.desk.backend.label(self._known(str(event.run), own_runs), str(event.name), str(event.note))
         except SftdemoError as error:
-            gr.Warning(sentence(error))
+            warn(error)
         return self.show(run_id, own_runs)
 
     def contrast(self, own_runs: list[str] | None, event: gr.EventData) -> str:

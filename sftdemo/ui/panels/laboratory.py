@@ -33,6 +33,7 @@ from ..widgets import (
     versus,
     widget,
 )
+from ..words import say
 from .mask import PRIVATE, Updates
 
 REMEDY_ROWS = 1000  # enough to tell whether a newline would help
@@ -146,7 +147,7 @@ class LaboratoryHandlers:
                     case Phase():
                         yield {proof: progress("working", event.message, "", event.fraction, notes)}
                     case Model():
-                        notes.append(f"{event.name} · {event.copy} · {event.device}, {event.dtype}")
+                        notes.append(f"{event.name} · {event.copy} · {say(event.device)}, {event.dtype}")
                     case Isolation():
                         notes.append(isolation_sentence(event))
                     case Failed():

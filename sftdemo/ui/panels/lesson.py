@@ -16,6 +16,7 @@ from ..lesson import LESSON_SETTINGS, PLACES, Filled, Lesson, Step, is_found, is
 from ..link import DOORS, NAME_SHOWN
 from ..state import Desk, View
 from ..widgets import to_json, token_list, widget
+from ..words import say, say_all
 from .mask import PRIVATE, Updates
 from .sources import SourceHandlers
 
@@ -49,20 +50,28 @@ def lesson_view(place: Place | None, done: Mapping[str, bool] | None = None, tok
     step = place.step
     asked = step.model_dump(include={"title", "text", "guess", "moves", "trains", "recorded", "ask", "write", "then"})
     return to_json(
-        asked
+        _said(asked)
         | {
-            "lesson": place.lesson.title,
+            "lesson": say(place.lesson.title),
             "name": place.name,
             "index": place.index,
             "count": len(place.lesson.steps),
             "point": step.point and PLACES[step.point],
             "open": step.open and DOORS[step.open],
             "finding": step.finding,
-            "mends": [mend.says for mend in step.mends],
+            "mends": [say(mend.says) for mend in step.mends],
             "done": dict(done or {}),
             "tokens": tokens,
         }
     )
+
+
+def _said(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a step's words in the language of the visit; what a model answered stays as it is."""
+    words = {name: asked[name] and say(asked[name]) for name in ("title", "text", "write", "then")}
+    if (ask := asked["ask"]) is not None:
+        ask = ask | {"question": say(ask["question"]), "choices": say_all(ask["choices"])}
+    return asked | words | {"ask": ask}
 
 
 class LessonPanel:

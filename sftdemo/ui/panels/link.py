@@ -14,6 +14,7 @@ from ..link import DOORS, Linked, from_link, is_link, link_of
 from ..places import sentence
 from ..state import Desk
 from ..widgets import to_json, widget
+from ..words import LANGUAGES, say, say_all
 from .keep import KeepHandlers
 from .lesson import LessonHandlers
 from .mask import PRIVATE, MaskHandlers, Updates
@@ -24,9 +25,10 @@ _QUIET = "While this view is open, edits are not kept by a reload: what you had 
 def link_view(notes: tuple[str, ...] = (), door: str = "", query: str = "", made: int = 0) -> str:
     """Return the value of the widget: what is said of a link, which panel to open, and a link that was `made`, which
     counts them."""
-    titles = [(name, lesson.title) for name, lesson in lessons().items()]
-    panels = {name: list(place) for name, place in DOORS.items()}
-    return to_json({"notes": notes, "open": door, "query": query, "made": made, "doors": panels, "lessons": titles})
+    titles = [(name, say(lesson.title)) for name, lesson in lessons().items()]
+    panels = {name: [door, say(tab)] for name, (door, tab) in DOORS.items()}
+    told = {"notes": say_all(notes), "open": door, "query": query, "made": made}
+    return to_json(told | {"doors": panels, "lessons": titles, "languages": LANGUAGES})
 
 
 class LinkPanel:

@@ -108,7 +108,9 @@ class MaskHandlers:
             config, wrong = self.desk.checked(values)
             if "model" in wrong:
                 raise wrong["model"]
-            waiting = {out.train: gr.update(value="Waiting for the model", interactive=False), out.both: OFF}
+            is_running = backend.is_running(values[self.desk.run_id])
+            words = "A run is under way" if is_running else "Waiting for the model"
+            waiting = {out.train: gr.update(value=words, interactive=False), out.both: OFF}
             for phase in backend.prepare(config.model):
                 yield {out.model_status: progress("working", phase.message, "", phase.fraction)} | waiting
                 waiting = {}

@@ -54,11 +54,13 @@ def buttons(config: RunConfig, audit: Audit, findings: list[Finding], device: st
     steps = planned_steps(config, *_size(config, audit))
     seconds = seconds_of(config, audit, device)
     name = column_name(config.prompt_loss_weight)
-    how = f"{plural(steps, 'step')}{f', {name}' if config.prompt_loss_weight else ''}"
     where = {"cpu": "this CPU", "cuda": "this GPU", "mps": "this GPU"}[device]
-    once, twice = (f" · about {duration(times * seconds)}" if seconds else "" for times in (1, 2))
+    twice = f" · about {duration(2 * seconds)}" if seconds else ""
     both = f"Train both ways: {name} against {column_name(against)}{twice}"
-    train = f"Train {steps} {how}{once}{f' on {where}' if seconds else ''}"
+    how = f", {name}" if config.prompt_loss_weight else ""
+    train = f"Train {steps} {plural(steps, 'step')}{how}"
+    if seconds:
+        train += f" · about {duration(seconds)} on {where}"
     return gr.update(value=train, interactive=True), gr.update(value=both, interactive=True)
 
 

@@ -13,10 +13,12 @@ from ..start import Start
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget
+from ..words import say
 from .history import HistoryPanel
 from .mask import PRIVATE, Updates
 from .train import RunOutputs
 
+_GONE = "The run that you wanted to train on from is gone; the training starts from the model again."
 _TO_THE_CARD = "() => setTimeout(() => document.querySelector('#start')?.scrollIntoView({block: 'center'}), 300)"
 
 
@@ -85,7 +87,7 @@ class StartHandlers:
         try:
             return self._show(self._find(str(kept[0]), kept[1], own_runs))
         except SftdemoError:
-            gr.Warning("The run that you wanted to train on from is gone; the training starts from the model again.")
+            gr.Warning(say(_GONE))
             return self.leave()
 
     def _find(self, run_id: str | None, weight: float | None, own_runs: list[str] | None) -> Start:

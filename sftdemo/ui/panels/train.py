@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import gradio as gr
@@ -26,7 +28,8 @@ from ..run_state import RunState, summarize
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress
-from .mask import PRIVATE, Updates
+from ..words import say, say_all
+from .mask import PRIVATE, VISITS, Updates
 from .scanned import seconds_of
 
 TO_COME = "The answers before the training; those after it are to come."
@@ -65,6 +68,8 @@ class RunHandlers:
 
     def __init__(self, desk: Desk, out: RunOutputs):
         self.desk, self.out = desk, out
+        self._begun = lru_cache(VISITS)(lambda visit: [])  # the ids of a visit's runs: a second click may not know them
+        self._lock = threading.Lock()
 
     def wire(self, page: gr.Blocks) -> tuple[Dependency, Dependency]:
         """Connect components and handlers, and return the training one way and both ways."""
@@ -78,15 +83,15 @@ class RunHandlers:
         page.load(self.resume, out.run_id, out.all(), concurrency_limit=16, **PRIVATE)
         return train, both
 
-    def train(self, values: dict) -> Iterator[Updates]:
+    def train(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """Start a run in a process of its own and show it until its end."""
-        yield from self._run(values, both_ways=False)
+        yield from self._run(values, request, both_ways=False)
 
-    def train_both(self, values: dict) -> Iterator[Updates]:
+    def train_both(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """Start an ablation with the two prompt-loss weights and show it until its end."""
-        yield from self._run(values, both_ways=True)
+        yield from self._run(values, request, both_ways=True)
 
-    def _run(self, values: dict, both_ways: bool) -> Iterator[Updates]:
+    def _run(self, values: dict, request: gr.Request | None, both_ways: bool) -> Iterator[Updates]:
         controls, out, audit = self.desk.controls, self.out, values[self.desk.session.audit]
         waited = False
         try:
@@ -100,9 +105,12 @@ class RunHandlers:
             device = choose_device(config.device).type
             filmed = replace(config, film=not config.full)  # to be played when it is done
             seconds = seconds_of(self.desk.timed(values, config), audit, device)
-            turn = Turn(seconds and seconds * max(len(weights), 1), values[out.own_runs] or ())
             before = self.desk.backend.answered(config, data)
-            run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash), turn)
+            begun = self._begun(request.session_hash) if request else []
+            with self._lock:
+                turn = Turn(seconds and seconds * max(len(weights), 1), (*(values[out.own_runs] or ()), *begun))
+                run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash), turn)
+                begun.append(run_id)
         except BusyError as error:
             warn(error)
             yield self._idle(True) if waited else self.unchanged()
@@ -241,12 +249,12 @@ class RunHandlers:
 
     def _show_arm_curves(self, state: RunState) -> Updates:
         """Draw the losses of all arms on the same held-out rows, those of the answers and those of the prompts."""
-        points = [(name, event.step, event.completion_loss, event.prompt_loss) for name, event in state.held_out]
+        points = [(say(name), event.step, event.completion_loss, event.prompt_loss) for name, event in state.held_out]
         started = {name for name, _ in state.held_out}
         # An arm that has not started gets the base's point, or the browser might leave its line out later.
-        points += [(name, *points[0][1:]) for name in state.arm_names if name not in started]
+        points += [(say(name), *points[0][1:]) for name in state.arm_names if name not in started]
         frame = pd.DataFrame(points, columns=["arm", "step", "answers", "prompts"])
-        colors = dict(zip(state.arm_names, ARMS, strict=False))
+        colors = dict(zip(say_all(state.arm_names), ARMS, strict=False))
         picture = {"color_map": colors, "x_lim": [0, state.total]}
         return {
             self.out.arm_curves: gr.update(visible=True),

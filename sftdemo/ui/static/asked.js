@@ -3,8 +3,8 @@ const draw = () => {
   const place = root();
   if (!data || !place) return;
   const parts = data.questions.map(({ text, source }) =>
-    h("span", "question " + source.replace(" ", "-"), source === "training" ? `${text} · trained on` : text));
-  place.replaceChildren(...(parts.length ? [h("p", "note", "Asked before and after the training:"), ...parts] : []));
+    foldable("question " + source.replace(" ", "-"), source === "training" ? t("{text} · trained on", { text }) : text));
+  place.replaceChildren(...(parts.length ? [h("p", "note", t("Asked before and after the training:")), ...parts] : []));
 };
 watch("value", draw);
 draw();

@@ -5,7 +5,7 @@ const visibleRow = (name, pieces, cuts, at) => {
     const crosses = begin < at && at < end;
     const node = h("span", "token " + (crosses ? "merged" : trained ? "trained" : "prompt"), text || "·");
     node.style.gridColumn = `${cuts.indexOf(begin) + 2} / ${Math.max(cuts.indexOf(end), cuts.indexOf(begin) + 1) + 2}`;
-    node.title = `id ${id}` + (crosses ? ": it reaches across the end of the prompt" : "");
+    node.title = crosses ? t("id {id}: it reaches across the end of the prompt", { id }) : t("id {id}", { id });
     row.append(node);
   }
   return row;
@@ -22,7 +22,7 @@ const draw = () => {
     const grid = h("div", "lanes");
     grid.style.setProperty("--cuts", Math.max(1, cuts.length - 1));
     const edge = h("div", "lane edge");
-    const mark = h("span", "mark", "prompt ends here ▾");
+    const mark = h("span", "mark", t("prompt ends here ▾"));
     mark.style.gridColumn = `2 / ${cuts.indexOf(data.at) + 2}`;
     if (cuts.indexOf(data.at) > 0) edge.append(mark);
     grid.append(edge);
@@ -32,11 +32,11 @@ const draw = () => {
   parts.push(h("p", data.merged ? "sentence bad" : "sentence", data.message));
   if (data.remedy) {
     const { template, merging, remaining } = data.remedy;
-    const button = h("button", "mend", "End the template in a newline");
+    const button = h("button", "mend", t("End the template in a newline"));
     button.type = "button";
     button.onclick = () => trigger("mend", { template });
     const line = h("p", "remedy");
-    line.append(button, h("span", "", `${merging} of the rows looked at merge; ${remaining} with a newline at the template's end.`));
+    line.append(button, h("span", "", t("{merging} of the rows looked at merge; {remaining} with a newline at the template's end.", { merging, remaining })));
     parts.push(line);
   }
   place.replaceChildren(...parts);

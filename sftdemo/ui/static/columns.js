@@ -5,7 +5,7 @@ const draw = () => {
   const parts = [h("p", "words", data.message)];
   for (const { row, prompt, answer } of data.rows) {
     const line = h("div", "pair");
-    line.append(h("span", "number", `row ${row}`), h("span", "prompt", prompt), h("span", "arrow", "→"),
+    line.append(h("span", "number", t("row {row}", { row })), h("span", "prompt", prompt), h("span", "arrow", "→"),
       h("span", "answer", answer));
     parts.push(line);
   }

@@ -1,7 +1,7 @@
 const SOURCES = {
-  "held out": "held out: never trained on",
-  typed: "typed by you",
-  training: "training example: the model has seen it",
+  "held out": t("held out: never trained on"),
+  typed: t("typed by you"),
+  training: t("training example: the model has seen it"),
 };
 
 // Where the answers of several trained models part: the index in all of them, or -1 where they are one.
@@ -30,7 +30,7 @@ const answer = (name, index, { text, stop }, at) => {
   node.append(h("h3", "", name));
   if (text === null) node.append(h("p", "text empty", "…"));
   else if (index && at >= 0) node.append(marked(text, at));
-  else node.append(h("p", text ? "text" : "text empty", text || "(nothing)"));
+  else node.append(h("p", text ? "text" : "text empty", text || t("(nothing)")));
   if (stop) node.append(h("span", STOPS[stop][1], STOPS[stop][0]));
   return node;
 };
@@ -57,12 +57,12 @@ const draw = () => {
     const node = h("section", "pair");
     node.style.setProperty("--columns", row.answers.length);
     const prompt = h("div", "prompt");
-    prompt.append(h("p", "text", row.prompt));
+    prompt.append(foldable("text", row.prompt));
     if (row.source) prompt.append(h("span", "source " + row.source.replace(" ", "-"), SOURCES[row.source]));
     const trained = row.answers.slice(1).map(({ text }) => text);
     const compared = trained.length > 1 && trained.every((text) => text !== null);
     const at = compared ? partsAt(trained) : -1;
-    if (compared && at < 0) prompt.append(h("span", "same", "the same answer"));
+    if (compared && at < 0) prompt.append(h("span", "same", t("the same answer")));
     node.append(prompt, ...row.answers.map((each, index) => answer(data.columns[index], index, each, at)));
     return node;
   });

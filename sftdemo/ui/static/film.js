@@ -1,6 +1,7 @@
 let at = null;      // the frame that is shown, as an index; null until one was chosen: the last one then
 let timer = null;   // while the film plays
 
+const SOURCES = { "held out": t("held out"), typed: t("typed"), training: t("training") };
 const PACE = 1100;  // milliseconds that a frame stays while the film plays
 const WIDTH = 220, HEIGHT = 74, EDGE = 6;
 
@@ -11,7 +12,8 @@ const curves = (frames, index) => {
   const place = (frame, key) => [EDGE + (frame.step / last) * (WIDTH - 2 * EDGE), HEIGHT - EDGE - (frame[key] / top) * (HEIGHT - 2 * EDGE)];
   const shown = frames[index];
   const node = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "curves", role: "img",
-    "aria-label": `held-out loss at step ${shown.step}: answers ${shown.completion_loss.toFixed(2)}, prompts ${shown.prompt_loss.toFixed(2)}` });
+    "aria-label": t("held-out loss at step {step}: answers {answers}, prompts {prompts}",
+      { step: shown.step, answers: shown.completion_loss.toFixed(2), prompts: shown.prompt_loss.toFixed(2) }) });
   for (const key of ["prompt_loss", "completion_loss"]) {
     node.append(svg("polyline", { points: frames.map((frame) => place(frame, key).join(",")).join(" "), class: key }));
     const [x, y] = place(shown, key);
@@ -24,7 +26,7 @@ const curves = (frames, index) => {
 const answers = (frames, question) => frames.map((frame) => {
   const [, , text, stop] = frame.answers[question];
   const node = h("div", "said");
-  node.append(h("p", text ? "text" : "text empty", text || "(nothing)"), h("span", STOPS[stop][1], STOPS[stop][0]));
+  node.append(h("p", text ? "text" : "text empty", text || t("(nothing)")), h("span", STOPS[stop][1], STOPS[stop][0]));
   return node;
 });
 
@@ -45,14 +47,14 @@ const arm = (data, { name, frames, moments }) => {
   if (data.arms.length > 1) node.append(h("h3", "", name));
   if (losses) {
     const head = h("div", "head"), told = h("div", "told");
-    told.append(facts, ...moments.map((sentence) => h("p", "moment", `${sentence[0].toUpperCase()}${sentence.slice(1)}.`)));
+    told.append(facts, ...moments.map((sentence) => h("p", "moment", sentence)));
     head.append(graph, told);
     node.append(head);
   }
   const rows = losses ? data.rows.map((row, number) => [number, rowNode(row), row.question]) : [];
   const layers = frames[0].answers.map(([prompt, source], question) => {
     const box = h("div", "asked"), said = h("div"), stack = h("div", "stack"), all = answers(frames, question);
-    said.append(h("p", "prompt", prompt), h("span", "source", source), stack);
+    said.append(foldable("prompt", prompt), h("span", "source", SOURCES[source]), stack);
     stack.append(...all);
     box.append(said, ...rows.filter(([, , asked]) => asked === prompt).map(([, { body }]) => body));
     node.append(box);
@@ -66,16 +68,16 @@ const arm = (data, { name, frames, moments }) => {
     if (losses) {
       graph.replaceChildren(curves(frames, frames.indexOf(frame)));
       const of = frame.losses.length;
-      facts.replaceChildren(h("span", "completion_loss", `answers ${frame.completion_loss.toFixed(2)}`), " and ",
-        h("span", "prompt_loss", `prompts ${frame.prompt_loss.toFixed(2)}`), " nats a token · likeliest: " +
-        `the answer's first token in ${frame.begun} of ${of} rows, its end in ${frame.ended}`);
+      facts.replaceChildren(h("span", "completion_loss", t("answers {loss}", { loss: frame.completion_loss.toFixed(2) })), " · ",
+        h("span", "prompt_loss", t("prompts {loss}", { loss: frame.prompt_loss.toFixed(2) })), " " +
+        t("nats a token · likeliest: the answer's first token in {begun} of {of} rows, its end in {ended}", { begun: frame.begun, of, ended: frame.ended }));
     }
     for (const [number, { tokens }] of rows) {
       tokens.forEach((token, index) => {
         const loss = index ? frame.losses[number][index - 1] : null;
         const share = loss === null ? 0 : Math.min(1, loss / TOP);
         ground(token, share);
-        token.title = loss === null ? "the first token, which nothing predicts" : `${loss.toFixed(2)} nats, rank ${frame.ranks[number][index - 1].toLocaleString("en")}`;
+        token.title = loss === null ? t("the first token, which nothing predicts") : t("{loss} nats, rank {rank}", { loss: loss.toFixed(2), rank: frame.ranks[number][index - 1].toLocaleString("en") });
       });
     }
   };
@@ -96,10 +98,10 @@ const draw = () => {
   }
   const frames = data.arms[0].frames, last = frames.length - 1;
   const arms = data.arms.map((each) => arm(data, each));
-  const bar = h("div", "reel"), play = h("button", "play", "▶ Play"), slider = h("input"), label = h("output", "when");
+  const bar = h("div", "reel"), play = h("button", "play", t("▶ Play")), slider = h("input"), label = h("output", "when");
   play.type = "button";
   Object.assign(slider, { type: "range", min: 0, max: last, step: 1 });
-  slider.setAttribute("aria-label", "step of the training");
+  slider.setAttribute("aria-label", t("step of the training"));
   const ticks = h("div", "ticks");
   frames.forEach((frame, index) => {
     const tick = h("span", "", String(frame.step));
@@ -108,16 +110,16 @@ const draw = () => {
   });
   const show = (index) => {
     slider.value = index;
-    const words = `step ${frames[index].step} of ${frames[last].step}`;
+    const words = t("step {step} of {last}", { step: frames[index].step, last: frames[last].step });
     slider.setAttribute("aria-valuetext", words);
     label.textContent = words;
     for (const each of arms) each.show(index);
   };
-  const pause = () => { stopPlaying(); play.textContent = "▶ Play"; };
+  const pause = () => { stopPlaying(); play.textContent = t("▶ Play"); };
   play.onclick = () => {
     if (timer) { pause(); return; }
     if (Number(slider.value) === last) show(at = 0);
-    play.textContent = "❚❚ Pause";
+    play.textContent = t("❚❚ Pause");
     timer = setInterval(() => {
       show(at = Math.min(Number(slider.value) + 1, last));
       if (at === last) pause();

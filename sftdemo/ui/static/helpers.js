@@ -1,4 +1,6 @@
 // Shared by the widgets. Text only ever reaches the page through textContent.
+// The page's words in the language of the visit, which the server puts before this script, with values in their places.
+const t = (text, values = {}) => (WORDS[text] ?? text).replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
 const h = (tag, className, text) => {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -37,11 +39,32 @@ const sparkline = (curves, width, height, attributes) => {
   return picture;
 };
 
+// A text of which only the beginning is shown, with a button for the rest where there is more. It stays as it was left
+// when the widget is drawn anew.
+const unfolded = new Set();
+const foldable = (className, text) => {
+  const box = h("div", "foldable"), words = h("p", className, text), more = button("more-text", "", () => {
+    if (!unfolded.delete(text)) unfolded.add(text);
+    show();
+  });
+  const show = () => {
+    const isOpen = unfolded.has(text);
+    words.classList.toggle("clamped", !isOpen);
+    more.textContent = isOpen ? t("show less") : t("show all");
+    more.setAttribute("aria-expanded", String(isOpen));
+  };
+  more.hidden = true;
+  new ResizeObserver(() => { more.hidden = !unfolded.has(text) && words.scrollHeight <= words.clientHeight + 1; }).observe(words);
+  show();
+  box.append(words, more);
+  return box;
+};
+
 // Why an answer ended, in words, with their class.
 const STOPS = {
-  EOS: ["stopped by itself", "stop good"],
-  length: ["cut at the length limit", "stop bad"],
-  stopped: ["stopped by you", "stop"],
+  EOS: [t("stopped by itself"), "stop good"],
+  length: [t("cut at the length limit"), "stop bad"],
+  stopped: [t("stopped by you"), "stop"],
 };
 
 const TOP = 8;  // nats of a token's loss that have the most colour under which text can be read: a probability of 1 in 3,000

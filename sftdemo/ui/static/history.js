@@ -8,7 +8,7 @@ const line = (run, data) => {
   const box = h("input");
   box.type = "checkbox";
   box.checked = picked.has(run.id);
-  box.setAttribute("aria-label", `compare the run of ${run.when}`);
+  box.setAttribute("aria-label", t("compare the run of {when}", { when: run.when }));
   box.onchange = () => {
     if (box.checked) picked.add(run.id); else picked.delete(run.id);
     while (picked.size > 2) picked.delete(picked.values().next().value);
@@ -21,15 +21,15 @@ const line = (run, data) => {
   const acts = h("div", "acts");
   if (run.go_on) acts.append(button("go-on", run.go_on, () => trigger("go_on", { run: run.id })));
   if (run.is_saved) {
-    acts.append(button("open", run.id === data.shown ? "shown above" : "Show", () => trigger("open", { run: run.id })));
-    acts.append(button("name", run.name || run.note ? "Rename" : "Name it", () => {
+    acts.append(button("open", run.id === data.shown ? t("shown above") : t("Show"), () => trigger("open", { run: run.id })));
+    acts.append(button("name", run.name || run.note ? t("Rename") : t("Name it"), () => {
       naming = naming === run.id ? null : run.id;
       draw();
       root().querySelector(".label-form input")?.focus();
     }));
-    acts.append(button("take", "Train on", () => trigger("take", { run: run.id })));
+    acts.append(button("take", t("Train on"), () => trigger("take", { run: run.id })));
   }
-  acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? "Delete for good?" : "Delete", () => {
+  acts.append(button("delete" + (leaving === run.id ? " sure" : ""), leaving === run.id ? t("Delete for good?") : t("Delete"), () => {
     if (leaving === run.id) { leaving = null; picked.delete(run.id); trigger("remove", { run: run.id }); }
     else { leaving = run.id; draw(); }
   }));
@@ -41,13 +41,13 @@ const line = (run, data) => {
 
 const form = (run, data) => {
   const box = h("form", "label-form"), name = h("input"), note = h("textarea");
-  Object.assign(name, { type: "text", value: run.name, maxLength: data.most_name, placeholder: "Name" });
-  Object.assign(note, { value: run.note, maxLength: data.most_note, rows: 2, placeholder: "Note" });
-  name.setAttribute("aria-label", "name of the run");
-  note.setAttribute("aria-label", "note on the run");
-  const keep = button("keep", "Keep");
+  Object.assign(name, { type: "text", value: run.name, maxLength: data.most_name, placeholder: t("Name") });
+  Object.assign(note, { value: run.note, maxLength: data.most_note, rows: 2, placeholder: t("Note") });
+  name.setAttribute("aria-label", t("name of the run"));
+  note.setAttribute("aria-label", t("note on the run"));
+  const keep = button("keep", t("Keep"));
   keep.type = "submit";
-  box.append(name, note, keep, button("cancel", "Cancel", () => { naming = null; draw(); }));
+  box.append(name, note, keep, button("cancel", t("Cancel"), () => { naming = null; draw(); }));
   box.onsubmit = (event) => {
     event.preventDefault();
     naming = null;
@@ -66,7 +66,7 @@ const draw = () => {
   const parts = [h("p", "note", data.message), ...data.problems.map((problem) => h("p", "flag", problem))];
   parts.push(...data.runs.map((run) => line(run, data)));
   if (data.runs.filter((run) => run.is_saved).length > 1) {
-    const contrast = button("contrast", picked.size === 2 ? "Set the two side by side" : "Check two runs to set them side by side", () => {
+    const contrast = button("contrast", picked.size === 2 ? t("Set the two side by side") : t("Check two runs to set them side by side"), () => {
       trigger("contrast", { runs: [...picked] });
     });
     contrast.disabled = picked.size !== 2;

@@ -14,7 +14,7 @@ const paragraphs = (text) => text.trim().split(/\n\s*\n/).map((each) => h("p", "
 const address = (step) => {
   const from = new URL(window.location.href), to = new URL(from);
   const kept = new URLSearchParams(step === null ? {} : { lesson: data.name, step: String(step + 1) });
-  for (const each of ["__theme", "present"]) if (from.searchParams.has(each)) kept.set(each, from.searchParams.get(each));
+  for (const each of ["__theme", "present", "lang"]) if (from.searchParams.has(each)) kept.set(each, from.searchParams.get(each));
   to.search = kept;
   return to.href;
 };
@@ -52,22 +52,25 @@ const verdict = () => {
   const { picks } = state();
   const graded = data.tokens.map((token, index) => (token[3] & TRAINED ? index : -1)).filter((index) => index >= 0);
   const right = graded.filter((index) => picks.has(index)).length, wrong = picks.size - right;
-  if (right === graded.length && !wrong) return `All ${right} of them, and no other.`;
-  return `You found ${right} of the ${graded.length} that are graded` + (wrong ? `, and chose ${wrong} that ${wrong === 1 ? "is" : "are"} not.` : ".");
+  if (right === graded.length && !wrong) return t("All {right} of them, and no other.", { right });
+  const all = graded.length;
+  if (!wrong) return t("You found {right} of the {all} that are graded.", { right, all });
+  if (wrong === 1) return t("You found {right} of the {all} that are graded, and chose 1 that is not.", { right, all });
+  return t("You found {right} of the {all} that are graded, and chose {wrong} that are not.", { right, all, wrong });
 };
 
 const guessTask = () => {
   const own = state(), place = h("div", "guess");
   if (!data.tokens) {
-    place.append(h("p", "note", "The tokens come as soon as the model is ready…"));
+    place.append(h("p", "note", t("The tokens come as soon as the model is ready…")));
     return place;
   }
   const list = h("div", "tokens");
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-multiselectable", "true");
-  list.setAttribute("aria-label", `the tokens of row ${data.guess}; arrow keys go from token to token, the space bar chooses`);
+  list.setAttribute("aria-label", t("the tokens of row {row}; arrow keys go from token to token, the space bar chooses", { row: data.guess }));
   const nodes = tokenNodes(data.tokens), tokens = nodes.filter((node) => node.dataset.index);
-  const look = button("main", "Look", () => { own.looked = true; drawTasks(); });
+  const look = button("main", t("Look"), () => { own.looked = true; drawTasks(); });
   const show = (node, index) => {
     if (!own.looked) node.className = "token prompt";
     node.classList.toggle("mine", own.picks.has(index));
@@ -117,7 +120,7 @@ const askTask = () => {
     if (chosen) node.prepend(index === right ? "✓ " : "✗ ");
     place.append(node);
   });
-  if (own.choice !== null && own.choice !== right) place.append(h("p", "verdict", "No. Look again, and try another."));
+  if (own.choice !== null && own.choice !== right) place.append(h("p", "verdict", t("No. Look again, and try another.")));
   return place;
 };
 
@@ -125,7 +128,7 @@ const writeTask = () => {
   const own = state(), place = h("div", "write"), label = h("label", "", data.write), box = h("textarea");
   box.value = own.text;
   box.rows = 2;
-  const read = button("main", "Read on", () => { own.read = true; drawTasks(); });
+  const read = button("main", t("Read on"), () => { own.read = true; drawTasks(); });
   read.disabled = !own.text.trim();
   box.oninput = () => { own.text = box.value; read.disabled = !own.text.trim(); };
   label.append(box);
@@ -136,7 +139,8 @@ const writeTask = () => {
 
 const mendTask = () => {
   const own = state(), place = h("div", "mends"), done = data.done.finding;
-  place.append(h("p", "lead", done ? "✓ The audit finds nothing to mend any more." : "Mend it: choose, or change it on the page yourself. The audit judges."));
+  place.append(h("p", "lead", done ? t("✓ The audit finds nothing to mend any more.")
+    : t("Mend it: choose, or change it on the page yourself. The audit judges.")));
   data.mends.forEach((mend, index) => {
     const node = button("choice", mend, () => {
       own.mend = index;
@@ -158,12 +162,12 @@ const recorded = () => {
     pair.append(h("p", "prompt", prompt));
     for (const [name, text] of [["before", before], ["after", after]]) {
       const answer = h("div", `answer ${name}`);
-      answer.append(h("h5", "", name), h("p", "text", text));
+      answer.append(h("h5", "", t(name)), h("p", "text", text));
       pair.append(answer);
     }
     place.append(pair);
   }
-  if (data.recorded.length) place.prepend(h("p", "lead", "Recorded, of 12 steps over the same rows:"));
+  if (data.recorded.length) place.prepend(h("p", "lead", t("Recorded, of 12 steps over the same rows:")));
   return place;
 };
 
@@ -177,8 +181,8 @@ const drawTasks = () => {
     if (data.ask) place.append(askTask());
     if (data.write) place.append(writeTask());
     if (data.finding) place.append(mendTask());
-    if (data.moves) place.append(h("p", "verdict", data.done.moves ? "✓ Moved." : ""));
-    if (data.trains) place.append(h("p", "verdict", data.done.trains ? "✓ A run is done." : ""));
+    if (data.moves) place.append(h("p", "verdict", data.done.moves ? t("✓ Moved.") : ""));
+    if (data.trains) place.append(h("p", "verdict", data.done.trains ? t("✓ A run is done.") : ""));
   }
   page.classList.toggle("guessing", data.guess !== null && !state().looked);
   // what is wrong is not told before the learner has said where
@@ -195,24 +199,24 @@ const drawTasks = () => {
 
 const drawCard = () => {
   const card = h("section", "card" + (folded ? " folded" : ""));
-  card.setAttribute("aria-label", `Lesson: ${data.lesson}`);
+  card.setAttribute("aria-label", t("Lesson: {title}", { title: data.lesson }));
   const head = h("header"), title = h("h3", "", data.title), steps = h("span", "track"), bar = h("span", "bar");
   title.tabIndex = -1;
   bar.style.width = `${100 * (data.index + 1) / data.count}%`;
   steps.append(bar);  // the words before it say the same
-  const fold = button("fold", folded ? "Unfold" : "Fold", () => {
+  const fold = button("fold", folded ? t("Unfold") : t("Fold"), () => {
     folded = card.classList.toggle("folded");
-    fold.textContent = folded ? "Unfold" : "Fold";
+    fold.textContent = folded ? t("Unfold") : t("Fold");
     fold.setAttribute("aria-expanded", String(!folded));
   });
   fold.setAttribute("aria-expanded", String(!folded));
-  head.append(h("span", "name", data.lesson), h("span", "count", `${data.index + 1} of ${data.count}`), steps, fold,
-    button("close", "Close", close));
+  head.append(h("span", "name", data.lesson), h("span", "count", t("{step} of {count}", { step: data.index + 1, count: data.count })), steps, fold,
+    button("close", t("Close"), close));
   const body = h("div", "body"), then = h("div", "then"), nav = h("nav");
   then.setAttribute("role", "status");
-  const back = button("back", "Back", () => go(data.index - 1)), last = data.index + 1 === data.count;
+  const back = button("back", t("Back"), () => go(data.index - 1)), last = data.index + 1 === data.count;
   back.disabled = data.index === 0;
-  nav.append(back, button("next", last ? "Close the lesson" : "Next", last ? close : () => go(data.index + 1)));
+  nav.append(back, button("next", last ? t("Close the lesson") : t("Next"), last ? close : () => go(data.index + 1)));
   body.append(...paragraphs(data.text), h("div", "tasks"), then);
   card.append(head, title, body, nav);
   card.onkeydown = (event) => {

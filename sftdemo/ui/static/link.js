@@ -49,43 +49,51 @@ const showLink = (query, place) => {
   const line = h("p", "copied"), field = h("input");
   field.readOnly = true;
   field.value = linkOf(query);
-  field.setAttribute("aria-label", "the link");
+  field.setAttribute("aria-label", t("the link"));
   field.onfocus = () => field.select();
   const said = h("span", "said", "");
   said.setAttribute("role", "status");
   line.append(said, field);
   place.append(line);
-  const byHand = () => { said.textContent = "Copy it from here:"; field.focus(); };
+  const byHand = () => { said.textContent = t("Copy it from here:"); field.focus(); };
   // a page without https has no clipboard
   if (!navigator.clipboard) return byHand();
-  navigator.clipboard.writeText(field.value).then(() => { said.textContent = "Copied:"; }, byHand);
+  navigator.clipboard.writeText(field.value).then(() => { said.textContent = t("Copied:"); }, byHand);
 };
 
 const draw = () => {
   const data = value();
   const place = root();
   if (!data || !place) return;
+  page.lang = LANG;
   const presenting = page.classList.contains("present");
   const line = h("p", "buttons");
   line.append(
-    button("copy", "Copy link", () => trigger("copy", {
+    button("copy", t("Copy link"), () => trigger("copy", {
       open: openDoor(data.doors) || "",
       lesson: address().searchParams.get("lesson") || "",
       step: Number.parseInt(address().searchParams.get("step")) || 0,
     })),
-    button("presenting", presenting ? "End presenting" : "Present", () => present(!presenting)),
+    button("presenting", presenting ? t("End presenting") : t("Present"), () => present(!presenting)),
   );
-  const lessons = h("span", "lessons", "Lessons: ");
+  const lessons = h("span", "lessons", t("Lessons: "));
   data.lessons.forEach(([name, title], index) => {
     const door = h("a", "", title), to = address();
     const kept = new URLSearchParams({ lesson: name });
-    for (const each of ["__theme", "present"]) if (to.searchParams.has(each)) kept.set(each, to.searchParams.get(each));
+    for (const each of ["__theme", "present", "lang"]) if (to.searchParams.has(each)) kept.set(each, to.searchParams.get(each));
     to.search = kept;
     door.href = to.href;
     if (to.searchParams.get("lesson") === address().searchParams.get("lesson")) door.setAttribute("aria-current", "page");
     lessons.append(...(index ? [" · ", door] : [door]));
   });
   line.prepend(lessons);
+  line.append(...Object.entries(data.languages).filter(([name]) => !LANG.startsWith(name)).map(([name, words]) => {
+    const door = h("a", "language", words), to = address();
+    to.searchParams.set("lang", name);
+    door.href = to.href;
+    door.lang = name;
+    return door;
+  }));
   const known = place.querySelector(".copied");
   place.replaceChildren(line, ...data.notes.map((note) => h("p", "note", note)));
   if (data.made > copied && data.query) showLink(data.query, place);

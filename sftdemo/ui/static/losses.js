@@ -1,8 +1,10 @@
 let chosen = null;  // [the model that is looked at, the one it is compared with or null], as indices
 let pinned = null;  // {row, index}: the token that was clicked
 
+const TRAINED_AT = t("‘{token}’ at position {index}: trained");
+const UNTRAINED_AT = t("‘{token}’ at position {index}: not trained, it is only looked at");
 const nats = (value) => value.toFixed(2);
-const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.00095 ? `${(100 * share).toFixed(1)} %` : "under 0.1 %";
+const percent = (share) => share >= 0.0995 ? `${Math.round(100 * share)} %` : share >= 0.00095 ? `${(100 * share).toFixed(1)} %` : t("under 0.1 %");
 
 // Each model by itself, each against each, and last the difference that it opens with.
 const views = ({ names, opens }) => {
@@ -27,12 +29,12 @@ const paint = (node, loss) => {
 
 const facts = (data, row, index) => {
   const [text, , , bits] = row.tokens[index];
-  const box = [h("p", "shift", `‘${text || "(part of the character before)"}’ at position ${index}: ` +
-    (bits & TRAINED ? "trained" : "not trained, it is only looked at"))];
-  if (!index) return [...box, h("p", "note", "Nothing stands before the first token, so nothing predicts it.")];
+  const box = [h("p", "shift", t(bits & TRAINED ? TRAINED_AT : UNTRAINED_AT,
+    { token: text || t("(part of the character before)"), index }))];
+  if (!index) return [...box, h("p", "note", t("Nothing stands before the first token, so nothing predicts it."))];
   const table = h("table");
   const head = h("tr");
-  head.append(h("td"), ...["loss, nats", "probability", "rank", "likeliest there"].map((name) => h("th", "", name)));
+  head.append(h("td"), ...[t("loss, nats"), t("probability"), t("rank"), t("likeliest there")].map((name) => h("th", "", name)));
   table.append(head);
   data.names.forEach((name, model) => {
     const loss = row.losses[model][index - 1], line = h("tr");
@@ -66,7 +68,7 @@ const draw = () => {
   if (!chosen || chosen.some((index) => index !== null && index >= data.names.length)) chosen = all.at(-1)[1];
   const bar = h("div", "views");
   bar.setAttribute("role", "group");
-  bar.setAttribute("aria-label", "which loss the colours show");
+  bar.setAttribute("aria-label", t("which loss the colours show"));
   for (const [name, view] of all) {
     const button = h("button", "", name);
     button.type = "button";
@@ -75,7 +77,7 @@ const draw = () => {
     bar.append(button);
   }
   const inspector = h("div", "inspector");
-  const hint = h("p", "note", "Point at a token, tap it, or walk with the arrow keys.");
+  const hint = h("p", "note", t("Point at a token, tap it, or walk with the arrow keys."));
   const show = (row, index) => {
     for (const old of place.querySelectorAll(".chosen")) old.classList.remove("chosen");
     row.nodes[index].classList.add("chosen");
@@ -85,7 +87,7 @@ const draw = () => {
   };
   const cards = data.rows.map((row) => {
     const node = h("section", "row"), head = h("header"), body = h("div", "tokens");
-    head.append(h("span", "number", `row ${row.row}`), h("span", "", row.source === "held out" ? "held out: never trained on" : "training row"));
+    head.append(h("span", "number", t("row {row}", { row: row.row })), h("span", "", row.source === "held out" ? t("held out: never trained on") : t("training row")));
     const nodes = tokenNodes(row.tokens);
     const tokens = nodes.filter((token) => token.dataset.index);
     const card = { row, nodes: tokens };
@@ -96,8 +98,8 @@ const draw = () => {
       token.setAttribute("role", "option");
       token.setAttribute("aria-selected", String(Boolean(bits & TRAINED)));
       token.tabIndex = -1;
-      token.setAttribute("aria-label", `${row.tokens[index][0]}, ${bits & TRAINED ? "trained" : "not trained"}, ` +
-        (loss === null ? "first token" : `${nats(loss)} nats`));
+      token.setAttribute("aria-label", [row.tokens[index][0], bits & TRAINED ? t("trained") : t("not trained"),
+        loss === null ? t("first token") : t("{loss} nats", { loss: nats(loss) })].join(", "));
     });
     const at = (event) => {
       const found = event.target.closest?.(".token");
@@ -125,15 +127,16 @@ const draw = () => {
     });
     body.setAttribute("role", "listbox");
     body.setAttribute("aria-multiselectable", "true");
-    body.setAttribute("aria-label", `row ${row.row}: those selected are trained. Arrow keys go from token to token, and from row to row.`);
+    body.setAttribute("aria-label", t("row {row}: those selected are trained. Arrow keys go from token to token, and from row to row.", { row: row.row }));
     body.append(...nodes);
     node.append(head, body);
     return { card, node };
   });
   const legend = h("p", "scale");
-  const end = chosen[1] === null ? ["0", `${TOP} nats or more`] : [`−${TOP / 2} nats: likelier`, `+${TOP / 2}: less likely`];
+  const end = chosen[1] === null ? ["0", t("{loss} nats or more", { loss: TOP })]
+    : [t("−{loss} nats: likelier", { loss: TOP / 2 }), t("+{loss}: less likely", { loss: TOP / 2 })];
   legend.append(h("span", "", end[0]), h("span", chosen[1] === null ? "ramp" : "ramp both"), h("span", "", end[1]),
-    h("span", "key is-trained", "trained"), h("span", "key untrained", "not trained"));
+    h("span", "key is-trained", t("trained")), h("span", "key untrained", t("not trained")));
   const rows = h("div", "rows");
   rows.append(...cards.map(({ node }) => node));
   const idea = chosen.join() === data.opens.join() ? [h("p", "idea", data.idea)] : [];

@@ -7,22 +7,25 @@ let pinned = null;    // {card, index}: the token that was clicked; the inspecto
 let inspected = null; // the card whose token the inspector shows
 
 const shown = (token, tokens, index) => {
-  if (!isRest(token)) return token[0] || "(nothing)";
+  if (!isRest(token)) return token[0] || t("(nothing)");
   let head = index;
   while (head > 0 && isRest(tokens[head])) head -= 1;
-  return `part ${index - head + 1} of ${tokens[head][0]}`;
+  return t("part {part} of {token}", { part: index - head + 1, token: tokens[head][0] });
 };
 
 // What the prompt-loss weight makes of a token that is not trained; nothing predicts the first.
 const weightOf = (row, index) => index && row.counts ? data.weight : 0;
+const COUNTS = t("Position {index} predicts the next token, {name}: its loss counts.");
 const counting = (row, index) => {
   const weight = weightOf(row, index);
-  return weight === 1 ? "counts" : weight ? `counts ${weight} times` : "does not count";
+  if (!weight) return t("Position {index} predicts the next token, {name}: its loss does not count.");
+  return weight === 1 ? COUNTS : t("Position {index} predicts the next token, {name}: its loss counts {weight} times.");
 };
 const untrained = (row, index) => {
-  const weight = weightOf(row, index), own = `${row.tokens[index][2]}, the token itself`;
-  if (!weight) return "−100: not trained";
-  return weight === 1 ? `${own}: trained, by the prompt's weight` : `${own}: counts ${weight} times`;
+  const weight = weightOf(row, index), id = row.tokens[index][2];
+  if (!weight) return t("−100: not trained");
+  return weight === 1 ? t("{id}, the token itself: trained, by the prompt's weight", { id })
+    : t("{id}, the token itself: counts {weight} times", { id, weight });
 };
 
 // Everything there is to say of a token, as [name, text] pairs; read out to those who do not see the page.
@@ -33,26 +36,27 @@ const explain = ({ row }, index) => {
   const kept = tokens.filter((each) => !(each[3] & CUT)).length;
   const trained = bits & TRAINED;
   const facts = [
-    ["token", shown(token, tokens, index)], ["id", String(id)], ["position", `${index} of ${kept}`],
-    ["role", SAYS[KINDS[kind]]], ["label", trained ? `${id}, the token itself: trained` : untrained(row, index)],
+    ["token", shown(token, tokens, index)], ["id", String(id)], ["position", t("{index} of {count}", { index, count: kept })],
+    ["role", SAYS[KINDS[kind]]], ["label", trained ? t("{id}, the token itself: trained", { id }) : untrained(row, index)],
   ];
   if (bits & CUT) {
-    facts[2][1] = `${index}, cut off by max length`;
-    facts[4][1] = "none: the trainer never sees it";
-    return { facts, shift: "Max length cut this token off." };
+    facts[2][1] = t("{index}, cut off by max length", { index });
+    facts[4][1] = t("none: the trainer never sees it");
+    return { facts, shift: t("Max length cut this token off.") };
   }
-  if (index + 1 >= kept) return { facts, shift: "Nothing follows it, so it predicts nothing." };
+  if (index + 1 >= kept) return { facts, shift: t("Nothing follows it, so it predicts nothing.") };
   const next = tokens[index + 1];
   const name = `‘${shown(next, tokens, index + 1)}’`;
-  let shift = `Position ${index} predicts the next token, ${name}: its loss ${next[3] & TRAINED ? "counts" : counting(row, index + 1)}.`;
-  if (!trained && next[3] & TRAINED && data.weight < 1) shift += " Here a trained part begins: the last token before it predicts its first.";
+  const words = next[3] & TRAINED ? COUNTS : counting(row, index + 1);
+  let shift = t(words, { index, name, weight: weightOf(row, index + 1) });
+  if (!trained && next[3] & TRAINED && data.weight < 1) shift += ` ${t("Here a trained part begins: the last token before it predicts its first.")}`;
   return { facts, shift };
 };
 
 const showHint = () => {
   inspected = pinned = null;
   root().querySelector(".inspector").replaceChildren(h("p", "note",
-    "Point at a token, tap it, or walk with the arrow keys: its id, label and what it predicts stand here."));
+    t("Point at a token, tap it, or walk with the arrow keys: its id, label and what it predicts stand here.")));
 };
 
 const inspect = (card, index, focus) => {
@@ -64,11 +68,11 @@ const inspect = (card, index, focus) => {
   const next = card.row.tokens[index + 1];
   node.classList.add("chosen");
   if (next && !(next[3] & CUT)) card.at(index + 1)?.classList.add("predicted");
-  node.setAttribute("aria-label", facts.map(([name, text]) => `${name} ${text}`).join(", ") + ". " + shift);
+  node.setAttribute("aria-label", facts.map(([name, text]) => `${t(name)} ${text}`).join(", ") + ". " + shift);
   const list = h("dl");
   for (const [name, text] of facts) {
     const pair = h("div", `fact ${name}-fact`);
-    pair.append(h("dt", "", name), h("dd", "", text));
+    pair.append(h("dt", "", t(name)), h("dd", "", text));
     list.append(pair);
   }
   root().querySelector(".inspector").replaceChildren(list, h("p", "shift", shift));
@@ -85,20 +89,25 @@ const keyOf = (row) => JSON.stringify(row) + (row.partly ? data.weight : "");
 const makeCard = (row) => {
   const node = h("section", "row" + (row.hand ? " by-hand" : "") + (row.part ? " continued" : "") + (row.counts ? " counts" : ""));
   const head = h("header");
-  const name = row.parts > 1 ? `row ${row.row}, part ${row.part + 1} of ${row.parts}` : `row ${row.row}`;
-  head.append(h("span", "number", name), h("span", "count", `${row.prompt} not trained`));
-  if (row.partly) head.append(h("span", "count", `${row.partly} count${row.partly === 1 ? "s" : ""} ${data.weight} times`));
-  head.append(h("span", "count trained-count", `${row.trained} trained`));
+  const name = row.parts > 1
+    ? t("row {row}, part {part} of {parts}", { row: row.row, part: row.part + 1, parts: row.parts }) : t("row {row}", { row: row.row });
+  head.append(h("span", "number", name), h("span", "count", t("{count} not trained", { count: row.prompt })));
+  if (row.partly) {
+    const values = { count: row.partly, weight: data.weight };
+    head.append(h("span", "count", row.partly === 1 ? t("1 counts {weight} times", values) : t("{count} count {weight} times", values)));
+  }
+  head.append(h("span", "count trained-count", t("{count} trained", { count: row.trained })));
   if (row.hand) {
-    const usual = h("button", "usual", "back to the usual mask");
+    const usual = h("button", "usual", t("back to the usual mask"));
     usual.type = "button";
     usual.onclick = () => { edited(1); trigger("reset", { row: row.row }); };
-    head.append(h("span", "hand", "✎ by hand"), usual);
+    head.append(h("span", "hand", t("✎ by hand")), usual);
   }
   const body = h("div", "tokens");
   body.setAttribute("role", "listbox");
   body.setAttribute("aria-multiselectable", "true");
-  body.setAttribute("aria-label", `${name}: ${row.prompt} tokens not trained, ${row.trained} trained. Arrow keys go from token to token.`);
+  body.setAttribute("aria-label", t("{name}: {untrained} tokens not trained, {trained} trained. Arrow keys go from token to token.",
+    { name, untrained: row.prompt, trained: row.trained }));
   const nodes = tokenNodes(row.tokens);
   for (const token of nodes) if (token.dataset.index) {
     token.setAttribute("role", "option");
@@ -107,7 +116,7 @@ const makeCard = (row) => {
   const tokens = nodes.filter((token) => token.dataset.index);
   if (tokens[0]) tokens[0].tabIndex = -1;
   body.append(...nodes);
-  if (row.cut) body.append(h("span", "cut-note", row.more ? `✂ and ${row.more} more` : `✂ ${row.cut} cut off by max length`));
+  if (row.cut) body.append(h("span", "cut-note", row.more ? t("✂ and {count} more", { count: row.more }) : t("✂ {count} cut off by max length", { count: row.cut })));
   node.append(head, body);
   node.append(...flagNodes(row.flags));
   const card = { key: keyOf(row), node, row, at: (index) => tokens[index] };
@@ -185,7 +194,7 @@ const onKey = (event) => {
 const makeFrame = () => {
   const frame = h("div", "frame");
   const tools = h("div", "tools");
-  const edit = h("button", "edit", "✎ Edit the mask");
+  const edit = h("button", "edit", t("✎ Edit the mask"));
   edit.type = "button";
   edit.setAttribute("aria-pressed", "false");
   edit.onclick = () => {
@@ -193,10 +202,10 @@ const makeFrame = () => {
     edit.setAttribute("aria-pressed", String(editing));
     rows.classList.toggle("editing", editing);
     edited(0);
-    hint.textContent = !editing ? "" : data.weight === 1 ? "At weight 1 all tokens are trained, whatever the mask."
-      : "Click or drag over tokens to train or ignore them.";
+    hint.textContent = !editing ? "" : data.weight === 1 ? t("At weight 1 all tokens are trained, whatever the mask.")
+      : t("Click or drag over tokens to train or ignore them.");
   };
-  const back = button("undo", "↶ Undo", undo);
+  const back = button("undo", t("↶ Undo"), undo);
   back.title = "Ctrl+Z";
   back.hidden = true;
   const hint = h("span", "hint");
@@ -259,9 +268,10 @@ const drawPager = (pager) => {
     return button;
   };
   const end = Math.min(data.total, data.first + new Set(data.rows.map((each) => each.row)).size);
-  pager.append(step("«", "first page", data.page ? 0 : -1), step("‹", "page before", data.page - 1),
-    h("span", "", `${(data.first + 1).toLocaleString("en")}–${end.toLocaleString("en")} of ${data.total.toLocaleString("en")}`),
-    step("›", "next page", data.page + 1), step("»", "last page", data.page + 1 < data.pages ? data.pages - 1 : -1));
+  pager.append(step("«", t("first page"), data.page ? 0 : -1), step("‹", t("page before"), data.page - 1),
+    h("span", "", t("{first}–{last} of {total}",
+      { first: (data.first + 1).toLocaleString("en"), last: end.toLocaleString("en"), total: data.total.toLocaleString("en") })),
+    step("›", t("next page"), data.page + 1), step("»", t("last page"), data.page + 1 < data.pages ? data.pages - 1 : -1));
 };
 
 // A refused row has no tokens: its line is chosen in the text box or, where that does not have it, shown here.
@@ -293,22 +303,22 @@ const drawProblem = ({ words, dropped, rows, count }) => {
   const node = h("div", dropped ? "dropped" : "problem");
   const line = h("p", "", dropped ? words : "✗ " + words);
   for (const [row, number] of rows) {
-    const chip = h("button", "chip-row", count > 1 ? `row ${row}` : "go to row");
+    const chip = h("button", "chip-row", count > 1 ? t("row {row}", { row }) : t("go to row"));
     chip.type = "button";
-    chip.setAttribute("aria-label", `go to row ${row}`);
+    chip.setAttribute("aria-label", t("go to row {row}", { row }));
     chip.onclick = () => goToRow(row, number);
     line.append(" ", chip);
   }
-  if (count > rows.length) line.append(" ", h("span", "more", `and ${(count - rows.length).toLocaleString("en")} more`));
+  if (count > rows.length) line.append(" ", h("span", "more", t("and {count} more", { count: (count - rows.length).toLocaleString("en") })));
   node.append(line);
   return node;
 };
 
 // What the colours stand for, at this prompt-loss weight.
 const legend = () => {
-  const prompt = { 0: "seen, not trained (label −100)", 1: "trained as well, by the prompt's weight" }[data.weight];
-  const keys = [["prompt", "prompt", prompt || `counts ${data.weight} times`], ["trained", "completion", "trained"],
-    ["trained eos", "EOS", "trained: when to stop"], ["special", "special", "put in by the chat template"]];
+  const prompt = { 0: t("seen, not trained (label −100)"), 1: t("trained as well, by the prompt's weight") }[data.weight];
+  const keys = [["prompt", t("prompt"), prompt || t("counts {weight} times", { weight: data.weight })], ["trained", t("completion"), t("trained")],
+    ["trained eos", "EOS", t("trained: when to stop")], ["special", t("special"), t("put in by the chat template")]];
   return keys.map(([look, name, words]) => {
     const key = h("span");
     key.append(h("span", `chip ${look}`, name), ` ${words}`);
@@ -329,7 +339,7 @@ const draw = () => {
   above.push(...data.problems.map(drawProblem));
   if (data.row_text) {
     const [row, text] = data.row_text;
-    above.push(h("p", "note", `row ${row} says:`), h("pre", "row-text", text));
+    above.push(h("p", "note", t("row {row} says:", { row })), h("pre", "row-text", text));
   }
   for (const note of data.notes) above.push(h("p", "note", note));
   if (data.message) above.push(h("p", data.waiting ? "message waiting" : "message", data.message));

@@ -5,8 +5,9 @@ let chosen = null;  // the packed row whose attention is drawn: at first the one
 const sum = (parts) => parts.reduce((total, [begin, end]) => total + end - begin, 0);
 
 const says = (label, length, parts, earlier, isShared) => isShared
-  ? `row ${label}: ${earlier + length + 1} tokens, ${length} of them computed here, ${earlier} in earlier rows of the batch; the last predicts nothing`
-  : `row ${label}: ${length} tokens, ${sum(parts)} of them trained`;
+  ? t("row {row}: {all} tokens, {count} of them computed here, {earlier} in earlier rows of the batch; the last predicts nothing",
+    { row: label, all: earlier + length + 1, count: length, earlier })
+  : t("row {row}: {count} tokens, {trained} of them trained", { row: label, count: length, trained: sum(parts) });
 
 // The block's colour, darker where it is trained.
 const shades = (length, parts) => {
@@ -32,7 +33,7 @@ const bar = (row, widest, isShared) => {
   if (padding > 0) {
     const pad = h("span", "padding");
     pad.style.flex = `${padding} 0 0`;
-    pad.title = `${padding} positions of padding, never trained`;
+    pad.title = t("{count} positions of padding, never trained", { count: padding });
     node.append(pad);
   }
   return node;
@@ -56,7 +57,10 @@ const attention = (row) => {
     context.fill();
     begin += length;
   }
-  const says = `Attention in this row: ${row.blocks.length === 1 ? "one triangle" : `${row.blocks.length} triangles along the diagonal`}. Each token (a line) sees the tokens before it (to its left) of its own example only.`;
+  const says = row.blocks.length === 1
+    ? t("Attention in this row: one triangle. Each token (a line) sees the tokens before it (to its left) of its own example only.")
+    : t("Attention in this row: {count} triangles along the diagonal. Each token (a line) sees the tokens before it (to its left) of its own example only.",
+      { count: row.blocks.length });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", says);
   box.append(canvas, h("figcaption", "note", says));
@@ -75,7 +79,8 @@ const panel = (layout) => {
     if (layout.name === "packed") {
       drawn.tabIndex = 0;
       drawn.setAttribute("role", "button");
-      drawn.setAttribute("aria-label", `packed row ${index}: ${row.blocks.length} examples, ${row.width} tokens; show its attention`);
+      drawn.setAttribute("aria-label", t("packed row {index}: {count} examples, {width} tokens; show its attention",
+        { index, count: row.blocks.length, width: row.width }));
       drawn.onclick = () => { chosen = index; draw(); };
       drawn.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); drawn.click(); } };
       drawn.classList.toggle("shown", index === chosen);
@@ -83,7 +88,7 @@ const panel = (layout) => {
     bars.append(drawn);
   });
   node.append(bars);
-  if (layout.more) node.append(h("p", "note", `and ${layout.more.toLocaleString("en")} more rows`));
+  if (layout.more) node.append(h("p", "note", t("and {count} more rows", { count: layout.more.toLocaleString("en") })));
   return node;
 };
 

@@ -31,7 +31,7 @@ const frame = () => {
   let box = place.querySelector(".strip-box");
   if (!box) {
     box = h("section", "strip-box");
-    box.setAttribute("aria-label", "The run that is under way");
+    box.setAttribute("aria-label", t("The run that is under way"));
     const live = h("p", "strip-live");
     live.setAttribute("aria-live", "polite");
     place.append(box, live);
@@ -58,17 +58,17 @@ const draw = () => {
   const words = h("div", "words");
   words.append(h("b", "title", data.title), h("span", "detail", data.detail));
   const acts = h("div", "acts");
-  if (works) acts.append(button("halt", "Stop", (event) => {
-    event.target.textContent = "Stopping…";
+  if (works) acts.append(button("halt", t("Stop"), (event) => {
+    event.target.textContent = t("Stopping…");
     event.target.disabled = true;
     trigger("halt", {});
   }));
   else {
     hasRun = hasRun && !closed;
-    if (data.answers) acts.append(button("see", `See ${data.answers} answer${data.answers === 1 ? "" : "s"}`, () => { see("compare"); close(); }));
-    else acts.append(button("see", "See what happened", () => { see("run-status"); close(); }));
+    if (data.answers) acts.append(button("see", data.answers === 1 ? t("See 1 answer") : t("See {count} answers", { count: data.answers }), () => { see("compare"); close(); }));
+    else acts.append(button("see", t("See what happened"), () => { see("run-status"); close(); }));
     const cross = button("close", "×", close);
-    cross.setAttribute("aria-label", "Close");
+    cross.setAttribute("aria-label", t("Close"));
     acts.append(cross);
   }
   box.replaceChildren(track, words, sparkline(data.curves, WIDE, HIGH, { "aria-hidden": "true" }), acts, ...(data.pair ? [pairNode(data.pair)] : []));
@@ -77,7 +77,7 @@ const draw = () => {
 };
 watch("value", () => {
   const data = value();
-  if (data && data.state === "working" && data.phase === "Starting") { closed = false; announced = ""; }
+  if (data && data.state === "working" && data.begins) { closed = false; announced = ""; }
   draw();
 });
 draw();

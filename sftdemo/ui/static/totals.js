@@ -5,7 +5,7 @@ const draw = () => {
   const parts = [h("p", "summary", data.summary)];
   if (data.hash) {
     const hash = h("p", "note", data.hash);
-    hash.title = "Over row numbers, ids and labels. A run refuses to start where its own rows have another; the terminal prints the same.";
+    hash.title = t("Over row numbers, ids and labels. A run refuses to start where its own rows have another; the terminal prints the same.");
     parts.push(hash);
   }
   if (data.fraction !== null) {

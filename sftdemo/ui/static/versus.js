@@ -6,8 +6,8 @@ const draw = () => {
   for (const column of data.columns) {
     const node = h("section", "row");
     const head = h("header");
-    head.append(h("span", "number", column.title), h("span", "count", `${column.prompt} not trained`),
-      h("span", "count trained-count", `${column.trained} trained`));
+    head.append(h("span", "number", column.title), h("span", "count", t("{count} not trained", { count: column.prompt })),
+      h("span", "count trained-count", t("{count} trained", { count: column.trained })));
     const body = h("div", "tokens");
     body.append(...tokenNodes(column.tokens));
     node.append(head, body, ...flagNodes(column.flags));

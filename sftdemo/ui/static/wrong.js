@@ -13,8 +13,7 @@ const goTo = (id) => {
   const field = document.getElementById(id);
   const place = field && field.offsetParent ? field : null;
   if (!place) {
-    const doors = [...document.querySelectorAll("button.label-wrap")].filter((door) => !door.classList.contains("open"));
-    for (const door of doors) if (/settings|Model, prompt/.test(door.textContent)) door.click();
+    for (const door of document.querySelectorAll(":is(#mask-settings, #training-settings) button.label-wrap:not(.open)")) door.click();
   }
   setTimeout(() => {
     const input = document.getElementById(id)?.querySelector("input, textarea");
@@ -33,7 +32,7 @@ const draw = () => {
   for (const each of data.notes) tell(each, "note");
   place.replaceChildren(...data.errors.map((each) => {
     const line = h("p", "flag", `⚠ ${each.words} `);
-    const go = h("button", "", `to ${each.title}`);
+    const go = h("button", "", t("to {field}", { field: each.title }));
     go.type = "button";
     go.onclick = () => goTo(each.id);
     line.append(go);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import gradio as gr
@@ -193,6 +194,17 @@ def test_a_second_visitor_waits_and_leaves(gpt2_folder, monkeypatch):
     assert shown["stop"]["value"] == "Stop, keep what it has"
     ui.running.stop(second_id)
     assert status_of(merged(ui, two))[0] in ("done", "idle")
+
+
+def test_two_clicks_in_one_moment_start_one_run(gpt2_folder):
+    ui, visit = build_page(Backend()), SimpleNamespace(session_hash="one")
+    clicks = [ui.running.train(tiny(ui, gpt2_folder, steps=200), visit) for _ in range(2)]
+    first = named(ui, next(clicks[0]))
+    with pytest.warns(UserWarning, match="A run of yours is under way already"):
+        second = named(ui, next(clicks[1]))
+    assert second.keys() == {"run_status"}
+    ui.running.stop(first["run_id"])
+    assert status_of(merged(ui, clicks[0]))[0] in ("done", "idle")
 
 
 @pytest.mark.parametrize("known", [[], [Before("Why?", "So", "EOS", "typed")]], ids=["none", "one"])
