@@ -7,6 +7,7 @@ models, layouts or settings; `pytest --cases 5000` sets the number of cases by i
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 # before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
@@ -70,6 +71,16 @@ def _saved(folder: Path, model, tokenizer) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary(tmp_path_factory):
+    """No test leaves anything in the system's temporary folder, or looks over what others have left there."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", folder)
+        patched.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

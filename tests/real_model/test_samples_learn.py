@@ -47,6 +47,7 @@ def test_loss_falls(pirate):
     assert losses[-1] < losses[0] / 4
 
 
+@pytest.mark.thorough  # with a tiny model in runs/test_run.py
 def test_saved_adapter_gives_the_same_answers(pirate, cache):
     output, events = pirate
     first = next(event for event in events if event["event"] == "comparison")
@@ -58,6 +59,7 @@ def test_saved_adapter_gives_the_same_answers(pirate, cache):
     assert answer["stop"] == first["after_stop"]
 
 
+@pytest.mark.thorough  # with tiny models in export/test_certify.py
 def test_llama_cpp_answers_as_here_and_stops_there(pirate, cache, tmp_path):
     """Exported to GGUF by llama.cpp's own converter, and asked through llama.cpp."""
     output, _ = pirate
