@@ -31,7 +31,7 @@ def findings_lead_to_their_rows_and_errors_block_the_training(page: Page) -> Non
     page.get_by_role("button", name="row 60", exact=True).first.click()
     expect(page.locator("#mask .flash .number")).to_have_text("row 60")
     assert page.locator("#mask .pager").inner_text().split("\n")[2] == "51\u201370 of 70"
-    expect(page.locator("#mask .row.flash")).to_be_in_viewport()
+    expect(row(page, 9)).to_be_in_viewport()
     assert page.evaluate("document.activeElement.closest('.row')?.querySelector('.number').textContent") == "row 60"
     page.get_by_role("button", name="row 3", exact=True).first.click()
     expect(page.locator("#mask .flash .number")).to_have_text("row 3")

@@ -78,7 +78,7 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     expect(page.locator("#mask .problem")).to_have_count(2)
     expect(page.locator("#mask .problem").first).to_contain_text("row 1 (line 2)")
     expect(page.locator("#train")).to_be_enabled()
-    page.locator("#mask .problem button", has_text="row 2").click()
+    page.get_by_role("button", name="go to row 2").click()
     chosen = "box => box.value.slice(box.selectionStart, box.selectionEnd)"
     assert page.locator("#examples textarea").evaluate(chosen) == '{"instruction": 5, "output": "d"}'
 
