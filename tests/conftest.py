@@ -6,6 +6,7 @@ models, layouts or settings; `pytest --cases 5000` sets the number of cases by i
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("thorough"):
                 item.add_marker(pytest.mark.skip(reason="repeats another test on more; run it with --thorough"))
+
+
+def pytest_collection_finish():
+    """What was imported by now stays to the end: let no collection of garbage, some 0.3 s each, look it over again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
