@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 # before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
-# take many times as long as one, and two workers share the cores
+# take many times as long as one, and the workers share the cores
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
