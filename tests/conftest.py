@@ -6,11 +6,13 @@ models, layouts or settings; `pytest --cases 5000` sets the number of cases by i
 
 from __future__ import annotations
 
+import gc
 import os
+import tempfile
 from pathlib import Path
 
 # before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
-# take many times as long as one, and two workers share the cores
+# take many times as long as one, and the workers share the cores
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -56,6 +58,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="repeats another test on more; run it with --thorough"))
 
 
+def pytest_collection_finish():
+    """What was imported by now stays to the end: let no collection of garbage, some 0.3 s each, look it over again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well."""
@@ -73,6 +81,16 @@ def _saved(folder: Path, model, tokenizer) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary(tmp_path_factory):
+    """No test leaves anything in the system's temporary folder, or looks over what others have left there."""
+    folder = str(tmp_path_factory.mktemp("tmp"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", folder)
+        patched.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from law import IGNORED
@@ -10,6 +11,7 @@ from law import IGNORED
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
+from sftdemo.mask.layouts import Sharing
 
 LONG = 100_000
 
@@ -55,3 +57,9 @@ def made_of(tokenizer, row: dict, stops: frozenset[int] = frozenset(), turns: st
     masker = Masker(tokenizer, get_template("instruction", turns=turns, **given), LONG, stop_ids=stops)
     (item,) = masker.mask(parsed.train)
     return Made(tokenizer, item, "") if isinstance(item, tuple) else Made(tokenizer, (), str(item))
+
+
+def fresh_tokens(rows: Iterable[Sequence[int]], batch_size: int) -> list[int]:
+    """How many tokens of each row no earlier row of its batch has computed."""
+    sharing = Sharing(batch_size)
+    return [sharing.add(row) for row in rows]

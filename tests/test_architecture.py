@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,17 @@ def module_of(file: Path) -> str:
 MODULES = {module_of(file) for file in FILES}
 
 
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Everything that stands in a file."""
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
 def imports_of(file: Path) -> set[str]:
     """Full names of everything a file imports, at any depth; `sftdemo.x.y` for its own package."""
     found = set()
     package = ["sftdemo", *file.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -62,7 +69,7 @@ def offenders(says) -> dict[str, object]:
 
 
 def calls_of(file: Path, name: str) -> list[int]:
-    calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_of(file) if isinstance(node, ast.Call)]
     return [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == name]
 
 
@@ -137,7 +144,7 @@ def test_labels_are_decided_in_one_place():
     """-100 is written in mask/labels.py, and read elsewhere."""
 
     def written(file: Path) -> list[int]:
-        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        nodes = nodes_of(file)
         return [node.lineno for node in nodes if isinstance(node, ast.UnaryOp) and ast.unparse(node) == "-100"]
 
     assert set(offenders(written)) == {"mask.labels"}
@@ -163,7 +170,7 @@ def test_colours_are_spelled_in_the_palette():
 def without_encoding(file: Path) -> list[str]:
     """The calls that read or write text as the machine's locale says, which is no UTF-8 on Windows or with LC_ALL=C."""
     found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if not isinstance(node, ast.Call) or {"encoding", None} & {each.arg for each in node.keywords}:
             continue
         is_method = isinstance(node.func, ast.Attribute)

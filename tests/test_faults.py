@@ -173,15 +173,17 @@ def shared_losses_are_the_rows() -> None:
 
 
 def fresh_tokens_are_the_trees_nodes() -> None:
-    from sftdemo.mask.layouts import fresh_tokens
+    from sftdemo.mask.layouts import Sharing
     from sftdemo.model.prefix_tree import prefix_tree
 
     rows = [(1, 2, 3, 9), (1, 2, 4, 9), (0, 1), (1, 2, 9), (2, 2, 9), (1, 2, 3, 4, 9)]
     for size in (3, 6):
+        sharing = Sharing(size)
+        counts = [sharing.add(row) for row in rows]
         for begin in range(0, 6, size):
             batch = rows[begin : begin + size]
             nodes = len(prefix_tree([(ids, ids) for ids in batch]).input_ids)
-            assert sum(fresh_tokens(rows, size)[begin : begin + size]) == nodes, batch
+            assert sum(counts[begin : begin + size]) == nodes, batch
 
 
 CHATS, STEP = conversations_are_the_oracles, "mask.conversations._step"

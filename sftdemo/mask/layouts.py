@@ -223,9 +223,3 @@ def common_length(first: Sequence[object], second: Sequence[object]) -> int:
         else:
             high = middle - 1
     return low
-
-
-def fresh_tokens(rows: Iterable[Sequence[int]], batch_size: int) -> list[int]:
-    """Return the result of `Sharing.add` for every row."""
-    sharing = Sharing(batch_size)
-    return [sharing.add(row) for row in rows]

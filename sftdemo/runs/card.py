@@ -59,8 +59,8 @@ def loss_svg(losses: Sequence[float]) -> str:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "sftdemo"}):  # text as text, reproducible ids
-        figure = Figure(figsize=(6.4, 3.0), layout="constrained")
-        place = figure.subplots()
+        figure = Figure(figsize=(6.4, 3.0))
+        place = figure.add_axes((0.12, 0.17, 0.86, 0.79))
         place.plot(range(1, len(losses) + 1), losses, color=LINES[0], marker="o" if len(losses) < 40 else "")
         place.set(xlabel="step", ylabel="loss, nats a trained token", ylim=(0, None))
         place.grid(alpha=0.3)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..model.predictions import Predictions
 
-ROUNDING = 1e-5  # nats; a change up to this is float32 rounding, not the effect of a neighbour
 ROW_TOKENS = 512  # maximum length of the row, because the cost of attention grows with its square
 ROW_EXAMPLES = 8
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from default_model import environment, private_cache
+from playwright.sync_api import expect
 from serving import first_page, free_port
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REQUIRED = "SFTDEMO_REQUIRE_BROWSER"
+expect.set_options(timeout=20_000)  # milliseconds; other tests may keep the cores busy
 
 
 @pytest.fixture(scope="session")

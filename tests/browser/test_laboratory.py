@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from browser.steps import choose_custom, open_laboratory, picture, row, settings, token, write
 
@@ -14,8 +14,7 @@ PROOF = 120_000  # milliseconds
 EVIL = "<img src=x onerror='window.hacked=1'> ${window.hacked=1} {{value}} </script>"
 
 
-def test_findings_lead_to_their_rows_and_errors_block_the_training(visit):
-    page = visit()
+def findings_lead_to_their_rows_and_errors_block_the_training(page: Page) -> None:
     rows = [{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(70)]
     rows[60] |= {"output": "1 2 3<|im_end|>"}
     rows[3] |= {"mask": {"text": "another", "trained": [[0, 3]], "eos": True}}
@@ -32,13 +31,13 @@ def test_findings_lead_to_their_rows_and_errors_block_the_training(visit):
     page.get_by_role("button", name="row 60", exact=True).first.click()
     expect(page.locator("#mask .flash .number")).to_have_text("row 60")
     assert page.locator("#mask .pager").inner_text().split("\n")[2] == "51\u201370 of 70"
-    expect(page.locator("#mask .row.flash")).to_be_in_viewport()
+    expect(row(page, 9)).to_be_in_viewport()
     assert page.evaluate("document.activeElement.closest('.row')?.querySelector('.number').textContent") == "row 60"
     page.get_by_role("button", name="row 3", exact=True).first.click()
     expect(page.locator("#mask .flash .number")).to_have_text("row 3")
 
 
-def test_the_boundary_and_its_remedy(visit):
+def test_the_boundary_and_its_remedy_then_findings(visit):
     page = visit()
     choose_custom(page, "Q: {instruction} A: ")
     open_laboratory(page)
@@ -55,6 +54,7 @@ def test_the_boundary_and_its_remedy(visit):
     expect(sentence).to_contain_text("Prompt and answer meet between two tokens")
     expect(page.locator("#boundary .token.merged")).to_have_count(0)
     expect(page.locator("#boundary .mend")).to_have_count(0)
+    findings_lead_to_their_rows_and_errors_block_the_training(page)
 
 
 def test_packing_contrast_and_the_proof(visit):
@@ -101,14 +101,13 @@ def test_packing_contrast_and_the_proof(visit):
     assert changes[0] < 1e-5
     assert changes[1] > 0.01
     expect(page.locator("#prove")).to_be_enabled()
+    what_is_shared(page)
 
 
-def test_what_is_shared(visit):
+def what_is_shared(page: Page) -> None:
     """Of a copy nothing is left to compute, of an example that begins as another only what comes after."""
-    page = visit()
     rows = [{"instruction": "Say hello", "output": "Hello"}] * 2 + [{"instruction": "Say hello", "output": "Hello you"}]
     write(page, [*rows, {"instruction": "Count", "output": "1 2 3"}])
-    open_laboratory(page, "Packing")
     shared = page.locator("#packing .layout.shared")
     expect(shared.locator("h3")).to_have_text("shared: batches of 8, each common beginning once", timeout=30_000)
     expect(shared.locator(".block")).to_have_count(4)

@@ -48,7 +48,7 @@ def label(page: Page) -> str:
     return page.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
-def test_the_inspector_by_pointer_and_by_keyboard(visit):
+def test_the_inspector_then_a_mask_by_hand_and_its_export(visit):
     page = visit()
     token(page, 5).hover()
     assert inspector(page) == {
@@ -91,6 +91,7 @@ def test_the_inspector_by_pointer_and_by_keyboard(visit):
     page.keyboard.press("ArrowUp")
     assert inspector(page)["position"] == "6 of 30"
     picture(page, "inspector")
+    by_hand_with_the_mouse(page)
 
 
 @pytest.mark.browser_context_args(has_touch=True)
@@ -115,8 +116,7 @@ def test_the_inspector_and_painting_by_touch(visit, context):
     assert trained(page) == before | {4, 5, 6}
 
 
-def test_a_mask_by_hand_with_the_mouse_and_its_export(visit):
-    page = visit()
+def by_hand_with_the_mouse(page: Page) -> None:
     usual = trained(page)
     page.click("#mask .edit")
     token(page, 5).click()
@@ -184,11 +184,14 @@ def test_a_mask_by_hand_with_the_keyboard(visit):
     assert {1, 2} <= trained(page, 1)
     page.keyboard.press(" ")
     expect(token(page, 2, of=1)).to_have_attribute("aria-selected", "false")
+    row(page, 1).locator(".usual").click()
+    expect(page.locator("#mask .hand")).to_have_count(0)
+    page.click("#mask .edit")  # ends it
+    what_can_change_nothing(page)
 
 
-def test_clicks_that_can_change_nothing_leave_the_usual_mask(visit):
-    """The first token and those that were cut off are never trained."""
-    page = visit()
+def what_can_change_nothing(page: Page) -> None:
+    """Clicks on the first token and on those that were cut off, which are never trained."""
     settings(page)
     page.fill("#max-length input", "20")
     page.press("#max-length input", "Tab")
@@ -200,8 +203,14 @@ def test_clicks_that_can_change_nothing_leave_the_usual_mask(visit):
     expect(page.locator("#mask .hand")).to_have_count(0)
 
 
-def test_ten_thousand_tokens_are_drawn_soon(visit):
+def test_many_tokens_many_rows_and_odd_characters(visit):
     page = visit()
+    ten_thousand_tokens_are_drawn_soon(page)
+    two_thousand_rows_have_pages_that_turn(page)
+    characters_of_several_bytes_are_shown_once(page)
+
+
+def ten_thousand_tokens_are_drawn_soon(page: Page) -> None:
     rows = [{"instruction": f"Write row {number}", "output": "a b c d e f g h " * 22} for number in range(50)]
     page.evaluate(PAINTED)
     fill(page, "\n".join(map(json.dumps, rows)))
@@ -225,8 +234,7 @@ def test_ten_thousand_tokens_are_drawn_soon(visit):
     assert max(drawing, again, whole) < 5000
 
 
-def test_characters_of_several_bytes_are_shown_once(visit):
-    page = visit()
+def characters_of_several_bytes_are_shown_once(page: Page) -> None:
     text = "🏴‍☠️ é 日本 done"
     write(page, [{"instruction": text, "output": text}])
     shown = row(page).locator(".tokens").inner_text().replace("␣", " ")
@@ -244,8 +252,7 @@ def test_characters_of_several_bytes_are_shown_once(visit):
     assert "\ufffd" not in page.inner_text("body")
 
 
-def test_two_thousand_rows_have_pages_that_turn(visit):
-    page = visit()
+def two_thousand_rows_have_pages_that_turn(page: Page) -> None:
     write(page, [{"instruction": f"Count to {number}", "output": "1 2 3"} for number in range(2000)])
     expect(page.locator("#mask .row")).to_have_count(50)
     shows = page.locator("#mask .pager span")

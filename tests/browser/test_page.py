@@ -46,13 +46,6 @@ def test_arriving_shows_the_sample_coloured_and_ready(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize(("name", "query", "width"), [("dark", "?__theme=dark", 1280), ("phone", "", 390)])
-def test_it_fits_the_screen(visit, name, query, width):
-    page = visit(query, width=width, height=844)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    picture(page, name)
-
-
 def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     """From before the model is ready: what is written while it is got ready stays."""
     page = context.new_page()
@@ -64,7 +57,8 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     page.wait_for_timeout(1000)
     expect(page.locator("#mask .row")).to_have_count(1)
     expect(page.locator("#mask .trained-count")).to_have_text("4 trained")
-    page.locator("#examples textarea").press_sequentially('\n{"instruction": "Count", "output": ["1 2 3"]}')
+    write(page, '{"instruction": "Say hello", "output": "Hello world!"}\n{"instruction": "Count", "output": ["1 2')
+    page.locator("#examples textarea").press_sequentially(' 3"]}')
     expect(page.locator("#mask .row")).to_have_count(2)
     assert trained_text(page, 1).replace("␣", " ") == "1 2 3<|im_end|>"
 
@@ -84,6 +78,9 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     expect(page.locator("#mask .problem")).to_have_count(2)
     expect(page.locator("#mask .problem").first).to_contain_text("row 1 (line 2)")
     expect(page.locator("#train")).to_be_enabled()
+    page.get_by_role("button", name="go to row 2").click()
+    chosen = "box => box.value.slice(box.selectionStart, box.selectionEnd)"
+    assert page.locator("#examples textarea").evaluate(chosen) == '{"instruction": 5, "output": "d"}'
 
     settings(page)
     page.get_by_label("chat (the model's own)").check()
@@ -206,11 +203,3 @@ def test_columns_are_asked_for_and_survive_a_reload_with_the_text(visit):
     page.click("#start-over")
     expect(page.locator("#mask .row")).to_have_count(16)
     expect(page.locator("#columns-preview")).to_be_hidden()
-
-
-def test_a_refused_row_is_marked_in_the_text(visit):
-    page = visit()
-    write(page, '{"instruction": "a", "output": "b"}\n{"instruction": "c"}\n{"instruction": "d"}')
-    page.locator("#mask .problem button", has_text="row 2").click()
-    chosen = "box => box.value.slice(box.selectionStart, box.selectionEnd)"
-    assert page.locator("#examples textarea").evaluate(chosen) == '{"instruction": "d"}'

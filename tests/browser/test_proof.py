@@ -21,7 +21,7 @@ def ground(page: Page, of: str) -> str:
     return page.locator(of).first.evaluate("node => getComputedStyle(node).backgroundColor")
 
 
-def test_the_shading_of_the_prompt_follows_the_weight(visit):
+def test_the_shading_follows_the_weight_then_nothing_is_held_out(visit):
     page = visit()
     prompt, answer = "#mask .token.prompt >> nth=1", "#mask .token.trained"
     masked, trained = ground(page, prompt), ground(page, answer)
@@ -41,6 +41,7 @@ def test_the_shading_of_the_prompt_follows_the_weight(visit):
     slide(page, "weight", "0")
     expect(page.locator("#mask .inspector .label-fact dd")).to_have_text("\N{MINUS SIGN}100: not trained")
     assert ground(page, prompt) == masked
+    nothing_held_out_is_a_sentence(page)
 
 
 def test_both_ways_then_a_closer_look(visit):
@@ -92,8 +93,7 @@ def test_both_ways_then_a_closer_look(visit):
     picture(page, "strength")
 
 
-def test_nothing_held_out_is_a_sentence(visit):
-    page = visit()
+def nothing_held_out_is_a_sentence(page: Page) -> None:
     page.fill("#examples textarea", '{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}')
     expect(page.locator("#mask .row")).to_have_count(2)
     expect(page.locator("#both")).to_be_enabled()

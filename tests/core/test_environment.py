@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 
 PREPARED = "from sftdemo.core.environment import prepare; prepare()\n"
-# Page faults that a 100 MB tensor costs, made and freed 31 times. The first ten do not count: an aligned block that is
+# Page faults that a 40 MB tensor costs, made and freed 31 times. The first ten do not count: an aligned block that is
 # freed is one that glibc before 2.38 takes again only when it finds the next one free as well.
 FAULTS = """
 import resource, threading
@@ -26,7 +26,7 @@ import torch
 def work(found):
     for _ in range(31):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(25_000_000)
+        torch.ones(10_000_000)
         found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 torch.set_num_threads(1)
@@ -34,7 +34,7 @@ found = []
 """
 HERE = "work(found)\n"
 IN_A_THREAD = "thread = threading.Thread(target=work, args=(found,))\nthread.start()\nthread.join()\n"
-PAGES = 100_000_000 // os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1
+PAGES = 40_000_000 // os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 1
 
 
 def output(code: str, **environment: str) -> list[str]:
@@ -249,7 +249,7 @@ def work(stop):
     faults = []
     for _ in range(31):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(25_000_000)
+        torch.ones(10_000_000)
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     counted = sum(faults[11:]) if platform.libc_ver()[0] == "glibc" else None
     quiet = huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY

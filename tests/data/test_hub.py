@@ -34,8 +34,11 @@ prepare()
 from sftdemo.core.errors import SftdemoError
 from sftdemo.data import examples
 from sftdemo.terminal.cli import main
+from huggingface_hub import constants
+endpoint = constants.ENDPOINT
 for line in sys.stdin:
     call = json.loads(line)
+    constants.ENDPOINT = call.get("endpoint", endpoint)
     os.environ.update(call.get("environment", {}))
     examples.MAX_BYTES = call.get("most", 64 * 2**20)
     out, err = io.StringIO(), io.StringIO()
@@ -235,10 +238,8 @@ class TestRefusals:
     def test_a_limit_of_nothing(self, read):
         assert read("hub:tests/lines", limit=0).error == "limit is 0, which leaves no row; give 1 or more."
 
-    def test_a_hub_that_is_not_there(self, home):
-        with start(SimpleNamespace(endpoint="http://127.0.0.1:1"), home) as process:
-            found = asking(process)(source="hub:tests/lines", how={})
-            process.stdin.close()
+    def test_a_hub_that_is_not_there(self, ask):
+        found = ask(source="hub:tests/lines", how={}, endpoint="http://127.0.0.1:1")
         assert "cannot be read: the Hub did not answer, or no longer (ConnectError). Check the network" in found.error
 
 

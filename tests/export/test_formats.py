@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 
 import pytest
 import torch
+from elsewhere import printed_elsewhere
 from safetensors import SafetensorError
 from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -112,41 +112,23 @@ def test_what_is_no_run(tmp_path):
     assert "holds an ablation; name one of its arms: weight-0, weight-1." in failed.message
 
 
-class TestElsewhere:
-    """A run's folder in another place, without this package, the base's place or a cache."""
+def test_elsewhere_a_folder_answers_as_its_run_did(saved, tmp_path, gpt2_folder):
+    """In another place, without this package, the base's place or a cache."""
+    commands, answers = [], []
+    for kind in ("adapter", "merged", "full"):
+        folder = shutil.copytree(saved(kind), tmp_path / kind)
+        base = ["--base", gpt2_folder] if kind == "adapter" else []
+        for words in (["Capital of Italy?"], ["Say", "--input", "it"]):
+            commands.append((folder, "use.py", *words, "--max-new-tokens", "8", *base))
+        answers += [each["after"].strip() for each in json.loads((folder / "run.json").read_text())["comparisons"]]
+    assert printed_elsewhere(tmp_path, *commands) == answers
 
-    def asked(self, folder, tmp_path, *words: str) -> str:
-        home = tmp_path / "home"
-        home.mkdir(exist_ok=True)
-        environment = {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-I", str(folder / "use.py"), *words],
-            cwd=home,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.removesuffix("\n")
 
-    @pytest.mark.parametrize("kind", ["adapter", "merged", pytest.param("full", marks=pytest.mark.thorough)])
-    def test_use_answers_as_the_run_did(self, saved, tmp_path, gpt2_folder, kind):
-        import shutil
-
-        folder = shutil.copytree(saved(kind), tmp_path / "moved")
-        base = ["--base", str(gpt2_folder)] if kind == "adapter" else []
-        compared = json.loads((folder / "run.json").read_text())["comparisons"]
-        asked = [(["Capital of Italy?"], compared[0]), (["Say", "--input", "it"], compared[1])]
-        for words, comparison in asked if kind == "adapter" else asked[:1]:
-            assert self.asked(folder, tmp_path, *words, "--max-new-tokens", "8", *base) == comparison["after"].strip(
-                "\n"
-            )
-
-    def test_no_place_of_this_machine_is_in_the_files_that_others_load(self, saved, gpt2_folder):
-        for kind in ("adapter", "merged", "full"):
-            for name in ("adapter_config.json", "config.json", "README.md", "tokenizer_config.json", "use.py"):
-                if (saved(kind) / name).is_file():
-                    assert str(gpt2_folder.parent) not in (saved(kind) / name).read_text(), name
+def test_no_place_of_this_machine_is_in_the_files_that_others_load(saved, gpt2_folder):
+    for kind in ("adapter", "merged", "full"):
+        for name in ("adapter_config.json", "config.json", "README.md", "tokenizer_config.json", "use.py"):
+            if (saved(kind) / name).is_file():
+                assert str(gpt2_folder.parent) not in (saved(kind) / name).read_text(), name
 
 
 def test_the_served_tokenizer_asks_as_was_trained(saved):

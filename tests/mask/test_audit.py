@@ -10,6 +10,7 @@ from functools import cache
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from masked import fresh_tokens
 from tiny import CHATML, byte_level, tokenizer_named
 
 from sftdemo.data.examples import Problem, parse_examples
@@ -17,7 +18,6 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.audit import LOW_SHARE, ROWS_NAMED, Audit
 from sftdemo.mask.checks import CHECKS, SEVERITIES, Finding, errors
 from sftdemo.mask.labels import Masker
-from sftdemo.mask.layouts import fresh_tokens
 
 # One token a character, a BOS before and an EOS after: a row of `instruction` and `output` has their lengths + 3.
 PLAIN = "{instruction}\n"

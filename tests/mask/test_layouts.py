@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from masked import fresh_tokens
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 from trl import SFTConfig, SFTTrainer, pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -16,7 +17,7 @@ from sftdemo.core.errors import TrainingError
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
-from sftdemo.mask.layouts import Block, Layout, fresh_tokens, layouts, padded
+from sftdemo.mask.layouts import Block, Layout, layouts, padded
 from sftdemo.model.predictions import split_batch
 from sftdemo.model.prefix_tree import prefix_tree
 from sftdemo.train.batches import verify_batch

@@ -6,8 +6,9 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from masked import fresh_tokens
 
-from sftdemo.mask.layouts import Sharing, fresh_tokens
+from sftdemo.mask.layouts import Sharing
 from sftdemo.model.prefix_tree import prefix_tree
 
 TOKENS = st.integers(0, 3)  # few, so that rows often begin alike

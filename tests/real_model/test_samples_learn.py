@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from default_model import environment, private_cache
+from default_model import private_cache
 
 from sftdemo.data.samples import has_style
+from sftdemo.terminal.cli import main
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.real_model
@@ -21,12 +24,23 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pirate(cache, tmp_path_factory):
+def command(cache):
+    """Runs a command of the program, which must succeed, and returns what it prints."""
+
+    def run(*words: object) -> list[dict]:
+        printed = StringIO()
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+            patched.setenv("SFTDEMO_CACHE", str(cache))
+            assert main([*map(str, words), "--json"]) == 0
+        return [json.loads(line) for line in printed.getvalue().splitlines()]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pirate(command, tmp_path_factory):
     output = tmp_path_factory.mktemp("run") / "outputs"
-    command = [sys.executable, "-m", "sftdemo", "train", "sample_data/pirate.jsonl", "--json", "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return output, [json.loads(line) for line in done.stdout.splitlines()]
+    return output, command("train", ROOT / "sample_data" / "pirate.jsonl", "--output", output)
 
 
 def test_held_out_answers_take_the_style(pirate):
@@ -47,28 +61,22 @@ def test_loss_falls(pirate):
     assert losses[-1] < losses[0] / 4
 
 
-def test_saved_adapter_gives_the_same_answers(pirate, cache):
+@pytest.mark.thorough  # with a tiny model in runs/test_run.py
+def test_saved_adapter_gives_the_same_answers(pirate, command):
     output, events = pirate
     first = next(event for event in events if event["event"] == "comparison")
-    command = [sys.executable, "-m", "sftdemo", "generate", str(output), "--prompt", first["prompt"], "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    told = command("generate", output, "--prompt", first["prompt"])
     (answer,) = [event for event in told if event["event"] == "answer"]
     assert answer["answer"] == first["after"]
     assert answer["stop"] == first["after_stop"]
 
 
-def test_llama_cpp_answers_as_here_and_stops_there(pirate, cache, tmp_path):
+def test_llama_cpp_answers_as_here_and_stops_there(pirate, command, tmp_path):
     """Exported to GGUF by llama.cpp's own converter, and asked through llama.cpp."""
     output, _ = pirate
     file = tmp_path / "pirate.gguf"
-    export = [sys.executable, "-m", "sftdemo", "export", str(output), "--to", "gguf", "--output", str(file)]
-    done = subprocess.run(export, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    certify = [sys.executable, "-m", "sftdemo", "certify", str(output), "--gguf", str(file), "--json"]
-    done = subprocess.run(certify, cwd=ROOT, env=environment(cache), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    certificate = json.loads(done.stdout.splitlines()[-1])
+    command("export", output, "--to", "gguf", "--output", file)
+    certificate = command("certify", output, "--gguf", file)[-1]
     assert (certificate["engine"], certificate["weights"], certificate["prompts"]) == ("llama.cpp", "f16", 6)
     assert (certificate["same_ids"], certificate["same_end"], certificate["modelfile_same_ids"]) == (True, True, True)
     assert sum(check["same_tokens"] == check["tokens"] for check in certificate["checks"]) >= 5  # f16 rounds

@@ -19,7 +19,9 @@ from sftdemo.model import prefix_sharing
 from sftdemo.model.loading import open_model
 from sftdemo.model.prefix_sharing import Branches
 from sftdemo.runs import isolation
-from sftdemo.runs.isolation import PACKINGS, ROUNDING, ROW_EXAMPLES, prove
+from sftdemo.runs.isolation import PACKINGS, ROW_EXAMPLES, prove
+
+ROUNDING = 1e-5  # nats; a change up to this is float32 rounding, not the effect of a neighbour
 
 ROWS = [
     {"instruction": "Say hello", "output": ["Hello world!"]},

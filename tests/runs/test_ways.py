@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import subprocess
-import sys
 
 import pytest
+from elsewhere import printed_elsewhere
 from model_hub import OWNER, serve_models, use_in_place_of_the_hub
 
 from sftdemo.core.config import RunConfig
@@ -45,13 +44,10 @@ def test_the_card_has_every_way(folder):
 
 def test_python_code_answers(folder):
     ways = {way.name: way for way in ways_of(json.loads((folder / "run.json").read_text()))}
-    home = {"HOME": str(folder), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    told = []
-    for words in (["-c", ways["Python"].code], shlex.split(ways["Terminal"].code)[1:]):
-        done = subprocess.run([sys.executable, *words], cwd=folder, env=home, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        told.append(done.stdout)
-    assert told[0] == told[1]
+    python, terminal = printed_elsewhere(
+        folder, (folder, "-c", ways["Python"].code), (folder, *shlex.split(ways["Terminal"].code)[1:])
+    )
+    assert python == terminal
     assert QUESTION in ways["Python"].code
 
 

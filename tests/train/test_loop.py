@@ -106,6 +106,8 @@ def token_losses(model, shown, trained=True) -> list[float]:
     return found
 
 
+# the loss is linear in the weight: one that is neither end shows what the others would
+WEIGHTS = [0.25, *(pytest.param(weight, marks=pytest.mark.thorough) for weight in (0.0, 0.01, 1.0))]
 LAYOUTS = {"padded": {}, "padding_free": {"padding_free": True, "max_length": None}, "packed": {"packing": True}}
 
 
@@ -120,8 +122,14 @@ class TestLoss:
         assert loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)
         assert len(expected) == sum(row.trained for row in shown)
 
-    @pytest.mark.parametrize("adapter", [None, lora()], ids=["full", "lora"])
-    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize(
+        ("adapter", "layout"),
+        [
+            *((None, layout) for layout in LAYOUTS),
+            (lora(), "padded"),
+            *(pytest.param(lora(), layout, marks=pytest.mark.thorough) for layout in ("padding_free", "packed")),
+        ],
+    )
     def test_equals_stock_trl(self, setup, layout, adapter, tmp_path):
         # SGD, because Adam blows up the rounding of gradients that are zero, such as that of a key's bias
         settings = LAYOUTS[layout] | {"optim": "sgd", "learning_rate": 0.1}
@@ -136,7 +144,7 @@ class TestLoss:
         assert max(moved) > 1e-3
         assert ours.state.global_step == 3
 
-    @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+    @pytest.mark.parametrize("weight", WEIGHTS)
     def test_accumulated_batches_weigh_their_tokens(self, setup, weight, tmp_path):
         settings = {"prompt_loss_weight": weight, "max_steps": 2}
         whole = trainer_of(MaskedTrainer, setup, tmp_path / "a", per_device_train_batch_size=6, **settings)
@@ -154,7 +162,7 @@ class TestLoss:
 class TestPromptLossWeight:
     @pytest.mark.parametrize("shares", [False, True], ids=["padded", "shared"])
     @pytest.mark.parametrize("layout", LAYOUTS)
-    @pytest.mark.parametrize("weight", [0.01, 0.25, 1.0])
+    @pytest.mark.parametrize("weight", WEIGHTS)
     def test_equals_the_weighted_mean_by_hand(self, setup, layout, weight, shares, tmp_path, monkeypatch):
         monkeypatch.setattr("sftdemo.train.trainer.can_share", lambda *_: shares)
         model, _, shown = setup

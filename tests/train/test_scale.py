@@ -160,6 +160,7 @@ def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
     return Launch(folder, data, done.returncode, done.stderr)
 
 
+@pytest.mark.thorough  # of what is started the same way, `launch` shows the same
 def test_the_program_itself_in_two_processes(gpt2_folder, tmp_path):
     """As `docs/scale.md` starts it: one of the processes tells what is wrong, in one line."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "sftdemo"]

@@ -40,12 +40,11 @@ def status(address: str, data: bytes | None = None, **headers: str) -> int:
         return error.code
 
 
-def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
-    """One start for all, as it takes seconds."""
-    port = free_port()
-    (tmp_path / "tmp").mkdir()
+def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path, tmp_path_factory):
+    """One start for all, as it takes seconds. The path of a socket may have no more than 107 bytes."""
+    port, temporary = free_port(), tmp_path_factory.mktemp("s")
     kept = {name: text for name, text in os.environ.items() if not name.startswith("GRADIO_")}
-    own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    own = {"TMPDIR": str(temporary), "GRADIO_ANALYTICS_ENABLED": "False"}
     own |= SPACE | {"GRADIO_SERVER_NAME": "0.0.0.0", "HOME": str(tmp_path / "home")}
     command = [sys.executable, "app.py", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, env=kept | ODD | own, start_new_session=True)
@@ -70,7 +69,7 @@ def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
     finally:
         process.kill()
         process.wait()
-    left = [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
+    left = [path for path in temporary.rglob("*") if path.is_file()]
     assert left == []
 
 

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import gradio as gr
 import pytest
-from desk import event, merged, named
+from desk import event, merged, named, only_a_cpu, shared_page, tiny
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory, gpt2_folder):
+    """A cache with a run one way and, later, one both ways, and their ids."""
+    page, cache = shared_page(), tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patched:
+        only_a_cpu(patched)
+        patched.setenv("SFTDEMO_CACHE", str(cache))
+        first = list(page.running.train(tiny(page, gpt2_folder, prompts="Why?")))
+        second = list(page.running.train_both(tiny(page, gpt2_folder, prompts="Why?", steps=1)))
+    return cache, (named(page, first[0])["run_id"], named(page, second[0])["run_id"])
 
 
 @pytest.fixture
-def runs(ui, values) -> tuple[str, str]:
-    """The ids of a run one way and, later, one both ways."""
-    first = list(ui.running.train(values(prompts="Why?")))
-    second = list(ui.running.train_both(values(prompts="Why?", steps=1)))
-    return named(ui, first[0])["run_id"], named(ui, second[0])["run_id"]
+def runs(two_runs, tmp_path) -> tuple[str, str]:
+    """The ids of the two, which this test's own cache has."""
+    cache, ids = two_runs
+    shutil.copytree(cache, tmp_path / "cache")
+    return ids
 
 
 def shown(ui, run_id=None, own=None) -> dict:

@@ -6,12 +6,12 @@ import json
 
 import pytest
 from desk import ROWS, SKIP, Busy, OnLentGpu, build_page, drawn, event, parts, scanned, tiny
+from masked import fresh_tokens
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Model, Phase
 from sftdemo.mask.boundary import inspect_boundary
 from sftdemo.mask.labels import Masker
-from sftdemo.mask.layouts import fresh_tokens
 from sftdemo.model.prefix_tree import prefix_tree
 from sftdemo.ui.controls import CUSTOM
 
