@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -41,11 +43,10 @@ def status(address: str, data: bytes | None = None, **headers: str) -> int:
 
 
 def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
-    """One start for all, as it takes seconds."""
-    port = free_port()
-    (tmp_path / "tmp").mkdir()
+    """One start for all, as it takes seconds. Sockets lie in its temporary folder, whose name may not be long."""
+    port, temporary = free_port(), Path(tempfile.mkdtemp())
     kept = {name: text for name, text in os.environ.items() if not name.startswith("GRADIO_")}
-    own = {"TMPDIR": str(tmp_path / "tmp"), "GRADIO_ANALYTICS_ENABLED": "False"}
+    own = {"TMPDIR": str(temporary), "GRADIO_ANALYTICS_ENABLED": "False"}
     own |= SPACE | {"GRADIO_SERVER_NAME": "0.0.0.0", "HOME": str(tmp_path / "home")}
     command = [sys.executable, "app.py", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, env=kept | ODD | own, start_new_session=True)
@@ -70,8 +71,9 @@ def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path):
     finally:
         process.kill()
         process.wait()
-    left = [path for path in (tmp_path / "tmp").rglob("*") if path.is_file()]
+    left = [path for path in temporary.rglob("*") if path.is_file()]
     assert left == []
+    shutil.rmtree(temporary)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "x", "", "9" * 50, "-1"])
@@ -92,7 +94,7 @@ def test_a_root_path_that_is_none(monkeypatch, text):
 
 
 def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 20)))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 30)))
     monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
     with pytest.raises(
         SftdemoError, match=r"has too long a name .* set GRADIO_TEMP_DIR to one of at most \d\d bytes\."
