@@ -41,7 +41,7 @@ class Reporter(TrainerCallback):
         self.begin = time.perf_counter() - (done[-1]["seconds"] if done else 0.0)
         self.emit(state.max_steps)
         for logs in done:
-            self.emit(_step(logs["step"], state.max_steps, logs["loss"], logs["seconds"]))
+            self.emit(_step(int(logs["step"]), state.max_steps, logs["loss"], logs["seconds"]))
 
     def _evaluate(self, model, step: int) -> None:
         if self.held_out and not self.stop():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -86,7 +87,7 @@ def launch(
             folder = stack.enter_context(held_folder(parent, _FOLDER))
         except OSError as error:
             raise SftdemoError(f"{parent} cannot be written: {error.strerror or error}. Set {variable}.") from error
-        _check_room_for_sockets(folder, parent, variable)
+        _place_sockets(folder, parent, variable)
         stack.enter_context(_used(folder.resolve()))
         backend = Backend(stands_by)
         _listen(build(backend), backend, host, port, open_browser, mcp)
@@ -97,13 +98,23 @@ def launch(
     os._exit(0)  # Gradio's server would wait for the pages that are open
 
 
-def _check_room_for_sockets(folder: Path, parent: Path, variable: str) -> None:
-    """Check that the sockets of the processes that train can lie in this folder, or the first run would fail."""
-    spare = _SOCKET - len(os.fsencode(folder.resolve() / "pymp-abcdefgh" / "listener-abcdefgh"))
-    if spare < 0 and sys.platform != "win32":
-        most = len(os.fsencode(parent)) + spare
+def _place_sockets(folder: Path, parent: Path, variable: str) -> None:
+    """Let the sockets of the processes that train lie in `folder`, or beside it where its name is too long for theirs.
+
+    Raises:
+        SftdemoError: if that is too long as well.
+    """
+    spare = [
+        _SOCKET - len(os.fsencode(each.resolve() / "pymp-abcdefgh" / "listener-abcdefgh")) for each in (folder, parent)
+    ]
+    if spare[0] >= 0 or sys.platform == "win32":
+        return
+    if spare[1] < 0:
+        most = len(os.fsencode(parent.resolve())) + spare[1]
         words = f"{parent} has too long a name for the sockets in it; set {variable} to one of at most {most} bytes."
         raise SftdemoError(words)
+    tempfile.tempdir = str(parent.resolve())
+    multiprocessing.util.get_temp_dir()  # which is made once, and kept
 
 
 @contextmanager

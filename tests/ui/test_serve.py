@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -71,6 +73,7 @@ def test_a_space_on_an_odd_machine_strange_visitors_and_the_end(tmp_path, tmp_pa
         process.wait()
     left = [path for path in temporary.rglob("*") if path.is_file()]
     assert left == []
+    shutil.rmtree(temporary)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "x", "", "9" * 50, "-1"])
@@ -91,7 +94,7 @@ def test_a_root_path_that_is_none(monkeypatch, text):
 
 
 def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 20)))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / ("long" * 30)))
     monkeypatch.setattr("sftdemo.ui.serve.build", None)  # or it would serve the page
     with pytest.raises(
         SftdemoError, match=r"has too long a name .* set GRADIO_TEMP_DIR to one of at most \d\d bytes\."

@@ -55,9 +55,11 @@ class SourceHandlers:
         """Return a sample's text."""
         return self.show_source(text=get_sample(name).path.read_text(encoding="utf-8"))
 
-    def open_file(self, path: str) -> Updates:
+    def open_file(self, path: str | None) -> Updates:
         """Return the text of an uploaded file, or the file itself if it is a table or long; one that is not read is
         told."""
+        if path is None:  # no file came with the event
+            return {self.sources.status: gr.skip()}
         try:
             data = read("", path).data
             content = read_file(Path(path))
