@@ -41,15 +41,11 @@ TEXTS = {
     "prompts": st.lists(TEXT, max_size=3).map(tuple),
     "save_every": st.sampled_from([None, "1", "250", "10m", "0.5m"]),
 }
-METHODS = ("full", "merge", "film")  # of which one excludes the others
+METHODS = ("full", "merge", "film", "load_in_4bit")  # of which not all go together
 OTHERS = st.fixed_dictionaries(
     {},
     optional=TEXTS
-    | {
-        name: values(name)
-        for name in SETTINGS
-        if name not in (*TEXTS, "steps", "epochs", "full", "merge", "film", "set")
-    },
+    | {name: values(name) for name in SETTINGS if name not in (*TEXTS, "steps", "epochs", *METHODS, "set")},
 )
 
 
@@ -60,7 +56,7 @@ def _pairs(known: dict):
 
 METHOD = st.one_of(
     st.fixed_dictionaries({"merge": st.booleans(), "set": _pairs(FOR_ALL)}),
-    st.fixed_dictionaries({"film": st.booleans(), "set": _pairs(FOR_ALL)}),
+    st.fixed_dictionaries({"film": st.booleans(), "load_in_4bit": st.booleans(), "set": _pairs(FOR_ALL)}),
     st.fixed_dictionaries({"full": st.just(True), "set": _pairs(FOR_FULL)}),
 )
 

@@ -26,7 +26,7 @@ from ..model.loading import load_model, weights_sha256
 from .base import Base
 from .conclusion import conclusion
 from .folder import RunFolder, record_of, save_run
-from .run import Trained, after_training, answers_before, time_is_up, train_model
+from .run import Trained, answers_after, answers_before, judge_after, time_is_up, train_model
 from .setup import Setup, set_up
 
 if TYPE_CHECKING:
@@ -120,9 +120,11 @@ def _ablate(
             steps.append(trained.step)
             after = weights_sha256(model) if after == fingerprint else after  # a later arm must not hide a change
             yield from time_is_up(stop)
-            scores, answers = yield from after_training(arm, model, held_out, stop.afterwards())
+            afterwards = stop.afterwards()
+            scores = judge_after(model, held_out, afterwards)
             if len(scores) == len(held_out):  # some of them alone would be no point of this curve
                 yield held_out_losses(scores, held_out, trained.step.step)
+            answers = yield from answers_after(arm, model, afterwards)
             columns.append(_Column(weight, scores, answers))
             arms[arm_folder(weight)] = Path(scratch) / arm_folder(weight)
             record = _record(arm, data.origin, trained.to_record(), _figures(setup, held_out, columns[-1:]))

@@ -166,7 +166,9 @@ def _run(
         step = trained.step
         if step.step and distributed.is_first():
             yield from time_is_up(stop)
-            judged, after = yield from after_training(setup, trained.model, held_out, stop.afterwards())
+            afterwards = stop.afterwards()
+            judged = judge_after(trained.model, held_out, afterwards)
+            after = yield from answers_after(setup, trained.model, afterwards)
             yield from _compared(held_out, scores, judged, step.step)
             comparisons = _compare(setup, before, after)
             yield from comparisons
@@ -200,18 +202,22 @@ def time_is_up(stop: Until) -> Iterator[Phase]:
         yield Phase(TIME_IS_UP, "The time that a run may take is up; what it has learned is kept")
 
 
-def after_training(
-    setup: Setup, model: PreTrainedModel | PeftModel, held_out: Sequence[MaskedExample], stop: Until
-) -> Generator[Event, None, tuple[list[RowScores], list[Answer]]]:
-    """Judge the held-out rows with the trained model, answer the same questions, and return the losses of as many rows
-    as there was time for, and the `Answer`s."""
-    from ..model.generation import generate
+def judge_after(model: PreTrainedModel | PeftModel, held_out: Sequence[MaskedExample], stop: Until) -> list[RowScores]:
+    """Return the losses of the held-out rows with the trained model, of as many as there is time for."""
     from ..model.scoring import judge
 
+    return judge(model, held_out, stop, in_haste=stop.in_haste)
+
+
+def answers_after(
+    setup: Setup, model: PreTrainedModel | PeftModel, stop: Until
+) -> Generator[Event, None, list[Answer]]:
+    """Answer the same questions with the trained model and return the `Answer`s."""
+    from ..model.generation import generate
+
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
-    scores = judge(model, held_out, stop, in_haste=stop.in_haste)
     size = 1 if stop.in_haste else None
-    return scores, generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size)
+    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size)
 
 
 def _judged(

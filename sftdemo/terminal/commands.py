@@ -247,7 +247,7 @@ def generate(options: argparse.Namespace) -> int:
     if options.strength is not None:
         if options.template is not None or options.load_in_4bit:
             raise ConfigError(
-                "with --strength a run is loaded and asked as it was trained; leave the other options out."
+                "with --strength a run is loaded and asked as it was trained; leave --template and --load-in-4bit out."
             )
         work = answers_at(Path(options.model), options.strength, options.prompts, device=options.device)
         return print_events(work, options.json)

@@ -15,7 +15,7 @@ from desk import TEXT, OnLentGpu
 from tiny import tokenizer_named
 
 from sftdemo.core.config import RunConfig
-from sftdemo.core.errors import ModelError
+from sftdemo.core.errors import DataError, ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Phase, Step
 from sftdemo.data.examples import parse_examples
 from sftdemo.model.sources import ModelSource
@@ -162,7 +162,8 @@ class TestTheEnd:
         backend.delete(run_id)
         left = [path for path in tmp_path.rglob("*") if run_id in str(path)]
         assert left == []
-        backend.downloads.make(str(archive))
+        with pytest.raises(DataError, match="not offered any more: its run was deleted"):
+            backend.downloads.make(str(archive))
         assert not archive.exists()
 
     def test_the_newest_stay_whatever_the_clock_says(self, tmp_path, monkeypatch):
