@@ -82,6 +82,7 @@ def launch(
     parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     sweep(parent, _FOLDER)
     with ExitStack() as stack:
+        told = stack.enter_context(_heard())
         try:
             parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(held_folder(parent, _FOLDER))
@@ -92,7 +93,9 @@ def launch(
         backend = Backend(stands_by)
         _listen(build(backend), backend, host, port, open_browser, mcp)
         _begin(backend)
-        backend.close(_GRACE[_told()])
+        while not told:
+            time.sleep(0.05)
+        backend.close(_GRACE[told[0]])
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)  # Gradio's server would wait for the pages that are open
@@ -200,9 +203,12 @@ def _begin(backend: Backend) -> None:
     threading.Thread(target=keep_tidy, daemon=True).start()
 
 
-def _told() -> str:
-    """Wait until this process is told to end, and return the name of the signal. A second one ends it at once."""
+@contextmanager
+def _heard() -> Generator[list[str]]:
+    """Yield a list that gets the name of a signal that tells this process to end. A second one ends it at once. Python
+    would raise an error at the first, and then wait for Gradio's server, which waits for the pages that are open."""
     told: list[str] = []
+    kept: dict[int, Any] = {}
 
     def hear(number: int, frame: object) -> None:
         if told:
@@ -211,10 +217,12 @@ def _told() -> str:
 
     for name in _GRACE:
         if name in signal.Signals.__members__ and signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:
-            signal.signal(signal.Signals[name], hear)
-    while not told:
-        time.sleep(0.05)
-    return told[0]
+            kept[signal.Signals[name]] = signal.signal(signal.Signals[name], hear)
+    try:
+        yield told
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def _theme() -> gr.themes.Base:
