@@ -29,7 +29,11 @@ from sftdemo.runs.run import run
 from sftdemo.runs.standby import Standby
 from sftdemo.train.loop import train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU, or no --gpu")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU, or no --gpu"),
+    # torch's own, of the first product in the thread of the backward pass
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS, but there was no current CUDA context:UserWarning"),
+]
 four_bits = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 DATA = read_examples(SAMPLES[0].path)
 
