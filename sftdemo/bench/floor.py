@@ -10,6 +10,7 @@ import torch
 
 from ..core.config import RunConfig
 from ..mask.labels import MaskedExample
+from ..model.devices import precision_of
 from ..model.prefix_tree import prefix_tree
 from .arms import Arm
 from .figures import seconds_of
@@ -42,7 +43,8 @@ def floor(arm: Arm, examples: Sequence[MaskedExample], config: RunConfig) -> dic
             extra += 3 * 2 * positions * inputs * outputs  # forward, and both gradients
         else:
             shapes[(kept if module is head else positions, inputs, outputs)] += 1
-    like = torch.empty(0, device=model.device, dtype=torch.bfloat16 if arm.trainer.args.bf16 else torch.float32)
+    in_bf16 = model.device.type == "cuda" and precision_of(model, config.precision) == "bf16"
+    like = torch.empty(0, device=model.device, dtype=torch.bfloat16 if in_bf16 else torch.float32)
     seconds = {shape: _seconds(*shape, products, like) for shape in shapes}
     flop = {shape: products * 2 * shape[0] * shape[1] * shape[2] for shape in shapes}
     total = sum(flop[shape] * count for shape, count in shapes.items())

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from transformers import BitsAndBytesConfig
 
-PACKAGE = "bitsandbytes"
-
 
 def is_installed() -> bool:
     """Return whether bitsandbytes is here. It is not imported."""
-    return find_spec(PACKAGE) is not None
+    return find_spec("bitsandbytes") is not None
 
 
 def settings(device: torch.device) -> BitsAndBytesConfig:
