@@ -135,7 +135,8 @@ class Step(Filled):
         moves (`str`):
             A setting that is to be changed.
         trains (`bool`):
-            Whether a training is to be run; `recorded` are the answers of one that was.
+            Whether a training is to be run; `recorded` are the answers of one that was, and `losses` the loss of each
+            of its steps.
         ask (`Question`), write (`str`):
             A question with choices, and what is to be written down.
         finding (`str`), mends (`tuple[Mend, ...]`):
@@ -152,6 +153,7 @@ class Step(Filled):
     moves: str | None = None
     trains: bool = False
     recorded: tuple[Answers, ...] = ()
+    losses: Annotated[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(max_length=1000)] = ()
     ask: Question | None = None
     write: Words | None = None
     finding: str | None = None

@@ -48,7 +48,9 @@ def lesson_view(place: Place | None, done: Mapping[str, bool] | None = None, tok
     if place is None:
         return to_json({"lesson": None})
     step = place.step
-    asked = step.model_dump(include={"title", "text", "guess", "moves", "trains", "recorded", "ask", "write", "then"})
+    asked = step.model_dump(
+        include={"title", "text", "guess", "moves", "trains", "recorded", "losses", "ask", "write", "then"}
+    )
     return to_json(
         _said(asked)
         | {

@@ -1,4 +1,4 @@
-const page = document.documentElement;
+const page = document.documentElement, CURVE_WIDTH = 150, CURVE_HEIGHT = 34;
 const states = new Map();  // what the learner did at each step: it is theirs, and stays in this window
 let data = null;
 let drawn = "";            // the step that is drawn
@@ -156,7 +156,13 @@ const mendTask = () => {
 };
 
 const recorded = () => {
-  const place = h("div", "recorded");
+  const place = h("div", "recorded"), { losses } = data;
+  if (losses.length > 1) {
+    const curve = h("p", "lead", t("Recorded, of {steps} steps over the same rows: the loss went from {first} to {last}.",
+      { steps: losses.length, first: losses[0].toFixed(2), last: losses.at(-1).toFixed(2) }));
+    curve.append(sparkline([losses], CURVE_WIDTH, CURVE_HEIGHT, { "aria-hidden": "true" }));
+    place.append(curve);
+  } else place.append(h("p", "lead", t("Recorded earlier, over the same rows:")));
   for (const { prompt, before, after } of data.recorded) {
     const pair = h("div", "pair");
     pair.append(h("p", "prompt", prompt));
@@ -167,7 +173,6 @@ const recorded = () => {
     }
     place.append(pair);
   }
-  if (data.recorded.length) place.prepend(h("p", "lead", t("Recorded, of 12 steps over the same rows:")));
   return place;
 };
 
@@ -177,7 +182,7 @@ const drawTasks = () => {
   if (!typing || state().read) {
     place.replaceChildren();
     if (data.guess !== null) place.append(guessTask());
-    if (data.recorded.length) place.append(recorded());
+    if (data.recorded.length || data.losses.length) place.append(recorded());
     if (data.ask) place.append(askTask());
     if (data.write) place.append(writeTask());
     if (data.finding) place.append(mendTask());
