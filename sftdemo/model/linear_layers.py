@@ -35,10 +35,21 @@ def is_supported(linear: torch.nn.Linear) -> bool:
 
 
 def product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Return states @ weight.T + bias, by the oneDNN operator that torch itself calls in compiled models only."""
+    """Return states @ weight.T + bias, by the oneDNN operator that torch itself calls in compiled models only, or by
+    torch where the CPU has nothing for bf16 that oneDNN needs."""
     import torch
 
+    if states.dtype == torch.bfloat16 and not _has_onednn_bf16():
+        return torch.nn.functional.linear(states, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
+
+
+@cache
+def _has_onednn_bf16() -> bool:
+    """Return whether oneDNN multiplies bf16 on this CPU: with AVX-512, and not with AVX2 alone."""
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @cache

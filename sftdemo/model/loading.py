@@ -254,6 +254,19 @@ def load_model(
         raise ModelError(f"{source.name} cannot be loaded: {reason(error)}") from error
 
 
+def put_adapter(model: PeftModel, folder: Path) -> None:
+    """Give the model the adapter saved in `folder`, of the same shape, in place of its own.
+
+    Raises:
+        ModelError: if a weight of it is missing.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    check_complete(str(folder), _missing_of_adapter(model, folder))
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+
+
 def _missing_of_adapter(model: PeftModel, folder: Path) -> set[str]:
     """Return the weights of an adapter that its file does not have: peft only warns of them."""
     from peft import get_peft_model_state_dict

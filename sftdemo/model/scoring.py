@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from peft import PeftModel
@@ -20,6 +21,7 @@ from .prefix_sharing import acceleration, can_share
 BATCH_TOKENS = 512  # whose logits are held at once, a longer row excepted: 100 MB with the default model's vocabulary
 FEW_TOKENS = 64  # the same in haste: it takes the default model 0.2 s on 2 cores
 LIKELIEST = 3
+Row = TypeVar("Row", bound=MaskedExample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def score(
     was_training = model.training
     model.eval()
     try:
-        for batch in _batches(rows, tokens):
+        for batch in batches(rows, tokens):
             with torch.inference_mode():
                 tree = shares and any(len(row.input_ids) > 1 for row in batch)
                 found = _shared(model, batch) if tree else [_alone(model, row) for row in batch]
@@ -88,6 +90,19 @@ def score(
                 break
     finally:
         model.train(was_training)
+
+
+def batches(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
+    """Yield the rows in lists that are computed at once: of at most so many tokens, a longer row excepted."""
+    batch, tokens = list[Row](), 0
+    for row in rows:
+        if batch and tokens + len(row.input_ids) > most:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(row)
+        tokens += len(row.input_ids)
+    if batch:
+        yield batch
 
 
 def mean_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample]) -> MeanLosses:
@@ -118,18 +133,6 @@ def held_out_losses(scores: Sequence[RowScores], rows: Sequence[MaskedExample], 
     """Return the losses after `step` steps on as many of the rows, from the first on, as there are scores."""
     found = mean_losses(scores, rows[: len(scores)])
     return HeldOut(step, found.completion, found.prompt, found.completion_tokens, found.prompt_tokens)
-
-
-def _batches(rows: Sequence[MaskedExample], most: int) -> Iterator[list[MaskedExample]]:
-    batch, tokens = [], 0
-    for row in rows:
-        if batch and tokens + len(row.input_ids) > most:
-            yield batch
-            batch, tokens = [], 0
-        batch.append(row)
-        tokens += len(row.input_ids)
-    if batch:
-        yield batch
 
 
 def _shared(model, batch: Sequence[MaskedExample]) -> Sequence[torch.Tensor]:

@@ -18,7 +18,7 @@ from ..core.streams import Outcome, event_stream
 from ..data.questions import Question, question_text, questions_of
 from ..data.templates import template_of
 from ..mask.labels import IGNORE_INDEX, Masker, TokenizedExample
-from ..model.loading import open_model
+from ..model.loading import open_model, put_adapter
 from ..train.checkpoints import STEP
 from .folder import FILM, RECORD
 from .revisit import TOKENS, SavedRun, Stop, read_run, shown_tokens
@@ -130,13 +130,10 @@ def _frame(
     stop: Callable[[], bool],
 ) -> Frame | None:
     """Give the model an adapter, and look at it; None if it is stopped before the rows are scored."""
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     from ..model.generation import generate
     from ..model.scoring import mean_losses, score
 
-    set_peft_model_state_dict(model, load_file(adapter / "adapter_model.safetensors"))
+    put_adapter(model, adapter)
     config, rows = scene.saved.config, scene.rows
     scores = list(takewhile(lambda _: not stop(), score(model, rows))) if rows else []
     if len(scores) < len(rows):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError, ModelError, TrainingError
@@ -20,15 +21,20 @@ from ..data.templates import template_of
 from ..mask.labels import Masker, TokenizedExample
 from ..mask.view import view_tokens
 from ..model.devices import choose_device
-from ..model.loading import load_model, open_model
-from ..model.sources import base_of, path_of, resolve
+from ..model.loading import load_model, open_model, put_adapter
+from ..model.sources import ModelSource, base_of, path_of, resolve
 from .folder import EXAMPLES, RECORD
 from .setup import render_questions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from ..model.scoring import RowScores
 
 ROWS, TOKENS = 24, 4_000  # of a run that are scored, at most
+PART = 512  # tokens of rows that are scored by all adapters, before the next are
 MOST_STRENGTH = 1.5  # the largest factor on the adapter
 Stop = Callable[[], bool]
 
@@ -157,22 +163,64 @@ def answers_at(
 def token_losses(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Generator[Event, None, Outcome]:
     """Compute the loss of every token of a run's rows, by the base and by each trained model.
 
-    Yields a `TokenLosses` for each row, at most `ROWS` rows and `TOKENS` tokens in all. Held-out rows with an answer
-    come first. The last event is `Finished` or `Failed`.
+    Yields a `TokenLosses` for each row as it is known, at most `ROWS` rows and `TOKENS` tokens in all. Held-out rows
+    with an answer come first. The last event is `Finished` or `Failed`.
     """
     saved = read_run(folder)
     chosen = choose_device(device)
     base = yield from open_model(replace(saved.config, model=saved.base))
-    rows = _rows(saved, base.masker)
-    columns = []
-    for number, (weight, place) in enumerate([(None, None), *saved.arms]):
-        source = base.source if place is None else (yield from resolve(str(place)))
-        yield Phase("score", "Reading every token's loss", number / (len(saved.arms) + 1))
-        columns.append((weight, _scores(load_model(source, chosen, four_bits=base.config.load_in_4bit), rows, stop)))
-        if stop():
-            return Outcome(stopped=True)
-    yield from _told(rows, columns, base.tokenizer)
-    return Outcome(stopped=stop())
+    sources = [base.source]
+    for _, place in saved.arms:
+        sources.append((yield from resolve(str(place))))
+    rows, told = _rows(saved, base.masker), 0
+    models = _Models(sources, saved.kind == "adapter", chosen, base.config.load_in_4bit)
+    for part in models.parts([row for row, _, _ in rows]):
+        found = []
+        for number in range(len(sources)):
+            yield Phase("score", "Reading every token's loss", (told + len(part) * number / len(sources)) / len(rows))
+            found.append(models.scores(number, part))
+            if stop():
+                return Outcome(stopped=True)
+        weights = [None, *(weight for weight, _ in saved.arms)]
+        yield from _told(rows[told : told + len(part)], weights, found, base.tokenizer)
+        told += len(part)
+    return Outcome()
+
+
+class _Models:
+    """The base of a run and its trained models, one at a time. Where they are adapters, the base is loaded once, and
+    the first rows are scored by all of them before the next; whole weights are loaded for all rows at once.
+
+    Args:
+        sources (`list[ModelSource]`):
+            The base's, and then those of the trained models.
+    """
+
+    def __init__(self, sources: list[ModelSource], are_adapters: bool, device: torch.device, four_bits: bool):
+        self._sources, self._are_adapters = sources, are_adapters
+        self._load = partial(load_model, device=device, four_bits=four_bits)
+        self._loaded: PeftModel | None = None
+
+    def parts(self, rows: list[TokenizedExample]) -> list[list[TokenizedExample]]:
+        """Return the rows as they are to be scored."""
+        from ..model.scoring import batches
+
+        return list(batches(rows, PART)) if self._are_adapters else [rows]
+
+    def scores(self, number: int, rows: list[TokenizedExample]) -> list[RowScores]:
+        """Return the scores of the rows by one of the models, by its number in the sources."""
+        from peft.helpers import rescale_adapter_scale
+
+        from ..model.scoring import score
+
+        if not self._are_adapters:
+            return list(score(self._load(self._sources[number]), rows))
+        if self._loaded is None:
+            self._loaded = cast("PeftModel", self._load(self._sources[1]))
+        if number:
+            put_adapter(self._loaded, self._sources[number].folder)
+        with rescale_adapter_scale(self._loaded, float(number > 0)):  # at 0, it is the base
+            return list(score(self._loaded, rows))
 
 
 def _rows(saved: SavedRun, masker: Masker) -> list[tuple[TokenizedExample, str, str]]:
@@ -192,35 +240,24 @@ def _rows(saved: SavedRun, masker: Masker) -> list[tuple[TokenizedExample, str, 
     return chosen
 
 
-def _scores(model: PreTrainedModel, rows, stop: Stop) -> list:
-    from ..model.scoring import score
-
-    scores = []
-    for found in score(model, [row for row, _, _ in rows]):
-        scores.append(found)
-        if stop():
-            break
-    return scores
-
-
 def shown_tokens(row: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> list[list[Any]]:
     """Return the tokens that a row keeps, as in `TokenLosses`."""
     kept = [token for token in view_tokens(row, tokenizer) if not token.cut]
     return [[token.text, token.kind, token.id, token.trained, token.breaks] for token in kept]
 
 
-def _told(rows, columns, tokenizer) -> Iterator[TokenLosses]:
+def _told(rows, weights: list[float | None], scores: list[list[RowScores]], tokenizer) -> Iterator[TokenLosses]:
     def likeliest(found) -> list:
         return [[[tokenizer.decode([index]), share] for index, share in place] for place in found.likeliest]
 
     for number, (row, kind, question) in enumerate(rows):
-        found = [scores[number] for _, scores in columns]
+        found = [each[number] for each in scores]
         yield TokenLosses(
             row=row.row,
             source=kind,
             question=question,
             tokens=shown_tokens(row, tokenizer),
-            weights=[weight for weight, _ in columns],
+            weights=weights,
             losses=[list(each.losses) for each in found],
             ranks=[list(each.ranks) for each in found],
             likeliest=[likeliest(each) for each in found],

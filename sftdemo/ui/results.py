@@ -103,8 +103,9 @@ def losses_message(message: str, failed: bool = False) -> str:
     return to_json({"names": [], "rows": [], "message": say(message), "opens": [], "idea": "", "failed": failed})
 
 
-def losses_rows(rows: Sequence[TokenLosses]) -> str:
-    """Return rows of tokens, each token with its loss, rank and likelier tokens under every model."""
+def losses_rows(rows: Sequence[TokenLosses], more: str = "") -> str:
+    """Return rows of tokens, each token with its loss, rank and likelier tokens under every model. `more` says what
+    goes on, while there are more rows to come."""
     weights = rows[0].weights
     names = ["before", "after"] if len(weights) == 2 else [column_name(each) for each in weights]
     message = (
@@ -114,7 +115,8 @@ def losses_rows(rows: Sequence[TokenLosses]) -> str:
     by_weight = sorted((weight or 0.0, model) for model, weight in enumerate(weights) if model)
     light, heavy = (by_weight[0][1], by_weight[-1][1]) if len(by_weight) > 1 else (0, 1)
     told = {"opens": [heavy, light], "idea": say(_difference(rows, names, heavy, light)), "failed": False}
-    return to_json({"names": say_all(names), "rows": [_row(row) for row in rows], "message": say(message)} | told)
+    words = {"names": say_all(names), "message": say(message), "more": say(more)}
+    return to_json(words | {"rows": [_row(row) for row in rows]} | told)
 
 
 def _difference(rows: Sequence[TokenLosses], names: Sequence[str], heavy: int, light: int) -> str:

@@ -30,10 +30,15 @@ def test_work_in_a_thread_is_told_of_until_it_has_a_result():
 
 
 def test_a_command_is_told_of_until_its_end(tmp_path):
-    code = "import os, sys; print(os.getcwd(), os.environ['X']); print('told', file=sys.stderr); sys.exit(3)"
-    command = [sys.executable, "-c", code]
-    ran = Relay(in_process(command, lambda: "busy", tmp_path, os.environ | {"X": "1"}))
-    assert set(ran) == {"busy"}
+    code = (
+        "import os, sys, time\n"
+        "while not os.path.exists('may end'): time.sleep(0.01)\n"
+        "print(os.getcwd(), os.environ['X']); print('told', file=sys.stderr); sys.exit(3)"
+    )
+    ran = Relay(in_process([sys.executable, "-c", code], lambda: "busy", tmp_path, os.environ | {"X": "1"}))
+    for event in ran:
+        assert event == "busy"
+        (tmp_path / "may end").touch()
     exit_code, log = ran.result
     assert (exit_code, sorted(log.splitlines())) == (3, sorted([f"{tmp_path} 1", "told"]))
 

@@ -117,8 +117,8 @@ class TestScore:
     def test_a_batch_holds_so_many_tokens(self, made, shares, monkeypatch):
         model, rows = made
         lengths, seen = [len(row.input_ids) for row in rows], []
-        most, batches = lengths[0] + lengths[1], scoring._batches
-        monkeypatch.setattr(scoring, "_batches", lambda *asked: (seen.append(b) or b for b in batches(*asked)))
+        most, batches = lengths[0] + lengths[1], scoring.batches
+        monkeypatch.setattr(scoring, "batches", lambda *asked: (seen.append(b) or b for b in batches(*asked)))
         list(score(model, rows, shares, most))
         assert [row for batch in seen for row in batch] == rows
         assert len(seen[0]) == 2

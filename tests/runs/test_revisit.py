@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError, ModelError
-from sftdemo.core.events import Answer, Columns, Comparison, Failed, Finished, TokenLosses
+from sftdemo.core.events import Answer, Columns, Comparison, Failed, Finished, Phase, TokenLosses
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import IGNORE_INDEX, Masker
@@ -188,6 +188,17 @@ class TestTokenLosses:
         prompt = [i for i, token in enumerate(rows[1].tokens[1:]) if not token[3]]
         masked, unmasked = (sum(rows[1].losses[model][i] for i in prompt) for model in (1, 2))
         assert unmasked < masked, "the unmasked model learns its prompts"
+
+    def test_rows_are_told_of_before_the_last_is_scored(self, ablation, monkeypatch):
+        together = of(TokenLosses, token_losses(ablation[0]))
+        monkeypatch.setattr(revisit, "PART", 1)
+        told = of((TokenLosses, Phase), token_losses(ablation[0]))
+        kinds = [type(event) for event in told if not isinstance(event, Phase) or event.name == "score"]
+        assert kinds == [Phase, Phase, Phase, TokenLosses] * len(together)
+        for alone, row in zip(of(TokenLosses, told), together, strict=True):
+            assert (alone.row, alone.tokens, alone.weights) == (row.row, row.tokens, row.weights)
+            for losses, expected in zip(alone.losses, row.losses, strict=True):
+                assert losses == pytest.approx(expected, abs=1e-4)
 
     def test_not_more_than_can_be_looked_at(self, trained, monkeypatch):
         monkeypatch.setattr(revisit, "ROWS", 2)

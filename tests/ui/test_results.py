@@ -100,6 +100,8 @@ class TestLosses:
         assert row["losses"] == [[1.1235, 2.0], [1.0, 0.5]]
         assert [token[3] for token in row["tokens"]] == [0, 0, 1]
         assert row["likeliest"][0][0] == [["␣a↵", 0.12346]]
+        assert shown["more"] == ""
+        assert json.loads(results.losses_rows([LOSSES], "Reading…"))["more"] == "Reading…"
 
     def test_arms_have_their_names(self):
         three = replace(LOSSES, weights=[None, 0.0, 1.0], losses=[*LOSSES.losses, LOSSES.losses[0]])

@@ -82,7 +82,8 @@ class LossesHandlers:
                 if isinstance(event, TokenLosses):
                     rows.append(event)
                 elif isinstance(event, Phase):
-                    yield {found: losses_message(f"{event.message}…")}
+                    more = f"{event.message}…"
+                    yield {found: losses_rows(rows, more) if rows else losses_message(more)}
                 raise_failed(event)
             yield {found: losses_rows(rows)}
         except SftdemoError as error:

@@ -140,7 +140,8 @@ const draw = () => {
   const rows = h("div", "rows");
   rows.append(...cards.map(({ node }) => node));
   const idea = chosen.join() === data.opens.join() ? [h("p", "idea", data.idea)] : [];
-  place.replaceChildren(h("p", "note", data.message), bar, ...idea, legend, rows, inspector);
+  const more = data.more ? [h("p", "note", data.more)] : [];
+  place.replaceChildren(h("p", "note", data.message), bar, ...idea, legend, rows, ...more, inspector);
   const again = pinned && cards.find(({ card }) => card.row.row === pinned.card.row.row);
   pinned = again && pinned.index < again.card.nodes.length ? { card: again.card, index: pinned.index } : null;
   if (pinned) show(pinned.card, pinned.index);
