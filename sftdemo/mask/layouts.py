@@ -208,14 +208,19 @@ class Sharing:
             self._sorted = []
         row = tuple(input_ids[:-1])
         at = bisect_left(self._sorted, row)  # a neighbour in sorted order has the longest common beginning
-        shared = max((common_length(row, other) for other in self._sorted[max(at - 1, 0) : at + 1]), default=0)
+        shared = 0
+        for other in self._sorted[max(at - 1, 0) : at + 1]:
+            shared = common_length(row, other, shared)
         insort(self._sorted, row)
         return len(row) - shared
 
 
-def common_length(first: Sequence[object], second: Sequence[object]) -> int:
-    """Return the length of the common beginning. Slices are compared in C, which is faster than token by token."""
-    low, high = 0, min(len(first), len(second))
+def common_length(first: Sequence[object], second: Sequence[object], least: int = 0) -> int:
+    """Return the length of the common beginning, or `least` if it is no longer than that. Slices are compared in C,
+    which is faster than token by token."""
+    low, high = least, min(len(first), len(second))
+    if first[: low + 1] != second[: low + 1]:
+        return least
     while low < high:
         middle = (low + high + 1) // 2
         if first[low:middle] == second[low:middle]:
