@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.route_utils import FnIndexInferError
 
 from ..core.errors import ConfigError
+from .visits import LeanPage
 
 Send = Callable[[Any], Awaitable[None]]
 _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$)")
@@ -35,7 +36,7 @@ _KINDS = {int: "a whole number", str: "a text", bool: "true or false", list: "a 
 _MOST = 10**9
 
 
-class CheckedPage(gr.Blocks):
+class CheckedPage(LeanPage):
     """A page that answers a call with too few values, or an endpoint's with too many, in a sentence; and an event with
     which no script of ours would send what came with it."""
 
@@ -46,16 +47,6 @@ class CheckedPage(gr.Blocks):
             event._data = sent(event._data)
         values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)]
         return await super().call_function(block_fn, values or processed_input, *args, **more)
-
-    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """Make what is sent to the browser. Gradio keeps each component that an update has replaced, under a number
-        that nothing asks for, as long as the visit's state: 13 of them and 0.3 MB in a round of a visitor's."""
-        made = await super().postprocess_data(block_fn, predictions, state)
-        if state is not None:
-            for kept in (state.blocks_config.blocks, state.config_values):
-                for number in kept.keys() - self.blocks.keys():
-                    del kept[number]
-        return made
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""
