@@ -16,9 +16,18 @@ from .visits import LeanPage
 
 Send = Callable[[Any], Awaitable[None]]
 _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$)")
+_OURS = re.compile(
+    r"/gradio_api/(?!file=|upload|mcp)"
+)  # files are refused in words of their own, tools in those of a protocol
 _SEE = "GET /gradio_api/info tells the endpoints and what each takes."
 _UNREAD = f'The call cannot be read; send a JSON object such as {{"data": […]}}. {_SEE}'
 _UNKNOWN = f"There is no endpoint of this name, or it has no argument of a name that was given. {_SEE}"
+_REFUSED = {
+    400: f'The call names no visit; send one as "session_hash", a text that the caller chooses. {_SEE}',
+    404: f"There is nothing of this name. {_SEE}",
+    405: f"What has this name is not asked in this way: an endpoint by POST, its answer by GET. {_SEE}",
+    422: _UNREAD,
+}
 RUN, RUNS = "sftdemo-run", "sftdemo-runs"  # what a browser keeps: the run that is shown, and its own
 _LOG = logging.getLogger(__name__)
 
@@ -93,30 +102,29 @@ def _fits(name: str, value: object) -> bool:
 
 class Calls:
     """An ASGI middleware that answers in a sentence, with its class as the title, where Gradio would with the words of
-    Python or pydantic: a call that it cannot read, and one by a name that no endpoint has."""
+    Python, pydantic or HTTP: a call that it cannot read, and one by a name that no endpoint has."""
 
     def __init__(self, app: Any):
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not _CALLS.search(scope["path"]):
+        if scope["type"] != "http" or not _OURS.search(scope["path"]):
             await self._app(scope, receive, send)
             return
-        begun = unread = False
+        is_call, status = _CALLS.search(scope["path"]), 0  # the status of the answer, once it has begun
 
         async def tell(message: Any) -> None:
-            nonlocal begun, unread
-            begun = True
-            unread = unread or (message["type"] == "http.response.start" and message["status"] == 422)
-            if not unread:
+            nonlocal status
+            status = message.get("status", status)
+            if status not in _REFUSED or (status == 400 and not is_call):
                 await send(message)
             elif message["type"] == "http.response.body" and not message.get("more_body"):
-                await _answer(send, 422, _UNREAD)
+                await _answer(send, status, _REFUSED[status])
 
         try:
             await self._app(scope, receive, tell)
         except (FnIndexInferError, KeyError, TypeError):  # what Gradio's own look-up of a name or a value raises
-            if begun:
+            if status or not is_call:
                 raise
             _LOG.exception("A call was not answered: %s", scope["path"])
             await _answer(send, 400, _UNKNOWN)
