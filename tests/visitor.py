@@ -20,6 +20,7 @@ from gradio_client.utils import apply_diff
 CANARY = re.compile(rb"canary[0-9a-f]{12}")
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PATIENCE = 600.0  # seconds
+CONFIG = "window.gradio_config = "
 
 
 def plain(content: bytes) -> bytes:
@@ -46,9 +47,10 @@ class Visitor:
         self.seen: set[str] = set()
         self.errors: list[str] = []
         self.toasts: list[str] = []
-        begin = time.monotonic()
-        self.get("/")
-        self.config = json.loads(self.get("/config"))
+        self.begin = time.monotonic()
+        page = self.get("/").decode()
+        begun = page.index(CONFIG) + len(CONFIG)
+        self.config = json.JSONDecoder().raw_decode(page, begun)[0]
         components = self.config["components"]
         self.values: dict[int, Any] = {each["id"]: each["props"].get("value") for each in components}
         self.ids = {name: each["id"] for each in components if (name := each["props"].get("elem_id"))}
@@ -57,8 +59,6 @@ class Visitor:
         for call in list(self.calls.values()):
             if any(event == "load" for _, event in call["targets"]) and not call["js"]:
                 self.fire(call)
-                if self.first_mask is None and self.rows():
-                    self.first_mask = time.monotonic() - begin
 
     @property
     def foreign(self) -> set[str]:
@@ -130,6 +130,8 @@ class Visitor:
             self.values[component] = update
             if component == self.ids["mask"]:
                 self.keep(" ".join(self.drawn()).encode())
+                if self.first_mask is None and self.rows():
+                    self.first_mask = time.monotonic() - self.begin
         for other in list(self.calls.values()) if depth < 4 else []:
             follows = other["trigger_after"] == call["id"]
             changes = any(target in changed and event == "change" for target, event in other["targets"])

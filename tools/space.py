@@ -1,6 +1,7 @@
 """Rehearse the Hugging Face Space on this machine: install what a Space installs, start it as one is, and ask it.
 
-`--here` takes the Python that runs this, with what is installed there, in place of a new environment.
+`--here` takes the Python that runs this, with what is installed there, in place of a new environment, and opens no
+browser.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).parent.parent
 SPACE, HOST, PORT = "someone/sftdemo", "someone-sftdemo.hf.space", 7860
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-FIRST_PAGE, MASK, END = 180, 300, 15  # seconds
+FIRST_PAGE, MASK, RUN, END = 180, 300, 300, 15  # seconds
+USER = 1000  # whose id a Space runs under
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MODEL = "SmolLM2-135M-Instruct"  # the page's own name of the first one in the front matter
 ROWS = '[{"instruction": "Say hello", "output": "Hello!"}]'
 
@@ -34,14 +44,45 @@ def front_matter(readme: str) -> dict:
     return yaml.safe_load(readme.split("---\n")[1])
 
 
-def environment(home: Path, port: int, signs_in: bool) -> dict[str, str]:
-    """Return the variables of a Space. Whoever signs in there (`signs_in`) needs Gradio's extra `oauth`."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+def environment(home: Path, port: int, scopes: list[str] | None) -> dict[str, str]:
+    """Return the variables of a Space. With `scopes`, visitors sign in there, for which Gradio needs its extra `oauth`.
+    A mirror of the Hub, or a folder with its models, is used as it is here."""
+    names = ("PATH", "LANG", "HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     kept |= {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy") or "PIP_" in name}
     space = {"SYSTEM": "spaces", "SPACE_ID": SPACE, "SPACE_HOST": HOST, "HOME": str(home)}
-    oauth = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
-    space |= dict.fromkeys(oauth, "https://nowhere.invalid") if signs_in else {}
+    if scopes is not None:
+        space |= {"OAUTH_CLIENT_ID": "nobody", "OAUTH_CLIENT_SECRET": "nothing"}
+        space |= {"OAUTH_SCOPES": " ".join(["openid", "profile", *scopes])}
+        space |= {"OPENID_PROVIDER_URL": "https://huggingface.co"}
     return kept | space | {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(port), "TMPDIR": str(home)}
+
+
+def another_user() -> dict[str, Any]:
+    """Return how a process is started as a Space's is: under an id that is not root's."""
+    return {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def find_python(version: str) -> str:
+    """Return the first Python of this version that a Space's user may start; without one, that which runs this."""
+    for folder in os.get_exec_path():
+        found = Path(folder, f"python{version}")
+        if found.is_file() and runs(str(found)):
+            return str(found)
+    if runs(sys.executable):
+        return sys.executable
+    raise SystemExit(f"User {USER} may not start {sys.executable}; install Python {version} where all may read it.")
+
+
+def runs(python: str) -> bool:
+    """Return whether a Space's user may start a Python. A shim that finds its version by the folder may fail there."""
+    try:
+        answer = subprocess.run(
+            [python, "-c", "import venv, ensurepip"], cwd="/", **another_user(), capture_output=True
+        )
+    except PermissionError:
+        return False
+    return answer.returncode == 0
 
 
 def install(python: str, sdk_version: str, folder: Path) -> str:
@@ -49,7 +90,7 @@ def install(python: str, sdk_version: str, folder: Path) -> str:
     subprocess.run([python, "-m", "venv", folder], check=True)
     inside = str(folder / "bin" / "python")
     pip = [inside, "-m", "pip", "install", "-qq"]
-    subprocess.run([*pip, f"gradio[oauth,mcp]=={sdk_version}"], check=True)
+    subprocess.run([*pip, f"gradio[oauth,mcp]=={sdk_version}", "spaces"], check=True)
     subprocess.run([*pip, "-r", ROOT / "requirements.txt"], check=True)
     subprocess.run([inside, "-m", "pip", "check"], check=True)
     found = f"{inside} -c 'import gradio; print(gradio.__version__)'"
@@ -108,6 +149,57 @@ def ask_for_mask(port: int) -> str:
     return answer
 
 
+def browser_here() -> str | None:
+    """Return a Chromium that Playwright can steer, if both are here."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return found if find_spec("playwright") else None
+
+
+def use_page(browser: str, port: int) -> None:
+    """Do what a visitor does: look at the mask, train, compare, take the model away."""
+    from playwright.sync_api import sync_playwright
+
+    way = ["--no-sandbox", "--disable-gpu", "--no-proxy-server", f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=browser, args=[*way, "--disable-features=HttpsUpgrades"])
+        page = opened.new_page()
+        page.set_default_timeout(RUN * 1000)
+        failures: list[str] = []
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.on("response", lambda got: failures.append(f"{got.status} {got.url}") if got.status >= 400 else None)
+        page.goto(f"http://{HOST}:{port}/")
+        for words in visit(page):
+            say(words)
+        opened.close()
+    if failures:
+        raise SystemExit("The page had errors: " + "; ".join(failures))
+
+
+def visit(page: Page) -> Iterator[str]:
+    """Go through the page, and yield what each step has shown."""
+    begin = time.monotonic()
+    page.locator("#mask .row").first.wait_for()
+    yield f"Chromium: {page.locator('#mask .row').count()} rows of the mask after {time.monotonic() - begin:.1f} s"
+    page.get_by_role("button", name="Training settings").click()
+    page.fill("#steps input", "4")
+    page.press("#steps input", "Tab")
+    page.get_by_label("Answer length, tokens").fill("12")
+    page.locator("#train:not([disabled])", has_text="Train 4 steps").click()
+    begin = time.monotonic()
+    page.locator("#download", has_text="Download the model").wait_for()
+    answers = page.locator("#compare .answer.after .text").all_inner_texts()
+    if not answers:
+        raise SystemExit(f"No answers are compared: {page.inner_text('#run-status')}")
+    yield f"Chromium: trained after {time.monotonic() - begin:.1f} s, {len(answers)} answers to compare"
+    with page.expect_download() as taken:
+        page.click("#download")
+    with zipfile.ZipFile(taken.value.path()) as archive:
+        if broken := archive.testzip():
+            raise SystemExit(f"{broken} in the download is broken.")
+        size = sum(each.file_size for each in archive.infolist())
+        yield f"Chromium: a download of {len(archive.namelist())} files, {size:,} bytes"
+
+
 def end(process: subprocess.Popen) -> None:
     """End the Space as Spaces do."""
     begin = time.monotonic()
@@ -145,27 +237,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sftdemo-space-", ignore_cleanup_errors=True) as scratch:
         home, code = Path(scratch, "home"), Path(scratch, "code")
         home.mkdir()
-        python = sys.executable if here else shutil.which(f"python{space['python_version']}") or sys.executable
+        Path(scratch).chmod(0o755)  # for the Space's user
+        python, user = sys.executable, {}
         if not here:
-            begin = time.monotonic()
-            python = install(python, space["sdk_version"], Path(scratch, "environment"))
+            begin, user = time.monotonic(), another_user()
+            python = install(find_python(space["python_version"]), space["sdk_version"], Path(scratch, "environment"))
             say(f"Installed in {time.monotonic() - begin:.0f} s; pip finds no conflict")
+        if user:
+            os.chown(home, USER, USER)
         version = subprocess.run([python, "--version"], check=True, capture_output=True, text=True).stdout.strip()
         before = copy_code(code)
         say(f"{version} starts {space['app_file']}, {len(before)} files that cannot be written, an empty HOME")
-        check_port(port)
-        process = subprocess.Popen([python, space["app_file"]], cwd=code, env=environment(home, port, not here))
-        try:
-            say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
-            begin = time.monotonic()
-            mask = ask_for_mask(port)
-            say(f"A mask of {len(mask):,} characters after {time.monotonic() - begin:.1f} s")
-            end(process)
-        finally:
-            process.kill()
+        scopes = None if here or not space.get("hf_oauth") else space["hf_oauth_scopes"]
+        rehearse([python, space["app_file"]], code, environment(home, port, scopes), port, user, not here)
         if files_of(code) != before:
             raise SystemExit("The code's folder has changed.")
         say("The code's folder is as it was")
+
+
+def rehearse(
+    command: list[str], code: Path, variables: dict[str, str], port: int, user: dict[str, Any], is_looked_at: bool
+) -> None:
+    """Start the Space, ask it, look at it, and end it."""
+    check_port(port)
+    process = subprocess.Popen(command, cwd=code, env=variables, **user)
+    try:
+        say(f"HTTP 200 for {HOST} on port {port} after {wait_for_page(process, port):.1f} s")
+        begin = time.monotonic()
+        mask = ask_for_mask(port)
+        say(f"A mask of {len(mask):,} characters after {time.monotonic() - begin:.1f} s")
+        browser = browser_here() if is_looked_at else None
+        if browser:
+            use_page(browser, port)
+        elif is_looked_at:
+            say("No Chromium is here, or no Playwright: nobody looks at the page")
+        end(process)
+    finally:
+        process.kill()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from .errors import SftdemoError
 
 LOCK = ".held"  # in the folder
 KEPT = "kept"  # in the folder: what is nowhere else, so that the folder stays, for `abandoned` to find
@@ -70,10 +72,19 @@ def sweep(parent: Path, prefix: str) -> None:
 
 @contextmanager
 def scratch_folder() -> Generator[str]:
-    """Make a temporary folder, yield its path, and remove it; those of dead processes as well."""
-    parent = Path(tempfile.gettempdir())
-    sweep(parent, PREFIX)
-    with held_folder(parent, PREFIX) as folder:
+    """Make a temporary folder, yield its path, and remove it; those of dead processes as well.
+
+    Raises:
+        SftdemoError: if it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            parent = Path(tempfile.gettempdir())
+            sweep(parent, PREFIX)
+            folder = stack.enter_context(held_folder(parent, PREFIX))
+        except OSError as error:
+            words = f"no temporary file can be written: {error.strerror or error}. Set TMPDIR to a folder with room."
+            raise SftdemoError(words) from error
         yield str(folder)
 
 

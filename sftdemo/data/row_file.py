@@ -63,7 +63,7 @@ class RowFile:
             self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
         except OSError as error:
             raise DataError(
-                f"{self.path} cannot be written: {error}. Name a folder with more room in TMPDIR."
+                f"{self.path} cannot be written: {error.strerror or error}. Name a folder with more room in TMPDIR."
             ) from error
         self._waiting = []
 

@@ -11,6 +11,7 @@ from .encoding import Span, TextEncoder
 from .row import Row
 
 COMPLETION, WRITTEN, EOS, SPECIAL, PROMPT = "completion", "written", "eos", "special", "prompt"
+_ROLES = {"system", "user", "assistant", "tool"}  # a template may take others, such as "developer"
 
 
 def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def _contents(row: Row) -> Iterator[tuple[str, str]]:
             yield message.text, COMPLETION
             coming = next(trained, None)
         else:
-            yield message.text, message.role
+            yield message.text, message.role if message.role in _ROLES else PROMPT
 
 
 def _find(content: str, text: str, begin: int) -> tuple[int, int] | None:

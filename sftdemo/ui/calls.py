@@ -12,12 +12,22 @@ import gradio as gr
 from gradio.route_utils import FnIndexInferError
 
 from ..core.errors import ConfigError
+from .visits import LeanPage
 
 Send = Callable[[Any], Awaitable[None]]
 _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$)")
+_OURS = re.compile(
+    r"/gradio_api/(?!file=|upload|mcp)"
+)  # files are refused in words of their own, tools in those of a protocol
 _SEE = "GET /gradio_api/info tells the endpoints and what each takes."
 _UNREAD = f'The call cannot be read; send a JSON object such as {{"data": […]}}. {_SEE}'
 _UNKNOWN = f"There is no endpoint of this name, or it has no argument of a name that was given. {_SEE}"
+_REFUSED = {
+    400: f'The call names no visit; send one as "session_hash", a text that the caller chooses. {_SEE}',
+    404: f"There is nothing of this name. {_SEE}",
+    405: f"What has this name is not asked in this way: an endpoint by POST, its answer by GET. {_SEE}",
+    422: _UNREAD,
+}
 RUN, RUNS = "sftdemo-run", "sftdemo-runs"  # what a browser keeps: the run that is shown, and its own
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +45,7 @@ _KINDS = {int: "a whole number", str: "a text", bool: "true or false", list: "a 
 _MOST = 10**9
 
 
-class CheckedPage(gr.Blocks):
+class CheckedPage(LeanPage):
     """A page that answers a call with too few values, or an endpoint's with too many, in a sentence; and an event with
     which no script of ours would send what came with it."""
 
@@ -46,16 +56,6 @@ class CheckedPage(gr.Blocks):
             event._data = sent(event._data)
         values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)]
         return await super().call_function(block_fn, values or processed_input, *args, **more)
-
-    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
-        """Make what is sent to the browser. Gradio keeps each component that an update has replaced, under a number
-        that nothing asks for, as long as the visit's state: 13 of them and 0.3 MB in a round of a visitor's."""
-        made = await super().postprocess_data(block_fn, predictions, state)
-        if state is not None:
-            for kept in (state.blocks_config.blocks, state.config_values):
-                for number in kept.keys() - self.blocks.keys():
-                    del kept[number]
-        return made
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""
@@ -102,30 +102,29 @@ def _fits(name: str, value: object) -> bool:
 
 class Calls:
     """An ASGI middleware that answers in a sentence, with its class as the title, where Gradio would with the words of
-    Python or pydantic: a call that it cannot read, and one by a name that no endpoint has."""
+    Python, pydantic or HTTP: a call that it cannot read, and one by a name that no endpoint has."""
 
     def __init__(self, app: Any):
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not _CALLS.search(scope["path"]):
+        if scope["type"] != "http" or not _OURS.search(scope["path"]):
             await self._app(scope, receive, send)
             return
-        begun = unread = False
+        is_call, status = _CALLS.search(scope["path"]), 0  # the status of the answer, once it has begun
 
         async def tell(message: Any) -> None:
-            nonlocal begun, unread
-            begun = True
-            unread = unread or (message["type"] == "http.response.start" and message["status"] == 422)
-            if not unread:
+            nonlocal status
+            status = message.get("status", status)
+            if status not in _REFUSED or (status == 400 and not is_call):
                 await send(message)
             elif message["type"] == "http.response.body" and not message.get("more_body"):
-                await _answer(send, 422, _UNREAD)
+                await _answer(send, status, _REFUSED[status])
 
         try:
             await self._app(scope, receive, tell)
         except (FnIndexInferError, KeyError, TypeError):  # what Gradio's own look-up of a name or a value raises
-            if begun:
+            if status or not is_call:
                 raise
             _LOG.exception("A call was not answered: %s", scope["path"])
             await _answer(send, 400, _UNKNOWN)

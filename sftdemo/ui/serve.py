@@ -25,6 +25,7 @@ from ..core.held import held_folder, sweep
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .calls import Calls
+from .front import Front
 from .guard import Guard, own_names
 from .lesson import FOLDER
 from .page import build
@@ -177,7 +178,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 max_file_size="64mb",
                 footer_links=["gradio"],
                 show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
-                app_kwargs={"middleware": [guard, (Languages, (), {}), (Calls, (), {})]},
+                app_kwargs={"middleware": [guard, (Languages, (), {}), (Front, (), {}), (Calls, (), {})]},
                 **options,
                 **looks,
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from sftdemo.core.errors import SftdemoError
 from sftdemo.core.held import LOCK, held_folder, scratch_folder, sweep
 
 
@@ -48,6 +49,21 @@ def test_one_that_is_taken_for_abandoned_before_it_is_held_is_made_anew(tmp_path
     monkeypatch.setattr(FileLock, "acquire", late)
     with held_folder(tmp_path, "a-") as folder:
         assert list(tmp_path.iterdir()) == [folder] != gone
+
+
+@pytest.mark.parametrize("place", ["tempfile.mkdtemp", "tempfile.gettempdir"])
+def test_none_can_be_made(monkeypatch, place):
+    def refused(*more: object, **options: object) -> str:
+        raise PermissionError(13, "Permission denied", "sftdemo-x")
+
+    monkeypatch.setattr(place, refused)
+    with pytest.raises(SftdemoError, match=r"can be written: Permission denied\. Set TMPDIR"), scratch_folder():
+        pass
+
+
+def test_what_fails_within_one_is_not_blamed_on_it():
+    with pytest.raises(PermissionError), scratch_folder():
+        raise PermissionError(13, "Permission denied")
 
 
 def test_the_next_one_removes_what_a_killed_process_left(tmp_path):

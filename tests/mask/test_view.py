@@ -10,7 +10,7 @@ from sftdemo.data.templates import get_template
 from sftdemo.mask.checks import CHECKS
 from sftdemo.mask.labels import Masker, loss_weights
 from sftdemo.mask.markup import row_section
-from sftdemo.mask.view import row_counts, row_words, summary, to_json, view_tokens, visible
+from sftdemo.mask.view import SAYS, row_counts, row_words, summary, to_json, view_tokens, visible
 
 
 def tokenized(*rows, name="gpt2", template="instruction", max_length=128):
@@ -55,6 +55,16 @@ def test_tokens_without_text_go_by_their_names():
     tokens = view_tokens(example, tokenizer_named("llama"))
     assert (tokens[0].text, tokens[0].kind) == ("<s>", "special")
     assert (tokens[-1].text, tokens[-1].kind, tokens[-1].trained) == ("</s>", "eos", True)
+
+
+@pytest.mark.parametrize("role", ["developer", "eos"])
+def test_a_turn_of_a_role_that_only_its_template_knows_is_of_the_prompt(role):
+    asked = [{"role": role, "content": "Hello"}, {"role": "user", "content": "Hi"}]
+    (example,) = tokenized(
+        {"messages": [*asked, {"role": "assistant", "content": "Yo"}]}, name="chatml", template="chat"
+    )
+    assert {"prompt", "user"} < set(example.kinds) < SAYS.keys()
+    assert example.kinds.count("eos") == 1
 
 
 def test_a_character_of_several_tokens_is_shown_once():

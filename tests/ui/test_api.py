@@ -258,6 +258,26 @@ class TestServed:
         assert asked(address, "mask", {"data": []}, Origin="http://evil.example").startswith("403 ")
         assert asked(address, "mask", {"data": []}, Host="evil.example").startswith("403 ")
 
+    @pytest.mark.parametrize(
+        ("status", "path", "body", "says"),
+        [
+            (400, "queue/join", {"data": [], "fn_index": 0}, "The call names no visit"),
+            (404, "nope", None, "There is nothing of this name"),
+            (404, "queue/nope", {}, "There is nothing of this name"),
+            (405, "queue/join", None, "What has this name is not asked in this way"),
+            (405, "info", {}, "What has this name is not asked in this way"),
+            (422, "queue/join", [], "The call cannot be read"),
+        ],
+    )
+    def test_what_http_refuses(self, address, status, path, body, says):
+        data, kind = None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"}
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{address}/gradio_api/{path}", data, kind), timeout=20)
+        told = json.loads(refused.value.read())
+        assert (refused.value.code, told["title"]) == (status, "ConfigError")
+        assert told["error"].startswith(f"{says}")
+        assert told["error"].endswith("GET /gradio_api/info tells the endpoints and what each takes.")
+
     @settings(max_examples=12)
     @given(st.sampled_from(NAMES), st.data())
     def test_any_json_over_http(self, address, name, data):

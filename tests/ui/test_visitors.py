@@ -141,6 +141,7 @@ def test_nothing_of_others_is_seen(here):
     check(visitors)
     visits = here.app.state_holder.session_data.values()
     assert [visit.blocks_config.blocks.keys() for visit in visits] == [here.blocks.keys()] * 2
+    assert here._queue.event_analytics == {}
 
 
 @pytest.mark.thorough
