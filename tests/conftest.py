@@ -23,8 +23,6 @@ from sftdemo.core.environment import prepare
 
 prepare()
 
-from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
-
 
 def pytest_addoption(parser):
     parser.addoption("--cases", type=int, metavar="N", help="cases that each property is tried on (30; thorough: 300)")
@@ -95,12 +93,16 @@ def own_temporary(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
+    from tiny import tiny_gpt2, tokenizer_named  # torch takes seconds, and who hands out the tests does without it
+
     tokenizer = tokenizer_named("gpt2")
     return _saved(tmp_path_factory.mktemp("models") / "tiny-gpt2", tiny_gpt2(tokenizer), tokenizer)
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
+    from tiny import tiny_llama, tokenizer_named
+
     tokenizer = tokenizer_named("chatml")
     return _saved(tmp_path_factory.mktemp("models") / "tiny-llama", tiny_llama(tokenizer), tokenizer)
 
