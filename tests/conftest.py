@@ -91,6 +91,15 @@ def own_temporary(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patience():
+    """What comes with a model has longer than a visitor would wait, since other tests may keep the cores busy."""
+    with pytest.MonkeyPatch.context() as patched:
+        for seconds in ("data.chat_style.RENDER_SECONDS", "data.table_bounds.SECONDS", "mask.watched.SECONDS"):
+            patched.setattr(f"sftdemo.{seconds}", 120.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
     from tiny import tiny_gpt2, tokenizer_named  # torch takes seconds, and who hands out the tests does without it

@@ -160,7 +160,7 @@ for event in run(RunConfig(**settings), parse_examples(json.dumps(rows)), output
 def test_killed_and_resumed(config, tmp_path):
     settings = config.to_dict() | {"prompts": ()}
     words = json.dumps([ROWS, settings, str(tmp_path / "cut")])
-    ended = subprocess.run([sys.executable, "-c", KILLED, words], capture_output=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", KILLED, words], capture_output=True, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
     whole = list(run(replace(config, save_every=None), data(), tmp_path / "whole"))

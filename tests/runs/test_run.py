@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -416,7 +415,7 @@ def test_rows_that_came_tokenised_and_texts(llama_folder, tmp_path, packing):
     [("load", 0, 0), ("before", 0, 1), ("train", 1, 1), ("after", 4, 1)],
 )
 def test_stop_is_heard_in_every_state_and_what_was_trained_is_kept(config, tmp_path, state, steps, answers):
-    seen, events, begin = set[str](), [], time.monotonic()
+    seen, events = set[str](), []
     for event in run(config, data_of(), tmp_path / "out", stop=lambda: state in seen):
         events.append(event)
         seen.update([event.name] if isinstance(event, Phase) else [])
@@ -425,7 +424,6 @@ def test_stop_is_heard_in_every_state_and_what_was_trained_is_kept(config, tmp_p
     if state in ("before", "after"):
         found = of(Before, events)[0].stop if state == "before" else of(Comparison, events)[0].after_stop
         assert found == "stopped"
-    assert time.monotonic() - begin < 60
 
 
 def test_a_run_takes_no_longer_than_it_may_and_says_so(config, tmp_path, monkeypatch):

@@ -510,7 +510,7 @@ class TestInterrupt:
                     if line.startswith("step"):
                         break
                 process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=300)
             finally:
                 process.kill()
         assert process.returncode == 0, err

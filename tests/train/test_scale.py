@@ -166,7 +166,7 @@ def test_the_program_itself_in_two_processes(gpt2_folder, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "sftdemo"]
     words = ["train", str(tmp_path / "none.jsonl"), f"--model={gpt2_folder}", "--device=cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if "none.jsonl cannot be read" in line]
     assert [line[:8] for line in told] == ["sftdemo:"]
