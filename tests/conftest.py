@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 # before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
@@ -62,15 +64,23 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+# Where jobs run in children of a fork server, whose imports take seconds: one worker's server serves them all.
+FORKED = {"runs": ("jobs", "queue", "standby", "checkpoint"), "ui": ("backend",), "ui/panels": ("ahead", "train")}
+FORKED_FILES = {f"tests/{folder}/test_{name}.py" for folder, names in FORKED.items() for name in names}
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well."""
+    """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well, and
+    those of jobs."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "default model" if file.startswith(("tests/browser/", "tests/real_model/")) else file
+            if file.startswith(("tests/browser/", "tests/real_model/")):
+                return "default model"
+            return "jobs" if file in FORKED_FILES else file
 
     return Scheduling(config, log)
 
@@ -116,10 +126,19 @@ def llama_folder(tmp_path_factory) -> Path:
     return _saved(tmp_path_factory.mktemp("models") / "tiny-llama", tiny_llama(tokenizer), tokenizer)
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory) -> Iterator[Path]:
+    """Folders that are not there yet."""
+    place = tmp_path_factory.mktemp("caches")
+    return (place / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No test sees, or leaves, a converted model in the user's cache."""
-    monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "cache"))
+def own_cache(request, monkeypatch, caches):
+    """No test sees, or leaves, a converted model in the user's cache. It is `tmp_path`'s, if the test has that."""
+    has_folder = "tmp_path" in request.fixturenames  # making one takes as long as many a test
+    folder = request.getfixturevalue("tmp_path") / "cache" if has_folder else next(caches)
+    monkeypatch.setenv("SFTDEMO_CACHE", str(folder))
 
 
 @pytest.fixture
