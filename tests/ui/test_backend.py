@@ -148,7 +148,7 @@ class TestTheEnd:
         backend, config = Backend(), RunConfig(str(gpt2_folder), steps=100_000, max_new_tokens=2)
         run_id = backend.start(config, parse_examples(TEXT))
         next(True for events in backend.watch(run_id) if any(isinstance(event, Step) for event in events))
-        backend.close(30)
+        backend.close(120)
         *_, last = next(iter(Backend().watch(run_id)))
         assert (last.stopped, last.steps > 0) == (True, True)
         assert backend.checkpoint(run_id) == last.steps
