@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 # before anything that reads them is imported; two threads that wait for each other at each of a tiny model's operations
@@ -22,8 +24,6 @@ from hypothesis import HealthCheck, settings
 from sftdemo.core.environment import prepare
 
 prepare()
-
-from tiny import tiny_gpt2, tiny_llama, tokenizer_named  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -64,15 +64,23 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+# Where jobs run in children of a fork server, whose imports take seconds: one worker's server serves them all.
+FORKED = {"runs": ("jobs", "queue", "standby", "checkpoint"), "ui": ("backend",), "ui/panels": ("ahead", "train")}
+FORKED_FILES = {f"tests/{folder}/test_{name}.py" for folder, names in FORKED.items() for name in names}
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well."""
+    """A file's tests go to one worker, which shares their fixtures; those of the default model go to one as well, and
+    those of jobs."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "default model" if file.startswith(("tests/browser/", "tests/real_model/")) else file
+            if file.startswith(("tests/browser/", "tests/real_model/")):
+                return "default model"
+            return "jobs" if file in FORKED_FILES else file
 
     return Scheduling(config, log)
 
@@ -93,22 +101,44 @@ def own_temporary(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patience():
+    """What comes with a model has longer than a visitor would wait, since other tests may keep the cores busy."""
+    with pytest.MonkeyPatch.context() as patched:
+        for seconds in ("data.chat_style.RENDER_SECONDS", "data.table_bounds.SECONDS", "mask.watched.SECONDS"):
+            patched.setattr(f"sftdemo.{seconds}", 120.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
+    from tiny import tiny_gpt2, tokenizer_named  # torch takes seconds, and who hands out the tests does without it
+
     tokenizer = tokenizer_named("gpt2")
     return _saved(tmp_path_factory.mktemp("models") / "tiny-gpt2", tiny_gpt2(tokenizer), tokenizer)
 
 
 @pytest.fixture(scope="session")
 def llama_folder(tmp_path_factory) -> Path:
+    from tiny import tiny_llama, tokenizer_named
+
     tokenizer = tokenizer_named("chatml")
     return _saved(tmp_path_factory.mktemp("models") / "tiny-llama", tiny_llama(tokenizer), tokenizer)
 
 
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory) -> Iterator[Path]:
+    """Folders that are not there yet."""
+    place = tmp_path_factory.mktemp("caches")
+    return (place / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No test sees, or leaves, a converted model in the user's cache."""
-    monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "cache"))
+def own_cache(request, monkeypatch, caches):
+    """No test sees, or leaves, a converted model in the user's cache. It is `tmp_path`'s, if the test has that."""
+    has_folder = "tmp_path" in request.fixturenames  # making one takes as long as many a test
+    folder = request.getfixturevalue("tmp_path") / "cache" if has_folder else next(caches)
+    monkeypatch.setenv("SFTDEMO_CACHE", str(folder))
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def notebook(tmp_path_factory, llama_folder):
     named[0].source = named[0].source.replace(MODEL, json.dumps(str(llama_folder)))
     place = tmp_path_factory.mktemp("notebook")
     environment = os.environ | {"PYTHONPATH": str(PATH.parents[1]), "IPYTHONDIR": str(place / "ipython")}
-    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(place)}})
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}})
     client.execute(env=environment | {"JUPYTER_PLATFORM_DIRS": "1"})
     return notebook
 

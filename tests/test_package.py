@@ -165,7 +165,7 @@ def start(installed, tmp_path):
 
 
 def output(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
 

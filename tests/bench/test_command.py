@@ -175,7 +175,7 @@ class TestResume:
         file.with_suffix(".json").unlink()
         assert main([*words, "--resume"]) == 2
         assert "nothing to go on with; leave out --resume" in said(capsys)
-        assert main(["bench", "--resume"]) == 2
+        assert main([*words[:3], "--resume"]) == 2
         assert "name the file" in said(capsys)
 
 

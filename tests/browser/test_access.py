@@ -43,6 +43,9 @@ def test_by_keyboard_and_with_every_door_open(visit):
     assert slider.evaluate("node => getComputedStyle(node).outlineWidth") == "2px"
     page.keyboard.press("ArrowLeft")
 
+    few = [{"instruction": f"Count to {number}", "output": "1 2<|im_end|>"} for number in (2, 2, 3)]
+    write(page, few)  # every door that opens, and axe-core, take a while over many tokens
+
     settings(page)
     page.get_by_label("alpaca").check()
     page.keyboard.press("ArrowLeft")
@@ -60,7 +63,5 @@ def test_by_keyboard_and_with_every_door_open(visit):
         )
         == 0
     ), "no group has lost its dot"
-    few = [{"instruction": f"Count to {number}", "output": "1 2<|im_end|>"} for number in (2, 2, 3)]
-    write(page, few)  # axe-core takes a while over many tokens
     expect(page.locator("#audit .finding").first).to_be_visible()
     check_access(page)

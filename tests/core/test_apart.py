@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from sftdemo.core.apart import Apart, ApartError
@@ -48,9 +46,7 @@ def test_what_fails_is_told_and_does_not_end_it(apart, template, says):
 def test_what_does_not_come_to_an_end_is_ended(apart, work):
     """Loops, and one operation that no signal handler of Python interrupts."""
     render(apart, "b")
-    begin = time.monotonic()
     with pytest.raises(ApartError, match=r"^it takes more than 1 seconds") as error:
         render(apart, work + "{% endfor %}" * work.count("{% for"), seconds=1)
     assert error.value.stopped
-    assert time.monotonic() - begin < 10
     assert render(apart, "b") == ["b"]

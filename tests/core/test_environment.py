@@ -80,7 +80,7 @@ print(full, kept, rss().rss)
 
     def test_release_memory_breaks_cycles_first(self):
         code = """
-import gc, torch, weakref
+import gc, weakref
 from sftdemo.core.environment import release_memory
 gc.disable()
 class Job: pass
@@ -110,8 +110,8 @@ def test_what_the_user_has_set_wins():
 
 
 def test_one_setting_does_not_keep_the_others_from_being_made():
+    usual = dict(zip(SETTINGS, ours(), strict=True))
     for name, value in SETTINGS.items():
-        usual = dict(zip(SETTINGS, ours(), strict=True))
         found = dict(zip(SETTINGS, ours(**{name: value}), strict=True))
         assert found == usual | {name: value}
         assert usual[name] != value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from chats import ODD, STYLES, chat_tokenizer
 from tiny import CHATML, INST, byte_level
@@ -71,11 +69,13 @@ def test_one_that_runs_on_is_refused_and_not_tried_again(monkeypatch):
     monkeypatch.setattr(chat_style, "RENDER_SECONDS", 0.5)
     endless = EACH + "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}" + END
     tokenizer = byte_level("<|e|>", chat_template=endless)
-    begin = time.monotonic()
-    for _ in range(20):
+    ask = chat_style.APART.ask
+    asked = []
+    monkeypatch.setattr(chat_style.APART, "ask", lambda *words, **more: [asked.append(words), ask(*words, **more)][1])
+    for _ in range(3):
         with pytest.raises(TemplateError, match=r"refuses this conversation: it takes more than .* another chat temp"):
             apply_chat_template(tokenizer, [{"role": "user", "content": "a"}], {}, {}, [(1, True)])
-    assert time.monotonic() - begin < 15
+    assert len(asked) == 1
 
 
 def test_half_of_a_character_is_refused():

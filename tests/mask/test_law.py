@@ -65,6 +65,13 @@ def row_law(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
     return (sequences, verdict.told & FLAGS) if sequences else None
 
 
+@cache
+def verdicts(name: str) -> dict:
+    """The oracle's verdict on every talk on a template, by the talk's title."""
+    talk = talks(ends_of(name)[0])
+    return {title: row_law(marked_tokenizer(name), row, stops_of(name)) for title, row in talk.items()}
+
+
 def program(tokenizer, row: dict, stops: frozenset[int], turns: str = "all"):
     """What the program makes of a row, in the oracle's terms."""
     made = made_of(tokenizer, row, stops, turns)
@@ -79,10 +86,14 @@ def described(tokenizer, result) -> str:
     return f"{[[tokenizer.decode(each) for each in runs(one.labels)] for one in result[0]]} {sorted(result[1])}"
 
 
-def assert_equal(tokenizer, rows: dict[str, dict], stops: frozenset[int], turns: str = "all"):
+def assert_equal(
+    tokenizer, rows: dict[str, dict], stops: frozenset[int], turns: str = "all", known: dict | None = None
+):
+    """Hold the program against the oracle, whose verdicts may be `known`."""
     wrong = []
     for name, row in rows.items():
-        right, made = row_law(tokenizer, row, stops, turns), program(tokenizer, row, stops, turns)
+        right = known[name] if known else row_law(tokenizer, row, stops, turns)
+        made = program(tokenizer, row, stops, turns)
         if made != right:
             wrong.append(f"{name}\n  right   {described(tokenizer, right)}\n  program {described(tokenizer, made)}")
     assert not wrong, "\n" + "\n".join(wrong)
@@ -162,9 +173,7 @@ class TestOracle:
 
     @pytest.mark.parametrize("name", names())
     def test_no_two_sequences_could_be_one(self, name):
-        tokenizer, stops = marked_tokenizer(name), stops_of(name)
-        for row in talks(ends_of(name)[0]).values():
-            made = row_law(tokenizer, row, stops)
+        for made in verdicts(name).values():
             sequences = made[0] if made else []
             assert all(each.labels[0] == IGNORED for each in sequences)
             assert all(label in (IGNORED, token) for each in sequences for token, label in zip(*each, strict=True))
@@ -200,7 +209,7 @@ class TestProgram:
 
     @pytest.mark.parametrize("name", names())
     def test_every_talk_on_every_template(self, name):
-        assert_equal(marked_tokenizer(name), talks(ends_of(name)[0]), stops_of(name))
+        assert_equal(marked_tokenizer(name), talks(ends_of(name)[0]), stops_of(name), known=verdicts(name))
 
     @pytest.mark.parametrize("name", EVERY_THIRD)
     def test_the_last_turn_alone(self, name):
@@ -212,7 +221,7 @@ class TestProgram:
         rows = {title: talks(ends_of(name)[0])[title] for title in COMMON}
         assert_equal(marked_tokenizer(name), rows, stops_of(name))
 
-    @pytest.mark.parametrize("name", names())
+    @pytest.mark.parametrize("name", EVERY_THIRD)
     def test_words_that_take_newlines_along(self, name):
         rows = {title: talks(ends_of(name)[0])[title] for title in COMMON}
         assert_equal(marked_tokenizer(name, "gpt2"), rows, stops_of(name))

@@ -123,12 +123,15 @@ def test_an_error_inside_gives_the_layers_back():
     assert not any("forward" in vars(module) for module in model.modules())
 
 
+SHORT = {"steps": 3, "max_new_tokens": 2, "device": "cpu"}
+
+
 class TestRun:
     @pytest.fixture(scope="class")
     def both(self, llama_folder, tmp_path_factory):
         def events(precision, **settings):
             output = tmp_path_factory.mktemp("runs") / "run"
-            config = RunConfig(model=str(llama_folder), steps=3, precision=precision, device="cpu", **settings)
+            config = RunConfig(model=str(llama_folder), **SHORT, precision=precision, **settings)
             return list(run(config, read_examples(SAMPLES[0].path), output))
 
         return events

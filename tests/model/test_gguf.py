@@ -126,7 +126,7 @@ list(gguf.convert_bundled())
 assert (gguf.bundled_folder() / "weights").exists()
 """
         both = [subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2]) for _ in range(2)]
-        assert [process.wait(timeout=60) for process in both] == [0, 0]
+        assert [process.wait(timeout=300) for process in both] == [0, 0]
         names = [path.name.split("-")[0] for path in (tmp_path / "log").iterdir()]
         assert (names.count("ready"), names.count("download"), names.count("convert")) == (2, 1, 1)
 

@@ -125,7 +125,7 @@ def test_a_hub_that_never_answers_costs_seconds(ask, monkeypatch):
         silent.listen()
         begin = time.monotonic()
         assert "the Hub did not answer" in ask("tests/tiny", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert time.monotonic() - begin < 4
+        assert time.monotonic() - begin < 9  # where nothing is said, huggingface_hub waits for 10
 
 
 def test_offline_is_respected(hub, ask):

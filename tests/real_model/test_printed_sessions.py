@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from default_model import private_cache
 from pages import PAGES, ROOT, Session, sessions
 
+from sftdemo.model import loading
 from sftdemo.terminal.cli import main
 
 pytestmark = pytest.mark.real_model
@@ -20,6 +23,15 @@ def cache(tmp_path_factory):
     return private_cache(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="module")
+def tokenizer_once():
+    """The tokenizer, loaded once for all sessions."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loading, "load_tokenizer", functools.cache(loading.load_tokenizer))
+        yield
+
+
+@pytest.mark.usefixtures("tokenizer_once")
 @pytest.mark.parametrize("session", MASKS, ids=lambda session: f"{session.page}: {session.command}")
 def test_prints_what_the_page_says(session: Session, cache, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

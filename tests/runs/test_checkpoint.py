@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from sftdemo.data.examples import Origin, parse_examples
 from sftdemo.runs.ablation import ablate
 from sftdemo.runs.checkpoint import read_begun
 from sftdemo.runs.folder import load_events
+from sftdemo.runs.jobs import Job
 from sftdemo.runs.labels import read_label, write_label
 from sftdemo.runs.run import run
 from sftdemo.study.cells import study
@@ -140,28 +141,17 @@ def test_a_saved_adapter_that_was_trained_on(config, tmp_path):
     assert_same_run(cut, tmp_path / "whole", resumed(cut), whole)
 
 
-KILLED = """
-import json, os, signal, sys
-from sftdemo.core.environment import prepare
-prepare()
-from sftdemo.core.config import RunConfig
-from sftdemo.core.events import Step
-from sftdemo.data.examples import parse_examples
-from sftdemo.runs.run import run
-
-rows, settings, output = json.loads(sys.argv[1])
-for event in run(RunConfig(**settings), parse_examples(json.dumps(rows)), output):
-    if isinstance(event, Step) and event.step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
+def killed(config, output, stop):
+    for event in run(config, data(), output):
+        yield event
+        if isinstance(event, Step) and event.step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_and_resumed(config, tmp_path):
-    settings = config.to_dict() | {"prompts": ()}
-    words = json.dumps([ROWS, settings, str(tmp_path / "cut")])
-    ended = subprocess.run([sys.executable, "-c", KILLED, words], capture_output=True, timeout=120)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    *_, told = Job(killed, config, tmp_path / "cut").watch(0.01)
+    assert "was ended by SIGKILL" in told[-1].message
     assert [path.name for path in (tmp_path / "cut").iterdir()] == ["checkpoint"]
     whole = list(run(replace(config, save_every=None), data(), tmp_path / "whole"))
     events = resumed(tmp_path / "cut")

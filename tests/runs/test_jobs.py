@@ -14,7 +14,7 @@ from sftdemo.core.events import Failed, Finished, Phase, Saved, Step
 from sftdemo.runs.jobs import Job
 from sftdemo.runs.queue import Jobs
 
-PATIENCE = 30  # seconds; nothing here takes more than one or two
+PATIENCE = 120  # seconds; nothing here takes more than one or two, unless other tests keep the cores busy
 
 
 def counting(count, pause=0.0, stop=None):
@@ -107,14 +107,16 @@ def test_a_job_begins_with_all_loaded():
 
 
 def test_each_look_goes_on_where_the_last_one_was():
-    job = Job(counting, 30, 0.01)
-    looks = list(job.watch(interval=0.02))
-    assert len(looks) > 2
+    job, looks = Job(until_stopped), []
+    for look in job.watch(interval=0.01):
+        looks.append(look)
+        if len(looks) == 3:
+            job.stop()
     for look in looks:
-        assert look == [*counting(30)][: len(look)]
+        assert look == job.events[: len(look)]
     lengths = [len(look) for look in looks]
     assert lengths == sorted(set(lengths))
-    assert lengths[-1] == 31
+    assert lengths[-1] == len(job.events)
 
 
 def test_a_late_watcher_sees_all():
@@ -135,11 +137,14 @@ def test_two_watchers():
 
 
 def test_what_a_watcher_got_does_not_change_under_it():
-    job = Job(counting, 30, 0.01)
-    look = next(look for look in job.watch(interval=0.01) if look)
+    job = Job(until_stopped)
+    looks = job.watch(interval=0.01)
+    look = next(look for look in looks if look)
     count = len(look)
+    next(looks)
+    job.stop()
     watched(job)
-    assert len(look) == count < 31
+    assert len(look) == count < len(job.events)
 
 
 def test_stop_ends_a_job_that_keeps_what_it_has():
@@ -206,7 +211,7 @@ from sftdemo.runs.jobs import Job
 if __name__ == "__main__":
     job = Job(test_jobs.silent)
     print(test_jobs.first(job, test_jobs.Phase).message, flush=True)
-    time.sleep(60)
+    time.sleep(test_jobs.PATIENCE)
 """
 
 
@@ -221,7 +226,7 @@ def test_a_job_dies_with_its_parent(tmp_path):
             assert not is_gone(pid)
         finally:
             parent.kill()
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE / 2
     while not is_gone(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert is_gone(pid)

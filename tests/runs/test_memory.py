@@ -45,7 +45,7 @@ def source(gpt2_folder):
 @pytest.mark.parametrize("full", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_it_is_about_what_a_training_takes(tmp_path, full):
     model, rows = random_llama(1000, 256, 768, layers=8, heads=8, key_value_heads=4), rows_of(8, 400, 200)
-    config = RunConfig(steps=2, batch_size=8, full=full, max_length=512, precision="float32", device="cpu")
+    config = RunConfig(steps=1 + full, batch_size=8, full=full, max_length=512, precision="float32", device="cpu")
     shape = ModelShape(model.num_parameters(), 8, 256, 768, 128, 1000)
     tokenizer = tokenizer_named("gpt2")
     taken = 1e6 * memory_growth(lambda: list(train(model, tokenizer, rows, config, lambda: False, str(tmp_path))))

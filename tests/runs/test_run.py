@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -48,12 +47,23 @@ def data_of(*rows):
     return parse_examples(json.dumps(rows or ROWS))
 
 
+def settings(folder) -> RunConfig:
+    return RunConfig(str(folder), steps=4, batch_size=2, max_length=128, max_new_tokens=12, learning_rate=1e-2)
+
+
 @pytest.fixture
 def config(gpt2_folder):
-    return RunConfig(str(gpt2_folder), steps=4, batch_size=2, max_length=128, max_new_tokens=12, learning_rate=1e-2)
+    return settings(gpt2_folder)
 
 
 KINDS = {"adapter": {}, "merged": {"merge": True}, "full": {"full": True}}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def done(request, gpt2_folder, tmp_path_factory):
+    """A run of each kind, which is the name of its folder, and its events. Leave it as it is."""
+    out = tmp_path_factory.mktemp("done") / request.param
+    return list(run(replace(settings(gpt2_folder), **KINDS[request.param]), data_of(), out)), out
 
 
 def of(kind, events):
@@ -66,9 +76,8 @@ def greedy(model, tokenizer, data, template="instruction"):
 
 
 class TestEvents:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_order(self, config, tmp_path, kind):
-        events = list(run(replace(config, **KINDS[kind]), data_of(), tmp_path / "out"))
+    def test_order(self, done):
+        events, out = done
         kinds = [type(event) for event in events if not isinstance(event, Phase)]
         told = [Comparison, Weights, Conclusion, Saved, Finished]
         assert kinds == [Model, Before, HeldOut, Prepared, *[Step] * 4, HeldOut, *told]
@@ -77,25 +86,25 @@ class TestEvents:
         (concluded,) = of(Conclusion, events)
         lost = f"the loss from {first.completion_loss:.3f} to {last.completion_loss:.3f}"
         assert lost in concluded.words
-        assert concluded.words in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+        assert concluded.words in (out / "README.md").read_text(encoding="utf-8")
         (asked,), (comparison,) = of(Before, events), of(Comparison, events)
         assert (asked.prompt, asked.answer) == (comparison.prompt, comparison.before)
         phases = [event.name for event in of(Phase, events)]
         assert list(dict.fromkeys(phases)) == ["model", "load", "memory", "before", "train", "after", "save"]
-        assert of(Saved, events) == [Saved(str(tmp_path / "out"), kind)]
+        assert of(Saved, events) == [Saved(str(out), out.name)]
         assert (events[-1].steps, events[-1].total, events[-1].stopped) == (4, 4, False)
 
-    def test_model(self, config, tmp_path, gpt2_folder):
-        (model,) = of(Model, run(config, data_of(), tmp_path / "out"))
+    def test_model(self, done, gpt2_folder):
+        (model,) = of(Model, done[0])
         assert model.name == str(gpt2_folder)
         assert (model.copy, model.dtype) == ("local folder", "float32")
         assert model.parameters == AutoModelForCausalLM.from_pretrained(gpt2_folder).num_parameters()
 
-    def test_every_event_is_json(self, config, tmp_path):
-        events = list(run(config, data_of(), tmp_path / "out"))
+    def test_every_event_is_json(self, done, tmp_path):
+        events, out = done
         for event in events:
             assert json.loads(json.dumps(event.to_dict()))["event"] == type(event).__name__.lower()
-        assert load_events(tmp_path / "out") == events
+        assert load_events(out) == events
         assert load_events(tmp_path) == []
 
     def test_sources_of_questions(self, config, tmp_path):
@@ -207,10 +216,9 @@ class TestMaskMadeByHand:
 
 
 class TestBeforeAndAfter:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_before_is_the_base_model_and_after_the_saved_one(self, config, tmp_path, gpt2_folder, kind):
-        data, out = data_of(), tmp_path / "out"
-        (comparison,) = of(Comparison, run(replace(config, **KINDS[kind]), data, out))
+    def test_before_is_the_base_model_and_after_the_saved_one(self, done, gpt2_folder):
+        data, (events, out) = data_of(), done
+        (comparison,) = of(Comparison, events)
         tokenizer = AutoTokenizer.from_pretrained(out)
         base = AutoModelForCausalLM.from_pretrained(gpt2_folder)
         saved = load_saved(out)
@@ -218,10 +226,9 @@ class TestBeforeAndAfter:
         assert [comparison.after] == greedy(saved, tokenizer, data)
         assert comparison.before != comparison.after
 
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_answer_asks_the_saved_run(self, config, tmp_path, kind):
-        out = tmp_path / "out"
-        (comparison,) = of(Comparison, run(replace(config, **KINDS[kind]), data_of(), out))
+    def test_answer_asks_the_saved_run(self, done):
+        told, out = done
+        (comparison,) = of(Comparison, told)
         events = list(answer(RunConfig(str(out), max_new_tokens=12), ["Capital of Italy?"]))
         assert [(each.prompt, each.answer, each.stop) for each in of(Answer, events)] == [
             ("Capital of Italy?", comparison.after, comparison.after_stop)
@@ -416,7 +423,7 @@ def test_rows_that_came_tokenised_and_texts(llama_folder, tmp_path, packing):
     [("load", 0, 0), ("before", 0, 1), ("train", 1, 1), ("after", 4, 1)],
 )
 def test_stop_is_heard_in_every_state_and_what_was_trained_is_kept(config, tmp_path, state, steps, answers):
-    seen, events, begin = set[str](), [], time.monotonic()
+    seen, events = set[str](), []
     for event in run(config, data_of(), tmp_path / "out", stop=lambda: state in seen):
         events.append(event)
         seen.update([event.name] if isinstance(event, Phase) else [])
@@ -425,7 +432,6 @@ def test_stop_is_heard_in_every_state_and_what_was_trained_is_kept(config, tmp_p
     if state in ("before", "after"):
         found = of(Before, events)[0].stop if state == "before" else of(Comparison, events)[0].after_stop
         assert found == "stopped"
-    assert time.monotonic() - begin < 60
 
 
 def test_a_run_takes_no_longer_than_it_may_and_says_so(config, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ ROWS = [
     {"instruction": "Capital of Italy?", "output": "Rome!", "held_out": True},
 ]
 DATA = parse_examples(json.dumps(ROWS))
-PATIENCE = 30
+PATIENCE = 120
 
 
 def telling(base=None, stop=None):

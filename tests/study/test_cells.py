@@ -408,7 +408,7 @@ class TestCommand:
                 while seen < 3:
                     seen += json.loads(process.stdout.readline())["event"] == "studycell"
                 process.send_signal(number)
-                process.communicate(timeout=60)
+                process.communicate(timeout=300)
             finally:
                 process.kill()
         return process.returncode

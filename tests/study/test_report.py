@@ -253,7 +253,7 @@ class TestMarkdown:
 class TestPlots:
     SIZES = (2, 4, 8, 16, 32, 64, 128, 256)  # one more than there are colours
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def many(self):
         return frame_of(
             [
@@ -267,13 +267,17 @@ class TestPlots:
             ]
         )
 
-    @pytest.mark.parametrize("draw", [losses_svg, endings_svg])
-    def test_well_formed_and_the_same_each_time(self, many, draw):
-        assert ElementTree.fromstring(draw(many)).tag == "{http://www.w3.org/2000/svg}svg"
-        assert draw(many) == draw(many)
+    @pytest.fixture(scope="class")
+    def drawn(self, many):
+        return losses_svg(many), endings_svg(many)
 
-    def test_axes_are_labelled(self, many):
-        losses, endings = losses_svg(many), endings_svg(many)
+    def test_well_formed_and_the_same_each_time(self, many, drawn):
+        for picture in drawn:
+            assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+        assert (losses_svg(many), endings_svg(many)) == drawn
+
+    def test_axes_are_labelled(self, drawn):
+        losses, endings = drawn
         assert losses.count("nats per token") == 2
         assert losses.count("prompt-loss weight (0: masked)") == 2
         assert losses.count(">0.01<") == 2

@@ -63,6 +63,7 @@ WAYS = {
 # float32 with Adam, which divides a gradient by its own size: a small learning rate, so that what it makes of the
 # rounding of gradients that are nearly zero stays below the tolerance
 SETTINGS = {"learning_rate": 1e-4, "max_new_tokens": 4, "max_length": 96, "device": "cpu"}
+ROUNDING = 1e-5  # of a weight that moves by 1e-4 a step; on a CPU without AVX-512 it came to 3.5e-6
 OTHERS = {
     "not to be shared": {"batch_size": 3},
     "no data": {},
@@ -166,7 +167,7 @@ def test_the_program_itself_in_two_processes(gpt2_folder, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "sftdemo"]
     words = ["train", str(tmp_path / "none.jsonl"), f"--model={gpt2_folder}", "--device=cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if "none.jsonl cannot be read" in line]
     assert [line[:8] for line in told] == ["sftdemo:"]
@@ -183,7 +184,7 @@ def test_two_processes_learn_what_one_learns(llama_folder, launch, tmp_path, way
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     before, found, expected = weights_of(llama_folder), weights_of(launch.folder / way), weights_of(tmp_path / "alone")
     assert found.keys() == expected.keys()
-    assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= 1e-6
+    assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= ROUNDING
     moved = [(found[name] - before.get(name, 0)).abs().max().item() for name in found if "lora_A" not in name]
     assert max(moved) > 5e-5  # a step of Adam's moves a weight by the learning rate
 
@@ -218,7 +219,7 @@ def test_what_was_stopped_goes_on_to_what_one_process_learns(gpt2_folder, launch
         losses.append([event["loss"] for event in events if event["event"] == "step"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     found, expected = weights_of(launch.folder / "stopped"), weights_of(tmp_path / "alone")
-    assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= 1e-6
+    assert max((found[name] - expected[name]).abs().max().item() for name in expected) <= ROUNDING
     assert not (launch.folder / "stopped" / "checkpoint").exists()
 
 

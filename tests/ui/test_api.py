@@ -218,7 +218,7 @@ def asked(address: str, name: str, data: object, **headers: str) -> str:
     try:
         with urllib.request.urlopen(urllib.request.Request(place, json.dumps(data).encode(), kind | headers)) as answer:
             event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(f"{place}/{event}", timeout=20) as answer:
+        with urllib.request.urlopen(f"{place}/{event}", timeout=90) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read().decode()}"

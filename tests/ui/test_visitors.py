@@ -108,7 +108,7 @@ def served(folder: Path, model: Path) -> Generator[tuple[str, subprocess.Popen]]
             first_page(f"http://127.0.0.1:{port}", process)
             yield f"http://127.0.0.1:{port}", process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=120) == 0
         finally:
             process.kill()
             process.wait()
