@@ -171,10 +171,8 @@ class _Group:
 
 
 def _product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return states @ weight.T + bias; of bf16 on a CPU, oneDNN's product is the quicker, where there is one: not on a
-    CPU without AVX-512."""
-    is_known = states.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return (product if is_known else nn.functional.linear)(states, weight, bias)
+    """Return states @ weight.T + bias; of bf16 on a CPU, oneDNN's product is the quicker."""
+    return (product if states.device.type == "cpu" else nn.functional.linear)(states, weight, bias)
 
 
 def _adapter(layer: LoraLinear) -> tuple[Tensor, Tensor, float]:
