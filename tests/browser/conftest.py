@@ -18,7 +18,7 @@ from serving import first_page, free_port
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REQUIRED = "SFTDEMO_REQUIRE_BROWSER"
-expect.set_options(timeout=20_000)  # milliseconds; other tests may keep the cores busy
+expect.set_options(timeout=60_000)  # milliseconds; other tests may keep the cores busy
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +98,8 @@ def visit(app, context):
         if size:
             page.set_viewport_size(size)
         page.goto(app + query)
-        page.wait_for_selector("#mask .row", timeout=90_000)
-        page.wait_for_selector("#train:not([disabled])", timeout=30_000)
+        page.wait_for_selector("#mask .row", timeout=120_000)
+        page.wait_for_selector("#train:not([disabled])", timeout=120_000)
         return page
 
     yield open_page

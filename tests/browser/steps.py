@@ -24,7 +24,7 @@ def write(page: Page, rows: list[dict]) -> None:
     """Puts rows into the text box and waits until all of them were looked over."""
     fill(page, "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     noun = "example" if len(rows) == 1 else "examples"
-    expect(page.locator("#totals .summary")).to_contain_text(f"{len(rows):,} {noun} ·", timeout=30_000)
+    expect(page.locator("#totals .summary")).to_contain_text(f"{len(rows):,} {noun} ·")
     expect(page.locator("#totals .bar")).to_have_count(0)
 
 

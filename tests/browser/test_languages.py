@@ -56,21 +56,21 @@ def test_every_panel_and_what_is_said_of_rows_and_settings_and_the_way_back_to_e
 
     page.set_viewport_size({"width": 1280, "height": 844})
     page.goto(f"{app}?lesson=stop&step=2")
-    expect(page.locator(".lesson h3")).to_have_text("修好它", timeout=60_000)
-    expect(page.locator("#audit .finding").first).to_contain_text("EOS 从未训练", timeout=60_000)
+    expect(page.locator(".lesson h3")).to_have_text("修好它")
+    expect(page.locator("#audit .finding").first).to_contain_text("EOS 从未训练")
     assert left_in_english(page) == []
     fill(
         page,
         '{"instruction": "masked", "output": "all rows"}\n{"instruction": 3}\n{bad\n{"instruction": "b", "output": ""}',
     )
-    expect(page.locator("#mask .problem")).to_have_count(2, timeout=30_000)
-    expect(page.locator("#audit .finding").first).to_contain_text("回答为空", timeout=30_000)
+    expect(page.locator("#mask .problem")).to_have_count(2)
+    expect(page.locator("#audit .finding").first).to_contain_text("回答为空")
     expect(page.locator("#mask .row").first).to_contain_text("masked")
     page.locator("#mask-settings button.label-wrap").click()
     page.fill("#max-length input", "0")
-    expect(page.locator("#wrong")).to_contain_text("最大长度", timeout=30_000)
+    expect(page.locator("#wrong")).to_contain_text("最大长度")
     assert left_in_english(page) == []
     page.get_by_role("link", name="English").click()
-    expect(page.locator(".lesson h3")).to_have_text("Mend it", timeout=60_000)
+    expect(page.locator(".lesson h3")).to_have_text("Mend it")
     assert (page.evaluate("document.documentElement.lang"), "lang=en" in page.url) == ("en", True)
     expect(page.get_by_role("link", name="中文")).to_be_visible()

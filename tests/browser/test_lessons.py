@@ -27,14 +27,14 @@ def test_a_link_shows_the_same_view_and_leaves_what_the_browser_kept(visit, app)
 
     page.set_viewport_size({"width": 1920, "height": 1080})
     page.goto(link + "&model=someone/something&present")
-    expect(page.locator("#mask .row")).to_have_count(2, timeout=30_000)
-    expect(page.locator("#mask .inspector")).to_contain_text("predicts", timeout=30_000)  # the row is gone to
+    expect(page.locator("#mask .row")).to_have_count(2)
+    expect(page.locator("#mask .inspector")).to_contain_text("predicts")  # the row is gone to
     expect(page.locator("#packing .layouts")).to_be_visible()
     expect(page.locator("#link .note").first).to_contain_text("if you trust it, write it into Model yourself")
     expect(page.locator("#train")).to_be_hidden()
     expect(page.locator(".gradio-container")).to_have_css("width", "1860px")  # for a projector, in any language
     page.goto(app)
-    expect(page.locator("#mask .row")).to_have_count(1, timeout=30_000)
+    expect(page.locator("#mask .row")).to_have_count(1)
 
 
 def test_a_lesson_by_keyboard_on_a_phone(visit):
@@ -70,4 +70,4 @@ def test_the_audit_judges_a_mend(visit):
     expect(page.locator("#lesson .then")).to_contain_text("One token too few")
     picture(page, "museum")
     page.click("#lesson .close")
-    expect(page.locator("#mask .row")).to_have_count(16, timeout=30_000)
+    expect(page.locator("#mask .row")).to_have_count(16)

@@ -248,7 +248,7 @@ def characters_of_several_bytes_are_shown_once(page: Page) -> None:
     expect(page.locator("#boundary .sentence")).to_contain_text("Row 0.")
     page.get_by_role("tab", name="Two ways").click()
     page.click("#contrast")
-    expect(page.locator("#versus .columns .row")).to_have_count(2, timeout=30_000)
+    expect(page.locator("#versus .columns .row")).to_have_count(2)
     assert "\ufffd" not in page.inner_text("body")
 
 

@@ -52,7 +52,7 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     page.goto(app)
     page.wait_for_selector("#examples textarea")
     write(page, '{"instruction": "Say hello", "output": "Hello world!"}')
-    expect(page.locator("#mask .row")).to_have_count(1, timeout=60_000)
+    expect(page.locator("#mask .row")).to_have_count(1, timeout=RUN)
     page.wait_for_selector("#model-status .done")
     page.wait_for_timeout(1000)
     expect(page.locator("#mask .row")).to_have_count(1)
@@ -119,8 +119,8 @@ def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp
     picture(page, "done")
 
     page.reload()
-    expect(page.locator("#compare .pair")).to_have_count(7, timeout=30_000)
-    expect(page.locator("#download")).to_contain_text("Download the model", timeout=30_000)
+    expect(page.locator("#compare .pair")).to_have_count(7, timeout=RUN)
+    expect(page.locator("#download")).to_contain_text("Download the model", timeout=RUN)
     with page.expect_download() as download:
         page.click("#download")
     archive = tmp_path / "model.zip"
@@ -130,28 +130,29 @@ def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp
     assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
 
 
+@pytest.mark.thorough  # in runs/test_jobs.py, and the list of runs in ui/panels/test_history.py, without a browser
 def test_a_killed_run_is_explained_and_the_next_one_works_and_stays_until_it_is_deleted(visit, app_processes):
     page = visit()
     settings(page)
     page.fill("#model input", "no/such/model")
     page.press("#model input", "Enter")
-    expect(page.locator("#train")).to_have_text("No model to train", timeout=30_000)
+    expect(page.locator("#train")).to_have_text("No model to train", timeout=RUN)
     expect(page.locator("#both")).to_contain_text("Train both ways")
     page.click("#start-over")
     set_steps(page, 100)
     page.click("#train")
     expect(page.locator("#run-status .title")).to_contain_text("step 1 of 100", timeout=RUN)
     os.kill(busiest(app_processes()), signal.SIGKILL)
-    expect(page.locator("#run-status .failed .title")).to_contain_text("ended by SIGKILL", timeout=15_000)
+    expect(page.locator("#run-status .failed .title")).to_contain_text("ended by SIGKILL", timeout=RUN)
     change_steps(page, 1)
     page.click("#train")
     expect(page.locator("#run-status .title")).to_have_text("Done", timeout=RUN)
 
     page.reload()
-    page.wait_for_selector("#train:not([disabled])", timeout=30_000)
+    page.wait_for_selector("#train:not([disabled])", timeout=RUN)
     page.get_by_role("button", name="Earlier runs").click()
     shown = page.locator("#history .run.shown")
-    expect(shown).to_have_count(1, timeout=30_000)
+    expect(shown).to_have_count(1, timeout=RUN)
     expect(shown).to_contain_text(re.compile(r"SmolLM2-135M-Instruct, masked, 16 rows"))
     if page.locator("#history .run").count() == 1:  # this test by itself
         page.click("#train")
@@ -163,7 +164,7 @@ def test_a_killed_run_is_explained_and_the_next_one_works_and_stays_until_it_is_
     expect(page.locator("#contrasted .pair")).to_have_count(6)
     picture(page, "history")
     page.locator("#history .run .open >> nth=1").click()
-    expect(page.locator("#history .run >> nth=1")).to_have_class(re.compile("shown"), timeout=30_000)
+    expect(page.locator("#history .run >> nth=1")).to_have_class(re.compile("shown"), timeout=RUN)
     page.locator("#history .delete >> nth=0").click()
     page.get_by_role("button", name="Delete for good?").click()
     expect(page.locator("#history .run")).to_have_count(before - 1)
@@ -199,7 +200,7 @@ def test_columns_are_asked_for_and_survive_a_reload_with_the_text(visit):
     expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
     page.wait_for_timeout(500)  # until the browser has kept it
     page.reload()
-    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=30_000)
+    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=RUN)
     page.click("#start-over")
     expect(page.locator("#mask .row")).to_have_count(16)
     expect(page.locator("#columns-preview")).to_be_hidden()

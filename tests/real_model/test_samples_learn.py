@@ -71,6 +71,7 @@ def test_saved_adapter_gives_the_same_answers(pirate, command):
     assert answer["stop"] == first["after_stop"]
 
 
+@pytest.mark.thorough  # with a tiny model in export/test_certify.py
 def test_llama_cpp_answers_as_here_and_stops_there(pirate, command, tmp_path):
     """Exported to GGUF by llama.cpp's own converter, and asked through llama.cpp."""
     output, _ = pirate
