@@ -56,6 +56,7 @@ def together() -> Generator[None]:
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
     _board.append(store)
     try:
+        anyone(False)  # one that failed before another is connected would take it down with an error of gloo's
         yield
     except Exception as error:
         if speaks():

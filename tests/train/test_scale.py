@@ -158,6 +158,7 @@ def launch(llama_folder, gpt2_folder, tmp_path_factory) -> Launch:
     done = subprocess.run(
         [*command, folder / "script.py", folder], env=environment, capture_output=True, text=True, timeout=300
     )
+    assert len([*folder.glob("*.code")]) == 2 * len(commands), done.stderr
     return Launch(folder, data, done.returncode, done.stderr)
 
 
