@@ -187,7 +187,8 @@ def _quicker(module: torch.nn.Module):
     if isinstance(module, LoraLinear) and type(module.base_layer) is torch.nn.Linear:
         plain = all(isinstance(each, torch.nn.Identity) for each in module.lora_dropout.values())
         frozen = not module.base_layer.weight.requires_grad
-        return _lora_forward if plain and frozen and is_supported(module.base_layer) else None
+        switched_on = not module.disable_adapters
+        return _lora_forward if plain and frozen and switched_on and is_supported(module.base_layer) else None
     return _linear_forward if type(module) is torch.nn.Linear and is_supported(module) and has_avx512() else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -200,6 +201,7 @@ class _Models:
         self._sources, self._are_adapters = sources, are_adapters
         self._load = partial(load_model, device=device, four_bits=four_bits)
         self._loaded: PeftModel | None = None
+        self._put = 1  # the number of the adapter that is on it
 
     def parts(self, rows: list[TokenizedExample]) -> list[list[TokenizedExample]]:
         """Return the rows as they are to be scored."""
@@ -209,17 +211,16 @@ class _Models:
 
     def scores(self, number: int, rows: list[TokenizedExample]) -> list[RowScores]:
         """Return the scores of the rows by one of the models, by its number in the sources."""
-        from peft.helpers import rescale_adapter_scale
-
         from ..model.scoring import score
 
         if not self._are_adapters:
             return list(score(self._load(self._sources[number]), rows))
         if self._loaded is None:
             self._loaded = cast("PeftModel", self._load(self._sources[1]))
-        if number:
+        if number not in (0, self._put):
             put_adapter(self._loaded, self._sources[number].folder)
-        with rescale_adapter_scale(self._loaded, float(number > 0)):  # at 0, it is the base
+            self._put = number
+        with nullcontext() if number else self._loaded.disable_adapter():
             return list(score(self._loaded, rows))
 
 

@@ -24,7 +24,7 @@ from sftdemo.bench.visitor import Visitor
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ConfigError, ModelError, SftdemoError, TrainingError
 from sftdemo.core.events import Phase
-from sftdemo.data.examples import MAX_BYTES, parse_examples
+from sftdemo.data.examples import MAX_BYTES, StreamedExamples, open_examples, parse_examples
 from sftdemo.data.samples import SAMPLES
 from sftdemo.model.loading import load_tokenizer
 from sftdemo.model.predictions import predict_shared
@@ -188,6 +188,7 @@ class TestDisk:
         few = file.stat().st_size
         *_, last = file.read_bytes().splitlines(keepends=True)
         assert few - len(last) <= MAX_BYTES < few
+        assert isinstance(open_examples(file).train, StreamedExamples)
 
     def test_a_training_that_fails(self, tmp_path):
         with pytest.raises(RuntimeError, match="nothing-here"):

@@ -3,10 +3,12 @@ and against a forward pass of its own."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -199,6 +201,14 @@ class TestTokenLosses:
             assert (alone.row, alone.tokens, alone.weights) == (row.row, row.tokens, row.weights)
             for losses, expected in zip(alone.losses, row.losses, strict=True):
                 assert losses == pytest.approx(expected, abs=1e-4)
+
+    def test_the_base_is_itself_beside_an_adapter_that_has_diverged(self, trained, tmp_path):
+        folder = shutil.copytree(trained["adapter"][0], tmp_path / "run")
+        file = folder / "adapter_model.safetensors"
+        save_file({name: torch.full_like(weight, torch.nan) for name, weight in load_file(file).items()}, file)
+        kept = of(TokenLosses, token_losses(trained["adapter"][0]))
+        for row, expected in zip(of(TokenLosses, token_losses(folder)), kept, strict=True):
+            assert row.losses[0] == pytest.approx(expected.losses[0], abs=1e-4)
 
     def test_not_more_than_can_be_looked_at(self, trained, monkeypatch):
         monkeypatch.setattr(revisit, "ROWS", 2)
