@@ -324,6 +324,18 @@ class TestAccelerated:
         with acceleration(model):
             assert own_forwards(model) == []
 
+    def test_an_adapter_that_is_switched_off_has_no_part(self):
+        base = tiny()
+        ids = torch.tensor([[1, 2, 3, 4]])
+        expected = base(ids).logits
+        model = get_peft_model(base, lora())
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.constant_(weight, torch.nan)
+        with model.disable_adapter(), acceleration(model):
+            base.set_attn_implementation("sdpa")
+            torch.testing.assert_close(model(ids).logits, expected)
+
     @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "down_proj"]])
     @pytest.mark.parametrize("bias", [False, True])
     def test_lora_is_pefts(self, bias, targets):
