@@ -55,7 +55,7 @@ class Visitor:
         self.values: dict[int, Any] = {each["id"]: each["props"].get("value") for each in components}
         self.ids = {name: each["id"] for each in components if (name := each["props"].get("elem_id"))}
         self.calls = {each["id"]: each for each in self.config["dependencies"] if each["backend_fn"]}
-        self.first_mask: float | None = None
+        self.first_mask = time.monotonic() - self.begin if self.rows() else None
         for call in list(self.calls.values()):
             if any(event == "load" for _, event in call["targets"]) and not call["js"]:
                 self.fire(call)
@@ -66,8 +66,9 @@ class Visitor:
         return self.seen - {self.canary}
 
     def rows(self) -> list[dict]:
-        """The rows that are drawn."""
-        return json.loads(self.values[self.ids["mask"]] or "{}").get("rows") or []
+        """The rows that are drawn, be it ahead of the model."""
+        mask = json.loads(self.values[self.ids["mask"]] or "{}")
+        return (mask.get("ahead", {}).get("drawn") or mask).get("rows") or []
 
     def drawn(self) -> list[str]:
         """The texts of the rows that are drawn, which are sent token by token."""

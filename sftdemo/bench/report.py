@@ -194,8 +194,9 @@ def _start(result: dict) -> str:
     return (
         f"## Start-up\n\n{_seconds_table(found['seconds'])}\n\n"
         f"The first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
-        f"mask comes {found['first_mask_after_first_page']} s after the first page: over plain HTTP, which asks for it "
-        "at once, with the model already in the cache. The idle app holds "
+        f"mask comes {found['first_mask_after_first_page']} s after the first page, which brings along what an "
+        "earlier start has drawn; it is drawn anew once the tokenizer is loaded. All over plain HTTP, with the model "
+        "already in the cache. The idle app holds "
         f"{found['idle_memory_mb']} MB, with its fork server."
     )
 

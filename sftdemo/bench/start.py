@@ -1,5 +1,5 @@
-"""Measure the start: to `--help`, to the first page next to an empty Gradio app, and to the first mask; and the memory
-of the idle app."""
+"""Measure the start: to `--help`, to the first page next to an empty Gradio app, to the first mask and to the same as
+it is drawn anew; and the memory of the idle app."""
 
 from __future__ import annotations
 
@@ -50,34 +50,41 @@ class Server:
 
 
 def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
-    """Yield phases and, at the end, the seconds from the start of the process to `--help`, to the two pages and to the
-    first mask, and the MB that the idle app holds. The default model is fetched beforehand.
+    """Yield phases and, at the end, the seconds from the start of the process to `--help`, to the two pages, to the
+    first mask, which the page brings along from an earlier start, and until that is drawn anew; and the MB that the
+    idle app holds. The default model is fetched beforehand, and the app was started once.
 
     Raises:
         RuntimeError: if `--help` fails, or if a page or its mask does not come.
         ModelError: if the default model cannot be fetched.
     """
     yield from resolve(DEFAULT_MODEL)
-    seconds: dict[str, list[float]] = {"help": [], "bare_gradio": [], "first_page": [], "first_mask": []}
+    yield Phase("bench", "memory of the idle app", 0.0)
+    with _server(_APP) as app:
+        Visitor(app.address).draw_mask()
+        time.sleep(IDLE)
+        memory = _memory(app.process.pid)
+    names = ("help", "bare_gradio", "first_page", "first_mask", "drawn_anew")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in repetitions(repeats, stop):
-        yield Phase("bench", f"repetition {number + 1} of {repeats}", number / (repeats + 1))
+        yield Phase("bench", f"repetition {number + 1} of {repeats}", (number + 1) / (repeats + 1))
         seconds["help"].append(seconds_of(_help))
         with _server(["-c", _BARE]) as bare:
             seconds["bare_gradio"].append(bare.served)
         with _server(_APP) as app:
-            Visitor(app.address).first_mask()
-            seconds["first_page"].append(app.served)
-            seconds["first_mask"].append(time.perf_counter() - app.begin)
-    yield Phase("bench", "memory of the idle app", repeats / (repeats + 1))
-    with _server(_APP) as app:
-        time.sleep(IDLE)
-        memory = _memory(app.process.pid)
+            visitor = Visitor(app.address)
+            here = time.perf_counter()
+            visitor.draw_mask()
+            drawn = time.perf_counter()
+        seconds["first_page"].append(app.served)
+        seconds["first_mask"].append((drawn if visitor.brought_mask is None else here) - app.begin)
+        seconds["drawn_anew"].append(drawn - app.begin)
     later = median(seconds["first_page"]) - median(seconds["bare_gradio"])
-    drawn = (mask - page for page, mask in zip(seconds["first_page"], seconds["first_mask"], strict=True))
+    after = (mask - page for page, mask in zip(seconds["first_page"], seconds["first_mask"], strict=True))
     yield {
         "seconds": {name: spread(values) for name, values in seconds.items()},
         "first_page_after_bare_gradio": round(later, 2),
-        "first_mask_after_first_page": round(median(drawn), 2),
+        "first_mask_after_first_page": round(median(after), 2),
         "idle_memory_mb": memory,
     }
 

@@ -23,10 +23,19 @@ class Visitor:
             config = json.load(answer)
         self._queue = f"{address}{config['api_prefix']}/queue"
         self._handlers = config["dependencies"]
+        self._mask = next(
+            each["props"]["value"] for each in config["components"] if each["props"].get("elem_id") == "mask"
+        )
         self._values = {component["id"]: component["props"].get("value") for component in config["components"]}
         self._session = secrets.token_hex(8)
 
-    def first_mask(self) -> dict:
+    @property
+    def brought_mask(self) -> dict | None:
+        """The mask that came with the page, if one did."""
+        ahead = json.loads(self._mask).get("ahead")
+        return ahead and ahead["drawn"]
+
+    def draw_mask(self) -> dict:
         """Prepare the model and draw the mask, as the page does after it has loaded, and return the value of the mask's
         widget.
 

@@ -1,4 +1,5 @@
-"""Give the page as it was given before: it is the same for all who open it under one name in one language."""
+"""Give the page as it was given before: it is the same for all who open it under one name in one language, until it
+opens with another value."""
 
 from __future__ import annotations
 
@@ -36,10 +37,10 @@ class Answer:
 class Front:
     """An ASGI middleware that keeps the page by all that decides it. Gradio copies its layout for each visitor, puts it
     into HTML, and sends that as it is: a tenth of a second's work, and half a megabyte. Whoever comes while it is made
-    for the first time waits for that."""
+    for the first time waits for that. `changes` counts how often the page has become another."""
 
-    def __init__(self, app: Any):
-        self._app = app
+    def __init__(self, app: Any, changes: Callable[[], int]):
+        self._app, self._changes = app, changes
         self._kept: OrderedDict[tuple, Answer] = OrderedDict()
         self._lock = asyncio.Lock()
 
@@ -48,7 +49,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        key = (language(), scope["scheme"], scope.get("root_path"), *map(headers.get, _NAMES))
+        key = (self._changes(), language(), scope["scheme"], scope.get("root_path"), *map(headers.get, _NAMES))
         async with self._lock:
             answer = self._kept.get(key) or await self._made(scope, receive)
             if answer.is_for_all:

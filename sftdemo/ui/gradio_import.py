@@ -18,5 +18,5 @@ def import_gradio() -> None:
 
 def _file_unless_gradios(of: Any) -> str:
     if inspect.isclass(of) and of.__module__.startswith("gradio."):
-        raise OSError(f"{of} is taken as one without a source file")
+        raise OSError
     return _file_of(of)

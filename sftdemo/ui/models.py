@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from functools import lru_cache, partial
+from pathlib import Path
 
 from ..core.errors import ModelError
 from ..core.events import Failed, Phase
@@ -96,6 +97,14 @@ class Models:
         yield from map(told, found)
         return found.result
 
+    def stamps(self, name: str) -> Stamps:
+        """Return the files that the tokenizer of a prepared model is made of, as they are now.
+
+        Raises:
+            ModelError: if a file goes away meanwhile.
+        """
+        return _stamps(self._prepared(name))
+
     def stop_ids(self, name: str) -> frozenset[int]:
         """The ids at which a model that is prepared stops by its own settings."""
         return stop_ids(self._prepared(name))
@@ -141,9 +150,19 @@ def _stamps(source: ModelSource) -> Stamps:
     folders = [each.folder for each in (source, source.base) if each is not None]
     try:
         files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in _OF_TOKENIZERS]
-        return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()])
+        return tuple((str(path), *stamp_of(path)) for path in files)
     except OSError as error:
         raise ModelError(f"{source.name} cannot be read: {error.strerror or error}. Try again.") from error
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Return the size of a file, and the nanoseconds at which it was changed.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 _OF_TOKENIZERS = (".json", ".txt", ".jinja", ".model")

@@ -11,6 +11,7 @@ from .api import name_endpoints
 from .backend import Backend
 from .calls import RUN, RUNS
 from .controls import Controls, setting_input
+from .first_mask import WAITING, FirstMask
 from .panels.ahead import NOTHING_YET, AheadHandlers
 from .panels.edits import EditHandlers
 from .panels.examples import Sources, mask_settings, training_settings
@@ -55,7 +56,7 @@ should have predicted there, or &minus;100 where it is not graded. With prompt m
 when to stop.</p></div>"""
 
 
-def build(backend: Backend | None = None) -> gr.Blocks:
+def build(backend: Backend | None = None) -> Page:
     """Build the page without serving it. `backend` defaults to a new one."""
     with Page(title=TITLE, fill_width=False, delete_cache=(3600, 86400)) as page:
         backend = backend or Backend()
@@ -85,7 +86,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
                             [ALL_ROWS], value="", label="Show", container=False, interactive=False, elem_id="only"
                         )
                 refusals = gr.DownloadButton("", visible=False, size="sm", elem_id="refusals")
-                mask = widget("mask", mask_message("Getting the model ready…", waiting=True))
+                mask = widget("mask", mask_message(WAITING, waiting=True))
                 inputs["prompt_loss_weight"] = setting_input("prompt_loss_weight", elem_id="weight")
                 export = gr.DownloadButton("", visible=False, size="sm", elem_id="export")
         audit = widget("audit", audit_findings([], ""))
@@ -142,7 +143,8 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         )
         opening = SourceHandlers(desk, sources)
         opening.wire()
-        masking = MaskHandlers(desk, sources, masked)
+        first = FirstMask(page, mask, backend)
+        masking = MaskHandlers(desk, sources, masked, first)
         scans = masking.wire(page)
         EditHandlers(desk, masking).wire()
         keeping = KeepHandlers(desk, keep, sources, opening)
@@ -179,6 +181,7 @@ def build(backend: Backend | None = None) -> gr.Blocks:
         starting.wire(page, history, resets)
         PutBackHandlers(desk, sources, opening, starting).wire(history, outputs)
     page.queue(max_size=32)
+    first.bring()
     return page
 
 

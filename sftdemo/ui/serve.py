@@ -29,6 +29,7 @@ from .front import Front
 from .guard import Guard, own_names
 from .lesson import FOLDER
 from .page import build
+from .spoken import Page
 from .widgets import STATIC
 from .words import Languages
 
@@ -161,7 +162,8 @@ def _check_root_path() -> None:
         )
 
 
-def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open_browser: bool, mcp: bool) -> None:
+def _listen(page: Page, backend: Backend, host: str, port: int | None, open_browser: bool, mcp: bool) -> None:
+    front: Any = (Front, (lambda: page.changes,), {})
     guard: Any = (Guard, (own_names(host), backend.downloads, backend.tidy), {})
     options: dict[str, Any] = {"server_name": f"[{host}]" if ":" in host else host, "server_port": port}
     looks = {"theme": _theme(), "css": page_css(), "css_paths": sorted(STATIC.glob("*.css"))}
@@ -178,7 +180,7 @@ def _listen(page: gr.Blocks, backend: Backend, host: str, port: int | None, open
                 max_file_size="64mb",
                 footer_links=["gradio"],
                 show_error=False,  # of our own errors `toasts` tells; any other may hold anything, and is in the log
-                app_kwargs={"middleware": [guard, (Languages, (), {}), (Front, (), {}), (Calls, (), {})]},
+                app_kwargs={"middleware": [guard, (Languages, (), {}), front, (Calls, (), {})]},
                 **options,
                 **looks,
             )

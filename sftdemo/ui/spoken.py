@@ -29,18 +29,36 @@ class Page(CheckedPage):
     _layout: Any = None
     _worded: dict[str, Any]
 
+    def __init__(self, *args: Any, **more: Any):
+        super().__init__(*args, **more)
+        self._first: dict[str, tuple[int, str]] = {}
+        self.changes = 0  # how often the page has become another for those who open it
+
     @property
     def config(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The layout, which Gradio gives to each browser that opens the page."""
-        if language() == ENGLISH or not self._layout:
+        if not self._layout:
             return self._layout
-        if language() not in self._worded:
-            self._worded[language()] = _in_words(self._layout)
-        return self._worded[language()]
+        name = language()
+        if name not in self._worded:
+            worded = self._layout if name == ENGLISH else _in_words(self._layout)
+            self._worded[name] = _with_value(worded, *self._first[name]) if name in self._first else worded
+        return self._worded[name]
 
     @config.setter
     def config(self, layout: Any) -> None:
         self._layout, self._worded = layout, {}
+
+    def open_with(self, component: gr.HTML, value: str) -> bool:
+        """From now on, let those who open the page in the language of the visit find this value in a component. Return
+        whether it is another than before."""
+        first = component._id, value
+        if self._first.get(language()) == first:
+            return False
+        self._first[language()] = first
+        self._worded = {name: layout for name, layout in self._worded.items() if name != language()}
+        self.changes += 1
+        return True
 
     async def process_api(self, block_fn: BlockFunction | int, *args: Any, **kwargs: Any) -> Any:
         """Answer an event in the language of the visit that it comes from."""
@@ -83,6 +101,15 @@ def _choice(choice: Any) -> Any:
     if not isinstance(choice, list | tuple) or choice[0] == choice[1]:
         return choice
     return (say(choice[0]), choice[1])
+
+
+def _with_value(layout: Any, number: int, value: str) -> Any:
+    """Return the layout with another value of one component."""
+    components = [
+        each | {"props": each["props"] | {"value": value}} if each["id"] == number else each
+        for each in layout["components"]
+    ]
+    return layout | {"components": components}
 
 
 def _in_words(layout: Any) -> Any:

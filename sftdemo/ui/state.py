@@ -80,6 +80,12 @@ class Desk:
     session: Session
     run_id: gr.BrowserState
 
+    def is_untouched(self, values: dict) -> bool:
+        """Whether the examples and the settings are still those that the page opens with."""
+        session = self.session
+        states = [session.opened, session.columns, session.start, session.masks, session.page, session.only]
+        return all(values[each] == each.value for each in (*self.controls.all(), *states))
+
     def config(self, values: dict) -> RunConfig:
         """The settings, whose model is the run's that is to be trained on, if there is one.
 

@@ -207,8 +207,9 @@ class TestDisk:
 
 class TestVisitor:
     @pytest.fixture
-    def first_mask(self, monkeypatch):
-        """What a visitor of a page gets on a machine of its own, with methods of its backend replaced."""
+    def drawn_mask(self, monkeypatch):
+        """What a visitor of a page on a machine of its own gets, with methods of its backend replaced, and what the
+        page brings along for the next one."""
         from desk import only_a_cpu
 
         from sftdemo.ui import build
@@ -216,18 +217,20 @@ class TestVisitor:
 
         only_a_cpu(monkeypatch)
 
-        def visit(**methods) -> dict:
+        def visit(**methods) -> tuple[dict, dict | None]:
             page = build(type("Replaced", (Backend,), methods)())
             _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
             try:
-                return Visitor(address.rstrip("/")).first_mask()
+                mask = Visitor(address.rstrip("/")).draw_mask()
+                return mask, Visitor(address.rstrip("/")).brought_mask
             finally:
                 page.close()
 
         return visit
 
-    def test_it_gets_the_mask_that_the_page_opens_with(self, subject, first_mask):
-        mask = first_mask(source=lambda self, name: subject[0])
+    def test_it_gets_the_mask_that_the_page_opens_with(self, subject, drawn_mask):
+        mask, brought = drawn_mask(source=lambda self, name: subject[0])
+        assert brought == mask | {"waiting": True}
         trained = [example.row for example in parse_examples(SAMPLES[0].path.read_text(encoding="utf-8")).train]
         assert [row["row"] for row in mask["rows"]] == trained
         assert all(row["trained"] for row in mask["rows"])
@@ -237,13 +240,13 @@ class TestVisitor:
         [(ModelError("the Hub is out of reach."), "without a mask"), (ZeroDivisionError(), "get_ready failed")],
         ids=["no mask", "a handler that breaks"],
     )
-    def test_a_page_without_a_mask_is_an_error(self, first_mask, error, says):
+    def test_a_page_without_a_mask_is_an_error(self, drawn_mask, error, says):
         def prepare(self, name):
             raise error
             yield
 
         with pytest.raises(RuntimeError, match=says):
-            first_mask(source=lambda self, name: None, prepare=prepare)
+            drawn_mask(source=lambda self, name: None, prepare=prepare)
 
 
 @pytest.mark.parametrize(

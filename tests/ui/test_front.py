@@ -43,11 +43,16 @@ async def asked(front: Front, path: str = "/", query: str = "", method: str = "G
     return dict(got[0]["headers"]), b"".join(each["body"] for each in got[1:])
 
 
+def never() -> int:
+    """The page stays as it is."""
+    return 0
+
+
 def test_it_is_made_once_for_all_who_come_at_the_same_time():
     async def crowd() -> set[bytes]:
         return {body for _, body in await asyncio.gather(*(asked(front, query=f"lang=en&n={n}") for n in range(5)))}
 
-    front = Front(made := Made())
+    front = Front(made := Made(), never)
     assert asyncio.run(crowd()) == {b"en here " + b"page" * 100}
     assert made.count == 1
 
@@ -56,7 +61,7 @@ def test_it_is_packed_for_those_who_can_read_that():
     async def both() -> tuple:
         return await asked(front), await asked(front, headers={b"accept-encoding": b"gzip, br"})
 
-    front = Front(Made())
+    front = Front(Made(), never)
     (plain, body), (packed, fewer) = asyncio.run(both())
     assert gzip.decompress(fewer) == body
     assert (b"content-encoding" in plain, packed[b"content-encoding"]) == (False, b"gzip")
@@ -84,13 +89,21 @@ def test_another_is_made_where_it_may_be_another(other):
         await asked(front)
         await asked(front, **other)
 
-    front = Front(made := Made())
+    front = Front(made := Made(), never)
     asyncio.run(both())
     assert made.count == 2
 
 
+def test_it_is_made_anew_once_it_is_another():
+    changes = [0]
+    front = Front(made := Made(), lambda: changes[0])
+    for changes[0] in (0, 0, 1, 1):
+        asyncio.run(asked(front))
+    assert made.count == 2
+
+
 def test_each_language_has_its_own():
-    front = Front(Made())
+    front = Front(Made(), never)
     with Speaks("zh"):
         assert asyncio.run(asked(front))[1].startswith(b"zh")
     assert asyncio.run(asked(front))[1].startswith(b"en")
@@ -102,7 +115,7 @@ def test_an_error_or_what_is_one_persons_is_not_kept(made):
         await asked(front)
         await asked(front)
 
-    front = Front(made)
+    front = Front(made, never)
     asyncio.run(both())
     assert made.count == 2
 
@@ -112,6 +125,6 @@ def test_names_that_strangers_send_do_not_fill_the_memory():
         for number in range(3 * MOST_KEPT):
             await asked(front, headers={b"x-forwarded-host": str(number).encode()})
 
-    front = Front(Made())
+    front = Front(Made(), never)
     asyncio.run(many())
     assert len(front._kept) == MOST_KEPT

@@ -22,6 +22,7 @@ from ...mask.labels import TokenizedExample, mark_by_hand
 from ...model.devices import choose_device
 from ...model.sources import check_weights
 from ..controls import decides_mask, notes_on
+from ..first_mask import FirstMask
 from ..places import sentence
 from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
@@ -59,8 +60,8 @@ Updates = dict[Any, Any]  # component: its update; a component that is not there
 class MaskHandlers:
     """Draws what the person sees of the examples."""
 
-    def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs):
-        self.desk, self.sources, self.out = desk, sources, out
+    def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs, first: FirstMask):
+        self.desk, self.sources, self.out, self.first = desk, sources, out, first
         self._latest = lru_cache(VISITS)(lambda visit: [object()])  # the latest scan of a visit, in a cell
 
     def wire(self, page: gr.Blocks) -> list:
@@ -136,6 +137,8 @@ class MaskHandlers:
             if view is None:
                 return told
             mask, drawn = _page(view, values[self.desk.session.page])
+            if self.desk.is_untouched(values):
+                self.first.keep(view, mask)
             command, says = (
                 self.desk.command(values, view.config) if drawn or (view.data.train and not view.shown) else ("", "")
             )

@@ -326,12 +326,21 @@ const legend = () => {
   });
 };
 
+// Whether this browser will show another view than the one that the page opens with: a link's, or what it has kept.
+const showsAnother = (key) => {
+  const asked = [...new URLSearchParams(window.location.search).keys()];
+  if (asked.some((name) => !["lang", "present", "__theme"].includes(name))) return true;
+  try { return localStorage.getItem(key) !== null; } catch (error) { return false; }  // where a browser keeps nothing
+};
+
 const draw = () => {
   data = value();
   if (!data || !root()) return;
+  if (data.ahead && !showsAnother(data.ahead.unless_kept)) data = data.ahead.drawn;
   if (!root().querySelector(".frame")) makeFrame();
   const frame = root().querySelector(".frame");
   frame.classList.toggle("empty", !data.rows.length);
+  frame.querySelector(".edit").disabled = data.waiting;
   frame.classList.toggle("weighted", data.weight > 0);
   frame.style.setProperty("--weight", `${100 * data.weight}%`);
   frame.querySelector(".legend").replaceChildren(...legend());
