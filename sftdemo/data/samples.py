@@ -89,6 +89,11 @@ def get_sample(name: str) -> Sample:
     raise DataError(f"there is no sample called {name!r}; choose one of {known}.")
 
 
+def sample_of(text: str) -> str | None:
+    """The name of the sample whose text this is, if it is one's."""
+    return next((sample.name for sample in SAMPLES if sample.path.read_text(encoding="utf-8") == text), None)
+
+
 def data_file(name: str) -> Path | str:
     """The file called `name`; where there is no such file, but a sample of that name, the sample's. What names a data
     set on the Hub stays as it is."""

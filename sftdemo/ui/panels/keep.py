@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ...data.samples import SAMPLES
+from ...data.samples import SAMPLES, sample_of
 from ..kept import STORAGE_KEY, Kept, from_kept, settings_of, to_keep, too_much
 from ..state import Desk
 from ..widgets import progress, progress_widget
@@ -87,7 +87,8 @@ class KeepHandlers:
         updates: Updates = {}
         inputs = settings_of(controls)
         updates |= {inputs[name]: setting for name, setting in kept.settings.items()}
-        updates |= {} if kept.text is None else {controls.examples: kept.text}
+        if kept.text is not None:
+            updates |= {controls.examples: kept.text, self.sources.sample: gr.update(value=sample_of(kept.text))}
         updates |= {session.columns: kept.columns} if kept.columns else {}
         updates |= {session.masks: kept.masks} if kept.masks else {}
         return updates | ({self.sources.hub: kept.hub} if kept.hub else {})
@@ -99,5 +100,5 @@ class KeepHandlers:
         updates = self.opening.take_sample(sample.name)
         updates.pop(self.sources.status, None)
         updates |= {each: each.value for each in settings_of(controls).values()}
-        updates |= {session.masks: {}, self.sources.sample: sample.name, self.sources.hub: ""}
+        updates |= {session.masks: {}, self.sources.hub: ""}
         return updates | {panel.store: None, panel.told: progress("idle", "")}

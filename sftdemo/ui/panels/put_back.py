@@ -55,7 +55,7 @@ class PutBackHandlers:
 
     def _rows(self, saved: SavedRun) -> Updates:
         path = saved.folder / EXAMPLES
-        masks = {self.desk.session.masks: {}, self.sources.sample: gr.update(value=None)}  # the rows have their own
+        masks: Updates = {self.desk.session.masks: {}}  # the rows have their own
         if path.stat().st_size <= EDITABLE:
             return masks | self.opening.show_source(text=path.read_text(encoding="utf-8"))
         opened = self.opening.show_source(opened=str(path))

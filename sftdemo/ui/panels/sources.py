@@ -15,7 +15,7 @@ from ...core.text import plural
 from ...data.examples import FIRST_ROWS
 from ...data.files import read_file
 from ...data.hub import HUB, FetchedRows, is_hub
-from ...data.samples import get_sample
+from ...data.samples import get_sample, sample_of
 from ..places import sentence
 from ..reading import fetch_hub, read
 from ..state import EDITABLE, Desk
@@ -39,7 +39,7 @@ class SourceHandlers:
         controls, session, sources = self.desk.controls, self.desk.session, self.sources
         opened = [
             *(controls.examples, session.opened, session.columns, session.page, session.only),
-            *(sources.card, sources.status, sources.hub_status),
+            *(sources.card, sources.status, sources.hub_status, sources.sample),
         ]
         sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
         sources.upload.upload(self.open_file, sources.upload, opened, **PRIVATE)
@@ -101,10 +101,13 @@ class SourceHandlers:
         return self.show_source()
 
     def show_source(self, text: str | None = None, opened: str | None = None) -> Updates:
-        """Return the text box with a new text, or with the one it has; or in its place the card of what is opened."""
+        """Return the text box with a new text, or with the one it has; or in its place the card of what is opened. The
+        menu of samples names the one that is shown, if one is."""
         session = self.desk.session
         box: dict[str, Any] = {"visible": opened is None} | ({} if text is None else {"value": text})
-        return {
+        is_other = text is not None or opened is not None
+        named: Updates = {self.sources.sample: gr.update(value=sample_of(text or ""))} if is_other else {}
+        return named | {
             self.desk.controls.examples: gr.update(**box),
             session.opened: opened,
             session.columns: None,

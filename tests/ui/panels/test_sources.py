@@ -22,14 +22,16 @@ from sftdemo.ui.panels.columns import chosen
 ODD = [{"Frage": f"Was ist {row}?", "Antwort": f"Eine Zahl, {row}.", "id": row} for row in range(30)]
 ODD_TEXT = "\n".join(map(json.dumps, ODD))
 
-SOURCE = ("examples", "opened", "page", "card", "columns", "session_only", "hub_status")
+SOURCE = ("examples", "opened", "page", "card", "columns", "session_only", "hub_status", "sample")
 
 
 class TestSources:
     def shown_text(self, ui, updates: dict) -> dict:
-        """The text box, which is shown in place of an opened file."""
-        box, opened, page, card, *_ = parts(ui, updates, *SOURCE)
+        """The text box, which is shown in place of an opened file, under the name of its sample, if it is one."""
+        box, opened, page, card, *_, sample = parts(ui, updates, *SOURCE)
         assert (box["visible"], opened, page, card["visible"]) == (True, None, 0, False)
+        own = (each.name for each in SAMPLES if each.path.read_text(encoding="utf-8") == box.get("value"))
+        assert sample == (gr.update(value=next(own, None)) if "value" in box else None)
         return box
 
     def test_a_sample_comes_as_text(self, ui):
@@ -52,7 +54,8 @@ class TestSources:
     def test_a_table_stays_a_file(self, ui, values, tmp_path):
         path = tmp_path / "mine.parquet"
         pq.write_table(pa.Table.from_pylist(ROWS[:2]), path)
-        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
+        box, opened, page, card, *_, sample, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
+        assert sample["value"] is None
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
         assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
@@ -74,7 +77,8 @@ class TestSources:
         path = tmp_path / "long.jsonl"
         path.write_text(f"{json.dumps(row)}\n" * 1000 + '{"instruction": "a"}\n')
         assert path.stat().st_size > state.EDITABLE
-        box, opened, page, card, *_, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
+        box, opened, page, card, *_, sample, status = parts(ui, ui.opening.open_file(str(path)), *SOURCE, "status")
+        assert sample["value"] is None
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
         assert json.loads(status)["title"] == "long.jsonl: 1,001 rows, 0.6 MB"
