@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
+from .arrow_bounds import check_file, check_stream
 from .records import Record, checked, first_twice, short
 from .table_bounds import bytes_of, parquet_batches
 
@@ -31,6 +32,7 @@ def _arrow_file(source: str | bytes) -> Iterator[Any]:
     import pyarrow as pa
 
     with _mapped(source) as file, pa.ipc.open_file(file) as batches:
+        check_file(file)
         for index in range(batches.num_record_batches):
             yield from _slices(batches.get_batch(index))
 
@@ -38,9 +40,12 @@ def _arrow_file(source: str | bytes) -> Iterator[Any]:
 def _arrow_stream(source: str | bytes) -> Iterator[Any]:
     import pyarrow as pa
 
-    with _mapped(source) as file, pa.ipc.open_stream(file) as batches:
-        for batch in batches:
-            yield from _slices(batch)
+    with _mapped(source) as file:
+        check_stream(file)
+        file.seek(0)
+        with pa.ipc.open_stream(file) as batches:
+            for batch in batches:
+                yield from _slices(batch)
 
 
 def _mapped(source: str | bytes) -> Any:
@@ -83,6 +88,9 @@ def folder_batches(path: Path, notes: list[str]) -> Iterator[Any]:
 def _saved(path: Path) -> Iterator[Any]:
     import datasets
 
+    for file in sorted(path.glob("*.arrow")):
+        with _mapped(str(file)) as stream:
+            check_stream(stream)
     yield from dataset_batches(datasets.load_from_disk(str(path)))
 
 
