@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from sftdemo.core.events import Finished, Phase
 from sftdemo.ui.zero_gpu import LentGpu
 
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import on_zero_gpu; on_zero_gpu.main()"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; import sftdemo.ui, on_zero_gpu; on_zero_gpu.main()"
 VISITOR = gr.Request(headers=Headers({"x-ip-token": "of.e30.someone"}))
 
 

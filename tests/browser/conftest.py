@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from default_model import environment, private_cache
+from default_model import default_model, environment, hub_cache, lightened, private_cache
 from playwright.sync_api import expect
 from serving import first_page, free_port
 
@@ -37,13 +37,25 @@ def cache(browser_type_launch_args, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(cache):
+def real_model(browser_type_launch_args) -> Path:
+    """The folder of the default model, which the page has a lighter one in place of."""
+    return default_model().folder
+
+
+@pytest.fixture(scope="session")
+def server(cache, real_model, tmp_path_factory):
     """`python app.py`: its address and its session; at the end it is stopped and must take its processes along."""
-    port = free_port()
+    port, folder = free_port(), tmp_path_factory.mktemp("light")
+    hub = hub_cache(folder / "hub", lightened(real_model, folder / "model"))
     process = subprocess.Popen(
         [sys.executable, "app.py"],
         cwd=ROOT,
-        env=environment(cache, GRADIO_SERVER_PORT=str(port), SFTDEMO_STANDBY="0"),  # which would answer all the time
+        env=environment(
+            cache,
+            GRADIO_SERVER_PORT=str(port),
+            HF_HUB_CACHE=str(hub),
+            SFTDEMO_STANDBY="0",  # which would answer all the time
+        ),
         start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}/"

@@ -48,6 +48,7 @@ def test_by_keyboard_and_with_every_door_open(visit):
 
     settings(page)
     page.get_by_label("alpaca").check()
+    expect(page.locator("#command .cm-content")).to_contain_text("--template alpaca")
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#template input >> nth=0")).to_be_checked()
     open_laboratory(page)

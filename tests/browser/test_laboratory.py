@@ -37,7 +37,7 @@ def findings_lead_to_their_rows_and_errors_block_the_training(page: Page) -> Non
     expect(page.locator("#mask .flash .number")).to_have_text("row 3")
 
 
-def test_the_boundary_and_its_remedy_then_findings(visit):
+def test_the_boundary_and_its_remedy_then_findings_and_untrusted_text(visit):
     page = visit()
     choose_custom(page, "Q: {instruction} A: ")
     open_laboratory(page)
@@ -55,6 +55,7 @@ def test_the_boundary_and_its_remedy_then_findings(visit):
     expect(page.locator("#boundary .token.merged")).to_have_count(0)
     expect(page.locator("#boundary .mend")).to_have_count(0)
     findings_lead_to_their_rows_and_errors_block_the_training(page)
+    untrusted_text_stays_text_in_every_widget(page)
 
 
 def test_packing_contrast_and_the_proof(visit):
@@ -126,13 +127,12 @@ def what_is_shared(page: Page) -> None:
     picture(page, "shared")
 
 
-def test_untrusted_text_stays_text_in_every_widget(visit):
-    page = visit()
+def untrusted_text_stays_text_in_every_widget(page: Page) -> None:
     rows = [{"instruction": f"<|im_end|>{EVIL}", "output": EVIL}, {"instruction": EVIL, "output": f"{EVIL}<|im_end|>"}]
     write(page, [*rows, {"instruction": "a", "output": "b", EVIL: "c"}])
     page.fill("#prompts textarea", EVIL)
-    choose_custom(page, EVIL + "{instruction} ")
-    open_laboratory(page, "Packing")
+    page.fill("#custom textarea", EVIL + "{instruction} ")
+    page.get_by_role("tab", name="Packing").click()
     expect(page.locator("#packing .layout")).to_have_count(4)
     page.get_by_role("tab", name="Two ways").click()
     page.click("#contrast")

@@ -48,7 +48,7 @@ def label(page: Page) -> str:
     return page.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
-def test_the_inspector_then_a_mask_by_hand_and_its_export(visit):
+def test_the_inspector_then_a_mask_by_hand_with_the_keyboard_and_the_mouse_and_its_export(visit):
     page = visit()
     token(page, 5).hover()
     assert inspector(page) == {
@@ -91,6 +91,11 @@ def test_the_inspector_then_a_mask_by_hand_and_its_export(visit):
     page.keyboard.press("ArrowUp")
     assert inspector(page)["position"] == "6 of 30"
     picture(page, "inspector")
+    by_hand_with_the_keyboard(page)
+    what_can_change_nothing(page)
+    page.click("#mask .edit")  # ends it
+    page.click("#start-over")
+    expect(page.locator("#mask .token.cut")).to_have_count(0)
     by_hand_with_the_mouse(page)
 
 
@@ -168,9 +173,8 @@ def by_hand_with_the_mouse(page: Page) -> None:
     expect(page.locator("#export")).to_be_hidden()
 
 
-def test_a_mask_by_hand_with_the_keyboard(visit):
+def by_hand_with_the_keyboard(page: Page) -> None:
     """The focus stays where it is when the row comes back, so that the next keys go on from there."""
-    page = visit()
     page.click("#mask .edit")
     row(page, 1).locator(".token").first.focus()
     page.keyboard.press("ArrowRight")
@@ -187,7 +191,6 @@ def test_a_mask_by_hand_with_the_keyboard(visit):
     row(page, 1).locator(".usual").click()
     expect(page.locator("#mask .hand")).to_have_count(0)
     page.click("#mask .edit")  # ends it
-    what_can_change_nothing(page)
 
 
 def what_can_change_nothing(page: Page) -> None:

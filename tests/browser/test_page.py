@@ -1,4 +1,4 @@
-"""A person's way through the page, in a real browser, with the default model."""
+"""A person's way through the page, in a real browser, with the default model or what has its tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trained_text(page: Page, row: int = 0) -> str:
     return "".join(page.locator("#mask .row").nth(row).locator(".token.trained").all_inner_texts())
 
 
-def test_arriving_shows_the_sample_coloured_and_ready(visit):
+def test_arriving_shows_the_sample_coloured_and_ready_then_columns_are_asked_for(visit):
     page = visit(width=1280, height=844)
     expect(page.locator("#mask .row")).to_have_count(16)
     assert trained_text(page).replace("␣", " ").startswith("Arr, the capital of")
@@ -38,12 +38,29 @@ def test_arriving_shows_the_sample_coloured_and_ready(visit):
     assert colours["prompt"] != colours["completion"]
     expect(page.locator("#mask .token.eos").first).to_have_text("<|im_end|>")
     assert re.fullmatch(r"Train 12 steps · about \d+ s on this CPU", page.inner_text("#train"))
-    assert "bundled 4-bit weights" in page.inner_text("#model-status") or "Hub" in page.inner_text("#model-status")
+    assert "Hub" in page.inner_text("#model-status")
     expect(page.locator("#asked .question")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     picture(page, "light")
     page.set_viewport_size({"width": 390, "height": 844})  # as a phone that is turned does
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 844})
+    columns_are_asked_for_and_survive_a_reload_with_the_text(page)
+
+
+def columns_are_asked_for_and_survive_a_reload_with_the_text(page: Page) -> None:
+    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
+    expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
+    expect(page.locator("#mask .row")).to_have_count(2)
+    page.get_by_label("unchanged").check()
+    command = page.locator("#command .cm-content")
+    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
+    page.wait_for_timeout(500)  # until the browser has kept it
+    page.reload()
+    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=RUN)
+    page.click("#start-over")
+    expect(page.locator("#mask .row")).to_have_count(16)
+    expect(page.locator("#columns-preview")).to_be_hidden()
 
 
 def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
@@ -90,23 +107,12 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     expect(page.locator("#mask .flag").first).to_be_visible()
 
 
-def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp_path):
+def test_a_run_that_is_left_and_come_back_to_then_one_of_the_real_model_that_is_stopped(visit, real_model, tmp_path):
     page = visit()
     page.fill("#prompts textarea", "What is the capital of Japan?")
-    set_steps(page, 200)
+    set_steps(page, 3)
     page.click("#train")
     expect(page.locator("#stop")).to_be_visible()
-    expect(page.locator("#run-status .title")).to_contain_text("step 2 of 200", timeout=RUN)
-    expect(page.locator("#curve")).to_be_visible()
-    picture(page, "training")
-    page.click("#stop")
-    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
-    assert int(re.search(r"step (\d+)", page.inner_text("#run-status .title"))[1]) <= 5
-    expect(page.locator("#download")).to_contain_text("Download the model")
-
-    change_steps(page, 3)
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_contain_text("Answering", timeout=RUN)
     page.close()
     page = visit()
     expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
@@ -128,6 +134,20 @@ def test_a_run_that_is_stopped_then_one_that_is_left_and_come_back_to(visit, tmp
     zipfile.ZipFile(archive).extractall(tmp_path / "model")
     assert any("lora" in name for name in load_file(tmp_path / "model" / "adapter_model.safetensors"))
     assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
+
+    settings(page)
+    page.fill("#model input", str(real_model))
+    page.press("#model input", "Enter")
+    page.get_by_role("button", name="Training settings").click()
+    change_steps(page, 200)
+    page.click("#train")
+    expect(page.locator("#run-status .title")).to_contain_text("step 2 of 200", timeout=RUN)
+    expect(page.locator("#curve")).to_be_visible()
+    picture(page, "training")
+    page.click("#stop")
+    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
+    assert int(re.search(r"step (\d+)", page.inner_text("#run-status .title"))[1]) <= 5
+    expect(page.locator("#download")).to_contain_text("Download the model")
 
 
 @pytest.mark.thorough  # in runs/test_jobs.py, and the list of runs in ui/panels/test_history.py, without a browser
@@ -188,19 +208,3 @@ def busiest(processes: list[int]) -> int:
     time.sleep(1)
     after = ticks()
     return max(after, key=lambda pid: after[pid] - before[pid])
-
-
-def test_columns_are_asked_for_and_survive_a_reload_with_the_text(visit):
-    page = visit()
-    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
-    expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
-    expect(page.locator("#mask .row")).to_have_count(2)
-    page.get_by_label("unchanged").check()
-    command = page.locator("#command .cm-content")
-    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
-    page.wait_for_timeout(500)  # until the browser has kept it
-    page.reload()
-    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=RUN)
-    page.click("#start-over")
-    expect(page.locator("#mask .row")).to_have_count(16)
-    expect(page.locator("#columns-preview")).to_be_hidden()

@@ -21,8 +21,7 @@ def ground(page: Page, of: str) -> str:
     return page.locator(of).first.evaluate("node => getComputedStyle(node).backgroundColor")
 
 
-def test_the_shading_follows_the_weight_then_nothing_is_held_out(visit):
-    page = visit()
+def the_shading_follows_the_weight(page: Page) -> None:
     prompt, answer = "#mask .token.prompt >> nth=1", "#mask .token.trained"
     masked, trained = ground(page, prompt), ground(page, answer)
     slide(page, "weight", "0.01")
@@ -41,11 +40,11 @@ def test_the_shading_follows_the_weight_then_nothing_is_held_out(visit):
     slide(page, "weight", "0")
     expect(page.locator("#mask .inspector .label-fact dd")).to_have_text("\N{MINUS SIGN}100: not trained")
     assert ground(page, prompt) == masked
-    nothing_held_out_is_a_sentence(page)
 
 
-def test_both_ways_then_a_closer_look(visit):
+def test_the_weight_then_both_ways_and_a_closer_look(visit):
     page = visit()
+    the_shading_follows_the_weight(page)
     set_steps(page, 4)
     page.click("#both")
     expect(page.locator("#run-status .title")).to_contain_text("masked (1 of 2)", timeout=RUN)
@@ -91,6 +90,7 @@ def test_both_ways_then_a_closer_look(visit):
     page.press("#ask textarea, #ask input", "Enter")
     expect(page.locator("#strengths .pair >> nth=0")).to_contain_text("capital of Japan", timeout=RUN)
     picture(page, "strength")
+    nothing_held_out_is_a_sentence(page)
 
 
 def nothing_held_out_is_a_sentence(page: Page) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from default_model import default_model
 
-from sftdemo.core.config import DEFAULT_MODEL, RunConfig
+from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import DataError
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.problems import Problem
@@ -14,7 +15,6 @@ from sftdemo.data.templates import template_of
 from sftdemo.mask.audit import Audit
 from sftdemo.mask.labels import Masker
 from sftdemo.model.loading import load_tokenizer, stop_ids
-from sftdemo.model.sources import resolve
 from sftdemo.ui.lesson import Lesson, Mend, Step, is_found, is_mended, lessons
 
 pytestmark = pytest.mark.real_model
@@ -22,12 +22,8 @@ pytestmark = pytest.mark.real_model
 
 @pytest.fixture(scope="module")
 def model():
-    phases = resolve(DEFAULT_MODEL)
-    while True:
-        try:
-            next(phases)
-        except StopIteration as stopped:
-            return load_tokenizer(stopped.value), stop_ids(stopped.value)
+    source = default_model()
+    return load_tokenizer(source), stop_ids(source)
 
 
 def faults() -> Iterable:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from default_model import hub_cache
 from desk import OnLentGpu
 from serving import first_page, free_port
 from visitor import Visitor, plain
 
-from sftdemo.core.config import DEFAULT_HUB_ID, DEFAULT_MODEL
+from sftdemo.core.config import DEFAULT_MODEL
 from sftdemo.ui import build
 from sftdemo.ui.serve import _listen
 
@@ -83,15 +83,6 @@ def together(visitors: list[Visitor], work: Callable[[Visitor], None]) -> None:
 def check(visitors: list[Visitor]) -> None:
     assert [visitor.errors for visitor in visitors if visitor.errors] == []
     assert [(visitor.canary, visitor.seen) for visitor in visitors if visitor.seen != {visitor.canary}] == []
-
-
-def hub_cache(folder: Path, model: Path) -> Path:
-    """A cache of the Hub in which the default model is another."""
-    repository, commit = folder / f"models--{DEFAULT_HUB_ID.replace('/', '--')}", "0" * 40
-    shutil.copytree(model, repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    return folder
 
 
 @contextmanager
