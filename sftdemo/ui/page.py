@@ -113,6 +113,7 @@ def build(backend: Backend | None = None) -> Page:
         _step(5, "Take it away", "The trained model, and the command that repeats the run.")
         with gr.Row():
             download = gr.DownloadButton("Nothing trained yet", interactive=False, elem_id="download")
+            saved = gr.State()
             train_on = gr.Button("Train on from here", visible=False, elem_id="train-on")
         take_away = TakeAwayPanel()
         command = gr.Code(
@@ -148,11 +149,11 @@ def build(backend: Backend | None = None) -> Page:
         scans = masking.wire(page)
         EditHandlers(desk, masking).wire()
         keeping = KeepHandlers(desk, keep, sources, opening)
-        keeping.wire()
-        learning = LessonHandlers(desk, lesson, opening, download)
+        keeping.wire(masking.edited)
+        learning = LessonHandlers(desk, lesson, opening, saved)
         learning.wire(keeping.outputs(), scans)
         LinkHandlers(desk, link, keeping, masking, learning).wire(page, scans)
-        LaboratoryHandlers(desk, laboratory).wire(scans)
+        LaboratoryHandlers(desk, laboratory).wire([masking.edited, masking.drawn_when_ready], scans)
         SettingsHandlers(desk, settings_file).wire()
         outputs = RunOutputs(
             **buttons,
@@ -161,6 +162,7 @@ def build(backend: Backend | None = None) -> Page:
             figures=figures,
             arm=revisit.arm,
             download=download,
+            saved=saved,
             train_on=train_on,
             command=command,
             run_id=run_id,
@@ -169,7 +171,7 @@ def build(backend: Backend | None = None) -> Page:
         running = RunHandlers(desk, outputs)
         train, both = running.wire(page)
         AheadHandlers(desk, compare, run_id).wire([*scans, train, both])
-        LossesHandlers(desk, losses, run_id).wire(both, outputs.download)
+        LossesHandlers(desk, losses, run_id).wire(both, saved)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()
         TakeAwayHandlers(desk, take_away, outputs).wire()

@@ -23,7 +23,7 @@ def test_a_link_shows_the_same_view_and_leaves_what_the_browser_kept(visit, app)
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == page.input_value("#link .copied input")
     write(page, rows[:1])
-    page.wait_for_timeout(500)  # until the browser has kept it
+    page.wait_for_timeout(1500)  # until the browser has kept it
 
     page.set_viewport_size({"width": 1920, "height": 1080})
     page.goto(link + "&model=someone/something&present")

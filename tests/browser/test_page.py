@@ -55,7 +55,7 @@ def columns_are_asked_for_and_survive_a_reload_with_the_text(page: Page) -> None
     page.get_by_label("unchanged").check()
     command = page.locator("#command .cm-content")
     expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
-    page.wait_for_timeout(500)  # until the browser has kept it
+    page.wait_for_timeout(1500)  # until the browser has kept it
     page.reload()
     expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=RUN)
     page.click("#start-over")

@@ -104,7 +104,8 @@ def mask_settings() -> dict[str, Component]:
             ),
         }
     template, custom = inputs["template"], inputs["custom"]
-    template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, api_visibility="private")
+    quiet: dict[str, Any] = {"trigger_mode": "multiple", "api_visibility": "private"}
+    template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, **quiet)
     return inputs
 
 

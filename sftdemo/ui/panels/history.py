@@ -41,7 +41,7 @@ class HistoryHandlers:
         panel, out = self.panel, self.running.out
         known = [out.run_id, out.own_runs]
         panel.accordion.expand(self.show, known, panel.runs, **PRIVATE)
-        out.download.change(self.show, known, panel.runs, **PRIVATE)  # a run has been saved, or another is shown
+        out.saved.change(self.show, known, panel.runs, **PRIVATE)  # a run has been saved, or another is shown
         opened = panel.runs.open(self.open, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)
         opened.then(self.show, known, panel.runs, **PRIVATE)
         gone_on = panel.runs.go_on(self.go_on, out.own_runs, out.all(), concurrency_limit=16, **PRIVATE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from ...data.samples import SAMPLES, sample_of
 from ..kept import STORAGE_KEY, Kept, from_kept, settings_of, to_keep, too_much
@@ -42,22 +43,14 @@ class KeepHandlers:
             *(panel.told, panel.restored, panel.store, sources.hub, sources.sample, sources.card, sources.hub_status),
         ]
 
-    def wire(self) -> None:
-        """Connect components and handlers. What the browser kept comes back where no link is opened."""
+    def wire(self, edited: Dependency) -> None:
+        """Connect components and handlers. What the browser kept comes back where no link is opened. `edited` is the
+        drawing of an edit."""
         controls, session, panel = self.desk.controls, self.desk.session, self.panel
-        kept = [session.opened, session.columns, session.masks]
         everything = {*controls.all(), *session.all(), panel.restored}
-        parts: list[Any] = [*controls.all(), *kept]  # of kinds that all have `change`
-        changes = [part.change for part in parts]
-        gr.on(
-            changes,
-            self.keep,
-            everything,
-            [panel.store, panel.limit],
-            trigger_mode="always_last",
-            concurrency_limit=8,
-            **PRIVATE,
-        )
+        newest: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": 8}
+        for event in (edited.then, controls.model.change):
+            event(self.keep, everything, [panel.store, panel.limit], **newest, **PRIVATE)
         panel.start_over.click(self.start_over, None, self.outputs(), **PRIVATE)
 
     def keep(self, values: dict) -> Updates:

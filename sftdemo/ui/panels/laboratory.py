@@ -76,21 +76,15 @@ class LaboratoryHandlers:
     def __init__(self, desk: Desk, panel: LaboratoryPanel):
         self.desk, self.panel = desk, panel
 
-    def wire(self, scans: list) -> None:
-        """Connect components and handlers. `scans` are the events after which there is a new audit."""
+    def wire(self, drawn: list, scans: list) -> None:
+        """Connect components and handlers. `drawn` are the events after which the mask is another, `scans` those after
+        which there is a new audit."""
         controls, session, panel = self.desk.controls, self.desk.session, self.panel
         everything = {*controls.all(), *session.all(), panel.is_open}
         panel.accordion.expand(lambda: True, None, panel.is_open, **PRIVATE)
         panel.accordion.collapse(lambda: False, None, panel.is_open, **PRIVATE)
-        inputs = [*controls.all(), session.opened, session.masks, session.picked, panel.is_open]
-        gr.on(
-            [each.change for each in inputs],
-            self.look_at_boundary,
-            everything,
-            panel.boundary,
-            trigger_mode="always_last",
-            **PRIVATE,
-        )
+        for event in (*(each.then for each in drawn), session.picked.change, panel.is_open.change):
+            event(self.look_at_boundary, everything, panel.boundary, trigger_mode="always_last", **PRIVATE)
         for event in (*(scan.then for scan in scans), panel.is_open.change):
             event(self.look_at_packing, everything, panel.packing, **PRIVATE)
         panel.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)

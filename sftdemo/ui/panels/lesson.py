@@ -88,8 +88,8 @@ class LessonPanel:
 class LessonHandlers:
     """Go through a lesson."""
 
-    def __init__(self, desk: Desk, panel: LessonPanel, opening: SourceHandlers, download: gr.DownloadButton):
-        self.desk, self.panel, self.opening, self.download = desk, panel, opening, download
+    def __init__(self, desk: Desk, panel: LessonPanel, opening: SourceHandlers, saved: gr.State):
+        self.desk, self.panel, self.opening, self.saved = desk, panel, opening, saved
 
     def wire(self, filled: list, scans: list) -> None:
         """Connect components and handlers. `filled` are the components that a view fills; `scans` are the events after
@@ -101,7 +101,7 @@ class LessonHandlers:
         panel.card.mend(self.mend, panel.place, outputs, **PRIVATE)
         for event in (*(scan.then for scan in scans), panel.place.change):
             event(self.look, everything, [panel.card, panel.place], **PRIVATE)
-        self.download.change(self.tell_trained, {panel.place, self.desk.run_id}, panel.place, **PRIVATE)
+        self.saved.change(self.tell_trained, {panel.place, self.desk.run_id}, panel.place, **PRIVATE)
 
     def enter(self, query: Mapping[str, str]) -> tuple[Updates, tuple[str, ...]]:
         """Return the lesson that the page's address asks for, and what is said of one that there is not."""

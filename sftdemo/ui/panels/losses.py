@@ -37,7 +37,7 @@ class LossesHandlers:
     def __init__(self, desk: Desk, panel: LossesPanel, run_id: gr.BrowserState):
         self.desk, self.panel, self.run_id = desk, panel, run_id
 
-    def wire(self, both: Dependency, saved: gr.DownloadButton) -> None:
+    def wire(self, both: Dependency, saved: gr.State) -> None:
         """Connect components and handlers. `both` is a training both ways, and `saved` changes with the run that is
         shown."""
         panel = self.panel

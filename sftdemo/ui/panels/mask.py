@@ -76,9 +76,11 @@ class MaskHandlers:
         inputs = [control for control in controls.all() if control is not controls.model]
         edited_parts: list[Any] = [*inputs, session.opened, session.columns, session.masks]  # all of them have `change`
         edits = [part.change for part in edited_parts]
-        # Typing sends many events; "always_last" draws the newest and lets those between go.
-        edited = gr.on(edits, self.draw, everything, drawn, trigger_mode="always_last", concurrency_limit=4, **PRIVATE)
-        scan = edited.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
+        # Typing sends many events; "always_last" draws the newest and lets those between go. Gradio (6.31) sends it to
+        # all handlers of the event anew, and two such would do so in turn for good: what else follows is a `then`.
+        newest: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": 4}
+        self.edited = gr.on(edits, self.draw, everything, drawn, **newest, **PRIVATE)
+        scan = self.edited.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
         ready = gr.on(
             [page.load, controls.model.change, session.start.change],
             self.get_ready,
@@ -87,10 +89,10 @@ class MaskHandlers:
             concurrency_limit=8,
             **PRIVATE,
         )
-        drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
-        told = drawn_when_ready.then(self.tell_device, everything, out.model_status, **PRIVATE)
+        self.drawn_when_ready = ready.then(self.draw, everything, drawn, **PRIVATE)  # of the text as it is by then
+        told = self.drawn_when_ready.then(self.tell_device, everything, out.model_status, **PRIVATE)
         first_scan = told.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
-        gr.on(edits, None, cancels=[drawn_when_ready], **PRIVATE)
+        gr.on(edits, None, cancels=[self.drawn_when_ready], **PRIVATE)
         out.mask.turn(self.turn, everything, [out.mask, session.page], **PRIVATE)
         out.mask.read(self.read_row, everything, out.mask, **PRIVATE)
         out.mask.pick(self.pick, None, session.picked, **PRIVATE)

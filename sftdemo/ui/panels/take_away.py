@@ -69,7 +69,7 @@ class TakeAwayHandlers:
         """Connect components and handlers."""
         panel, out = self.panel, self.out
         shown = [panel.column, panel.status, panel.file, *panel.tabs, *panel.words, *panel.codes]
-        gr.on([out.download.change, out.arm.change], self.show, [out.run_id, out.arm], shown, **PRIVATE)
+        gr.on([out.saved.change, out.arm.change], self.show, [out.run_id, out.arm], shown, **PRIVATE)
         prepared = [panel.prepare, panel.status, panel.file]
         panel.prepare.click(self.prepare, [out.run_id, out.arm, panel.form], prepared, **PRIVATE)
         panel.form.change(self.reset, None, [panel.status, panel.file], **PRIVATE)

@@ -38,7 +38,8 @@ OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
 @dataclass(frozen=True)
 class RunOutputs:
-    """The components that these handlers write to. `own_runs` are the ids of the runs that this browser started."""
+    """The components that these handlers write to. `own_runs` are the ids of the runs that this browser started.
+    `saved` is the archive that `download` offers: a state, whose `change` may have several handlers."""
 
     train: gr.Button
     both: gr.Button
@@ -55,6 +56,7 @@ class RunOutputs:
     figures: gr.HTML
     arm: gr.Radio
     download: gr.DownloadButton
+    saved: gr.State
     command: gr.Code
     run_id: gr.BrowserState
     own_runs: gr.BrowserState
@@ -200,6 +202,7 @@ class RunHandlers:
             out.figures: figures_table([]),
             out.arm: gr.update(choices=[], value=None, visible=False),
             out.download: gr.update(value=None, label="Nothing trained yet", interactive=False),
+            out.saved: None,
         }
 
     def _show(self, state: RunState, run_id: str | None) -> Updates:
@@ -243,6 +246,7 @@ class RunHandlers:
         chosen = state.arms[0] if state.arms else None
         return {
             self.out.download: gr.update(value=str(archive), label=label, interactive=True),
+            self.out.saved: str(archive),
             self.out.train_on: gr.update(visible=True),
             self.out.arm: gr.update(choices=choices, value=chosen, visible=len(choices) > 1),
         }
