@@ -6,6 +6,7 @@ Some cases run with all tests; `make hold` tries 10,000, and `make hold HOLD_CAS
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import gradio as gr
@@ -111,3 +112,12 @@ def test_any_event_is_answered(served, llama_folder):
 @pytest.mark.hold
 def test_ten_thousand_events_are_answered(served, llama_folder):
     check_handlers(served, llama_folder)
+
+
+def test_at_most_one_handler_of_an_event_waits_for_its_turn(ui):
+    """Gradio sends what one has waited for to all of them anew: two would keep each other going for good. What a state
+    sends goes to each by itself."""
+    late = [fn for fn in ui.blocks.fns.values() if fn.fn and fn.trigger_mode == "always_last"]
+    shown = {number for number, block in ui.blocks.blocks.items() if not isinstance(block, gr.State)}
+    waiting = Counter(target for fn in late for target in fn.targets if target[0] in shown)
+    assert set(waiting.values()) == {1}
