@@ -12,7 +12,7 @@ from ...core.errors import SftdemoError
 from ...core.events import Before, Failed, Finished
 from ..results import comparison
 from ..state import Desk
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 
 NOTHING_YET = "The answers appear here, side by side, when a training is done."
 UNTRAINED = "What the model answers as it is. Train it, and the new answers stand beside these."

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from ..state import Desk
-from .mask import PRIVATE, MaskHandlers, Updates
+from .handlers import PRIVATE, Updates
+from .mask import MaskHandlers
 
 EDITS = 100  # that can be taken back
 # No edit may be lost while another is on its way, and they come in order.

@@ -104,8 +104,8 @@ def mask_settings() -> dict[str, Component]:
             ),
         }
     template, custom = inputs["template"], inputs["custom"]
-    quiet: dict[str, Any] = {"trigger_mode": "multiple", "api_visibility": "private"}
-    template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, **quiet)
+    shown: dict[str, Any] = {"trigger_mode": "multiple", "api_visibility": "private"}
+    template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, **shown)
     return inputs
 
 

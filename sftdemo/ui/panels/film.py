@@ -12,7 +12,7 @@ from ..places import sentence
 from ..results import film_frames, film_message
 from ..state import Desk
 from ..widgets import widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 
 _NO_RUN = "No finished run is shown yet; train first, or show an earlier run."
 

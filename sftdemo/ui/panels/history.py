@@ -16,7 +16,7 @@ from ..saved_runs import KEPT_RUNS
 from ..state import Desk
 from ..toasts import refusal, warn
 from ..widgets import widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 from .train import RunHandlers
 
 

@@ -12,7 +12,7 @@ from ..kept import STORAGE_KEY, Kept, from_kept, settings_of, to_keep, too_much
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .examples import Sources
-from .mask import PRIVATE, Updates
+from .handlers import NEWEST, PRIVATE, Updates
 from .sources import SourceHandlers
 
 
@@ -48,9 +48,8 @@ class KeepHandlers:
         drawing of an edit."""
         controls, session, panel = self.desk.controls, self.desk.session, self.panel
         everything = {*controls.all(), *session.all(), panel.restored}
-        newest: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": 8}
         for event in (edited.then, controls.model.change):
-            event(self.keep, everything, [panel.store, panel.limit], **newest, **PRIVATE)
+            event(self.keep, everything, [panel.store, panel.limit], concurrency_limit=8, **NEWEST)
         panel.start_over.click(self.start_over, None, self.outputs(), **PRIVATE)
 
     def keep(self, values: dict) -> Updates:

@@ -34,7 +34,7 @@ from ..widgets import (
     widget,
 )
 from ..words import say
-from .mask import PRIVATE, Updates
+from .handlers import NEWEST, PRIVATE, Updates
 
 REMEDY_ROWS = 1000  # enough to tell whether a newline would help
 
@@ -84,7 +84,7 @@ class LaboratoryHandlers:
         panel.accordion.expand(lambda: True, None, panel.is_open, **PRIVATE)
         panel.accordion.collapse(lambda: False, None, panel.is_open, **PRIVATE)
         for event in (*(each.then for each in drawn), session.picked.change, panel.is_open.change):
-            event(self.look_at_boundary, everything, panel.boundary, trigger_mode="always_last", **PRIVATE)
+            event(self.look_at_boundary, everything, panel.boundary, **NEWEST)
         for event in (*(scan.then for scan in scans), panel.is_open.change):
             event(self.look_at_packing, everything, panel.packing, **PRIVATE)
         panel.boundary.mend(self.mend, None, [controls.template, controls.custom], **PRIVATE)

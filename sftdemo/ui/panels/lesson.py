@@ -17,7 +17,7 @@ from ..link import DOORS, NAME_SHOWN
 from ..state import Desk, View
 from ..widgets import to_json, token_list, widget
 from ..words import say, say_all
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 from .sources import SourceHandlers
 
 

@@ -15,9 +15,10 @@ from ..places import sentence
 from ..state import Desk
 from ..widgets import to_json, widget
 from ..words import LANGUAGES, say, say_all
+from .handlers import PRIVATE, Updates
 from .keep import KeepHandlers
 from .lesson import LessonHandlers
-from .mask import PRIVATE, MaskHandlers, Updates
+from .mask import MaskHandlers
 
 _QUIET = "While this view is open, edits are not kept by a reload: what you had comes back without the link."
 

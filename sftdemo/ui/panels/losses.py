@@ -13,7 +13,7 @@ from ..places import sentence
 from ..results import losses_message, losses_rows
 from ..state import Desk
 from ..widgets import widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 
 NO_RUN = "No finished run is shown yet; train first, or show an earlier run."
 

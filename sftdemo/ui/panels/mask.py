@@ -28,10 +28,9 @@ from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
 from .examples import Sources
+from .handlers import NEWEST, PRIVATE, VISITS, Updates
 from .scanned import OFF, buttons, filters, lengths, mend, refusals
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # the page is no API
-VISITS = 1000  # whose latest scan is known
 COMMAND = "These settings in a terminal"
 
 
@@ -54,9 +53,6 @@ class MaskOutputs:
     wrong: gr.HTML
 
 
-Updates = dict[Any, Any]  # component: its update; a component that is not there stays as it is
-
-
 class MaskHandlers:
     """Draws what the person sees of the examples."""
 
@@ -76,10 +72,7 @@ class MaskHandlers:
         inputs = [control for control in controls.all() if control is not controls.model]
         edited_parts: list[Any] = [*inputs, session.opened, session.columns, session.masks]  # all of them have `change`
         edits = [part.change for part in edited_parts]
-        # Typing sends many events; "always_last" draws the newest and lets those between go. Gradio (6.31) sends it to
-        # all handlers of the event anew, and two such would do so in turn for good: what else follows is a `then`.
-        newest: dict[str, Any] = {"trigger_mode": "always_last", "concurrency_limit": 4}
-        self.edited = gr.on(edits, self.draw, everything, drawn, **newest, **PRIVATE)
+        self.edited = gr.on(edits, self.draw, everything, drawn, concurrency_limit=4, **NEWEST)
         scan = self.edited.then(self.scan, everything, scanned, concurrency_limit=4, trigger_mode="multiple", **PRIVATE)
         ready = gr.on(
             [page.load, controls.model.change, session.start.change],

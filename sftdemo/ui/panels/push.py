@@ -15,7 +15,7 @@ from ..places import sentence
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 from .train import RunOutputs
 
 AS_TRAINED, MERGED = "as trained", "merged"

@@ -16,8 +16,8 @@ from ..state import EDITABLE, Desk
 from ..toasts import warn
 from ..widgets import progress
 from .examples import Sources
+from .handlers import PRIVATE, Updates
 from .history import HistoryPanel
-from .mask import PRIVATE, Updates
 from .sources import SourceHandlers
 from .start import StartHandlers
 from .train import RunOutputs

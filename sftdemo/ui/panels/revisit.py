@@ -14,8 +14,8 @@ from ..results import answers_at_strength, compare_widget
 from ..run_state import summarize
 from ..state import Desk
 from ..widgets import progress, progress_widget
+from .handlers import PRIVATE, Updates
 from .losses import NO_RUN, raise_failed
-from .mask import PRIVATE, Updates
 
 
 class RevisitPanel:

@@ -14,7 +14,7 @@ from ..controls import PAGE_SETTINGS
 from ..places import sentence
 from ..state import Desk
 from ..widgets import progress, progress_widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 
 
 class SettingsPanel:

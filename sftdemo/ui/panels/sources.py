@@ -23,7 +23,7 @@ from ..toasts import refusal
 from ..widgets import progress
 from .columns import chosen
 from .examples import Sources
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 
 LOOK = 0.5  # seconds between two reports while the Hub is read
 

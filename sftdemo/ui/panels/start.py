@@ -14,8 +14,8 @@ from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget
 from ..words import say
+from .handlers import PRIVATE, Updates
 from .history import HistoryPanel
-from .mask import PRIVATE, Updates
 from .train import RunOutputs
 
 _GONE = "The run that you wanted to train on from is gone; the training starts from the model again."

@@ -18,7 +18,7 @@ from ..space import has_sign_in
 from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress, progress_widget
-from .mask import PRIVATE, Updates
+from .handlers import PRIVATE, Updates
 from .push import PushPanel
 from .train import RunOutputs
 

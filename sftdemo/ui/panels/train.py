@@ -29,7 +29,7 @@ from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress
 from ..words import say, say_all
-from .mask import PRIVATE, VISITS, Updates
+from .handlers import PRIVATE, VISITS, Updates
 from .scanned import seconds_of
 
 TO_COME = "The answers before the training; those after it are to come."
