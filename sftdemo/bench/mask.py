@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +18,6 @@ from ..data.samples import SAMPLES
 from ..data.templates import Template, template_of
 from ..mask.audit import Audit
 from ..mask.labels import Masker
-from ..mask.rows import CHUNK
 from .figures import Stop, repetitions, seconds_of, spread
 from .memory import memory_growth
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WARM_UP = 2000  # rows that are not timed: they fill the tokenizer's cache of words
+BATCH = 1000  # rows that the library alone is given at once
+PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 def synthetic_examples(rows: int) -> list[Example]:
@@ -116,10 +119,21 @@ def conversations(examples: list[Example]) -> list[Example]:
     ]
 
 
+@contextmanager
+def _threads_of_its_own() -> Generator[None]:
+    """Let the `tokenizers` library encode with as many threads as it chooses, which `prepare` has turned off."""
+    kept = os.environ.pop(PARALLELISM, None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ[PARALLELISM] = kept
+
+
 def _render(talks: list[Example], tokenizer: PreTrainedTokenizerBase) -> None:
-    for begin in range(0, len(talks), CHUNK):
+    for begin in range(0, len(talks), BATCH):
         texts = []
-        for talk in talks[begin : begin + CHUNK]:
+        for talk in talks[begin : begin + BATCH]:
             turns = [*talk.messages, *([talk.answer] if talk.answer else [])]
             records = [{"role": turn.role, "content": turn.text} for turn in turns]
             texts.append(tokenizer.apply_chat_template(records, tokenize=False))
@@ -128,8 +142,9 @@ def _render(talks: list[Example], tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> None:
     backend = cast("Tokenizer", tokenizer.backend_tokenizer)
-    for begin in range(0, len(texts), CHUNK):
-        backend.encode_batch(texts[begin : begin + CHUNK], add_special_tokens=False)
+    with _threads_of_its_own():
+        for begin in range(0, len(texts), BATCH):
+            backend.encode_batch(texts[begin : begin + BATCH], add_special_tokens=False)
 
 
 def _audit(examples: list[Example], tokenizer, template: Template, config: RunConfig) -> Audit:

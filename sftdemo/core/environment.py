@@ -29,6 +29,9 @@ def prepare() -> None:
         # 2 cores, generating 8 tokens took 31.9 s, and 2.5 s without any spinning, which in turn costs a small matrix
         # product (266x576x16) on an idle machine three quarters of its speed. 2,000 rounds keep most of both.
         "GOMP_SPINCOUNT": "2000",
+        # No threads of the tokenizers library's own, which it looks up at each call: beside them Python works out the
+        # masks, and waits. `ahead.py` runs several of its calls at a time.
+        "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",
         "TRANSFORMERS_VERBOSITY": "error",
     }.items():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..core.errors import DataError
 from ..data.examples import Example, Problem
 from ..data.templates import Template
+from .ahead import work_ahead
 from .checks import CHECKS
 from .encoding import Encoded, encoder_for, partition
 from .labels import Masker
 from .row import Row
-from .rows import encode_rows
+from .rows import chunks_of, encode_rows
 
 NEARBY = 4  # tokens shown on either side
 
@@ -146,5 +148,7 @@ def newline_remedy(examples: Sequence[Example], masker: Masker) -> Remedy | None
 
 def _merging(examples: Sequence[Example], masker: Masker, template: Template) -> int:
     """Return how many rows have a token that merges across the end of the prompt."""
-    rows = [row for row in encode_rows(examples, masker.tokenizer, template) if not isinstance(row, Problem)]
+    encode = partial(encode_rows, tokenizer=masker.tokenizer, template=template, offsets=False)
+    chunks = work_ahead(encode, chunks_of(examples, template))
+    rows = (row for chunk in chunks for row in chunk if not isinstance(row, Problem))
     return sum(any(sequence.joint_ids is not None for sequence in row) for row in rows)

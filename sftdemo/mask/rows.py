@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Examples held at once as the tokenizer's own objects, which take about 100 bytes per token: so many, of so many
 # characters.
-CHUNK, CHUNK_CHARACTERS = 1000, 2_000_000
+CHUNK, CHUNK_CHARACTERS = 250, 500_000
 
 
 def chunks_of(examples: Iterable[Example], template: Template) -> Iterator[list[Example]]:
