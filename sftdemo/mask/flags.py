@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from ..data.examples import Example
@@ -43,32 +44,38 @@ def flags_of(
         "empty_prompt": prompt_length == 0 and not (example.whole or example.tokens),
         "all_trained": example.whole,
         "special_text": _has_special_text(row, encoder),
-        **_of_answers(row, encoder),
-        **(_of_conversation(row.example) if row.part == 0 else {}),
     }
     found = {*row.told, *[check for check, _ in row.notes], *[flag for flag, is_so in happened.items() if is_so]}
+    found.update(_of_answers(row, encoder))
+    if row.part == 0:
+        found.update(_of_conversation(example))
     return tuple(sorted(found, key=_ORDER.__getitem__))
 
 
-def _of_answers(row: Row, encoder: TextEncoder) -> dict[str, bool]:
-    turns = [(turn.text, turn.is_empty) for turn in row.turns]
-    if not row.whole.chat:
-        turns = [(row.example.completion, not row.example.completion.strip())]
-    return {
-        "eos_typed": any(encoder.ends_in_special_text(text) for text, _ in turns),
-        "role_marker": any(encoder.has_marker(text, row.markers) for text, _ in turns),
-        "empty_completion": any(is_empty for _, is_empty in turns),
-        "thinking_open": any(text.lstrip().startswith("<think>") and "</think>" not in text for text, _ in turns),
-    }
+def _of_answers(row: Row, encoder: TextEncoder) -> Iterator[str]:
+    completion = row.example.completion
+    turns = (
+        [(turn.text, turn.is_empty) for turn in row.turns] if row.whole.chat else [(completion, not completion.strip())]
+    )
+    for text, is_empty in turns:
+        if encoder.ends_in_special_text(text):
+            yield "eos_typed"
+        if encoder.has_marker(text, row.markers):
+            yield "role_marker"
+        if is_empty:
+            yield "empty_completion"
+        if text.lstrip().startswith("<think>") and "</think>" not in text:
+            yield "thinking_open"
 
 
-def _of_conversation(example: Example) -> dict[str, bool]:
+def _of_conversation(example: Example) -> Iterator[str]:
+    if example.left_out:
+        yield "turns_left_out"
     roles = [message.role for message in example.messages]
-    return {
-        "two_user_turns": any(first == second == "user" for first, second in pairwise(roles)),
-        "turns_left_out": example.left_out > 0,
-        "begins_with_answer": roles[:1] == [ASSISTANT] and example.messages[0].trained,
-    }
+    if any(first == second == "user" for first, second in pairwise(roles)):
+        yield "two_user_turns"
+    if roles[:1] == [ASSISTANT] and example.messages[0].trained:
+        yield "begins_with_answer"
 
 
 def _has_special_text(row: Row, encoder: TextEncoder) -> bool:

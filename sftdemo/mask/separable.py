@@ -9,7 +9,7 @@ from ..data.templates import RenderedPrompt
 from .encoding import Encoded, TextEncoder
 
 _WINDOW = 64  # characters
-_LINE_BEGINS = re.compile(r"(?<=\n)[A-Za-z0-9#<]")
+_LAST_LINE = re.compile(r".*\n(?=[A-Za-z0-9#<])", re.DOTALL)  # up to where it begins
 _WORD_ENDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
 
 
@@ -55,10 +55,10 @@ def _window(prompt: RenderedPrompt, completion: str) -> tuple[str, int] | None:
     """Return the text around the boundary, from the beginning of a word to the end of one, and the boundary in it."""
     text = prompt.text
     tail = text[-_WINDOW:]
-    begins = [match.start() for match in _LINE_BEGINS.finditer(tail)] or [0] * (len(text) <= _WINDOW)
+    before = _LAST_LINE.match(tail)
     word = _WORD_ENDS.search(completion, 8, _WINDOW)
     head = completion[: word.end()] if word else completion
-    if not begins or not head or len(head) > 4 * _WINDOW:
+    if not (before or len(text) <= _WINDOW) or not head or len(head) > 4 * _WINDOW:
         return None
-    tail = tail[begins[-1] :]
+    tail = tail[before.end() :] if before else tail
     return tail + head, len(tail)
