@@ -53,10 +53,9 @@ def flags_of(
 
 
 def _of_answers(row: Row, encoder: TextEncoder) -> Iterator[str]:
-    completion = row.example.completion
-    turns = (
-        [(turn.text, turn.is_empty) for turn in row.turns] if row.whole.chat else [(completion, not completion.strip())]
-    )
+    turns = [(turn.text, turn.is_empty) for turn in row.turns]
+    if not row.whole.chat:
+        turns = [(row.example.completion, not row.example.completion.strip())]
     for text, is_empty in turns:
         if encoder.ends_in_special_text(text):
             yield "eos_typed"

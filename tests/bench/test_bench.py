@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from copy import deepcopy
 from dataclasses import replace
@@ -16,6 +17,7 @@ from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.figures import spread
 from sftdemo.bench.film import bench_film
 from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, SHAPES, Point, bench_growth
+from sftdemo.bench.mask import PARALLELISM, bench_mask
 from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
 from sftdemo.bench.recipes import Subject, trl_trainer
 from sftdemo.bench.report import check_file, growth_svg, report, section, write_report
@@ -152,6 +154,26 @@ def test_mask(subject, result):
     assert result["ratios"]["mask_vs_tokenizers"] > 0
     *_, made = bench(*subject[:2], effort=effort_of("mask"), rows=40)
     assert made.result["mask"]["rows"] == 40
+
+
+def test_the_tokenizer_alone_has_its_own_threads(subject, monkeypatch):
+    """`prepare` turns them off; ours, which are compared with it, are none of the library's."""
+    seen, backend = [], subject[1].backend_tokenizer
+
+    class Watched:
+        def encode_batch(self, texts, **settings):
+            seen.append(os.environ.get(PARALLELISM, "on"))
+            return backend.encode_batch(texts, **settings)
+
+        def __getattr__(self, name):
+            return getattr(backend, name)
+
+    tokenizer = deepcopy(subject[1])
+    monkeypatch.setattr(type(tokenizer), "backend_tokenizer", Watched())
+    monkeypatch.setenv(PARALLELISM, "false")
+    list(bench_mask(list(subject[2].train), tokenizer, RunConfig(), repeats=1))
+    assert set(seen) == {"on"}
+    assert os.environ[PARALLELISM] == "false"
 
 
 class TestFilm:
