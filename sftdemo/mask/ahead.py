@@ -10,9 +10,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Python does one thing at a time, but a tokenizer encodes beside it. With three threads there is nearly always one that
-# encodes on each of two cores while another, or the caller, has Python to itself.
-THREADS, AHEAD = 3, 4
+# Python does one thing at a time, but a tokenizer encodes beside it: one thread encodes while the other, or the caller,
+# has Python to itself. A third thread gains nothing on two cores, and takes a few MB.
+THREADS, AHEAD = 2, 3
 
 
 def work_ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
