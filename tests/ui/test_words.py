@@ -9,6 +9,7 @@ import json
 import gradio as gr
 import pytest
 from desk import EVIL
+from loops import run
 
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.page import build
@@ -47,7 +48,7 @@ def test_the_address_and_the_browser_decide_it_for_each_request():
     async def visits():
         await asyncio.gather(visit(b"", b"zh"), visit(b"lang=en", b"zh"), visit(b"__theme=dark&lang=zh", b"en"))
 
-    asyncio.run(visits())
+    run(visits())
     assert (heard, language()) == (["zh", "en", "zh"], "en")
 
 
@@ -81,7 +82,8 @@ class TestPage:
         return build(Backend())
 
     def test_its_layout_is_worded_and_the_english_one_stays(self, page):
-        english = page.config = page.get_config_file()
+        page.config = page.get_config_file()
+        english = page.config
         with Speaks("zh"):
             chinese = page.config
             assert page.config is chinese
@@ -111,7 +113,7 @@ class TestPage:
             return await asyncio.gather(*map(answer, ["zh-CN", "en", "zh"]))
 
         said = "这一步结束后停止…"
-        assert asyncio.run(answers()) == [said, "Stopping after this step…", said]
+        assert run(answers()) == [said, "Stopping after this step…", said]
         assert language() == "en"
 
     def test_endpoints_answer_programs_in_english(self, page, monkeypatch):
@@ -120,5 +122,5 @@ class TestPage:
         monkeypatch.setattr(function, "fn", lambda *values: heard.append(language()))
         request = gr.Request(headers={"accept-language": "zh"}, query_params={}, session_hash="one")
         with contextlib.suppress(Exception):
-            asyncio.run(page.process_api(function, [None] * len(function.inputs), request=request))
+            run(page.process_api(function, [None] * len(function.inputs), request=request))
         assert heard == ["en"]
