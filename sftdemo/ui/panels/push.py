@@ -77,7 +77,7 @@ class PushHandlers:
         self,
         run_id: str | None,
         weight: float | None,
-        name: str,
+        name: str | None,
         form: str,
         private: bool,
         profile: gr.OAuthProfile | None,
@@ -88,7 +88,7 @@ class PushHandlers:
         try:
             if profile is None or token is None:
                 raise ConfigError(f"there is nobody signed in here any more. {_HOW}")
-            to = f"{profile.username}/{_checked(name)}"
+            to = f"{profile.username}/{_checked(name or '')}"
             folder = self.desk.backend.folder(run_id, weight)
             yield {panel.push: gr.update(interactive=False), panel.status: progress("working", f"Looking for {to}")}
             kind = MERGED if form == MERGED else None

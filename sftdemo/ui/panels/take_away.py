@@ -92,9 +92,9 @@ class TakeAwayHandlers:
             updates[code] = gr.update(value=way.code, language=way.language) if way else gr.update(value="")
         return updates
 
-    def prepare(self, run_id: str | None, weight: float | None, form: str) -> Iterator[Updates]:
+    def prepare(self, run_id: str | None, weight: float | None, form: str | None) -> Iterator[Updates]:
         """Export the current run, and offer the file."""
-        panel, (to, _, quantization) = self.panel, form.partition(" ")
+        panel, (to, _, quantization) = self.panel, (form or MERGED).partition(" ")
         waiting, ready = gr.update(interactive=False), gr.update(interactive=True)
         try:
             yield {panel.prepare: waiting} | self.reset()

@@ -75,6 +75,7 @@ def test_a_run_goes_to_the_visitors_own_account(hub, space, run_id, tmp_path, ca
 
 
 REFUSED = {
+    None: "The name is empty; write one for the repository, such as my-first-run.",
     " ": "The name is empty; write one for the repository, such as my-first-run.",
     "other/pirate": "The name is 'other/pirate'; write it without an owner: it goes to your own account.",
     "a b": "The name is 'a b'; write it in letters, digits, '-', '_' and '.'.",

@@ -33,6 +33,13 @@ def test_nothing_is_offered_before_a_run_is_saved(ui):
         assert updates[ui.taking.panel.column]["visible"] is False
 
 
+def test_what_names_no_form_is_merged(ui):
+    """As a call that leaves it empty does; the page's menu always names one."""
+    (waiting, failed) = prepared(ui, None, form=None)
+    assert waiting["prepare"]["interactive"] is False
+    assert "no run" in json.loads(failed["status"])["title"]
+
+
 def test_the_ways_are_those_of_the_run(ui, run_id):
     panel, updates = ui.taking.panel, ui.taking.show(run_id, None)
     assert updates[panel.column]["visible"] is True
