@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 
@@ -31,6 +32,7 @@ def first_page(address: str, process: subprocess.Popen) -> str:
 
 
 def awaited(asked: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in a thread of its own: Playwright leaves a running loop in the main one of its worker."""
+    """Run a coroutine in a thread of its own, in the language of the caller: Playwright leaves a running loop in the
+    main one of its worker."""
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, asked).result()
+        return threads.submit(copy_context().run, asyncio.run, asked).result()

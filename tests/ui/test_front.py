@@ -7,7 +7,7 @@ import gzip
 from typing import Any
 
 import pytest
-from loops import run
+from serving import awaited
 
 from sftdemo.ui.front import MOST_KEPT, Front
 from sftdemo.ui.words import Speaks, language
@@ -54,7 +54,7 @@ def test_it_is_made_once_for_all_who_come_at_the_same_time():
         return {body for _, body in await asyncio.gather(*(asked(front, query=f"lang=en&n={n}") for n in range(5)))}
 
     front = Front(made := Made(), never)
-    assert run(crowd()) == {b"en here " + b"page" * 100}
+    assert awaited(crowd()) == {b"en here " + b"page" * 100}
     assert made.count == 1
 
 
@@ -63,7 +63,7 @@ def test_it_is_packed_for_those_who_can_read_that():
         return await asked(front), await asked(front, headers={b"accept-encoding": b"gzip, br"})
 
     front = Front(Made(), never)
-    (plain, body), (packed, fewer) = run(both())
+    (plain, body), (packed, fewer) = awaited(both())
     assert gzip.decompress(fewer) == body
     assert (b"content-encoding" in plain, packed[b"content-encoding"]) == (False, b"gzip")
     assert [int(each[b"content-length"]) for each in (plain, packed)] == [len(body), len(fewer)]
@@ -91,7 +91,7 @@ def test_another_is_made_where_it_may_be_another(other):
         await asked(front, **other)
 
     front = Front(made := Made(), never)
-    run(both())
+    awaited(both())
     assert made.count == 2
 
 
@@ -99,15 +99,15 @@ def test_it_is_made_anew_once_it_is_another():
     changes = [0]
     front = Front(made := Made(), lambda: changes[0])
     for changes[0] in (0, 0, 1, 1):
-        run(asked(front))
+        awaited(asked(front))
     assert made.count == 2
 
 
 def test_each_language_has_its_own():
     front = Front(Made(), never)
     with Speaks("zh"):
-        assert run(asked(front))[1].startswith(b"zh")
-    assert run(asked(front))[1].startswith(b"en")
+        assert awaited(asked(front))[1].startswith(b"zh")
+    assert awaited(asked(front))[1].startswith(b"en")
 
 
 @pytest.mark.parametrize("made", [Made(500), Made(200, (b"set-cookie", b"a=b"))])
@@ -117,7 +117,7 @@ def test_an_error_or_what_is_one_persons_is_not_kept(made):
         await asked(front)
 
     front = Front(made, never)
-    run(both())
+    awaited(both())
     assert made.count == 2
 
 
@@ -127,5 +127,5 @@ def test_names_that_strangers_send_do_not_fill_the_memory():
             await asked(front, headers={b"x-forwarded-host": str(number).encode()})
 
     front = Front(Made(), never)
-    run(many())
+    awaited(many())
     assert len(front._kept) == MOST_KEPT

@@ -9,7 +9,7 @@ import json
 import gradio as gr
 import pytest
 from desk import EVIL
-from loops import run
+from serving import awaited
 
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.page import build
@@ -48,7 +48,7 @@ def test_the_address_and_the_browser_decide_it_for_each_request():
     async def visits():
         await asyncio.gather(visit(b"", b"zh"), visit(b"lang=en", b"zh"), visit(b"__theme=dark&lang=zh", b"en"))
 
-    run(visits())
+    awaited(visits())
     assert (heard, language()) == (["zh", "en", "zh"], "en")
 
 
@@ -113,7 +113,7 @@ class TestPage:
             return await asyncio.gather(*map(answer, ["zh-CN", "en", "zh"]))
 
         said = "这一步结束后停止…"
-        assert run(answers()) == [said, "Stopping after this step…", said]
+        assert awaited(answers()) == [said, "Stopping after this step…", said]
         assert language() == "en"
 
     def test_endpoints_answer_programs_in_english(self, page, monkeypatch):
@@ -122,5 +122,5 @@ class TestPage:
         monkeypatch.setattr(function, "fn", lambda *values: heard.append(language()))
         request = gr.Request(headers={"accept-language": "zh"}, query_params={}, session_hash="one")
         with contextlib.suppress(Exception):
-            run(page.process_api(function, [None] * len(function.inputs), request=request))
+            awaited(page.process_api(function, [None] * len(function.inputs), request=request))
         assert heard == ["en"]
