@@ -237,7 +237,7 @@ FAULTS = [
     ),
     (
         "the joint ids are cut at the prompt's length in spite of a merge",
-        [("mask.rows._completions", "if joint.ids[:length] == ids.ids and not encoder", "if True or encoder")],
+        [("mask.rows._encode_both", "if joint.ids[:length] == ids.ids and not encoder", "if True or encoder")],
         rows_are_the_oracles,
     ),
     (

@@ -204,8 +204,9 @@ def render_text(example: Example, template: Template) -> RenderedPrompt:
         for piece in _pieces(text)
         if isinstance(piece, Segment) or values[piece]
     ]
-    check_length(sum(len(segment.text) for segment in segments))
-    return RenderedPrompt(tuple(segments), chat=False)
+    prompt = RenderedPrompt(tuple(segments), chat=False)
+    check_length(len(prompt.text))
+    return prompt
 
 
 def check_length(characters: int) -> None:

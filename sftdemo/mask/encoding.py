@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core.errors import ModelError
 from ..data.chat_style import any_of, special_texts
-from ..data.templates import RenderedPrompt, Segment
+from ..data.templates import TEMPLATE, RenderedPrompt, Segment
 from .watched import watched
 
 if TYPE_CHECKING:
@@ -137,9 +137,17 @@ class TextEncoder:
 
     def encode_prompts(self, prompts: Sequence[RenderedPrompt], offsets: bool = True) -> list[Encoded]:
         """Encode rendered prompts, with BOS if the model expects one. Generation uses these same ids."""
+        return self.encode_beside(prompts, [], offsets)[0]
+
+    def encode_beside(
+        self, prompts: Sequence[RenderedPrompt], texts: Sequence[str], offsets: bool = True
+    ) -> tuple[list[Encoded], list[Encoded]]:
+        """Return what `encode_prompts` and `encode_plain` do, from one call of the library: when a call ends, it waits
+        until no other thread has Python to itself."""
         chat = iter(self.encode_chat([prompt.segments for prompt in prompts if prompt.chat], offsets))
-        plain = iter(self.encode_plain([prompt.text for prompt in prompts if not prompt.chat], offsets))
-        return [next(chat) if prompt.chat else next(plain).after(self.prefix_ids) for prompt in prompts]
+        plain = iter(self.encode_plain([*[prompt.text for prompt in prompts if not prompt.chat], *texts], offsets))
+        encoded = [next(chat) if prompt.chat else next(plain).after(self.prefix_ids) for prompt in prompts]
+        return encoded, list(plain)
 
     def encode_chat(self, texts: Sequence[Sequence[Segment]], offsets: bool = True) -> list[Encoded]:
         """Encode texts in which only the template's segments may contain special tokens, never the user's."""
@@ -171,7 +179,7 @@ class TextEncoder:
 
     def has_special_text(self, segments: Sequence[Segment]) -> bool:
         """Whether the user's own text contains the text of a special token."""
-        return any(self._has_special(segment.text) for segment in segments if segment.from_user)
+        return any(map(self._has_special, [segment.text for segment in segments if segment.role != TEMPLATE]))
 
     def _has_special(self, text: str) -> bool:
         for sign in self._special_signs:

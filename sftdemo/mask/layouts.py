@@ -10,7 +10,7 @@ padded   [S S a a pad]       shared          [S S a b b c]     packed   [S S b b
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -211,7 +211,7 @@ class Sharing:
         shared = 0
         for other in self._sorted[max(at - 1, 0) : at + 1]:
             shared = common_length(row, other, shared)
-        insort(self._sorted, row)
+        self._sorted.insert(at, row)
         return len(row) - shared
 
 

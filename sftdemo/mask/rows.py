@@ -104,14 +104,13 @@ def _encode_plain(
     offsets: bool,
 ) -> list[Row]:
     encoder, eos = encoder_for(tokenizer), cast("int | None", tokenizer.eos_token_id)
-    examples, prompts = [example for example, _ in rendered], [prompt for _, prompt in rendered]
-    encoded = encoder.encode_prompts(prompts, offsets)
-    completions = _completions([example.completion for example in examples], prompts, encoded, encoder, offsets)
     markers = role_markers(*template.own_text)
     told = frozenset[str]() if eos is not None else frozenset(["no_eos"])
     notes = stop_notes([eos], tokenizer, stop_ids)
     rows: list[Row] = []
-    for example, prompt, ids, (completion, joint_ids) in zip(examples, prompts, encoded, completions, strict=True):
+    for (example, prompt), (ids, completion, joint_ids) in zip(
+        rendered, _encode_both(rendered, encoder, offsets), strict=True
+    ):
         length = len(prompt.text)
         begin, end = len(ids.ids), len(ids.ids) + len(completion.ids) + (eos is not None)
         rows.append(
@@ -135,23 +134,25 @@ def _joint(prompt: RenderedPrompt, completion: str) -> RenderedPrompt:
     return RenderedPrompt((*prompt.segments, Segment(completion, "completion")), chat=False)
 
 
-def _completions(
-    completions: list[str], prompts: list[RenderedPrompt], encoded: list[Encoded], encoder: TextEncoder, offsets: bool
-) -> list[tuple[Encoded, list[int] | None]]:
-    """Return each completion's tokens as they follow its prompt, and the joint ids if a token merges, else None."""
-    separable = encode_separable(encoder, prompts, encoded, completions, offsets)
+def _encode_both(
+    rendered: list[tuple[Example, RenderedPrompt]], encoder: TextEncoder, offsets: bool
+) -> list[tuple[Encoded, Encoded, list[int] | None]]:
+    """Return each prompt's tokens, the completion's as they follow them, and the joint ids if a token merges, else
+    None."""
+    completions, prompts = [example.completion for example, _ in rendered], [prompt for _, prompt in rendered]
+    encoded, separable = encode_separable(encoder, prompts, completions, offsets)
     rest = [
         _joint(prompt, text) for text, prompt, own in zip(completions, prompts, separable, strict=True) if own is None
     ]
     joints = iter(encoder.encode_prompts(rest))
-    result: list[tuple[Encoded, list[int] | None]] = []
+    result: list[tuple[Encoded, Encoded, list[int] | None]] = []
     for text, prompt, ids, own in zip(completions, prompts, encoded, separable, strict=True):
         joint_ids, boundary = None, len(prompt.text)
         if own is None:
             joint, length = next(joints), len(ids.ids)
             if joint.ids[:length] == ids.ids and not encoder.reaches_over(joint, length, boundary):
-                result.append((joint.from_token(length), None))
+                result.append((ids, joint.from_token(length), None))
                 continue
             own, joint_ids = encoder.encode_continuation(text), joint.ids
-        result.append((own.shifted(boundary), joint_ids))
+        result.append((ids, own.shifted(boundary), joint_ids))
     return result

@@ -16,12 +16,11 @@ _WORD_ENDS = re.compile(r"[A-Za-z](?= [A-Za-z])")
 def encode_separable(
     encoder: TextEncoder,
     prompts: Sequence[RenderedPrompt],
-    encoded: Sequence[Encoded],
     completions: Sequence[str],
     offsets: bool = True,
-) -> list[Encoded | None]:
-    """Return the completion's own ids wherever tokenising prompt and completion together gives the ids of each alone,
-    one after the other. Return None where it does not, or where this shortcut cannot tell.
+) -> tuple[list[Encoded], list[Encoded | None]]:
+    """Return the prompts' ids, and the completion's own wherever tokenising prompt and completion together gives the
+    ids of each alone, one after the other. Return None where it does not, or where this shortcut cannot tell.
 
     Only a window of a few words around the boundary is tokenised together. That is enough for tokenizers that first
     split a text into words by a pattern and then encode each word by itself, as distant words have no influence. It
@@ -29,15 +28,13 @@ def encode_separable(
     """
     result: list[Encoded | None] = [None] * len(prompts)
     if not encoder.is_local:
-        return result
+        return encoder.encode_prompts(prompts, offsets), result
     windows = {
         index: window
         for index, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         if (window := _window(prompt, completion)) is not None
     }
-    if not windows:
-        return result
-    own = encoder.encode_plain([completions[index] for index in windows], offsets)
+    encoded, own = encoder.encode_beside(prompts, [completions[index] for index in windows], offsets)
     texts = list({text for text, _ in windows.values()})
     together = dict(zip(texts, encoder.plain.encode_batch(texts, add_special_tokens=False), strict=True))
     for (index, (text, boundary)), completion in zip(windows.items(), own, strict=True):
@@ -48,7 +45,7 @@ def encode_separable(
             ids, head = window.ids, len(window.ids) - first
             if encoded[index].ids[-first:] == ids[:first] and completion.ids[:head] == ids[first:]:
                 result[index] = completion
-    return result
+    return encoded, result
 
 
 def _window(prompt: RenderedPrompt, completion: str) -> tuple[str, int] | None:

@@ -56,7 +56,11 @@ def both_ways(tokenizer, examples, template, monkeypatch):
     """The rows with the short cut, the rows without it."""
     fast = whole(tokenizer, examples, template)
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "encode_separable", lambda encoder, prompts, *_: [None] * len(prompts))
+        patched.setattr(
+            rows,
+            "encode_separable",
+            lambda encoder, prompts, *_: (encoder.encode_prompts(prompts), [None] * len(prompts)),
+        )
         return fast, whole(tokenizer, examples, template)
 
 
@@ -99,19 +103,19 @@ class TestSeparable:
             for sentence in SENTENCES
         ]
         encoder = encoder_for(tokenizer)
-        separable = encode_separable(encoder, prompts, encoder.encode_prompts(prompts), answers)
+        _, separable = encode_separable(encoder, prompts, answers)
         assert None not in separable
 
     @pytest.mark.parametrize("name", NOT_LOCAL)
     def test_is_not_used_where_far_words_may_matter(self, name):
         tokenizer, encoder = tokenizer_named(name), encoder_for(tokenizer_named(name))
         prompt = render_prompt(Example(0, "", instruction=SENTENCES[0]), get_template("instruction"), tokenizer)
-        assert encode_separable(encoder, [prompt], encoder.encode_prompts([prompt]), [SENTENCES[1]]) == [None]
+        assert encode_separable(encoder, [prompt], [SENTENCES[1]])[1] == [None]
 
     def test_is_not_used_for_a_merge(self):
         tokenizer, encoder = tokenizer_named("gpt2"), encoder_for(tokenizer_named("gpt2"))
         prompt = render_prompt(Example(0, "", prompt="Say "), get_template("instruction"), tokenizer)
-        assert encode_separable(encoder, [prompt], encoder.encode_prompts([prompt]), ["hello"]) == [None]
+        assert encode_separable(encoder, [prompt], ["hello"])[1] == [None]
 
 
 def texts_of(rows) -> list[tuple]:
