@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import ConfigError, unwritten
@@ -83,8 +84,13 @@ def group_problems(problems: Iterable[Problem], kept: int = EXAMPLES_NAMED) -> l
     groups: dict[str, list[Problem]] = {}
     counts: dict[str, int] = {}
     for problem in problems:
-        words = _NUMBER.sub("…", _VALUE.sub(r"\1…", problem.message))
+        words = _without_values(problem.message)
         counts[words] = counts.get(words, 0) + 1
         if counts[words] <= kept:
             groups.setdefault(words, []).append(problem)
     return [ProblemGroup(tuple(named), counts[words]) for words, named in groups.items()]
+
+
+@lru_cache(maxsize=1024)  # thousands of rows are often refused in the very same words
+def _without_values(message: str) -> str:
+    return _NUMBER.sub("…", _VALUE.sub(r"\1…", message))

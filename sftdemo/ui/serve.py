@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from ..core.config import DEFAULT_MODEL
-from ..core.environment import without_proxies
+from ..core.environment import settle, without_proxies
 from ..core.errors import ConfigError, SftdemoError
 from ..core.held import held_folder, sweep
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
@@ -93,7 +93,9 @@ def launch(
         _place_sockets(folder, parent, variable)
         stack.enter_context(_used(folder.resolve()))
         backend = Backend(stands_by)
-        _listen(build(backend), backend, host, port, open_browser, mcp)
+        page = build(backend)
+        settle()
+        _listen(page, backend, host, port, open_browser, mcp)
         _begin(backend)
         while not told:
             time.sleep(0.05)

@@ -268,3 +268,8 @@ if __name__ == "__main__":
     *_, events = job.watch(0.01)
     print(events[0].message)
 """
+
+
+def test_the_garbage_collector_lets_a_thousand_rows_be():
+    count = "import gc; print(gc.get_threshold()[0])"
+    assert int(*output(PREPARED + count)) > 10 * int(*output(count))

@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from sftdemo.core.config import DEFAULT_MODEL
+from sftdemo.core.environment import settle
 from sftdemo.core.errors import SftdemoError
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.calls import kept, sent
 
-SECONDS = 1.0  # of processor time, of a handler of a page with three rows; the garbage collector may take some of it
+SECONDS = 1.0  # of processor time, of a handler of a page with three rows
 REQUEST = gr.Request(headers=Headers({}), query_params={}, session_hash="visit")
 FETCHED = ("model", "hub")  # a name that is looked for on the Hub, in a process of its own
 PARTS = ("row", "page", "part", "line", "check", "tokens", "trained", "run", "runs", "name", "note", "open", "lesson")
@@ -62,8 +63,11 @@ class Idle(Backend):
 
 
 @pytest.fixture(scope="module")
-def served():
-    return build_page(Idle())
+def served(llama_folder):
+    """A page whose libraries are imported, which is when its server settles."""
+    page = build_page(Idle())
+    settle()
+    return page
 
 
 def answered(fn: Any, inputs: list[Any], event: object) -> None:

@@ -99,6 +99,23 @@ def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
         launch(open_browser=False)
 
 
+def test_settles_once_the_page_is_built(tmp_path, monkeypatch):
+    """Or whoever opens it first waits for the garbage collector, which looks over all of Gradio."""
+    done: list[str] = []
+
+    def listen(*_):
+        done.append("listen")
+        raise SftdemoError("that is enough.")
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr("sftdemo.ui.serve.build", lambda backend: done.append("build"))
+    monkeypatch.setattr("sftdemo.ui.serve.settle", lambda: done.append("settle"))
+    monkeypatch.setattr("sftdemo.ui.serve._listen", listen)
+    with pytest.raises(SftdemoError, match=r"that is enough\."):
+        launch(open_browser=False)
+    assert done == ["build", "settle", "listen"]
+
+
 def test_tools_that_cannot_be_offered(capsys, monkeypatch):
     from sftdemo.terminal.cli import main
 
