@@ -14,12 +14,12 @@ COMPLETION, WRITTEN, EOS, SPECIAL, PROMPT = "completion", "written", "eos", "spe
 _ROLES = {"system", "user", "assistant", "tool"}  # a template may take others, such as "developer"
 
 
-def kinds_of(row: Row, encoder: TextEncoder) -> tuple[str, ...]:
-    """Return the kind of each token of a row, as in `labels.TokenizedExample`. A token with any of the user's text has
-    the kind of that text, even if it begins with a space of the template."""
+def kinds_of(row: Row, spans: list[Span], encoder: TextEncoder) -> tuple[str, ...]:
+    """Return the kind of each token of a row, whose `spans` these are, as in `labels.TokenizedExample`. A token with
+    any of the user's text has the kind of that text, even if it begins with a space of the template."""
     if row.example.tokens:
         return _kinds_of_tokens(row, encoder)
-    spans, ids = row.spans, row.input_ids
+    ids = row.input_ids
     roles = _roles_in_chat(row, spans) if row.whole.chat else _roles(row)
     kinds: list[str] = []
     for index, (begin, end) in zip(ids, spans, strict=True):

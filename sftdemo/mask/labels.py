@@ -309,12 +309,12 @@ def _ends(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
 
 def _explain(row: Row, encoder: TextEncoder, masker: Masker) -> TokenizedExample:
     """Return a masked example with everything that is needed to show it."""
-    masked = _mask(row, decide_labels(row), encoder, masker)
+    masked, spans = _mask(row, decide_labels(row), encoder, masker), row.spans
     return TokenizedExample(
         **{each.name: getattr(masked, each.name) for each in fields(masked)},
         text=row.text,
-        spans=tuple(row.spans),
-        kinds=kinds_of(row, encoder),
+        spans=tuple(spans),
+        kinds=kinds_of(row, spans, encoder),
         cut_ids=tuple(row.input_ids[masker.max_length :]),
         joint_ids=tuple(row.joint_ids or ()),
     )
