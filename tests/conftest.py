@@ -19,7 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from sftdemo.core.environment import prepare
 
@@ -41,6 +41,9 @@ def pytest_configure(config):
         deadline=None,
         derandomize=True,
         database=None,
+        phases=[
+            phase for phase in Phase if phase is not Phase.explain
+        ],  # it traces each line, and some tests take time
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     settings.load_profile("sftdemo")
