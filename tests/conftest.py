@@ -41,9 +41,8 @@ def pytest_configure(config):
         deadline=None,
         derandomize=True,
         database=None,
-        phases=[
-            phase for phase in Phase if phase is not Phase.explain
-        ],  # it traces each line, and some tests take time
+        # Explaining a failure traces each line from then on, and what is timed would fail for other reasons.
+        phases=[phase for phase in Phase if phase is not Phase.explain],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
     settings.load_profile("sftdemo")
