@@ -71,7 +71,7 @@ def _of_conversation(example: Example) -> Iterator[str]:
     if example.left_out:
         yield "turns_left_out"
     roles = [message.role for message in example.messages]
-    if any(first == second == "user" for first, second in pairwise(roles)):
+    if ("user", "user") in pairwise(roles):
         yield "two_user_turns"
     if roles[:1] == [ASSISTANT] and example.messages[0].trained:
         yield "begins_with_answer"
