@@ -149,12 +149,18 @@ def can_share(model: PreTrainedModel | PeftModel, length: int) -> bool:
     if not known or layers - {"full_attention"}:
         return False
     layout = tuple(map(type, model.modules()))  # an adapter changes it, and what is learned does not
-    if _AGREEING.get(base, ((), False))[0] != layout:
-        _AGREEING[base] = layout, _agrees(model)
-    return _AGREEING[base][1]
+    known = _AGREEING.setdefault(base, {})
+    if layout not in known:
+        known[layout] = _agrees(model)
+    return known[layout]
 
 
-_AGREEING: WeakKeyDictionary[PreTrainedModel, tuple[tuple[type, ...], bool]] = WeakKeyDictionary()
+_AGREEING: WeakKeyDictionary[PreTrainedModel, dict[tuple[type, ...], bool]] = WeakKeyDictionary()
+
+
+def agree_alike(model: PreTrainedModel, twin: PreTrainedModel) -> None:
+    """Take over what `can_share` has found of a twin, which has the same weights and may have got an adapter."""
+    _AGREEING.setdefault(model, {}).update(_AGREEING.get(twin, {}))
 
 
 def _agrees(model: PreTrainedModel | PeftModel) -> bool:

@@ -39,6 +39,7 @@ class Base:
         self._files: _Files = frozenset()
         self._model: PreTrainedModel | None = None
         self._hash = ""
+        self._has_practised = False
         self._answers: dict[tuple[tuple[RenderedPrompt, ...], int], list[Answer]] = {}
         self._scores: dict[tuple[MaskedExample, ...], list[RowScores]] = {}
 
@@ -74,8 +75,23 @@ class Base:
         self._model = yield from opened.load(trains=True, loaded=there)
         if there is None:
             self._hash = weights_sha256(self._model) if distributed.is_first() else ""  # the others tell none
-            self._answers, self._scores = {}, {}
+            self._answers, self._scores, self._has_practised = {}, {}, False
         return self._model
+
+    def practise(self) -> None:
+        """Take a step of a training ahead, once with each model that was loaded (`train.practice`), but not with an
+        adapter that is trained on, nor in 4 bits.
+
+        Raises:
+            TrainingError: as `practise` does.
+        """
+        from ..train.practice import practise
+
+        opened, model = self._opened, self._model
+        if opened is None or model is None or self._has_practised or opened.source.base or is_in_four_bits(model):
+            return
+        self._has_practised = True
+        practise(model, opened.tokenizer, opened.config)
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:
         """Return the weights, which may then be changed, and their SHA-256.

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from ..core.config import RunConfig
+from ..core.errors import TrainingError
 from ..core.events import Event, Failed, Finished
 from ..core.limits import Limits
 from ..core.streams import Outcome, event_stream
@@ -41,8 +42,8 @@ def rehearse(
     stop: Callable[[], bool],
 ) -> Generator[Event, None, Outcome]:
     """Load the model, answer the questions of a run that may follow, and score the rows that it holds out, unless they
-    are many. Yields a `Before` for each answer; the last event is `Finished` or `Failed`. What was computed stays in
-    `base`."""
+    are many; then take a step of a training ahead. Yields a `Before` for each answer; the last event is `Finished` or
+    `Failed`. What was computed stays in `base`."""
     opened = yield from base.open(config)
     asked = ask(opened, questions, limits)
     model = yield from base.model(opened)
@@ -51,6 +52,9 @@ def rehearse(
         rows = asked.held_out_rows(held_out)
         if rows and not stop():
             base.scores(model, rows, stop)
+    if not stop():
+        with suppress(TrainingError):  # the run itself will meet it, and tell
+            base.practise()
     return Outcome(stopped=stop())
 
 
