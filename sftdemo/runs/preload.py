@@ -1,4 +1,5 @@
-"""Imported by the fork server before the first job: set the environment, then import the libraries that read it."""
+"""Imported by the fork server before the first job: set the environment, then import the libraries that read it,
+which the garbage collector of its children leaves alone."""
 
 from ..core.environment import prepare, settle
 
