@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing, suppress
@@ -39,6 +40,7 @@ from .start import RUN_ID, Start, folder_of, runs_folder, start_of
 from .zero_gpu import within
 
 MASK_ALONE = 5.0  # seconds in which the first mask has the process to itself: imports in another thread delay it
+MOST_TO_WARM = 120.0  # seconds to wait for that; it takes 15 to 20 on 2 cores
 
 
 class Backend(Models, SavedRuns):
@@ -54,6 +56,15 @@ class Backend(Models, SavedRuns):
         SavedRuns.__init__(self)
         self._stands_by = stands_by and self._gpu is None
         self._standby: Standby | None = None
+        self._is_warm = threading.Event()
+        self._is_warm.set()
+
+    def warm_later(self, model: str, seconds: float) -> None:
+        """Call `warm` in so many seconds, beside the server. Until it is done, whoever calls `ahead` waits for it."""
+        self._is_warm.clear()
+        timer = threading.Timer(seconds, self.warm, [model])
+        timer.daemon = True
+        timer.start()
 
     def warm(self, model: str) -> None:
         """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
@@ -70,6 +81,7 @@ class Backend(Models, SavedRuns):
         settle()
         if self._stands_by:
             self._standby = Standby(RunConfig(model=model))
+        self._is_warm.set()
 
     def start(
         self,
@@ -146,7 +158,10 @@ class Backend(Models, SavedRuns):
 
     def ahead(self, config: RunConfig, data: ParsedExamples) -> Iterator[list[Event]]:
         """Answer the questions of a run that may follow, and yield all events so far, until the last. Yields nothing
-        while there are runs, or for a model that no process stands by for."""
+        while there are runs, or for a model that no process stands by for. The page that opens as the server starts is
+        there before a process can stand by, and waits."""
+        if self._stands_by:
+            self._is_warm.wait(MOST_TO_WARM)
         if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
             for events in self._standby.ask(config, data, read_limits()):
                 yield list(each_told(events))

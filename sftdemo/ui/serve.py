@@ -202,9 +202,7 @@ def _begin(backend: Backend) -> None:
             backend.tidy()
             time.sleep(TIDY)
 
-    timer = threading.Timer(WARM_DELAY, backend.warm, [DEFAULT_MODEL])
-    timer.daemon = True
-    timer.start()
+    backend.warm_later(DEFAULT_MODEL, WARM_DELAY)
     threading.Thread(target=keep_tidy, daemon=True).start()
 
 

@@ -11,6 +11,7 @@ from desk import SKIP, OnLentGpu, build_page, tiny
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Finished, Phase, Step
 from sftdemo.runs.standby import Standby
+from sftdemo.ui import backend as backend_module
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.panels.ahead import NOTHING_YET, UNTRAINED, AheadHandlers
 
@@ -93,6 +94,17 @@ class TestBackend:
         values = tiny(own_page, gpt2_folder)
         for backend in (OnLentGpu(), Backend(stands_by=False), Backend()):
             assert list(backend.ahead(own_page.desk.config(values), own_page.desk.data(values))) == []
+
+    def test_the_first_page_waits_until_a_process_can_stand_by(self, own_page, gpt2_folder, monkeypatch):
+        """Or whoever opens the page as the server starts would be asked for nothing."""
+        backend, values = Backend(), tiny(own_page, gpt2_folder, device="auto")
+        for name in ("import_libraries", "load_packer", "settle", "warm"):
+            monkeypatch.setattr(backend_module, name, lambda: None)
+        monkeypatch.setattr(backend_module, "MASK_ALONE", 0.0)
+        monkeypatch.setattr(backend, "prepare", lambda model: iter(()))
+        monkeypatch.setattr(Standby, "ask", lambda self, *asked: iter([[ANSWER]]))
+        backend.warm_later(str(gpt2_folder), 0.2)
+        assert list(backend.ahead(own_page.desk.config(values), own_page.desk.data(values))) == [[ANSWER]]
 
     def test_it_waits_for_the_runs(self, own_page, gpt2_folder, monkeypatch):
         backend, values = Backend(), tiny(own_page, gpt2_folder, device="cpu")
