@@ -18,6 +18,7 @@ from ..model.devices import choose_device
 from ..model.four_bits import is_in_four_bits
 from ..model.loading import OpenModel, effective_max_length, open_model, weights_sha256
 from ..model.sources import ModelSource, find_local
+from .memory import tell_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,14 +84,16 @@ class Base:
         adapter that is trained on, nor in 4 bits.
 
         Raises:
-            TrainingError: as `practise` does.
+            TrainingError: if there is no memory for it, and as `practise` does.
         """
-        from ..train.practice import practise
+        from ..train.practice import practice_rows, practise
 
         opened, model = self._opened, self._model
         if opened is None or model is None or self._has_practised or opened.source.base or is_in_four_bits(model):
             return
         self._has_practised = True
+        lora = replace(opened.config, full=False)
+        tell_memory(lora, opened.source, practice_rows(model, lora), model.device.type)
         practise(model, opened.tokenizer, opened.config)
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:

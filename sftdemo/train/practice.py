@@ -33,15 +33,15 @@ def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config:
     """
     settings = RunConfig(model=config.model, device=config.device, precision=config.precision, steps=1)
     twin = deepcopy(model, {id(weight): Parameter(weight.data, False) for weight in model.parameters()})
-    rows = _rows(twin.config.get_text_config().vocab_size, min(LENGTH, config.max_length))
     with scratch_folder() as scratch:
-        for _ in train(twin, tokenizer, rows, settings, lambda: False, scratch):
+        for _ in train(twin, tokenizer, practice_rows(model, config), settings, lambda: False, scratch):
             pass
     agree_alike(model, twin)
 
 
-def _rows(vocabulary: int, length: int) -> list[MaskedExample]:
-    """Return rows of ids, none of which begins as another does."""
+def practice_rows(model: PreTrainedModel, config: RunConfig) -> list[MaskedExample]:
+    """Return the rows of the step, none of which begins as another does."""
+    vocabulary, length = model.config.get_text_config().vocab_size, min(LENGTH, config.max_length)
     rows = [tuple((row + place) % vocabulary for place in range(length)) for row in range(ROWS)]
     masked = (IGNORE_INDEX,) * (length // 2)
     return [MaskedExample(row, ids, masked + ids[length // 2 :], (), ()) for row, ids in enumerate(rows)]

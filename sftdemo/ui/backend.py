@@ -62,9 +62,15 @@ class Backend(Models, SavedRuns):
     def warm_later(self, model: str, seconds: float) -> None:
         """Call `warm` in so many seconds, beside the server. Until it is done, whoever calls `ahead` waits for it."""
         self._is_warm.clear()
-        timer = threading.Timer(seconds, self.warm, [model])
+        timer = threading.Timer(seconds, self._warm_up, [model])
         timer.daemon = True
         timer.start()
+
+    def _warm_up(self, model: str) -> None:
+        try:
+            self.warm(model)
+        finally:
+            self._is_warm.set()
 
     def warm(self, model: str) -> None:
         """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
@@ -81,7 +87,6 @@ class Backend(Models, SavedRuns):
         settle()
         if self._stands_by:
             self._standby = Standby(RunConfig(model=model))
-        self._is_warm.set()
 
     def start(
         self,
@@ -280,6 +285,7 @@ class Backend(Models, SavedRuns):
 
     def close(self, seconds: float) -> None:
         """Ask the run under way to end and be kept as stopped, and wait for that as long as so many seconds."""
+        self._is_warm.set()  # who waits for that would hold up the end
         if self._standby is not None:
             self._standby.end()
         self._runs.close(seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import result
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Finished, HeldOut, Model, Step, Weights
@@ -34,15 +35,6 @@ DATA = parse_examples(json.dumps(ROWS))
 def config(gpt2_folder, tmp_path):
     folder = shutil.copytree(gpt2_folder, tmp_path / "model")
     return RunConfig(str(folder), steps=2, batch_size=2, max_length=64, max_new_tokens=6, device="cpu")
-
-
-def result(generator):
-    """What a generator returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
 
 
 def rehearsed(config, base, data=DATA, stop=lambda: False) -> list:

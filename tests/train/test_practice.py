@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from generators import result
 from tiny import tiny_gpt2, tiny_llama, tokenizer_named
 
 from sftdemo.core.config import RunConfig
+from sftdemo.core.errors import TrainingError
 from sftdemo.core.events import Step, Weights
 from sftdemo.data.examples import parse_examples
 from sftdemo.data.questions import questions_of
@@ -136,10 +138,11 @@ def test_the_weights_of_the_twin_are_those_of_the_model(llama_folder, monkeypatc
     assert shared == [weight.data_ptr() for weight in model.parameters()]
 
 
-def result(generator):
-    """What a generator returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as end:
-            return end.value
+def test_not_without_the_memory_for_it(llama_folder, monkeypatch):
+    """It is refused as the run itself would be."""
+    monkeypatch.setattr(practice, "practise", lambda *_: pytest.fail("it was practised"))
+    monkeypatch.setattr("sftdemo.runs.memory.free_memory", lambda: 1)
+    base = Base()
+    result(base.model(result(base.open(RunConfig(str(llama_folder), device="cpu")))))
+    with pytest.raises(TrainingError, match="a training needs about"):
+        base.practise()
