@@ -26,7 +26,7 @@ from sftdemo.mask.labels import Masker
 
 # Of processor time, for a text and besides for each row in it: 10,000 characters hold 5,000 rows, and a conversation is
 # rendered twice, by the model's own template.
-LONGEST, SECONDS, A_ROW = 10_000, 0.1, 0.0005
+LONGEST, SECONDS, A_ROW = 10_000, 0.1, 0.0003
 Result = TypeVar("Result")
 CHATS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo", "weight": 0}] * 3
 SEEDS = [
