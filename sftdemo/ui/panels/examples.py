@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -16,6 +15,7 @@ from ...data.templates import CHAT, NAMED_TEMPLATES
 from ..controls import CUSTOM, CUSTOM_EXAMPLE, PAGE_SETTINGS, setting_input
 from ..widgets import progress, progress_widget
 from .columns import ColumnsPanel
+from .handlers import PRIVATE
 
 
 class Sources:
@@ -104,7 +104,7 @@ def mask_settings() -> dict[str, Component]:
             ),
         }
     template, custom = inputs["template"], inputs["custom"]
-    shown: dict[str, Any] = {"trigger_mode": "multiple", "api_visibility": "private"}
+    shown = PRIVATE | {"trigger_mode": "multiple"}
     template.change(lambda choice: gr.update(visible=choice == CUSTOM), template, custom, **shown)
     return inputs
 
@@ -138,8 +138,7 @@ def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict
         )
         last()
     steps, epochs = inputs["steps"], inputs["epochs"]
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    steps.input(None, steps, epochs, js="() => ''", **quiet)
+    steps.input(None, steps, epochs, js="() => ''", **PRIVATE)
     either = f"(epochs, steps) => (epochs ?? '').trim() ? null : steps ?? {steps.value}"
-    epochs.change(None, [epochs, steps], steps, js=either, **quiet)
+    epochs.change(None, [epochs, steps], steps, js=either, **PRIVATE)
     return inputs
