@@ -42,13 +42,26 @@ def trained(page: Page, of: int = 0) -> set[int]:
     }
 
 
+def open_door(page: Page, name: str) -> None:
+    """Opens a part of the page that is closed at first, unless it is open."""
+    door = page.get_by_role("button", name=name)
+    if door.get_attribute("aria-expanded") == "false":
+        door.click()
+
+
 def settings(page: Page) -> None:
-    page.get_by_role("button", name="Model, prompt template, max length").click()
+    open_door(page, "Model, prompt template, max length")
+
+
+def start_over(page: Page) -> None:
+    page.click("#start-over")
+    expect(page.locator("#mask .row")).to_have_count(16)
+    expect(page.locator("#totals .summary")).to_contain_text("16 examples ·")
 
 
 def set_steps(page: Page, steps: int) -> None:
     """Opens the settings for a short training, whose answers are short as well."""
-    page.get_by_role("button", name="Training settings").click()
+    open_door(page, "Training settings")
     page.fill("#steps input", str(steps))
     page.press("#steps input", "Tab")
     expect(page.locator("#train")).to_contain_text(f"Train {steps} step")
@@ -62,7 +75,7 @@ def choose_custom(page: Page, template: str) -> None:
 
 
 def open_laboratory(page: Page, tab: str = "Boundary") -> None:
-    page.get_by_role("button", name="Laboratory").click()
+    open_door(page, "Laboratory")
     page.get_by_role("tab", name=tab).click()
 
 
@@ -80,9 +93,8 @@ AXE = {
 CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}  # all that a theme changes
 
 
-def check_access(page: Page) -> None:
-    """Has axe-core look over all that is open, in light and in dark."""
-    themes = ("dark", "light") if page.evaluate("document.body.classList.contains('dark')") else ("light", "dark")
+def check_access(page: Page, themes: tuple[str, ...] = ("light", "dark")) -> None:
+    """Has axe-core look over all that is open: in the first theme for everything, in others for their contrast."""
     page.add_style_tag(content="* { transition: none !important; }")  # or colours are half way
     for theme in themes:
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")

@@ -7,11 +7,22 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import choose_custom, open_laboratory, picture, row, settings, token, write
+from browser.steps import choose_custom, open_laboratory, picture, row, settings, start_over, token, write
 
 pytestmark = pytest.mark.browser
 PROOF = 120_000  # milliseconds
 EVIL = "<img src=x onerror='window.hacked=1'> ${window.hacked=1} {{value}} </script>"
+
+
+def test_the_boundary_findings_untrusted_text_packing_two_ways_and_all_of_it_on_a_phone(visit):
+    page = visit()
+    the_boundary_and_its_remedy(page)
+    findings_lead_to_their_rows_and_errors_block_the_training(page)
+    untrusted_text_stays_text_in_every_widget(page)
+    start_over(page)
+    packing_two_ways_and_the_proof(page)
+    start_over(page)
+    all_of_it_fits_a_phone(page)
 
 
 def findings_lead_to_their_rows_and_errors_block_the_training(page: Page) -> None:
@@ -37,8 +48,7 @@ def findings_lead_to_their_rows_and_errors_block_the_training(page: Page) -> Non
     expect(page.locator("#mask .flash .number")).to_have_text("row 3")
 
 
-def test_the_boundary_and_its_remedy_then_findings_and_untrusted_text(visit):
-    page = visit()
+def the_boundary_and_its_remedy(page: Page) -> None:
     choose_custom(page, "Q: {instruction} A: ")
     open_laboratory(page)
     sentence = page.locator("#boundary .sentence")
@@ -54,12 +64,9 @@ def test_the_boundary_and_its_remedy_then_findings_and_untrusted_text(visit):
     expect(sentence).to_contain_text("Prompt and answer meet between two tokens")
     expect(page.locator("#boundary .token.merged")).to_have_count(0)
     expect(page.locator("#boundary .mend")).to_have_count(0)
-    findings_lead_to_their_rows_and_errors_block_the_training(page)
-    untrusted_text_stays_text_in_every_widget(page)
 
 
-def test_packing_contrast_and_the_proof(visit):
-    page = visit()
+def packing_two_ways_and_the_proof(page: Page) -> None:
     settings(page)
     page.fill("#max-length input", "128")
     page.press("#max-length input", "Tab")
@@ -84,13 +91,14 @@ def test_packing_contrast_and_the_proof(visit):
     expect(page.locator("#prove")).to_be_disabled()
 
     page.get_by_role("tab", name="Two ways").click()
+    token(page, 0).click()  # so that it is about this row
     page.click("#contrast")
-    expect(page.locator("#versus .columns .row")).to_have_count(2)
+    left, right = (page.locator("#versus .columns .row").nth(side).locator(".token") for side in (0, 1))
+    expect(left).to_have_count(30)
     titles = page.locator("#versus .number").all_text_contents()
     assert [title.rpartition(" · ")[2] for title in titles] == ["instruction", "chat"]
-    left, right = (page.locator("#versus .row").nth(side).locator(".token").count() for side in (0, 1))
-    assert left == row(page).locator(".token").count() == 30
-    assert right != left
+    assert row(page).locator(".token").count() == 30
+    expect(right).not_to_have_count(30)
     expect(page.locator("#versus .row").nth(1).locator(".token.special").first).to_have_text("<|im_start|>")
 
     page.get_by_role("tab", name="Packing").click()
@@ -153,10 +161,10 @@ def untrusted_text_stays_text_in_every_widget(page: Page) -> None:
     assert page.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
-def test_all_of_it_fits_a_phone(visit, theme):
+def all_of_it_fits_a_phone(page: Page) -> None:
+    """In light, and in dark."""
     width = 390
-    page = visit(f"?__theme={theme}", width=width, height=844)
+    page.set_viewport_size({"width": width, "height": 844})
     rows = [{"instruction": "long " * 60, "output": "Arr" * 40}, {"instruction": "a", "output": "b<|im_end|>"}]
     write(page, [*rows, {"instruction": "Wave 🏴‍☠️", "output": "Donaudampfschifffahrtsgesellschaft" * 5}])
     choose_custom(page, "Q: {instruction} A: ")
@@ -164,8 +172,10 @@ def test_all_of_it_fits_a_phone(visit, theme):
     token(page, 3).click()
 
     def fits(what: str) -> None:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, what
-        picture(page, f"phone_{theme}_{what}")
+        for theme in ("dark", "light"):
+            page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (what, theme)
+            picture(page, f"phone_{theme}_{what}")
 
     open_laboratory(page)
     expect(page.locator("#boundary .token.merged")).to_be_visible()

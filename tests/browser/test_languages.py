@@ -49,7 +49,7 @@ def test_every_panel_and_what_is_said_of_rows_and_settings_and_the_way_back_to_e
     expect(page.locator("#packing .layout")).to_have_count(4)
     assert left_in_english(page) == []
     picture(page, "chinese")
-    check_access(page)
+    check_access(page, themes=("light",))  # another language has the same colours
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     picture(page, "chinese-phone")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import fill, open_laboratory, picture, row, settings, token, trained, write
+from browser.steps import fill, open_laboratory, picture, row, settings, start_over, token, trained, write
 
 pytestmark = pytest.mark.browser
 BEGINS = "Here a trained part begins: the last token before it predicts its first."
@@ -48,8 +48,22 @@ def label(page: Page) -> str:
     return page.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
-def test_the_inspector_then_a_mask_by_hand_with_the_keyboard_and_the_mouse_and_its_export(visit):
+def test_the_inspector_masks_by_hand_many_tokens_many_rows_and_odd_characters(visit):
     page = visit()
+    the_inspector(page)
+    by_hand_with_the_keyboard(page)
+    what_can_change_nothing(page)
+    page.click("#mask .edit")  # ends it
+    start_over(page)
+    expect(page.locator("#mask .token.cut")).to_have_count(0)
+    by_hand_with_the_mouse(page)
+    page.click("#mask .edit")
+    ten_thousand_tokens_are_drawn_soon(page)
+    two_thousand_rows_have_pages_that_turn(page)
+    characters_of_several_bytes_are_shown_once(page)
+
+
+def the_inspector(page: Page) -> None:
     token(page, 5).hover()
     assert inspector(page) == {
         "token": "␣is",
@@ -91,12 +105,6 @@ def test_the_inspector_then_a_mask_by_hand_with_the_keyboard_and_the_mouse_and_i
     page.keyboard.press("ArrowUp")
     assert inspector(page)["position"] == "6 of 30"
     picture(page, "inspector")
-    by_hand_with_the_keyboard(page)
-    what_can_change_nothing(page)
-    page.click("#mask .edit")  # ends it
-    page.click("#start-over")
-    expect(page.locator("#mask .token.cut")).to_have_count(0)
-    by_hand_with_the_mouse(page)
 
 
 @pytest.mark.browser_context_args(has_touch=True)
@@ -204,13 +212,6 @@ def what_can_change_nothing(page: Page) -> None:
     token(page, 25).click()
     page.wait_for_timeout(1000)
     expect(page.locator("#mask .hand")).to_have_count(0)
-
-
-def test_many_tokens_many_rows_and_odd_characters(visit):
-    page = visit()
-    ten_thousand_tokens_are_drawn_soon(page)
-    two_thousand_rows_have_pages_that_turn(page)
-    characters_of_several_bytes_are_shown_once(page)
 
 
 def ten_thousand_tokens_are_drawn_soon(page: Page) -> None:

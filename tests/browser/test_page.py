@@ -107,15 +107,20 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     expect(page.locator("#mask .flag").first).to_be_visible()
 
 
-def test_a_run_that_is_left_and_come_back_to_then_one_of_the_real_model_that_is_stopped(visit, real_model, tmp_path):
+def test_a_run_that_is_left_and_come_back_to_then_stopped_and_taken_away(visit, app, context, tmp_path):
     page = visit()
     page.fill("#prompts textarea", "What is the capital of Japan?")
-    set_steps(page, 3)
+    set_steps(page, 2000)
     page.click("#train")
-    expect(page.locator("#stop")).to_be_visible()
+    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
     page.close()
-    page = visit()
-    expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
+    page = context.new_page()
+    page.goto(app)
+    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
+    expect(page.locator("#curve")).to_be_visible()
+    picture(page, "training")
+    page.click("#stop")
+    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
     page.get_by_role("button", name="See 7 answers").click()
     expect(page.locator("#compare")).to_be_in_viewport()
     expect(page.locator("#strip .strip-box")).to_be_hidden()
@@ -134,20 +139,6 @@ def test_a_run_that_is_left_and_come_back_to_then_one_of_the_real_model_that_is_
     zipfile.ZipFile(archive).extractall(tmp_path / "model")
     assert any("lora" in name for name in load_file(tmp_path / "model" / "adapter_model.safetensors"))
     assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
-
-    settings(page)
-    page.fill("#model input", str(real_model))
-    page.press("#model input", "Enter")
-    page.get_by_role("button", name="Training settings").click()
-    change_steps(page, 200)
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_contain_text("step 2 of 200", timeout=RUN)
-    expect(page.locator("#curve")).to_be_visible()
-    picture(page, "training")
-    page.click("#stop")
-    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
-    assert int(re.search(r"step (\d+)", page.inner_text("#run-status .title"))[1]) <= 5
-    expect(page.locator("#download")).to_contain_text("Download the model")
 
 
 @pytest.mark.thorough  # in runs/test_jobs.py, and the list of runs in ui/panels/test_history.py, without a browser
