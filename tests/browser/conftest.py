@@ -1,8 +1,4 @@
-"""The real app in a process of its own, and Debian's or any other Chromium to look at it.
-
-Chromium without the browser around it, its headless shell, opens a page with about two thirds of the work: it is taken
-where it is installed.
-"""
+"""The real app in a process of its own, and Debian's or any other Chromium to look at it."""
 
 from __future__ import annotations
 
@@ -19,9 +15,10 @@ from default_model import default_model, environment, hub_cache, lightened, priv
 from playwright.sync_api import expect
 from serving import first_page, free_port
 
+from tools.space import BROWSERS
+
 ROOT = Path(__file__).parents[2]
-NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 REQUIRED = "SFTDEMO_REQUIRE_BROWSER"
 expect.set_options(timeout=60_000)  # milliseconds; other tests may keep the cores busy
 
