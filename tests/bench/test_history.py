@@ -18,7 +18,7 @@ MACHINE = {"processor": "AMD EPYC", "instructions": "AVX2", "device": "CPU"}
 
 def keep(folder, day, ratios, **machine):
     result = {"date": day, "machine": MACHINE | machine, "ratios": ratios}
-    (folder / f"{day}.json").write_text(json.dumps(result), encoding="utf-8")
+    (folder / f"{len(list(folder.iterdir()))}.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def texts(svg: str) -> list[str]:
