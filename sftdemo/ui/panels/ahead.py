@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from ...core.errors import SftdemoError
 from ...core.events import Before, Event, Failed, Finished
 from ..results import comparison
 from ..state import Desk
-from .handlers import PRIVATE, Updates
+from .handlers import PRIVATE, VISITS, Updates
 from .scanned import buttons, planned
 
 NOTHING_YET = "The answers appear here, side by side, when a training is done."
@@ -25,6 +26,7 @@ class AheadHandlers:
 
     def __init__(self, desk: Desk, compare: gr.HTML, train: gr.Button, both: gr.Button):
         self.desk, self.compare, self.train, self.both = desk, compare, train, both
+        self._latest = lru_cache(VISITS)(lambda visit: [object()])  # what a visit asked for last, in a cell
 
     def wire(self, idle: Sequence[Dependency]) -> None:
         """Ask after each of these events. What is asked later ends what was asked before (`Standby.ask`)."""
@@ -34,9 +36,11 @@ class AheadHandlers:
         for event in idle:
             event.then(self.answer, everything, shown, **asking, **PRIVATE)
 
-    def answer(self, values: dict) -> Iterator[Updates]:
+    def answer(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """Show the answers of the model as it is, where those of a run are not shown."""
         yield {self.compare: gr.skip()}
+        latest, mine = self._latest((request and request.session_hash) or ""), object()
+        latest[0] = mine  # the same questions may be asked for other settings, which the buttons speak of from then on
         told, before = [], []
         run_id = values[self.desk.run_id]
         is_free = self.desk.backend.saved_run(run_id) is None and not self.desk.backend.is_running(run_id)
@@ -47,7 +51,7 @@ class AheadHandlers:
                 if before and is_free:
                     yield {self.compare: comparison(before, UNTRAINED)}
             ended = told[-1] if told else None
-            if isinstance(ended, Finished) and not ended.stopped:
+            if isinstance(ended, Finished) and not ended.stopped and latest[0] is mine:
                 yield from self._offer(values, told)
         except SftdemoError:  # the mask's place says what is wrong
             return
