@@ -25,7 +25,8 @@ ELSEWHERE = (
     *("core/apart.py", "core/files.py", "core/foreign.py", "core/machine.py", "core/settings_file.py"),
     *("data/row_file.py", "data/samples.py", "data/text_files.py"),
     *("mask/document.py", "mask/markup.py", "mask/report.py", "train/mask_callback.py"),
-    *("runs/card.py", "runs/checkpoint.py", "runs/output.py", "runs/prompt_template.py", "runs/use.py"),
+    *("runs/card.py", "runs/checkpoint.py", "runs/estimate.py", "runs/output.py", "runs/parts.py"),
+    *("runs/prompt_template.py", "runs/use.py"),
     *("export/certificate.py", "export/certify.py", "export/engines.py", "export/film_page.py", "export/handout.py"),
     *("export/ollama.py", "export/recipe.py", "export/script.py", "export/trl_config.py", "export/upload.py"),
     *("ui/api.py", "ui/calls.py", "ui/guard.py", "ui/serve.py", "ui/lesson.py"),
@@ -39,7 +40,7 @@ _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}
 _CODE = re.compile(
     r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|^list\[|[|]|widget \{|\}\w*_"
     r"|^(?:uv|python|ollama|gguf|fp16) |^sftdemo (?:app|train|export|certify|push) |vllm serve|^weight_decay="
-    r"|^my-first-run$|^###|^Below is|^paired with"
+    r"|^equalities |^my-first-run$|^###|^Below is|^paired with"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}

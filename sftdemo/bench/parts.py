@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 from ..core.config import BENCH_PARTS, LONG_PARTS, RunConfig
@@ -68,8 +69,8 @@ class Measured:
         part (`str`), seconds (`float`):
             Its name in `BENCH_PARTS`, and how long it took.
         result (`dict`):
-            The result of all parts so far: "machine", "asked", "arms", "ratios", the other findings of each part under
-            its name, and under "unfinished" the parts that are not yet measured in full, if any.
+            The result of all parts so far: "date", "machine", "asked", "arms", "ratios", the other findings of each
+            part under its name, and under "unfinished" the parts that are not yet measured in full, if any.
     """
 
     part: str
@@ -124,7 +125,8 @@ def bench(
     chosen = choose_device(device).type
     subject = Subject(source, tokenizer, data or read_examples(SAMPLES[0].path), chosen)
     asked = {"model": source.name, "device": chosen, "rows": rows, "examples": len(subject.data.train)} | asdict(effort)
-    result = {"machine": machine(), "asked": json.loads(json.dumps(asked)), "arms": [], "ratios": {}}
+    today = {"date": date.today().isoformat()}
+    result = today | {"machine": machine(), "asked": json.loads(json.dumps(asked)), "arms": [], "ratios": {}}
     if begun is not None:
         result = _gone_on_with(begun, result)
     parts = tuple(part for part in dict.fromkeys(effort.parts) if part not in result)
@@ -182,6 +184,7 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
     from .click import bench_click
     from .disk import bench_disk
     from .equalities import bench_equalities
+    from .estimate import FEW_TRIALS, TRIALS, bench_estimate
     from .film import bench_film
     from .growth import ALL_POINTS, FEW_POINTS, bench_growth
     from .mask import bench_mask, synthetic_examples
@@ -201,6 +204,9 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
             return bench_answers(subject, repeats, stop)
         case "click":
             return bench_click(subject.data, few, stop, subject.device)
+        case "estimate":
+            trials = TRIALS if effort.full else FEW_TRIALS
+            return bench_estimate(subject.source.name, subject.tokenizer, trials, stop, subject.device)
         case "film":
             return bench_film(subject.source, subject.data, few, stop, subject.device)
         case "start":

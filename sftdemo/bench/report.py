@@ -181,6 +181,18 @@ def _click(result: dict) -> str:
     )
 
 
+def _estimate(result: dict) -> str:
+    found = result["estimate"]
+    rows = ([each["run"], *(each[name] or "" for name in ("promised", "taken", "ratio"))] for each in found["runs"])
+    return (
+        "## The estimate on the button\n\nRuns one after another, from a machine on which none was measured, in a "
+        "process that stands by unless it is said: the seconds that the button promises before the click, and those "
+        "until the model is saved.\n\n"
+        + markdown_table(["run", "promised", "taken", "promised / taken"], rows)
+        + f"\n\nWithin 20 %: {found['within']} of {len(found['runs'])}."
+    )
+
+
 def _film(result: dict) -> str:
     found = result["film"]
     return (
@@ -264,6 +276,7 @@ _SECTIONS = {
     "precision": _precision,
     "answers": _answers,
     "click": _click,
+    "estimate": _estimate,
     "film": _film,
     "start": _start,
     "disk": _disk,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 Point = TypeVar("Point")
+# At most, of the held-out rows after the first step of an ablation's training, with that after its last.
+EVALUATIONS = 6
 
 
 def thin(curve: Sequence[Point], most: int) -> list[Point]:

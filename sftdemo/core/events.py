@@ -6,7 +6,7 @@ is `Finished`, or `Failed` with a sentence for the user; `streams.event_stream` 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -313,12 +313,15 @@ class Upload(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The run is over. `stopped` is true if it was asked to end before its last step."""
+    """The run is over. `stopped` is true if it was asked to end before its last step. `parts` are the seconds of each
+    part of a training, by the names in `runs.parts`; without them for other work and in the events of earlier
+    versions."""
 
     steps: int
     total: int
     seconds: float
     stopped: bool
+    parts: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Generic, ParamSpec, TypeVar
 
@@ -21,11 +21,13 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Outcome:
     """How a job ended, as reported by `Finished`: `steps` of `total` optimizer steps were done (0 if the job does not
-    train), and `stopped` is true if it was asked to end early."""
+    train), `stopped` is true if it was asked to end early, and `parts` are the seconds of each of its parts, if they
+    are known."""
 
     steps: int = 0
     total: int = 0
     stopped: bool = False
+    parts: dict[str, float] = field(default_factory=dict[str, float])
 
     @classmethod
     def of(cls, steps: int, total: int) -> Outcome:
@@ -34,7 +36,7 @@ class Outcome:
 
     def finished(self, begin: float) -> Finished:
         """Return the last event of a job that began at `begin`, a value of `time.perf_counter()`."""
-        return Finished(self.steps, self.total, time.perf_counter() - begin, self.stopped)
+        return Finished(self.steps, self.total, time.perf_counter() - begin, self.stopped, self.parts)
 
 
 def event_stream(

@@ -79,9 +79,9 @@ class Base:
             self._answers, self._scores, self._has_practised = {}, {}, False
         return self._model
 
-    def practise(self) -> None:
+    def practise(self) -> float | None:
         """Take a step of a training ahead, once with each model that was loaded (`train.practice`), but not with an
-        adapter that is trained on, nor in 4 bits.
+        adapter that is trained on, nor in 4 bits. Returns the seconds of the step; None if it takes none.
 
         Raises:
             TrainingError: if there is no memory for it, and as `practise` does.
@@ -90,11 +90,11 @@ class Base:
 
         opened, model = self._opened, self._model
         if opened is None or model is None or self._has_practised or opened.source.base or is_in_four_bits(model):
-            return
+            return None
         self._has_practised = True
         lora = replace(opened.config, full=False)
         tell_memory(lora, opened.source, practice_rows(model, lora), model.device.type)
-        practise(model, opened.tokenizer, opened.config)
+        return practise(model, opened.tokenizer, opened.config)
 
     def take(self, opened: OpenModel) -> Generator[Model, None, tuple[PreTrainedModel, str]]:
         """Return the weights, which may then be changed, and their SHA-256.

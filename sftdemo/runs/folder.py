@@ -7,10 +7,9 @@ import json
 import re
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,7 @@ from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ModelError, TrainingError, unwritten
-from ..core.events import Event, Failed, Saved, from_dict
+from ..core.events import Event, Failed, Finished, Saved, from_dict
 from ..core.files import link_folder, written_whole
 from ..core.json_files import read_object
 from ..core.settings_file import write_settings
@@ -34,6 +33,7 @@ from ..train.checkpoints import Checkpoints
 from . import use
 from .card import LOSS_PICTURE, card, loss_svg
 from .output import CHECKPOINT, LABEL, check_output, with_files
+from .parts import PartClock
 from .public import public_record, public_settings
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path, overwrite: bool = False):
         self.path, self.overwrite = Path(path), overwrite
-        self._begin = time.perf_counter()
+        self._clock = PartClock()
         self._events: list[Event] = []
 
     def __str__(self) -> str:
@@ -189,6 +189,7 @@ class RunFolder:
         for event in work:
             if distributed.is_first() or isinstance(event, Failed):
                 self._events.append(event)
+                self._clock.note(event)
                 yield event
 
     def save(
@@ -228,11 +229,14 @@ class RunFolder:
     def _save(self, write: Callable[[Path], None], kind: str, outcome: Outcome) -> Iterator[Event]:
         with _written(self.path) as folder:
             write(folder)
-            last = [Saved(str(self.path), kind), outcome.finished(self._begin)]
+            last = [Saved(str(self.path), kind), self._ended(outcome)]
             lines = [json.dumps(event.to_dict(), ensure_ascii=False) + "\n" for event in (*self._events, *last)]
             (folder / EVENTS).write_text("".join(lines), encoding="utf-8")
             _write_record(folder, read_object(folder / RECORD))
         yield from last
+
+    def _ended(self, outcome: Outcome) -> Finished:
+        return replace(outcome, parts=self._clock.seconds()).finished(self._clock.begin)
 
 
 def save_run(output: Path, record: dict, data: ParsedExamples, trained: ModelToSave) -> None:

@@ -27,10 +27,10 @@ from ..mask.labels import MaskedExample
 from ..model.devices import choose_device
 from ..model.loading import OpenModel
 from .base import Base
-from .estimate import planned_steps, tokens_a_step
 from .folder import ModelToSave, RunFolder
 from .memory import tell_memory
 from .prompt_template import TrainedPrompt
+from .work import planned_steps, tokens_a_step
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -16,14 +16,16 @@ from multiprocessing.process import BaseProcess
 
 from ..core.config import RunConfig
 from ..core.errors import TrainingError
-from ..core.events import Event, Failed, Finished
+from ..core.events import Before, Event, Failed, Finished, Model
 from ..core.limits import Limits
 from ..core.streams import Outcome, event_stream
 from ..data.examples import Example, ParsedExamples
 from ..data.hold_out import hold_out
 from ..data.questions import Question, questions_of
 from .base import Base
+from .estimate import NEW, Ready
 from .jobs import Started, Work, pipe, prepare_child, run_job, start_child, start_process
+from .parts import BEFORE, FIRST_STEP
 from .run import answers_before
 from .setup import ask
 
@@ -42,20 +44,24 @@ def rehearse(
     stop: Callable[[], bool],
 ) -> Generator[Event, None, Outcome]:
     """Load the model, answer the questions of a run that may follow, and score the rows that it holds out, unless they
-    are many; then take a step of a training ahead. Yields a `Before` for each answer; the last event is `Finished` or
-    `Failed`. What was computed stays in `base`."""
+    are many; then take a step of a training ahead. Yields a `Before` for each answer; the last event is `Failed`, or
+    `Finished` with the seconds of the answers and of the step. What was computed stays in `base`."""
     opened = yield from base.open(config)
     asked = ask(opened, questions, limits)
     model = yield from base.model(opened)
+    spent = dict[str, float]()
     if len(questions) <= MOST:
+        begin = time.perf_counter()
         yield from answers_before(asked, model, base, stop)
+        spent[BEFORE] = time.perf_counter() - begin
         rows = asked.held_out_rows(held_out)
         if rows and not stop():
             base.scores(model, rows, stop)
     if not stop():
         with suppress(TrainingError):  # the run itself will meet it, and tell
-            base.practise()
-    return Outcome(stopped=stop())
+            seconds = base.practise()
+            spent |= {FIRST_STEP: seconds} if seconds else {}
+    return Outcome(stopped=stop(), parts=spent)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class _Rehearsal:
 
 @dataclass
 class _Standing:
-    """A process that stands by. `told` are the events of the latest rehearsal, which so many follow (`followers`)."""
+    """A process that stands by. `told` are the events of the latest rehearsal, which so many follow (`followers`);
+    `loaded` says whether the model is."""
 
     process: BaseProcess
     requests: Connection
@@ -80,6 +87,7 @@ class _Standing:
     rehearsal: _Rehearsal | None = None
     followers: int = 0
     told: tuple[Event, ...] = ()
+    loaded: bool = False
 
     def send(self, request: object) -> int:
         """Ask something else, and return its number.
@@ -172,6 +180,14 @@ class Standby:
             standing = self._standing
             return list(standing.told) if standing is not None and standing.rehearsal == rehearsal else []
 
+    def readiness(self, config: RunConfig, data: ParsedExamples, limits: Limits | None = None) -> Ready:
+        """Return what is done of a run with these arguments, if it began now."""
+        standing, told = self._standing, self.told(config, data, limits)
+        if standing is None or not standing.process.is_alive():
+            return NEW
+        is_over = bool(told) and isinstance(told[-1], Finished) and not told[-1].stopped
+        return Ready(standing.loaded, is_over and any(isinstance(event, Before) for event in told))
+
     def start(self, work: Work, arguments: tuple) -> Started:
         """Start a run in the process that stands by, if there is one, else in a new one. `work` takes what is known of
         the model as `base`."""
@@ -210,6 +226,7 @@ class Standby:
                 try:
                     if told.poll(self._idle / 10):
                         number, event = told.recv()
+                        standing.loaded |= isinstance(event, Model)
                         with self._changed:
                             if number == standing.number:
                                 standing.told = (*standing.told, event)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..bench.history import draw
 from ..bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
 from ..bench.report import ending, machine_line, read_result, section, write_report
 from ..core.errors import ConfigError
@@ -47,6 +48,12 @@ def print_bench(
             printer.print(item)
             equal = item.result.get("equalities", {"equal": True})["equal"]
     return int(not equal)
+
+
+def print_drawn(folder: Path) -> int:
+    """Draw the results that are kept in a folder, and print where the picture is. Returns 0."""
+    print(draw(folder))
+    return 0
 
 
 class BenchPrinter:

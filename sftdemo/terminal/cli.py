@@ -219,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument("--write", metavar="FILE", help="also write the report, its plot and JSON there, part by part")
     bench.add_argument("--resume", action="store_true", help="go on with the bench that --write has begun")
+    words = "measure nothing, but draw the results kept there over time"
+    bench.add_argument("--draw", metavar="FOLDER", help=words)
     bench.set_defaults(command=commands.bench)
 
     app = subparsers.add_parser("app")

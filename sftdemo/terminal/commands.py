@@ -311,14 +311,15 @@ def samples(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Measure the program next to TRL, plain generation, an empty page and the tokenizer alone. Returns 1 if results
-    that must be equal differ, else 0."""
+    """Measure what the program costs, or draw what was. Returns 1 if results that must be equal differ, else 0."""
     from ..bench.report import check_file
     from ..core.environment import settle
     from ..model.loading import load_tokenizer
     from ..model.sources import resolve
-    from .bench import print_bench
+    from .bench import print_bench, print_drawn
 
+    if options.draw:
+        return print_drawn(Path(options.draw))
     if options.write:
         check_file(Path(options.write))
     data = read_examples(options.data, limit=options.limit) if options.data else None
@@ -327,9 +328,8 @@ def bench(options: argparse.Namespace) -> int:
     source = follow(resolve(options.model))
     tokenizer = load_tokenizer(source)
     settle()
-    return print_bench(
-        source, tokenizer, data, options, _command(options, data), stop_on_interrupt("what is being measured")
-    )
+    stop = stop_on_interrupt("what is being measured")
+    return print_bench(source, tokenizer, data, options, _command(options, data), stop)
 
 
 def app(options: argparse.Namespace) -> int:

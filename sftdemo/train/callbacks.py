@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback
 
 from ..core import distributed
+from ..core.curves import EVALUATIONS
 from ..core.environment import release_threads, share_heap
 from ..core.errors import TrainingError
 from ..core.events import Checkpoint, HeldOut, Step
@@ -24,7 +25,6 @@ from .checkpoints import Checkpoints
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-EVALUATIONS = 6  # at most, of the held-out rows after the first step of a training, with that after its last
 
 
 class Reporter(TrainerCallback):

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..core.config import RunConfig
+from ..core.events import Step
 from ..core.held import scratch_folder
 from ..mask.labels import IGNORE_INDEX, MaskedExample
 from ..model.prefix_sharing import agree_alike
@@ -19,8 +20,8 @@ from .loop import train
 ROWS, LENGTH = 8, 40  # tokens of a row, half of them trained: about a batch of the samples
 
 
-def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> None:
-    """Train an adapter for one step, on rows without a meaning, and forget it.
+def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: RunConfig) -> float:
+    """Train an adapter for one step, on rows without a meaning, and forget it. Returns the seconds of the step.
 
     The model stays as it is: what is trained is a twin that has its weights, and nothing else, in common with it.
 
@@ -33,10 +34,12 @@ def practise(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config:
     """
     settings = RunConfig(model=config.model, device=config.device, precision=config.precision, steps=1)
     twin = deepcopy(model, {id(weight): Parameter(weight.data, False) for weight in model.parameters()})
+    seconds = 0.0
     with scratch_folder() as scratch:
-        for _ in train(twin, tokenizer, practice_rows(model, config), settings, lambda: False, scratch):
-            pass
+        for event in train(twin, tokenizer, practice_rows(model, config), settings, lambda: False, scratch):
+            seconds = event.seconds if isinstance(event, Step) else seconds
     agree_alike(model, twin)
+    return seconds
 
 
 def practice_rows(model: PreTrainedModel, config: RunConfig) -> list[MaskedExample]:

@@ -22,6 +22,7 @@ from ..mask.layouts import load_packer
 from ..runs.ablation import ablate
 from ..runs.checkpoint import read_begun
 from ..runs.disk import note_begun
+from ..runs.estimate import NEW, Ready
 from ..runs.film import film
 from ..runs.folder import load_events
 from ..runs.isolation import prove
@@ -177,6 +178,12 @@ class Backend(Models, SavedRuns):
             return []
         told = self._standby.told(config, data, read_limits())
         return [event for event in told if isinstance(event, Before) and event.stop != "stopped"]
+
+    def readiness(self, config: RunConfig, data: ParsedExamples) -> Ready:
+        """Return what is done already of a run that may follow."""
+        if self._standby is None or not self._standby.fits(config) or not data.train:
+            return NEW
+        return self._standby.readiness(config, data, read_limits())
 
     def watch(self, run_id: str | None) -> Iterator[Sequence[Event]]:
         """Yield all events of a run so far, again and again until its end; before its turn, its place in the queue.

@@ -14,6 +14,7 @@ from tiny import tiny_llama, tokenizer_named
 
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
+from sftdemo.bench.estimate import FEW_TRIALS, TRIALS, Trial, bench_estimate
 from sftdemo.bench.figures import spread
 from sftdemo.bench.film import bench_film
 from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, SHAPES, Point, bench_growth
@@ -142,6 +143,33 @@ class TestEqualities:
         monkeypatch.setattr(trainer, "predict_shared", wrong)
         *_, last = bench(*subject, effort_of("equalities", equal=("instruction",)))
         assert not last.result["equalities"]["equal"]
+
+
+class TestEstimate:
+    @pytest.fixture(scope="class")
+    def found(self, gpt2_folder):
+        small = {"steps": 2, "max_new_tokens": 2}
+        trials = (
+            Trial("ready", "pirate", small, asked=2),
+            Trial("both ways", "pirate", small, asked=1, stands_by=False, weights=(0.0, 1.0)),
+        )
+        *phases, found = bench_estimate(str(gpt2_folder), tokenizer_named("gpt2"), trials)
+        assert [phase.fraction for phase in phases] == [0, 0.5]
+        return found
+
+    def test_each_run_has_its_promise(self, found):
+        assert [each["run"] for each in found["runs"]] == ["ready", "both ways"]
+        assert all(each["promised"] > 0 and each["taken"] > 0 for each in found["runs"])
+        assert "load" in found["runs"][1]["parts"]
+        assert found["ratios"] == {"estimates_within_20_percent": found["within"] / 2}
+
+    def test_it_is_told(self, found):
+        assert f"Within 20 %: {found['within']} of 2." in section({"estimate": found}, "estimate")
+
+    def test_the_trials_are_varied(self):
+        assert len({each.name for each in TRIALS}) == len(TRIALS) == 10
+        assert {each.sample for each in FEW_TRIALS} < {each.sample for each in TRIALS}
+        assert all(RunConfig(**each.settings) for each in TRIALS)
 
 
 def test_answers(result):

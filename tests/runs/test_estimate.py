@@ -1,178 +1,209 @@
+"""The estimate of a run is what its counted work takes at the pace of earlier runs."""
+
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 
 import pytest
-from tiny import tokenizer_named
 
 from sftdemo.core.config import RunConfig
-from sftdemo.core.events import Failed, Finished, Model, Prepared, Step
-from sftdemo.data.examples import parse_examples
-from sftdemo.data.templates import get_template
-from sftdemo.mask.audit import Audit
-from sftdemo.mask.labels import Masker
-from sftdemo.runs.estimate import Rate, estimate_seconds, planned_steps, rate_for, save_rate
-from sftdemo.runs.run import run
+from sftdemo.core.events import Before, Comparison, Event, Failed, Finished
+from sftdemo.runs.estimate import NEW, Ready, estimate_seconds, learn_ahead, learn_pace, pace_for
+from sftdemo.runs.parts import PARTS
+from sftdemo.runs.work import Work
 
-ROWS = [{"instruction": f"Say {word}", "output": word} for word in ("hello", "one", "two", "three", "four")]
+WORK = Work(
+    steps=10,
+    positions=200.0,
+    trained=100.0,
+    weights=(0.0,),
+    questions=6,
+    new_tokens=32,
+    prompt=20.0,
+    answer=15.0,
+    held_out=180.0,
+)
+SPENT = dict(zip(PARTS, (1.5, 3.0, 0.4, 1.0, 3.0, 9.0, 0.5, 2.0, 0.6), strict=True))
+READY = Ready(stands_by=True, answered=True)
 
 
-def counted(rows=ROWS, max_length=128) -> tuple[int, int]:
-    """Examples and tokens that will be trained, as the audit counts them."""
-    train, audit = parse_examples(json.dumps(rows)).train, Audit(8, max_length)
-    masked = Masker(tokenizer_named("gpt2"), get_template("instruction"), max_length).mask(train)
-    for example, (row,) in zip(train, masked, strict=True):
-        audit.add(example, row)
-    return len(audit.rows), sum(min(length, max_length) for length in audit.lengths)
+def finished(stopped=False, cut=True, **more) -> list[Event]:
+    """The events of a run, some of whose answers are cut, or none."""
+    spent, stop = SPENT | more, "length" if cut else "EOS"
+    return [Before("q", "a", stop, "typed"), Finished(10, 10, sum(spent.values()), stopped, spent)]
 
 
-def finished_run(examples=4, tokens=100, steps=10, training=20.0, overhead=5.0, stopped=False):
-    return [
-        Model("m", "local folder", "CPU", "float32", 1),
-        Prepared(examples, tokens, 10, steps, 1, []),
-        Step(steps, steps, 1.0, training, 0.0),
-        Finished(steps, steps, training + overhead, stopped),
-    ]
+def ahead(**spent) -> list[Event]:
+    return [Before("q", "a", "length", "typed"), Finished(0, 0, 5.0, False, spent)]
+
+
+def estimate(config, work=WORK, ready=NEW) -> float:
+    pace = pace_for(config, "cpu")
+    assert pace is not None
+    return estimate_seconds(config, work, pace, ready)
 
 
 def test_the_first_guess_is_for_the_default_model_on_a_cpu():
-    rate = rate_for(RunConfig(), "cpu")
-    assert not rate.measured
-    assert rate_for(RunConfig(full=True), "cpu").per_token > rate.per_token > 0
-    assert rate_for(RunConfig(), "cuda") is None
-    assert rate_for(RunConfig(model="gpt2"), "cpu") is None
+    assert estimate(RunConfig(full=True)) > estimate(RunConfig()) > estimate(RunConfig(), ready=READY) > 0
+    assert pace_for(RunConfig(), "cuda") is None
+    assert pace_for(RunConfig(model="gpt2"), "cpu") is None
 
 
-def test_a_finished_run_is_learned():
-    config = RunConfig("m", batch_size=2)
-    save_rate(config, "cuda", finished_run())
-    assert rate_for(config, "cuda") == Rate(20 / 10 / 50, 5.0, measured=True)
-    assert rate_for(replace(config, steps=500), "cuda").measured
-    for other, device in ((config, "cpu"), (replace(config, full=True), "cuda"), (RunConfig("n"), "cuda")):
-        assert rate_for(other, device) is None
+def test_the_same_run_again_is_estimated_as_it_was():
+    config = RunConfig("m")
+    learn_pace(config, "cpu", WORK, NEW, finished())
+    judged_twice = SPENT["judge after"] - SPENT["judge before"]  # both are taken for as long as the later
+    assert estimate(config) == pytest.approx(sum(SPENT.values()) + judged_twice, rel=1e-3)
 
 
-def test_the_last_run_wins_over_the_guess_and_over_earlier_ones():
-    save_rate(RunConfig(), "cpu", finished_run())
-    save_rate(RunConfig(full=True), "cpu", finished_run())
-    save_rate(RunConfig(), "cpu", finished_run(overhead=7.0))
-    assert (rate_for(RunConfig(), "cpu").overhead, rate_for(RunConfig(full=True), "cpu").overhead) == (7.0, 5.0)
+@pytest.mark.parametrize("ready", [NEW, Ready(stands_by=True), READY], ids=str)
+@pytest.mark.parametrize(
+    ("changed", "more"),
+    [
+        ({"steps": 20}, 10.0),
+        ({"questions": 0, "held_out": 0.0}, None),
+        ({"new_tokens": 8}, None),
+        ({"weights": (1.0,)}, 10 * 40 / 260),
+        ({"positions": 400.0, "trained": 200.0}, 10 * 240 / 260),
+    ],
+    ids=str,
+)
+def test_one_setting_changes_its_own_part(ready, changed, more):
+    """`more` is how many seconds longer it takes; where it is None, it is shorter."""
+    config = RunConfig("m")
+    learn_pace(config, "cpu", WORK, NEW, finished())
+    found = estimate(config, replace(WORK, **changed), ready) - estimate(config, WORK, ready)
+    assert found == pytest.approx(more, rel=1e-3) if more else found < -0.5
+
+
+def test_what_is_done_already_is_not_promised_again():
+    config = RunConfig("m")
+    learn_pace(config, "cpu", WORK, NEW, finished())
+    learn_pace(config, "cpu", WORK, READY, finished())
+    new, standing, answered = (estimate(config, ready=ready) for ready in (NEW, Ready(stands_by=True), READY))
+    assert new - standing == pytest.approx(SPENT["load"], rel=1e-3)
+    assert standing - answered == pytest.approx(SPENT["answers before"] + SPENT["judge after"], rel=1e-3)
+
+
+def test_both_ways_is_two_trainings_and_one_beginning():
+    config, both = RunConfig("m"), replace(WORK, weights=(0.0, 1.0))
+    learn_pace(config, "cpu", WORK, NEW, finished())
+    one, two = estimate(config), estimate(config, both)
+    unmasked = estimate(config, replace(WORK, weights=(1.0,)))
+    assert one + 10 < two < one + unmasked
+    held_out = estimate(config, replace(both, held_out=0.0))
+    judged = SPENT["judge after"]
+    assert two - held_out == pytest.approx(judged * (1 + 2 + 2 * 4), rel=1e-3), "before, after, and 4 times between"
+
+
+def test_both_ways_is_learned_as_far_as_its_parts_are_told_apart():
+    config, both = RunConfig("m"), replace(WORK, weights=(0.0, 0.0), held_out=0.0)
+    learn_pace(config, "cpu", both, NEW, finished())
+    known = pace_for(config, "cpu").measured
+    assert known["step lora"] == pytest.approx(9.0 / 9 / 2 / 260, rel=1e-2)
+    assert {"answer lora", "save lora", "set-up new"}.isdisjoint(known)
+
+
+def test_a_change_of_one_setting_keeps_the_rest():
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished())
+    known = pace_for(RunConfig("m"), "cpu")
+    full = pace_for(RunConfig("m", full=True), "cpu")
+    assert full["load"] == known["load"]
+    assert full["step full"] > full["step lora"] == known["step lora"]
+    learn_pace(RunConfig("m", precision="bf16"), "cpu", WORK, NEW, finished(**{"later steps": 90.0}))
+    assert pace_for(RunConfig("m"), "cpu")["step lora"] == known["step lora"]
+    for other, device in ((RunConfig("m"), "cuda"), (RunConfig("n"), "cpu")):
+        assert pace_for(other, device) is None
+
+
+def test_a_quicker_machine_is_quicker_in_what_it_has_not_done():
+    guessed = pace_for(RunConfig(), "cpu")
+    quick = finished(**{part: seconds / 10 for part, seconds in SPENT.items()})
+    learn_pace(RunConfig(), "cpu", WORK, NEW, quick)
+    assert pace_for(RunConfig(), "cpu")["step full"] < guessed["step full"] / 5
+
+
+def test_what_is_known_and_what_was_measured_are_averaged():
+    config = RunConfig("m")
+    for load in (1.0, 2.0):
+        learn_pace(config, "cpu", WORK, NEW, finished(load=load))
+    assert pace_for(config, "cpu")["load"] == 1.5
+
+
+def test_a_process_that_stands_by_tells_the_pace_of_a_first_run_only():
+    guessed = estimate(RunConfig(), ready=READY)
+    learn_ahead(RunConfig(), "cpu", WORK, ahead(**{"answers before": 30.0, "first step": 30.0}))
+    assert estimate(RunConfig(), ready=READY) > 5 * guessed
+    known = pace_for(RunConfig(), "cpu")
+    learn_ahead(RunConfig(), "cpu", WORK, ahead(**{"answers before": 1.0}))
+    assert pace_for(RunConfig(), "cpu") == known
 
 
 @pytest.mark.parametrize(
-    "events",
-    [
-        [],
-        [Failed("no")],
-        finished_run()[:-1],
-        finished_run(stopped=True),
-        [*finished_run()[:2], Finished(0, 0, 1, True)],
-    ],
-    ids=["nothing", "failed", "going on", "stopped", "no step"],
+    "ended",
+    [[], finished(stopped=True), [Finished(10, 10, 5.0, False)], [Failed("no")]],
+    ids=["nothing", "stopped", "no parts", "failed"],
 )
-def test_other_runs_are_not_learned(events):
-    save_rate(RunConfig("m"), "cpu", events)
-    assert rate_for(RunConfig("m"), "cpu") is None
+def test_other_runs_are_not_learned(ended):
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, ended)
+    assert pace_for(RunConfig("m"), "cpu") is None
+
+
+def test_a_single_step_tells_nothing_of_the_next():
+    learn_pace(RunConfig("m"), "cpu", replace(WORK, steps=1), NEW, finished())
+    assert "step lora" not in pace_for(RunConfig("m"), "cpu").measured
 
 
 def test_a_spoilt_file_is_as_good_as_none(tmp_path):
-    save_rate(RunConfig("m"), "cpu", finished_run())
+    config, key = RunConfig("m"), "cpu|m"
+    learn_pace(config, "cpu", WORK, NEW, finished())
     (file,) = (tmp_path / "cache").iterdir()
-    key = "cpu|m|lora"
-    assert json.loads(file.read_text()) == {key: [20 / 10 / 100, 5.0]}
-    spoilt = ["{not json", "null", "[1, 2]", "7"]
-    spoilt += [json.dumps({key: rate}) for rate in (None, 3, [1], [1, 2, 3], ["1", 2], [1, None], {"a": 1})]
-    spoilt += [f'{{"{key}": [NaN, 1]}}', f'{{"{key}": [1, Infinity]}}', f'{{"{key}": [-1, 1]}}']
+    assert json.loads(file.read_text())[key]["load"] == SPENT["load"]
+    spoilt = ["{not json", "null", "[1, 2]", "7", json.dumps({f"{key}|lora": [0.01, 13.0]})]
+    spoilt += [json.dumps({key: pace}) for pace in (None, 3, [1, 2], {}, {"load": "1"}, {"load": -1}, {"sleep": 1})]
+    spoilt += [f'{{"{key}": {{"load": NaN}}}}', f'{{"{key}": {{"load": Infinity}}}}', f'{{"{key}": {{"load": true}}}}']
     for text in spoilt:
         file.write_text(text)
-        assert rate_for(RunConfig("m"), "cpu") is None, text
-        save_rate(RunConfig("m"), "cpu", finished_run())
-        assert rate_for(RunConfig("m"), "cpu").measured, text
+        assert pace_for(config, "cpu") is None, text
+        learn_pace(config, "cpu", WORK, NEW, finished())
+        assert pace_for(config, "cpu")["load"] == SPENT["load"], text
 
 
 def test_what_is_spoilt_does_not_hide_the_rest(tmp_path):
-    save_rate(RunConfig("m"), "cpu", finished_run())
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished())
     (file,) = (tmp_path / "cache").iterdir()
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu|n|lora": None}))
-    assert rate_for(RunConfig("m"), "cpu").measured
-    assert rate_for(RunConfig("n"), "cpu") is None
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"cpu|n": None, "cpu|n|lora": [1, 2]}))
+    assert pace_for(RunConfig("m"), "cpu")["load"] == SPENT["load"]
+    assert pace_for(RunConfig("n"), "cpu") is None
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_fails_no_run(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SFTDEMO_CACHE", str(tmp_path / "file" / "cache"))
-    save_rate(RunConfig("m"), "cpu", finished_run())
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished())
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "cannot be kept" in record.getMessage()
-    assert rate_for(RunConfig("m"), "cpu") is None
+    assert pace_for(RunConfig("m"), "cpu") is None
 
 
 def test_a_failing_write_leaves_what_was_known(monkeypatch, caplog):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    save_rate(RunConfig("m"), "cpu", finished_run())
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished())
+    known = pace_for(RunConfig("m"), "cpu")
     monkeypatch.setattr("sftdemo.core.files.os.fsync", full)
-    save_rate(RunConfig("m"), "cpu", finished_run(overhead=9.0))
-    assert rate_for(RunConfig("m"), "cpu").overhead == 5.0
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished(load=9.0))
+    assert pace_for(RunConfig("m"), "cpu") == known
     assert "No space left on device" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"batch_size": 2},
-        {"batch_size": 64},
-        {"batch_size": 1, "max_length": 32, "packing": True},
-        {"batch_size": 64, "max_length": 32, "packing": True},
-    ],
-    ids=str,
-)
-def test_the_same_run_again_is_estimated_as_it_was(settings):
-    config, (examples, tokens) = RunConfig("m", steps=10, **settings), counted(max_length=32)
-    save_rate(config, "cpu", finished_run(examples, tokens))
-    assert estimate_seconds(config, examples, tokens, rate_for(config, "cpu")) == pytest.approx(25.0)
-    twice = estimate_seconds(replace(config, steps=20), examples, tokens, rate_for(config, "cpu"))
-    assert twice == pytest.approx(45.0)
-
-
-def test_a_larger_batch_takes_longer_up_to_all_examples():
-    (examples, tokens), rate = counted(), Rate(1.0, 0.0, measured=True)
-    assert examples == 5
-    seconds = [estimate_seconds(RunConfig(steps=1, batch_size=b), examples, tokens, rate) for b in (1, 5, 50)]
-    assert seconds == pytest.approx([tokens / 5, tokens, tokens])
-
-
-def test_rows_without_a_trained_token_do_not_count():
-    long = {"instruction": "word " * 200, "output": "x"}
-    config, with_it = RunConfig(epochs=1, batch_size=1), counted([*ROWS, long])
-    assert with_it == counted()
-    assert planned_steps(config, *with_it) == 5
-
-
-@pytest.mark.parametrize(
-    ("settings", "steps"),
-    [
-        pytest.param({"steps": 7}, 7, marks=pytest.mark.thorough),
-        ({"epochs": 3, "batch_size": 2}, 9),
-        pytest.param({"epochs": 0.5, "batch_size": 1}, 3, marks=pytest.mark.thorough),
-        pytest.param({"epochs": 0.01, "batch_size": 2}, 1, marks=pytest.mark.thorough),
-        ({"epochs": 2, "batch_size": 1, "packing": True}, 2),
-    ],
-)
-def test_planned_steps_are_the_trainers(gpt2_folder, tmp_path, settings, steps):
-    """The run itself is asked, so that the button cannot promise another number than the one that is trained."""
-    config = RunConfig(str(gpt2_folder), **{"max_length": 128, "max_new_tokens": 1} | settings)
-    examples, tokens = counted(max_length=config.max_length)
-    assert planned_steps(config, examples, tokens) == steps
-    events = run(config, parse_examples(json.dumps(ROWS)), tmp_path / "out")
-    prepared = next(event for event in events if isinstance(event, Prepared))
-    assert (prepared.steps, prepared.examples, prepared.tokens) == (steps, examples, tokens)
-    events.close()
-
-
-@pytest.mark.parametrize("settings", [{}, {"epochs": 1}, {"packing": True}, {"packing": True, "epochs": 1}])
-def test_nothing_to_train_takes_the_overhead_only(settings):
-    assert estimate_seconds(RunConfig(**settings), 0, 0, Rate(1.0, 2.0, measured=True)) == 2.0
+def test_answers_that_ended_early_tell_no_pace_of_long_ones():
+    learn_pace(RunConfig("m"), "cpu", WORK, NEW, finished(cut=False))
+    assert "answer before" not in pace_for(RunConfig("m"), "cpu").measured
+    ended = pace_for(RunConfig("m"), "cpu")["answer lora"]
+    cut = [*finished(cut=False)[:-1], Comparison("q", "a", "b", "EOS", "length", "typed"), finished()[-1]]
+    learn_pace(RunConfig("n"), "cpu", WORK, NEW, cut)
+    assert pace_for(RunConfig("n"), "cpu")["answer lora"] < 0.8 * ended, "it was for more tokens"

@@ -13,6 +13,7 @@ from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Failed, Finished, Phase
 from sftdemo.core.limits import Limits
 from sftdemo.data.examples import parse_examples
+from sftdemo.runs.estimate import Ready
 from sftdemo.runs.jobs import Job
 from sftdemo.runs.standby import Standby
 
@@ -137,3 +138,13 @@ def test_it_is_for_one_model_on_one_device(standby, config):
     assert standby.fits(replace(config, steps=3, lora_r=4))
     assert not standby.fits(replace(config, model="other"))
     assert not standby.fits(replace(config, device="auto"))
+
+
+def test_what_is_done_of_a_run_is_known(standby, config):
+    assert standby.readiness(config, DATA) == Ready()
+    ended = last(standby.ask(config, DATA))[-1]
+    assert set(ended.parts) == {"answers before", "first step"}
+    assert standby.readiness(config, DATA) == Ready(stands_by=True, answered=True)
+    assert standby.readiness(replace(config, max_new_tokens=3), DATA) == Ready(stands_by=True)
+    job_in(standby)
+    assert standby.readiness(config, DATA) == Ready()

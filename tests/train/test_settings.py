@@ -20,7 +20,7 @@ from sftdemo.core.trl_settings import ALLOWED, OURS, REFUSED
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import get_template
 from sftdemo.mask.labels import Masker
-from sftdemo.runs.estimate import planned_steps
+from sftdemo.runs.work import planned_steps
 from sftdemo.train.loop import train
 from sftdemo.train.settings import adapter, arguments, check_settings
 

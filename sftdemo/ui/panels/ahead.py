@@ -3,47 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
 from ...core.errors import SftdemoError
-from ...core.events import Before, Failed, Finished
+from ...core.events import Before, Event, Failed, Finished
 from ..results import comparison
 from ..state import Desk
-from .handlers import PRIVATE, Updates
+from .handlers import PRIVATE, VISITS, Updates
+from .scanned import buttons, planned
 
 NOTHING_YET = "The answers appear here, side by side, when a training is done."
 UNTRAINED = "What the model answers as it is. Train it, and the new answers stand beside these."
 
 
 class AheadHandlers:
-    """Ask a process that stands by for a run, so that neither its model nor these answers are waited for later."""
+    """Ask a process that stands by for a run, so that neither its model nor these answers are waited for later. The
+    buttons to train with then tell the shorter time."""
 
-    def __init__(self, desk: Desk, compare: gr.HTML, run_id: gr.BrowserState):
-        self.desk, self.compare, self.run_id = desk, compare, run_id
+    def __init__(self, desk: Desk, compare: gr.HTML, train: gr.Button, both: gr.Button):
+        self.desk, self.compare, self.train, self.both = desk, compare, train, both
+        self._latest = lru_cache(VISITS)(lambda visit: [object()])  # what a visit asked for last, in a cell
 
     def wire(self, idle: Sequence[Dependency]) -> None:
         """Ask after each of these events. What is asked later ends what was asked before (`Standby.ask`)."""
-        everything = {*self.desk.controls.all(), *self.desk.session.all(), self.run_id}
+        everything = {*self.desk.controls.all(), *self.desk.session.all(), self.desk.run_id}
+        shown = [self.compare, self.train, self.both]
         asking: dict[str, Any] = {"concurrency_limit": 8, "trigger_mode": "multiple"}
         for event in idle:
-            event.then(self.answer, everything, self.compare, **asking, **PRIVATE)
+            event.then(self.answer, everything, shown, **asking, **PRIVATE)
 
-    def answer(self, values: dict) -> Iterator[Updates]:
+    def answer(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """Show the answers of the model as it is, where those of a run are not shown."""
         yield {self.compare: gr.skip()}
+        latest, mine = self._latest((request and request.session_hash) or ""), object()
+        latest[0] = mine  # the same questions may be asked for other settings, which the buttons speak of from then on
         told, before = [], []
-        run_id = values[self.run_id]
+        run_id = values[self.desk.run_id]
         is_free = self.desk.backend.saved_run(run_id) is None and not self.desk.backend.is_running(run_id)
         try:
+            yield from self._offer(values)
             for told in self.desk.backend.ahead(self.desk.config(values), self.desk.data(values)):
                 before = [event for event in told if isinstance(event, Before) and event.stop != "stopped"]
                 if before and is_free:
                     yield {self.compare: comparison(before, UNTRAINED)}
+            ended = told[-1] if told else None
+            if isinstance(ended, Finished) and not ended.stopped and latest[0] is mine:
+                yield from self._offer(values, told)
         except SftdemoError:  # the mask's place says what is wrong
             return
-        is_over = bool(told) and isinstance(told[-1], Finished | Failed)
+        is_over = isinstance(ended, Finished | Failed)
         if is_free and is_over and not before:  # those that stand there answer what is asked no more
             yield {self.compare: comparison([], NOTHING_YET)}
+
+    def _offer(self, values: dict, told: Sequence[Event] = ()) -> Iterator[Updates]:
+        """What the buttons say of a run that begins now, if a process stands by for it, which has `told` what it did
+        ahead."""
+        audit = values[self.desk.session.audit]
+        if audit is None or self.desk.checked(values)[1]:
+            return
+        plan = planned(self.desk, values, audit)
+        plan.learn_ahead(told)
+        if not plan.ready.stands_by:
+            return
+        said = buttons(plan, audit.findings())
+        yield {out: gr.update(value=each["value"]) for out, each in zip((self.train, self.both), said, strict=True)}

@@ -29,7 +29,7 @@ from ..state import Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
 from .examples import Sources
 from .handlers import NEWEST, PRIVATE, VISITS, Updates
-from .scanned import OFF, buttons, filters, lengths, mend, refusals
+from .scanned import OFF, buttons, filters, lengths, mend, planned, refusals
 
 COMMAND = "These settings in a terminal"
 
@@ -177,7 +177,8 @@ class MaskHandlers:
             if view is None:
                 yield self._uncounted() | ({out.train: mend(wrong), out.both: OFF} if wrong else {})
                 return
-            held_out, device = len(view.data.held_out), choose_device(view.config.device).type
+            held_out = len(view.data.held_out)
+            choose_device(view.config.device)  # a missing one is told before the rows are looked over
             weight = view.config.prompt_loss_weight
             refused: list[Problem] = []
             for audit, fraction in audit_of(view, refused):
@@ -191,10 +192,9 @@ class MaskHandlers:
             return
         findings = audit.findings()
         message = "✓ The audit finds nothing to mend." if audit.examples and not findings else ""
-        against = controls.other_weight(values, weight)
         try:
             check_weights(view.config.model)
-            train, both = buttons(self.desk.timed(values, view.config), audit, findings, device, against)
+            train, both = buttons(planned(self.desk, values, audit), findings)
         except ModelError:
             train = gr.update(value="No weights here to train: a tokenizer alone", interactive=False)
             both = gr.update(value="Train both ways", interactive=False)

@@ -15,9 +15,7 @@ from gradio.events import Dependency
 from ...core.errors import SftdemoError
 from ...core.events import Event
 from ...core.palette import ARMS
-from ...model.devices import choose_device
 from ...runs.disk import size_of
-from ...runs.estimate import save_rate
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
 from ...runs.queue import Turn
@@ -30,7 +28,7 @@ from ..toasts import warn
 from ..widgets import progress
 from ..words import say, say_all
 from .handlers import PRIVATE, VISITS, Updates
-from .scanned import seconds_of
+from .scanned import planned
 
 TO_COME = "The answers before the training; those after it are to come."
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
@@ -104,13 +102,13 @@ class RunHandlers:
             for phase in self.desk.backend.fetch_weights(config.model):
                 waited = True
                 yield {out.run_status: progress("working", phase.message, "", phase.fraction)} | self._idle(False)
-            device = choose_device(config.device).type
             filmed = replace(config, film=not config.full)  # to be played when it is done
-            seconds = seconds_of(self.desk.timed(values, config), audit, device)
+            plan = audit and planned(self.desk, values, audit)
+            seconds = plan and plan.seconds(both_ways)
             before = self.desk.backend.answered(config, data)
             begun = self._begun(request.session_hash) if request else []
             with self._lock:
-                turn = Turn(seconds and seconds * max(len(weights), 1), (*(values[out.own_runs] or ()), *begun))
+                turn = Turn(seconds, (*(values[out.own_runs] or ()), *begun))
                 run_id = self.desk.backend.start(filmed, data, weights, audit and str(audit.mask_hash), turn)
                 begun.append(run_id)
         except BusyError as error:
@@ -126,8 +124,8 @@ class RunHandlers:
             out.own_runs: [run_id, *(values[out.own_runs] or [])][:OWN_RUNS],
         }
         events = yield from self._follow(run_id)
-        if not both_ways:
-            save_rate(self.desk.timed(values, config), device, events)
+        if plan:
+            plan.learn(events, both_ways)
 
     def _follow(self, run_id: str | None) -> Generator[Updates, None, Sequence[Event]]:
         """Show a run until its end, and return its events."""

@@ -6,10 +6,11 @@ import json
 import time
 
 import pytest
-from desk import SKIP, OnLentGpu, build_page, tiny
+from desk import SKIP, OnLentGpu, build_page, scanned, tiny
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Finished, Phase, Step
+from sftdemo.runs.estimate import Ready
 from sftdemo.runs.standby import Standby
 from sftdemo.ui import backend as backend_module
 from sftdemo.ui.backend import Backend
@@ -46,11 +47,14 @@ def backend(own_page, monkeypatch):
     return own_page.desk.backend
 
 
+def handlers_of(own_page) -> AheadHandlers:
+    owners = [owner for fn in own_page.blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))]
+    return next(owner for owner in owners if isinstance(owner, AheadHandlers))
+
+
 def looks(own_page, values) -> list:
     """What the handler shows, look by look."""
-    owners = [owner for fn in own_page.blocks.fns.values() if (owner := getattr(fn.fn, "__self__", None))]
-    handlers = next(owner for owner in owners if isinstance(owner, AheadHandlers))
-    return [shown for updates in handlers.answer(values) for shown in updates.values()]
+    return [shown for updates in handlers_of(own_page).answer(values) for shown in updates.values()]
 
 
 def test_they_are_shown(own_page, backend, gpt2_folder):
@@ -62,6 +66,41 @@ def test_they_are_shown(own_page, backend, gpt2_folder):
     assert (row["prompt"], [answer["text"] for answer in row["answers"]]) == (ANSWER.prompt, ["It is", None])
     ((config, data),) = backend.asked
     assert (config.prompts, len(data.held_out)) == (("Who?",), 1)
+
+
+def test_the_buttons_tell_the_shorter_time(own_page, backend, gpt2_folder, monkeypatch):
+    """The first time, of a machine that has trained nothing: from the seconds of what was done ahead."""
+    given = tiny(own_page, gpt2_folder, device="cpu")
+    values = given | {own_page.desk.session.audit: scanned(own_page, given)[-1].kept}
+    monkeypatch.setattr(
+        backend, "told", [[ANSWER, Finished(0, 0, 9.0, False, {"answers before": 3.0, "first step": 6.0})]]
+    )
+    shown = looks(own_page, values)
+    assert len(shown) == 2, "no process stands by"
+    monkeypatch.setattr(backend, "readiness", lambda config, data: Ready(stands_by=True, answered=False), raising=False)
+    train, both = (each["value"] for each in looks(own_page, values)[-2:])
+    monkeypatch.setattr(backend, "readiness", lambda config, data: Ready(stands_by=True, answered=True))
+    sooner, _ = (each["value"] for each in looks(own_page, values)[-2:])
+    assert train.startswith("Train 2 steps · about ")
+    assert sooner.startswith("Train 2 steps · about ")
+    assert sooner != train
+    assert both.startswith("Train both ways: ")
+    assert " · about " in both
+
+
+def test_the_buttons_tell_of_what_was_asked_for_last(own_page, backend, gpt2_folder, monkeypatch):
+    """Of two settings that ask the same, such as steps, whose answers end at the same time."""
+    given = tiny(own_page, gpt2_folder, device="cpu")
+    audit = {own_page.desk.session.audit: scanned(own_page, given)[-1].kept}
+    monkeypatch.setattr(backend, "told", [[ANSWER], [ANSWER, Finished(0, 0, 9.0, False, {"answers before": 3.0})]])
+    monkeypatch.setattr(backend, "readiness", lambda config, data: Ready(stands_by=True, answered=True), raising=False)
+    handlers = handlers_of(own_page)
+    earlier = handlers.answer(given | audit)
+    while handlers.train not in next(earlier):
+        pass
+    later = list(handlers.answer(tiny(own_page, gpt2_folder, device="cpu", steps=5) | audit))
+    assert later[-1][handlers.train]["value"].startswith("Train 5 steps")
+    assert not [updates for updates in earlier if handlers.train in updates]
 
 
 def test_those_of_a_run_stay(own_page, backend, gpt2_folder, monkeypatch):

@@ -36,7 +36,7 @@ def answers(shown: dict, column: int) -> list[str]:
 class TestTrainOn:
     def test_the_answers_before_are_those_of_the_run(self, ui, values, starting):
         first = values(learning_rate="3e-2", steps=6, template="custom", custom="Q: {instruction}\nA:\n")
-        run_id, shown = trained(ui, first)
+        run_id, shown = trained(ui, first | {ui.desk.session.audit: scanned(ui, first)[-1].kept})
         assert shown["train_on"]["visible"]
         assert answers(shown, 0) != answers(shown, 1)
         updates = starting.take(run_id, None, None)
