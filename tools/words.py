@@ -40,7 +40,7 @@ _PROSE = re.compile(r"[A-Za-z']{2,}[,;:.…]?\s+[A-Za-z{(“']|\{\w+\} [a-z]{2,}
 _CODE = re.compile(
     r"^[\W\d_]*$|\\[dsw.]|=>|^--|^\w+=\w+ |;\s*$|\{\s*$|import |^(\w+[._]\w+ ){2}|^dict\[|^list\[|[|]|widget \{|\}\w*_"
     r"|^(?:uv|python|ollama|gguf|fp16) |^sftdemo (?:app|train|export|certify|push) |vllm serve|^weight_decay="
-    r"|^equalities |^my-first-run$|^###|^Below is|^paired with"
+    r"|^my-first-run$|^###|^Below is|^paired with"
 )
 # What other packages say, which is looked for in their words.
 _THEIRS = {"pending credits", "illegal duration", "Space app has reached", "runs limit", "No GPU was available"}

@@ -209,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         nargs="+",
         metavar="PART",
-        help=f"of {', '.join(BENCH_PARTS)}; defaults to all but {' and '.join(LONG_PARTS)}",
+        help=f"of {', '.join(BENCH_PARTS)}; defaults to all but {', '.join(LONG_PARTS)}",
     )
     effort = bench.add_mutually_exclusive_group()
     effort.add_argument("--quick", action="store_true", help="only what must be equal; its times say little")

@@ -252,7 +252,7 @@ class TestDisk:
 
     def test_it_takes_too_long_for_what_is_done_unasked(self):
         assert "disk" not in QUICK.parts
-        assert set(THOROUGH.parts) - set(USUAL.parts) == {"precision", "disk"}
+        assert set(THOROUGH.parts) - set(USUAL.parts) == {"precision", "estimate", "disk"}
 
 
 class TestVisitor:

@@ -105,7 +105,7 @@ class TestZeroGpu:
         data = parse_examples(TEXT)
 
         def told(events):
-            timed = ("seconds", "remaining")
+            timed = ("seconds", "remaining", "parts")
             each = [{k: v for k, v in event.to_dict().items() if k not in timed} for event in events]
             return [event for event in each if event.get("name") != "memory"]  # what is free now
 
