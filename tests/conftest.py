@@ -67,7 +67,12 @@ def pytest_collection_finish():
 
 
 # Where jobs run in children of a fork server, whose imports take seconds: one worker's server serves them all.
-FORKED = {"runs": ("jobs", "queue", "standby", "checkpoint"), "ui": ("backend",), "ui/panels": ("ahead", "train")}
+FORKED = {
+    "bench": ("bench",),
+    "runs": ("jobs", "queue", "standby", "checkpoint"),
+    "ui": ("backend",),
+    "ui/panels": ("ahead", "train"),
+}
 FORKED_FILES = {f"tests/{folder}/test_{name}.py" for folder, names in FORKED.items() for name in names}
 
 
