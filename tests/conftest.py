@@ -70,6 +70,7 @@ def pytest_collection_finish():
 FORKED = {
     "bench": ("bench",),
     "runs": ("jobs", "queue", "standby", "checkpoint"),
+    "train": ("scale",),
     "ui": ("backend",),
     "ui/panels": ("ahead", "train"),
 }
