@@ -32,11 +32,6 @@ def test_by_keyboard_and_with_every_door_open(visit):
     fact = page.locator("#mask .token-fact")
     assert fact.evaluate("node => getComputedStyle(node).backgroundColor") == "rgba(0, 0, 0, 0)"  # as the other facts
 
-    menu = page.locator("#sample ul")
-    page.locator("#sample input").click()
-    expect(menu).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(menu).to_be_hidden()
     slider = page.locator("#weight input[type=range]")
     slider.focus()
     page.keyboard.press("ArrowRight")
@@ -45,6 +40,12 @@ def test_by_keyboard_and_with_every_door_open(visit):
 
     few = [{"instruction": f"Count to {number}", "output": "1 2<|im_end|>"} for number in (2, 2, 3)]
     write(page, few)  # every door that opens, and axe-core, take a while over many tokens
+    written = page.locator("#examples textarea").input_value()
+    menu = page.locator("#sample ul")
+    page.locator("#sample input").click()
+    expect(menu).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(menu).to_be_hidden()
 
     settings(page)
     page.get_by_label("alpaca").check()
@@ -65,4 +66,10 @@ def test_by_keyboard_and_with_every_door_open(visit):
         == 0
     ), "no group has lost its dot"
     expect(page.locator("#audit .finding").first).to_be_visible()
+    assert page.locator("#examples textarea").input_value() == written, "who passes the menu of samples loses nothing"
+    page.locator("#sample input").click()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#examples textarea")).not_to_have_value(written)
+    write(page, few)
     check_access(page)

@@ -41,12 +41,15 @@ class SourceHandlers:
             *(controls.examples, session.opened, session.columns, session.page, session.only),
             *(sources.card, sources.status, sources.hub_status, sources.sample),
         ]
-        sources.sample.input(self.take_sample, sources.sample, opened, **PRIVATE)
+        # Gradio (6.31) tells of an input whenever someone leaves the menu, and of no selection by the keyboard.
+        sources.sample.select(self.take_sample, sources.sample, opened, **PRIVATE)
+        shown = [sources.sample, controls.examples, session.opened]
+        sources.sample.change(self.change_sample, shown, opened, **PRIVATE)
         sources.upload.upload(self.open_file, sources.upload, opened, **PRIVATE)
         asked = [sources.open_hub.click, sources.hub.submit]
         read_hub = gr.on(asked, self.open_hub, sources.hub, [*opened, sources.open_hub], concurrency_limit=4, **PRIVATE)
         sources.close.click(self.close, None, opened, **PRIVATE)
-        others = [sources.sample.input, sources.upload.upload, sources.close.click]
+        others = [sources.sample.select, sources.upload.upload, sources.close.click]
         gr.on(others, lambda: gr.update(interactive=True), None, sources.open_hub, cancels=[read_hub], **PRIVATE)
         for choice in sources.columns.inputs():
             choice.input(chosen, sources.columns.inputs(), session.columns, **PRIVATE)
@@ -54,6 +57,12 @@ class SourceHandlers:
     def take_sample(self, name: str) -> Updates:
         """Return a sample's text."""
         return self.show_source(text=get_sample(name).path.read_text(encoding="utf-8"))
+
+    def change_sample(self, name: str | None, text: str | None, opened: object) -> Updates:
+        """Return a sample's text where another one stands: the menu follows what is opened, too."""
+        if name is None or (opened is None and sample_of(text or "") == name):
+            return {self.sources.sample: gr.skip()}
+        return self.take_sample(name)
 
     def open_file(self, path: str | None) -> Updates:
         """Return the text of an uploaded file, or the file itself if it is a table or long; one that is not read is

@@ -10,7 +10,7 @@ import gradio as gr
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from desk import EVIL, ROWS, TEXT, drawn, event, named, parts
+from desk import EVIL, ROWS, SKIP, TEXT, drawn, event, named, parts
 
 from sftdemo.core.errors import DataError
 from sftdemo.data.files import FILE_TYPES
@@ -37,6 +37,15 @@ class TestSources:
     def test_a_sample_comes_as_text(self, ui):
         box = self.shown_text(ui, ui.opening.take_sample(SAMPLES[1].name))
         assert box["value"] == SAMPLES[1].path.read_text(encoding="utf-8")
+
+    def test_the_menu_brings_a_sample_where_another_text_stands(self, ui):
+        """It changes as well when a sample, a file or a link is opened, which it follows."""
+        sample = SAMPLES[1]
+        own = sample.path.read_text(encoding="utf-8")
+        for text, opened in (("mine", None), ("", None), (own, "file.csv")):
+            assert self.shown_text(ui, ui.opening.change_sample(sample.name, text, opened))["value"] == own
+        for name, text in ((sample.name, own), (None, "mine")):
+            assert all(update == SKIP for update in ui.opening.change_sample(name, text, None).values())
 
     def test_a_short_file_goes_into_the_text_box(self, ui, tmp_path):
         (tmp_path / "mine.csv").write_text("\ufeffinstruction,output\na,b\n", encoding="utf-8")
