@@ -3,7 +3,6 @@ jobs: it has imported what takes a process ten seconds."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import sys
@@ -22,14 +21,12 @@ def in_two_processes(folder: Path, commands: dict[str, list[str]]) -> list[int]:
     files in the folder, and the last command decides."""
     import torch.distributed
 
-    (folder / "commands.json").write_text(json.dumps(commands))
     port = free_port()
     store = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # the launcher's
     both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     both |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "SFTDEMO_CACHE": str(folder / "cache")}
-    processes = [
-        CONTEXT.Process(target=_one_of_two, args=(folder, both | {"RANK": rank, "LOCAL_RANK": rank})) for rank in "01"
-    ]
+    each = [both | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    processes = [CONTEXT.Process(target=_one_of_two, args=(folder, commands, environment)) for environment in each]
     for process in processes:
         process.start()
     for process in processes:
@@ -40,7 +37,7 @@ def in_two_processes(folder: Path, commands: dict[str, list[str]]) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def _one_of_two(folder: Path, environment: dict[str, str]) -> None:
+def _one_of_two(folder: Path, commands: dict[str, list[str]], environment: dict[str, str]) -> None:
     os.environ |= environment
     import torch.distributed
     from torch.distributed.rendezvous import rendezvous
@@ -67,7 +64,7 @@ def _one_of_two(folder: Path, environment: dict[str, str]) -> None:
 
     sys.modules["torch.distributed.rendezvous"].rendezvous = apart
     code = None
-    for name, words in json.loads((folder / "commands.json").read_text()).items():
+    for name, words in commands.items():
         runs.run = stopped_by_the_second if name == "stopped" else run
         MaskedTrainer.compute_loss = out_of_memory_in_the_second if name == "out of memory" else compute_loss
         printed = [(folder / f"{name}.{rank}.{kind}").open("w") for kind in ("out", "err")]
