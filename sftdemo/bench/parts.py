@@ -186,6 +186,7 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
     from .equalities import bench_equalities
     from .estimate import FEW_TRIALS, TRIALS, bench_estimate
     from .film import bench_film
+    from .fit import bench_fit
     from .growth import ALL_POINTS, FEW_POINTS, bench_growth
     from .mask import bench_mask, synthetic_examples
     from .precision import bench_precision
@@ -211,6 +212,8 @@ def _measure(part: str, subject, data: ParsedExamples | None, effort: Effort, ro
             return bench_film(subject.source, subject.data, few, stop, subject.device)
         case "start":
             return bench_start(few, stop)
+        case "fit":
+            return bench_fit(subject, stop=stop)
         case "disk":
             return bench_disk(subject.source, stop=stop)
         case "growth":

@@ -213,6 +213,20 @@ def _start(result: dict) -> str:
     )
 
 
+def _fit(result: dict) -> str:
+    rows = (
+        [each["size"], f"{each['weights'] / 1e9:.2f}", each["told_gb"], each["taken_gb"], each["seconds"]]
+        for each in result["fit"]["models"]
+    )
+    return (
+        "## Larger models\n\n"
+        "`train` in a process of its own, two steps of LoRA on the first sample by a model of random weights: the "
+        "memory that it tells before it begins, and the most that its processes hold. Pages of files, which the system "
+        "takes back where it needs them, are not counted.\n\n"
+        + markdown_table(["model", "billion weights", "GB told", "GB taken", "seconds"], rows)
+    )
+
+
 def _disk(result: dict) -> str:
     found = result["disk"]
     rows = ([f"{file['rows']:,}", file["file_mib"], file["peak_mib"], file["seconds"]] for file in found["files"])
@@ -279,6 +293,7 @@ _SECTIONS = {
     "estimate": _estimate,
     "film": _film,
     "start": _start,
+    "fit": _fit,
     "disk": _disk,
     "growth": _growth,
     "mask": _mask,

@@ -85,10 +85,9 @@ def tell_memory(
         ModelError: if the model's files cannot be read.
         TrainingError: if it cannot fit, and `config.anyway` is not set.
     """
-    shape = ModelShape.of(source) if device in ("cpu", "cuda") else None
-    if shape is None:
+    needed = needed_bytes(config, source, rows, device)
+    if needed is None:
         return None
-    needed = training_bytes(config, shape, *_largest_batch(config, rows), device)
     there = _free_on_gpu() if device == "cuda" else free_memory()
     where = "of the GPU's memory" if device == "cuda" else "of memory"
     words = f"a training needs about {needed / 1e9:.1f} GB {where}"
@@ -99,6 +98,19 @@ def tell_memory(
             "model. Or train anyway (--anyway)."
         )
     return Phase(TOLD, f"{words[0].upper()}{words[1:]}; {there / 1e9:.1f} GB are free")
+
+
+def needed_bytes(
+    config: RunConfig, source: ModelSource, rows: Sequence[MaskedExample] | RowFile, device: str
+) -> int | None:
+    """Return `training_bytes` of a training on these rows; None on another device than a CPU or a CUDA GPU, or for a
+    model of an unknown shape.
+
+    Raises:
+        ModelError: if the model's files cannot be read.
+    """
+    shape = ModelShape.of(source) if device in ("cpu", "cuda") else None
+    return None if shape is None else training_bytes(config, shape, *_largest_batch(config, rows), device)
 
 
 def _free_on_gpu() -> int:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from tiny import tiny_llama, tokenizer_named
 
+from sftdemo.bench import fit
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.estimate import FEW_TRIALS, TRIALS, Trial, bench_estimate
 from sftdemo.bench.figures import spread
 from sftdemo.bench.film import bench_film
+from sftdemo.bench.fit import Size, bench_fit
 from sftdemo.bench.growth import ALL_POINTS, FEW_POINTS, SHAPES, Point, bench_growth
 from sftdemo.bench.mask import PARALLELISM, bench_mask
 from sftdemo.bench.parts import QUICK, THOROUGH, USUAL, Measured, bench
@@ -49,6 +51,9 @@ def subject(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     source = ModelSource("tiny", folder, "made here")
     return source, load_tokenizer(source), parse_examples(ROWS)
+
+
+TINY = {"a": Size(1000, 32, 64, 2, 4, 2), "b": Size(1000, 64, 128, 2, 4, 2)}
 
 
 def effort_of(*parts: str, **changed):
@@ -252,7 +257,31 @@ class TestDisk:
 
     def test_it_takes_too_long_for_what_is_done_unasked(self):
         assert "disk" not in QUICK.parts
-        assert set(THOROUGH.parts) - set(USUAL.parts) == {"precision", "estimate", "disk"}
+        assert set(THOROUGH.parts) - set(USUAL.parts) == {"precision", "estimate", "fit", "disk"}
+
+
+class TestFit:
+    @pytest.mark.thorough
+    def test_what_is_told_is_about_what_is_taken(self, subject):
+        *phases, found = bench_fit(Subject(*subject), TINY)
+        assert [phase.message for phase in phases] == ["a model of a", "a model of b"]
+        for model in found["models"]:
+            assert 0.5 * model["told_gb"] < model["taken_gb"] < 1.5 * model["told_gb"]
+
+    def test_the_training_is_the_one_that_was_told_of(self, subject, monkeypatch):
+        asked = []
+        monkeypatch.setattr("sftdemo.bench.fit._peak", lambda *words: asked.append(words) or 150_000_000)
+        *_, found = bench_fit(Subject(*subject), TINY, stop=lambda: True)
+        (model,) = found["models"]  # stopped after the first
+        assert (model["size"], model["taken_gb"]) == ("a", 0.15)
+        assert 30_000 < model["weights"] < 60_000
+        assert found["ratios"] == {"fit_a_taken_vs_told": pytest.approx(0.15 / model["told_gb"], rel=0.01)}
+        ((command, file, *words),) = asked
+        assert (command, file, words[words.index("--steps") + 1]) == ("train", str(SAMPLES[0].path), "2")
+
+    def test_a_program_that_fails(self):
+        with pytest.raises(RuntimeError, match="nonsense"):
+            fit._peak("nonsense")
 
 
 class TestVisitor:
