@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from ..core.config import RunConfig
 from ..core.events import Phase
 from ..core.held import scratch_folder
+from ..core.machine import free_memory
 from ..data.examples import read_examples
 from ..data.samples import SAMPLES
 from ..model.sources import ModelSource
@@ -68,7 +69,7 @@ def _measure(subject: Subject, size: Size, folder: Path) -> dict:
     source, weights = _write(size, subject.tokenizer, folder / "model")
     config = RunConfig(model=str(source.folder), steps=STEPS, max_new_tokens=1, device="cpu")
     rows = replace(subject, data=read_examples(SAMPLES[0].path)).examples(config)
-    told = cast("int", needed_bytes(config, source, rows, "cpu"))
+    told = cast("int", needed_bytes(config, source, rows, "cpu", free_memory()))
     words = {"model": source.folder, "steps": STEPS, "max-new-tokens": 1, "device": "cpu", "output": folder / "run"}
     begin = time.perf_counter()
     taken = _peak(

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from ..core.machine import measured_once
+from ..core.environment import release_memory
+from ..core.machine import free_memory, measured_once
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+LARGE = 1_000_000_000  # bytes of copies whose room goes back to the system, or a step's memory comes on top of it
 LEAST_SPEEDUP = 1.3  # of a product in bf16, below which a step would not gain
 
 
@@ -97,15 +99,17 @@ def onednn_layout(model: PreTrainedModel | PeftModel, rows: int) -> Generator[No
     """Use copies of the weights in oneDNN's memory layout inside this block, for `rows` prompts at a time. A LoRA
     adapter is merged into the copies. The weights themselves do not change.
 
-    Do nothing for layers that `is_supported` excludes, or if the copies do not fit into memory.
+    Do nothing for layers that `is_supported` excludes, or if the memory has no room for the copies.
     """
-    import psutil
     import torch
 
     replaced = []
     layers = [layer for layer in _linear_layers(model) if is_supported(_plain(layer))]
-    if 2 * sum(_plain(layer).weight.nbytes for layer in layers) > psutil.virtual_memory().available:
+    copied = sum(_plain(layer).weight.nbytes for layer in layers)
+    if not copies_fit(copied, free_memory()):
         layers = []
+    if layers and copied > LARGE:
+        release_memory()
     try:
         with torch.inference_mode():
             for layer in layers:
@@ -116,6 +120,13 @@ def onednn_layout(model: PreTrainedModel | PeftModel, rows: int) -> Generator[No
     finally:
         for layer in replaced:
             del layer.forward
+        if replaced and copied > LARGE:
+            release_memory()
+
+
+def copies_fit(size: int, free: int) -> bool:
+    """Return whether `onednn_layout` makes copies of so many bytes where so many are free."""
+    return 2 * size <= free
 
 
 def _forward(weight: torch.Tensor, bias: torch.Tensor | None):

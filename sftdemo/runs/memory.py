@@ -19,6 +19,7 @@ from ..core.machine import free_memory
 from ..data.row_file import RowFile
 from ..mask.labels import MaskedExample
 from ..model.devices import choose_device, precision_on
+from ..model.linear_layers import copies_fit
 from ..model.sources import ModelSource
 
 TOLD = "memory"  # the name of the phase that tells it
@@ -85,10 +86,10 @@ def tell_memory(
         ModelError: if the model's files cannot be read.
         TrainingError: if it cannot fit, and `config.anyway` is not set.
     """
-    needed = needed_bytes(config, source, rows, device)
+    there = _free_on_gpu() if device == "cuda" else free_memory()
+    needed = needed_bytes(config, source, rows, device, there)
     if needed is None:
         return None
-    there = _free_on_gpu() if device == "cuda" else free_memory()
     where = "of the GPU's memory" if device == "cuda" else "of memory"
     words = f"a training needs about {needed / 1e9:.1f} GB {where}"
     if needed > there and not config.anyway:
@@ -101,16 +102,30 @@ def tell_memory(
 
 
 def needed_bytes(
-    config: RunConfig, source: ModelSource, rows: Sequence[MaskedExample] | RowFile, device: str
+    config: RunConfig, source: ModelSource, rows: Sequence[MaskedExample] | RowFile, device: str, there: int
 ) -> int | None:
-    """Return `training_bytes` of a training on these rows; None on another device than a CPU or a CUDA GPU, or for a
-    model of an unknown shape.
+    """Return how many bytes a training on these rows, and the answers around it, take where so many are free; None on
+    another device than a CPU or a CUDA GPU, or for a model of an unknown shape.
 
     Raises:
         ModelError: if the model's files cannot be read.
     """
     shape = ModelShape.of(source) if device in ("cpu", "cuda") else None
-    return None if shape is None else training_bytes(config, shape, *_largest_batch(config, rows), device)
+    if shape is None:
+        return None
+    training = training_bytes(config, shape, *_largest_batch(config, rows), device)
+    weights = _FLOAT * shape.weights
+    # the answers are quicker with copies of the weights, into which the adapter is merged, a layer at a time
+    merged = 3 * _FLOAT * shape.intermediate * shape.hidden
+    answers = _PROCESS + 2 * weights + (0 if config.full else merged + _adapter_bytes(config, shape))
+    has_copies = device == "cpu" and copies_fit(weights, there - weights - _PROCESS)
+    return max(training, answers) if has_copies else training
+
+
+def _adapter_bytes(config: RunConfig, shape: ModelShape) -> int:
+    """Return the bytes of a LoRA adapter on every linear layer, with its gradients and AdamW's two moments."""
+    ends = 9 * shape.hidden + 2 * shape.keys + 3 * shape.intermediate  # inputs and outputs of a layer's seven products
+    return 4 * _FLOAT * config.lora_r * shape.layers * ends
 
 
 def _free_on_gpu() -> int:
@@ -138,6 +153,8 @@ def training_bytes(config: RunConfig, shape: ModelShape, tokens: int, trained: i
         needed = _FLOAT * min(ends, shape.weights) + _FOUR_BITS * max(0, shape.weights - ends) + batch
     else:
         needed = weights + (weights // 2 if config.precision != "float32" else 0) + batch
+    if not config.full:
+        needed += _adapter_bytes(config, shape)
     return _PROCESS + round(_RESERVED * needed if device == "cuda" else needed)
 
 

@@ -9,7 +9,7 @@ from sftdemo.data.chat import render_prompt
 from sftdemo.data.examples import Example
 from sftdemo.data.templates import RenderedPrompt, Segment, get_template
 from sftdemo.mask.encoding import encoder_for
-from sftdemo.model import generation
+from sftdemo.model import generation, linear_layers
 from sftdemo.model.generation import generate
 
 PROMPTS = ["Say hello", "a", "Count to 3 and then Count to 3 again", "What is the capital of Italy?"]
@@ -156,3 +156,13 @@ def test_the_models_own_ways_to_generate_do_not_count(pair, own):
     kept = model.generation_config
     assert generate(model, tokenizer, prompts_for(tokenizer), 8) == plain
     assert model.generation_config is kept
+
+
+@pytest.mark.parametrize(("free", "copied"), [(0, False), (10**9, True)])
+def test_the_weights_are_copied_only_where_there_is_room(monkeypatch, free, copied):
+    monkeypatch.setattr(linear_layers, "free_memory", lambda: free)
+    model = tiny_llama(tokenizer_named("chatml"))
+    layers = [each for each in model.modules() if type(each) is torch.nn.Linear and linear_layers.is_supported(each)]
+    with linear_layers.onednn_layout(model, 2):
+        assert {"forward" in vars(layer) for layer in layers} <= {copied}
+    assert not any("forward" in vars(layer) for layer in layers)

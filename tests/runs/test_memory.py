@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -71,8 +72,22 @@ def test_more_of_anything_needs_more():
     assert training_bytes(config, shape, 2000, 500) > usual
     assert training_bytes(config, shape, 1000, 600) > usual
     assert training_bytes(replace(config, full=True), shape, 1000, 500) > usual + 7 * 10**8
+    assert training_bytes(replace(config, lora_r=64), shape, 1000, 500) == usual + 48 * 24 * 4 * 4 * 14_000
     assert training_bytes(replace(config, precision="auto"), shape, 1000, 500) == usual + 2 * 10**8
     assert training_bytes(replace(config, set=("activation_checkpointing=true",)), shape, 1000, 500) < usual
+
+
+def test_the_answers_count_where_there_is_room_for_their_copies(monkeypatch):
+    shape, config = ModelShape(10**9, 24, 2000, 5000, 1000, 32_000), RunConfig(precision="float32", max_length=64)
+    monkeypatch.setattr(ModelShape, "of", lambda source: shape)
+    rows = rows_of(2, 20, 5)
+
+    def needed(config: RunConfig, gigabytes: float) -> float:
+        return memory.needed_bytes(config, cast("ModelSource", None), rows, "cpu", int(gigabytes * GB)) / GB
+
+    assert needed(config, 12.2) < 5
+    assert 8.3 < needed(config, 12.4) < 9  # 0.3, weights of 4 GB, their copies, for which twice the room is wanted
+    assert needed(replace(config, full=True), 40) > 16  # the step takes more
 
 
 def test_the_largest_batch_counts(source, tmp_path, monkeypatch):
