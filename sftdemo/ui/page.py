@@ -183,7 +183,6 @@ def build(backend: Backend | None = None) -> Page:
         starting.wire(page, history, resets)
         PutBackHandlers(desk, sources, opening, starting).wire(history, outputs)
     page.queue(max_size=32)
-    page._queue.sleep_when_free = 0.01  # seconds; Gradio looks a thousand times a second, 6% of a core for nobody
     first.bring()
     return page
 
