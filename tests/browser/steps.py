@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
+
+from sftdemo.ui.kept import STORAGE_KEY
 
 SCREENSHOTS = os.environ.get("SFTDEMO_SCREENSHOTS")  # a folder to keep them in, to be looked at
 
@@ -28,6 +32,15 @@ def write(page: Page, rows: list[dict]) -> None:
     expect(page.locator("#totals .bar")).to_have_count(0)
 
 
+@contextmanager
+def kept(page: Page) -> Iterator[None]:
+    """Waits until the browser has kept what is done in here."""
+    store = f"localStorage.getItem({json.dumps(STORAGE_KEY)})"
+    before = page.evaluate(store)
+    yield
+    page.wait_for_function(f"before => {store} !== before", arg=before, polling=100)
+
+
 def row(page: Page, index: int = 0) -> Locator:
     return page.locator("#mask .row").nth(index)
 
@@ -40,6 +53,11 @@ def trained(page: Page, of: int = 0) -> set[int]:
     return {
         int(node) for node in row(page, of).locator(".token.trained").evaluate_all("n => n.map(x => x.dataset.index)")
     }
+
+
+def inspector(page: Page) -> dict[str, str]:
+    names = page.locator("#mask .inspector dt").all_text_contents()
+    return dict(zip(names, page.locator("#mask .inspector dd").all_text_contents(), strict=True))
 
 
 def open_door(page: Page, name: str) -> None:
@@ -84,22 +102,30 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
+# The contrast takes longer than all other rules together, and is all that a theme changes.
 AXE = {
     "resultTypes": ["violations"],
-    "rules": {"label-content-name-mismatch": {"enabled": True}},  # not among the usual ones
+    "rules": {
+        "label-content-name-mismatch": {"enabled": True},  # not among the usual ones
+        "color-contrast": {"enabled": False},
+    },
 }
+CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
 
 
-CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}  # all that a theme changes
+def check_access(page: Page) -> None:
+    """Has axe-core look over all that is open for everything but contrast."""
+    found = Axe().run(page, options=AXE)
+    assert found.violations_count == 0, found.generate_report()
 
 
-def check_access(page: Page, themes: tuple[str, ...] = ("light", "dark")) -> None:
-    """Has axe-core look over all that is open: in the first theme for everything, in others for their contrast."""
+def check_contrast(page: Page, *parts: str) -> None:
+    """Has axe-core look at the contrast of some parts of the page, by default of all that is open, light and dark."""
     page.add_style_tag(content="* { transition: none !important; }")  # or colours are half way
-    for theme in themes:
+    context = {"include": [[part] for part in parts]} if parts else None
+    for theme in ("light", "dark"):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
-        looked_for = AXE if theme == themes[0] else CONTRAST
-        found = Axe().run(page, options=looked_for)
+        found = Axe().run(page, context=context, options=CONTRAST)
         assert found.violations_count == 0, f"{theme}: {found.generate_report()}"
 
 

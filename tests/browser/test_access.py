@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from browser.steps import check_access, open_laboratory, settings, token, write
+from browser.steps import check_access, check_contrast, open_laboratory, settings, token, write
 
 pytestmark = pytest.mark.browser
 
@@ -73,3 +73,4 @@ def test_by_keyboard_and_with_every_door_open(visit):
     expect(page.locator("#examples textarea")).not_to_have_value(written)
     write(page, few)
     check_access(page)
+    check_contrast(page)

@@ -35,28 +35,10 @@ def left_in_english(page: Page) -> list[str]:
     return [found[0] for text in said for found in RUN.finditer(text) if found[0] not in EXAMPLES]
 
 
-def test_every_panel_and_what_is_said_of_rows_and_settings_and_the_way_back_to_english(visit, app):
-    page = visit(width=1280, height=844)
+def test_a_lesson_every_panel_what_is_said_of_rows_and_settings_and_the_way_back_to_english(visit):
+    page = visit("?lesson=stop&step=2", "#audit .finding", width=1280, height=844)
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
-    assert re.fullmatch(r"训练 12 步 · 在这个 CPU 上约 \d+ s", page.inner_text("#train"))
-    page.locator("#mask .token").nth(9).click()
-    expect(page.locator("#mask .shift")).to_contain_text("预测下一个 token")
-    for door in page.locator("button.label-wrap:visible").all():
-        if door.get_attribute("aria-expanded") == "false":
-            door.click()
-    for tab in page.locator("#laboratory [role=tab]").all():
-        tab.click()
-    expect(page.locator("#packing .layout")).to_have_count(4)
-    assert left_in_english(page) == []
-    picture(page, "chinese")
-    check_access(page, themes=("light",))  # another language has the same colours
-    page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    picture(page, "chinese-phone")
-
-    page.set_viewport_size({"width": 1280, "height": 844})
-    page.goto(f"{app}?lesson=stop&step=2")
-    expect(page.locator(".lesson h3")).to_have_text("修好它")
+    expect(page.locator(".lesson h2")).to_have_text("修好它")
     expect(page.locator("#audit .finding").first).to_contain_text("EOS 从未训练")
     assert left_in_english(page) == []
     fill(
@@ -70,7 +52,26 @@ def test_every_panel_and_what_is_said_of_rows_and_settings_and_the_way_back_to_e
     page.fill("#max-length input", "0")
     expect(page.locator("#wrong")).to_contain_text("最大长度")
     assert left_in_english(page) == []
+
+    page.fill("#max-length input", "512")
+    fill(page, '{"instruction": "Say hello", "output": "Hello"}\n{"instruction": "Count", "output": "1 2 3"}')
+    expect(page.locator("#train")).to_have_text(re.compile(r"训练 12 步 · 在这个 CPU 上约 \d+ s"))
+    page.locator("#mask .token").nth(9).click()
+    expect(page.locator("#mask .shift")).to_contain_text("预测下一个 token")
+    for door in page.locator("button.label-wrap:visible").all():
+        if door.get_attribute("aria-expanded") == "false":
+            door.click()
+    for tab in page.locator("#laboratory [role=tab]").all():
+        tab.click()
+    expect(page.locator("#packing .layout")).to_have_count(4)
+    assert left_in_english(page) == []
+    picture(page, "chinese")
+    check_access(page)  # another language has the same colours
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    picture(page, "chinese-phone")
+
     page.get_by_role("link", name="English").click()
-    expect(page.locator(".lesson h3")).to_have_text("Mend it")
+    expect(page.locator(".lesson h2")).to_have_text("Mend it")
     assert (page.evaluate("document.documentElement.lang"), "lang=en" in page.url) == ("en", True)
     expect(page.get_by_role("link", name="中文")).to_be_visible()

@@ -1,43 +1,17 @@
-"""A link and a lesson, in a real browser."""
+"""A lesson in a real browser."""
 
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import CDPSession, Page, expect
 
-from browser.steps import picture, token, write
+from browser.steps import inspector, picture, row, token, trained
 
 pytestmark = pytest.mark.browser
 
 
-def test_a_link_shows_the_same_view_and_leaves_what_the_browser_kept(visit, app):
-    page = visit()
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    rows = [{"instruction": "Say <b>hi</b>", "output": "ünï"}, {"instruction": "a", "output": "b"}]
-    write(page, rows)
-    token(page, 3, of=1).click()
-    page.get_by_role("button", name="Laboratory").click()
-    page.get_by_role("tab", name="Packing").click()
-    page.click("#link .copy")
-    expect(page.locator("#link .said")).to_have_text("Copied:")
-    link = page.evaluate("navigator.clipboard.readText()")
-    assert link == page.input_value("#link .copied input")
-    write(page, rows[:1])
-    page.wait_for_timeout(1500)  # until the browser has kept it
-
-    page.set_viewport_size({"width": 1920, "height": 1080})
-    page.goto(link + "&model=someone/something&present")
-    expect(page.locator("#mask .row")).to_have_count(2)
-    expect(page.locator("#mask .inspector")).to_contain_text("predicts")  # the row is gone to
-    expect(page.locator("#packing .layouts")).to_be_visible()
-    expect(page.locator("#link .note").first).to_contain_text("if you trust it, write it into Model yourself")
-    expect(page.locator("#train")).to_be_hidden()
-    expect(page.locator(".gradio-container")).to_have_css("width", "1860px")  # for a projector, in any language
-    page.goto(app)
-    expect(page.locator("#mask .row")).to_have_count(1)
-
-
-def test_a_lesson_by_keyboard_on_a_phone(visit):
+@pytest.mark.browser_context_args(has_touch=True)
+def test_a_lesson_by_keyboard_on_a_phone_then_the_mask_by_touch(visit, context):
     page = visit("?lesson=masking&__theme=dark", width=390, height=844)
     guess = page.locator("#lesson .guess .token")
     expect(page.locator("#mask .token.trained").first).to_have_css("box-shadow", "none")  # no mask before the guess
@@ -52,10 +26,30 @@ def test_a_lesson_by_keyboard_on_a_phone(visit):
     expect(page.locator("#mask .token.trained").first).not_to_have_css("box-shadow", "none")
     picture(page, "lesson-phone")
     page.click("#lesson .next")
-    expect(page.locator("#lesson h3")).to_be_focused()
+    expect(page.locator("#lesson h2")).to_be_focused()
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#lesson .verdict")).to_contain_text("You found 0")  # what was done there is still there
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    the_inspector_and_painting_by_touch(page, context.new_cdp_session(page))
+
+
+def the_inspector_and_painting_by_touch(page: Page, finger: CDPSession) -> None:
+    token(page, 5).tap()
+    assert (inspector(page)["token"], inspector(page)["position"]) == ("␣is", "5 of 30")
+    page.tap("#mask .edit")
+    before = trained(page)
+    boxes = [token(page, index).bounding_box() for index in (4, 6)]
+    (left, top), (right, bottom) = ((box["x"] + 4, box["y"] + box["height"] / 2) for box in boxes)
+
+    def touch(kind: str, *points: dict) -> None:
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", {"x": left, "y": top})
+    for part in range(1, 13):
+        touch("touchMove", {"x": left + (right - left) * part / 12, "y": top + (bottom - top) * part / 12})
+    touch("touchEnd")
+    expect(row(page).locator(".hand")).to_be_visible()
+    assert trained(page) == before | {4, 5, 6}
 
 
 @pytest.mark.thorough  # the handlers, and each mend, are tested without a browser

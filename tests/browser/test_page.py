@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
-from browser.steps import picture, set_steps, settings
+from browser.steps import kept, picture, set_steps, settings, start_over, token
 
 pytestmark = pytest.mark.browser
 RUN = 120_000  # milliseconds that a short run may take on a busy machine
@@ -27,7 +27,7 @@ def trained_text(page: Page, row: int = 0) -> str:
     return "".join(page.locator("#mask .row").nth(row).locator(".token.trained").all_inner_texts())
 
 
-def test_arriving_shows_the_sample_coloured_and_ready_then_columns_are_asked_for(visit):
+def test_arriving_then_a_link_and_what_the_browser_keeps_beside_it(visit, app):
     page = visit(width=1280, height=844)
     expect(page.locator("#mask .row")).to_have_count(16)
     assert trained_text(page).replace("␣", " ").startswith("Arr, the capital of")
@@ -45,33 +45,94 @@ def test_arriving_shows_the_sample_coloured_and_ready_then_columns_are_asked_for
     page.set_viewport_size({"width": 390, "height": 844})  # as a phone that is turned does
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1280, "height": 844})
-    columns_are_asked_for_and_survive_a_reload_with_the_text(page)
-
-
-def columns_are_asked_for_and_survive_a_reload_with_the_text(page: Page) -> None:
-    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
-    expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
+    link = a_link_is_copied(page)
+    command = columns_are_asked_for(page)
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(link + "&model=someone/something&present")
     expect(page.locator("#mask .row")).to_have_count(2)
-    page.get_by_label("unchanged").check()
-    command = page.locator("#command .cm-content")
-    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort")
-    page.wait_for_timeout(1500)  # until the browser has kept it
-    page.reload()
-    expect(command).to_contain_text("--columns prompt=Frage completion=Antwort", timeout=RUN)
+    expect(page.locator("#mask .row").first).to_contain_text("<b>hi</b>")
+    expect(page.locator("#mask .inspector")).to_contain_text("predicts")  # the row is gone to
+    expect(page.locator("#packing .layouts")).to_be_visible()
+    expect(page.locator("#link .note").first).to_contain_text("if you trust it, write it into Model yourself")
+    expect(page.locator("#train")).to_be_hidden()
+    expect(page.locator(".gradio-container")).to_have_css("width", "1860px")  # for a projector, in any language
+    page.goto(app)
+    expect(page.locator("#command .cm-content")).to_contain_text(command, timeout=RUN)
+    expect(page.locator("#mask .row").first).to_contain_text("Test")
     page.click("#start-over")
     expect(page.locator("#mask .row")).to_have_count(16)
     expect(page.locator("#columns-preview")).to_be_hidden()
 
 
-def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
-    """From before the model is ready: what is written while it is got ready stays."""
+def a_link_is_copied(page: Page) -> str:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    write(page, '{"instruction": "Say <b>hi</b>", "output": "ünï"}\n{"instruction": "a", "output": "b"}')
+    expect(page.locator("#mask .row")).to_have_count(2)
+    token(page, 3, of=1).click()
+    page.get_by_role("button", name="Laboratory").click()
+    page.get_by_role("tab", name="Packing").click()
+    page.click("#link .copy")
+    expect(page.locator("#link .said")).to_have_text("Copied:")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.input_value("#link .copied input")
+    return link
+
+
+def columns_are_asked_for(page: Page) -> str:
+    """Return what the command then says; the browser has kept it."""
+    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
+    expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
+    expect(page.locator("#mask .row")).to_have_count(2)
+    with kept(page):
+        page.get_by_label("unchanged").check()
+    command = "--columns prompt=Frage completion=Antwort"
+    expect(page.locator("#command .cm-content")).to_contain_text(command)
+    return command
+
+
+def test_the_mask_follows_then_a_run_that_is_left_and_come_back_to_stopped_and_taken_away(
+    visit, app, context, tmp_path
+):
     page = context.new_page()
     page.goto(app)
+    the_mask_follows_the_typing_and_the_template(page)
+    start_over(page)
+    page.fill("#prompts textarea", "What is the capital of Japan?")
+    set_steps(page, 2000)
+    page.click("#train")
+    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
+    page.close()
+    page = context.new_page()
+    page.goto(app)
+    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
+    expect(page.locator("#curve")).to_be_visible()
+    picture(page, "training")
+    page.click("#stop")
+    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
+    page.get_by_role("button", name="See 7 answers").click()
+    expect(page.locator("#compare")).to_be_in_viewport()
+    expect(page.locator("#strip .strip-box")).to_be_hidden()
+    expect(page.locator("#compare .pair")).to_have_count(7)
+    expect(page.locator("#compare .source").first).to_have_text("typed by you")
+    assert len(page.locator("#compare .answer.after .text").nth(1).inner_text()) > 5
+    picture(page, "done")
+    expect(page.locator("#download")).to_contain_text("Download the model", timeout=RUN)
+    with page.expect_download() as download:
+        page.click("#download")
+    archive = tmp_path / "model.zip"
+    download.value.save_as(archive)
+    zipfile.ZipFile(archive).extractall(tmp_path / "model")
+    assert any("lora" in name for name in load_file(tmp_path / "model" / "adapter_model.safetensors"))
+    assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
+
+
+def the_mask_follows_the_typing_and_the_template(page: Page) -> None:
+    """From before the model is ready: what is written while it is got ready stays."""
     page.wait_for_selector("#examples textarea")
     write(page, '{"instruction": "Say hello", "output": "Hello world!"}')
     expect(page.locator("#mask .row")).to_have_count(1, timeout=RUN)
     page.wait_for_selector("#model-status .done")
-    page.wait_for_timeout(1000)
+    expect(page.locator("#train")).to_contain_text("Train ")
     expect(page.locator("#mask .row")).to_have_count(1)
     expect(page.locator("#mask .trained-count")).to_have_text("4 trained")
     write(page, '{"instruction": "Say hello", "output": "Hello world!"}\n{"instruction": "Count", "output": ["1 2')
@@ -105,40 +166,6 @@ def test_the_mask_follows_the_typing_and_the_template(visit, app, context):
     page.fill("#max-length input", "16")
     page.press("#max-length input", "Tab")
     expect(page.locator("#mask .flag").first).to_be_visible()
-
-
-def test_a_run_that_is_left_and_come_back_to_then_stopped_and_taken_away(visit, app, context, tmp_path):
-    page = visit()
-    page.fill("#prompts textarea", "What is the capital of Japan?")
-    set_steps(page, 2000)
-    page.click("#train")
-    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
-    page.close()
-    page = context.new_page()
-    page.goto(app)
-    expect(page.locator("#run-status .title")).to_contain_text("of 2000", timeout=RUN)
-    expect(page.locator("#curve")).to_be_visible()
-    picture(page, "training")
-    page.click("#stop")
-    expect(page.locator("#run-status .title")).to_contain_text("Stopped after step", timeout=RUN)
-    page.get_by_role("button", name="See 7 answers").click()
-    expect(page.locator("#compare")).to_be_in_viewport()
-    expect(page.locator("#strip .strip-box")).to_be_hidden()
-    expect(page.locator("#compare .pair")).to_have_count(7)
-    expect(page.locator("#compare .source").first).to_have_text("typed by you")
-    assert len(page.locator("#compare .answer.after .text").nth(1).inner_text()) > 5
-    picture(page, "done")
-
-    page.reload()
-    expect(page.locator("#compare .pair")).to_have_count(7, timeout=RUN)
-    expect(page.locator("#download")).to_contain_text("Download the model", timeout=RUN)
-    with page.expect_download() as download:
-        page.click("#download")
-    archive = tmp_path / "model.zip"
-    download.value.save_as(archive)
-    zipfile.ZipFile(archive).extractall(tmp_path / "model")
-    assert any("lora" in name for name in load_file(tmp_path / "model" / "adapter_model.safetensors"))
-    assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
 
 
 @pytest.mark.thorough  # in runs/test_jobs.py, and the list of runs in ui/panels/test_history.py, without a browser

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import check_access, is_clear, picture, set_steps
+from browser.steps import check_access, check_contrast, fill, is_clear, picture, set_steps
 
 pytestmark = pytest.mark.browser
 RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "pirate.jsonl"
+# Parts that only a run fills, or opens; `test_access` looks at the others.
+FILLED = ("#run-status", "#compare", "#figures", "#losses", "#strength-door")
 
 
 def slide(page: Page, elem_id: str, value: str) -> None:
@@ -31,7 +36,7 @@ def the_shading_follows_the_weight(page: Page) -> None:
     slide(page, "weight", "1")
     expect(page.locator("#train")).to_contain_text("unmasked")
     expect(page.locator("#both")).to_contain_text("unmasked against masked")
-    expect(page.locator("#totals .summary")).to_contain_text("515 trained (97%)")
+    expect(page.locator("#totals .summary")).to_contain_text("trained (97%)")
     expect(page.locator("#mask .count >> nth=0")).to_have_text("1 not trained")
     assert len({masked, little, ground(page, prompt)}) == 3
     assert ground(page, answer) == trained, "what is trained looks the same at every weight"
@@ -44,6 +49,9 @@ def the_shading_follows_the_weight(page: Page) -> None:
 
 def test_the_weight_then_both_ways_and_a_closer_look(visit):
     page = visit()
+    lines = SAMPLE.read_text(encoding="utf-8").splitlines()
+    fill(page, "\n".join(lines[:3] + lines[-2:]))  # each row costs answers, and losses token by token
+    expect(page.locator("#totals .summary")).to_contain_text("3 examples ·")
     the_shading_follows_the_weight(page)
     set_steps(page, 4)
     page.click("#both")
@@ -52,7 +60,7 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     expect(page.locator("#run-status .title")).to_contain_text("unmasked (2 of 2)", timeout=RUN)
     picture(page, "both-ways-training")
     expect(page.locator("#run-status .done .title")).to_have_text("Done", timeout=RUN)
-    expect(page.locator("#compare .pair")).to_have_count(6)
+    expect(page.locator("#compare .pair")).to_have_count(2)
     expect(page.locator("#compare .pair >> nth=0").locator("h3")).to_have_text(["base", "masked", "unmasked"])
     for pair in page.locator("#compare .pair").all():
         answers = pair.locator(".answer.after .text").all_inner_texts()
@@ -63,7 +71,7 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     expect(page.locator("#run-status .note").last).to_contain_text("unchanged")
     picture(page, "both-ways-done")
 
-    expect(page.locator("#losses .row")).to_have_count(22, timeout=RUN)  # by itself
+    expect(page.locator("#losses .row")).to_have_count(5, timeout=RUN)  # by itself
     expect(page.locator("#losses .views button")).to_have_count(6)
     difference = "unmasked \N{MINUS SIGN} masked"
     expect(page.locator('#losses .views [aria-pressed="true"]')).to_have_text(difference)
@@ -80,6 +88,7 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     page.get_by_role("button", name="Turn what it learned up and down").click()
     page.click("#strip .close")
     check_access(page)
+    check_contrast(page, *FILLED)
     expect(page.locator("#arm")).to_be_visible()
     slide(page, "strength", "0")
     expect(page.locator("#strengths h3 >> nth=1")).to_have_text("at 0", timeout=RUN)
@@ -90,15 +99,3 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     page.press("#ask textarea, #ask input", "Enter")
     expect(page.locator("#strengths .pair >> nth=0")).to_contain_text("capital of Japan", timeout=RUN)
     picture(page, "strength")
-    nothing_held_out_is_a_sentence(page)
-
-
-def nothing_held_out_is_a_sentence(page: Page) -> None:
-    page.fill("#examples textarea", '{"instruction": "a", "output": "b"}\n{"instruction": "c", "output": "d"}')
-    expect(page.locator("#mask .row")).to_have_count(2)
-    expect(page.locator("#both")).to_be_enabled()
-    page.click("#both")
-    expect(page.locator("#run-status .failed .title")).to_contain_text(
-        "no row is held out", ignore_case=True, timeout=RUN
-    )
-    expect(page.locator("#contest")).to_be_hidden()

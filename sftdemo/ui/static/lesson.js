@@ -205,7 +205,7 @@ const drawTasks = () => {
 const drawCard = () => {
   const card = h("section", "card" + (folded ? " folded" : ""));
   card.setAttribute("aria-label", t("Lesson: {title}", { title: data.lesson }));
-  const head = h("header"), title = h("h3", "", data.title), steps = h("span", "track"), bar = h("span", "bar");
+  const head = h("header"), title = h("h2", "", data.title), steps = h("span", "track"), bar = h("span", "bar");
   title.tabIndex = -1;
   bar.style.width = `${100 * (data.index + 1) / data.count}%`;
   steps.append(bar);  // the words before it say the same
@@ -218,6 +218,7 @@ const drawCard = () => {
   head.append(h("span", "name", data.lesson), h("span", "count", t("{step} of {count}", { step: data.index + 1, count: data.count })), steps, fold,
     button("close", t("Close"), close));
   const body = h("div", "body"), then = h("div", "then"), nav = h("nav");
+  nav.setAttribute("aria-label", t("steps of the lesson"));
   then.setAttribute("role", "status");
   const back = button("back", t("Back"), () => go(data.index - 1)), last = data.index + 1 === data.count;
   back.disabled = data.index === 0;
