@@ -94,7 +94,6 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     expect(page.locator("#strengths h3 >> nth=1")).to_have_text("at 0", timeout=RUN)
     row = page.locator("#strengths .pair >> nth=0").locator(".text").all_inner_texts()
     assert row[1] == row[2], "with strength 0 the answer is the base's"
-    page.uncheck("#adapter-on input")
     page.fill("#ask textarea, #ask input", "What is the capital of Japan?")
     page.press("#ask textarea, #ask input", "Enter")
     expect(page.locator("#strengths .pair >> nth=0")).to_contain_text("capital of Japan", timeout=RUN)
