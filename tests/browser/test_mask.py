@@ -108,7 +108,7 @@ def by_hand_with_the_mouse(page: Page) -> None:
     from_box, to_box = token(page, 17).bounding_box(), token(page, 20).bounding_box()
     page.mouse.move(from_box["x"] + 3, from_box["y"] + 6)
     page.mouse.down()
-    page.mouse.move(to_box["x"] + 3, to_box["y"] + 6, steps=20)
+    page.mouse.move(to_box["x"] + 3, to_box["y"] + 6, steps=10)
     page.mouse.up()
     expect(row(page).locator(".trained-count")).to_have_text("9 trained")
     expect(row(page).locator(".hand")).to_have_text("✎ by hand")
