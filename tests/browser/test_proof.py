@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "pirate.jsonl"
 # Parts that only a run fills, or opens; `test_access` looks at the others.
-FILLED = ("#run-status", "#compare", "#figures", "#losses", "#strength-door")
+FILLED = ("#run-status", "#contest", "#compare", "#figures", "#losses", "#film-door", "#strength-door")
 
 
 def slide(page: Page, elem_id: str, value: str) -> None:
