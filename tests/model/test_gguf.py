@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from tiny_gguf import tiny_gguf
 
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Phase
@@ -129,6 +130,23 @@ assert (gguf.bundled_folder() / "weights").exists()
         assert [process.wait(timeout=300) for process in both] == [0, 0]
         names = [path.name.split("-")[0] for path in (tmp_path / "log").iterdir()]
         assert (names.count("ready"), names.count("download"), names.count("convert")) == (2, 1, 1)
+
+
+def test_a_file_is_read_and_its_tensors_are_listed_once(tmp_path, monkeypatch):
+    import gguf as library
+
+    read, listed = [], []
+
+    def counted(function, calls):
+        return lambda *words: calls.append(words) or function(*words)
+
+    own = library.GGUFReader, library.get_tensor_name_map
+    monkeypatch.setattr(library, "GGUFReader", counted(library.GGUFReader, read))
+    monkeypatch.setattr(library, "get_tensor_name_map", counted(library.get_tensor_name_map, listed))
+    tiny_gguf(tmp_path / "model.gguf")
+    list(convert_file(tmp_path / "model.gguf"))
+    assert (len(read), len(listed)) == (1, 1)
+    assert (library.GGUFReader, library.get_tensor_name_map) == own
 
 
 class TestFile:
