@@ -68,13 +68,19 @@ def pytest_collection_finish():
 
 # Where jobs run in children of a fork server, whose imports take seconds: one worker's server serves them all.
 FORKED = {
+    ".": ("contributing", "new_setting", "notebook"),
     "bench": ("bench",),
-    "runs": ("jobs", "queue", "standby", "checkpoint"),
+    "export": ("formats", "script"),
+    "runs": ("jobs", "queue", "standby", "checkpoint", "ways"),
+    "study": ("cells",),
+    "terminal": ("cli",),
     "train": ("scale",),
     "ui": ("backend",),
     "ui/panels": ("ahead", "train"),
 }
-FORKED_FILES = {f"tests/{folder}/test_{name}.py" for folder, names in FORKED.items() for name in names}
+FORKED_FILES = {
+    Path("tests", folder, f"test_{name}.py").as_posix() for folder, names in FORKED.items() for name in names
+}
 
 
 @pytest.hookimpl(optionalhook=True)

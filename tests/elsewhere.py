@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from forked import forked
 
 DRIVER = """
 import io, json, os, runpy, sys
@@ -30,7 +30,6 @@ def printed_elsewhere(home: Path, *commands: tuple[str | Path, ...]) -> list[str
     """What each command prints: a folder, then the words behind `python`. All in one process, since it takes longer to
     import the libraries than to answer."""
     environment = {"HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-I", "-c", DRIVER, json.dumps([[str(word) for word in each] for each in commands])]
-    done = subprocess.run(words, cwd=home, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    words = json.dumps([[str(word) for word in each] for each in commands])
+    told = forked("-c", DRIVER, words, folder=home, environment=environment, ours=False)
+    return [json.loads(line) for line in told.splitlines()]

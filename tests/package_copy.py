@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+from forked import forked
 from pages import ROOT
 
 PRELUDE = """
@@ -35,8 +34,6 @@ def copy_package(folder: Path) -> None:
 def run_script(script: str, folder: Path, *words: str) -> dict:
     """Run the script, which may use `PRELUDE`, in the folder of a copy, and return the JSON of its last line."""
     (folder / "script.py").write_text(f"{PRELUDE}{script}\nprint(json.dumps([sftdemo.__file__, found]))\n", "utf-8")
-    done = subprocess.run([sys.executable, "script.py", *words], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    package, found = json.loads(done.stdout.splitlines()[-1])
+    package, found = json.loads(forked("script.py", *words, folder=folder, ours=False).splitlines()[-1])
     assert Path(package).is_relative_to(folder)
     return found

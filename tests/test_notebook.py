@@ -10,14 +10,43 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from forked import forked
 from nbclient import NotebookClient
 
 PATH = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
 MODEL = '"HuggingFaceTB/SmolLM2-135M-Instruct"'
 
 
-@pytest.fixture(scope="module")
-def notebook(tmp_path_factory, llama_folder):
+# Runs each cell as a kernel would, and tells what it shows.
+SHELL = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+shell, cells = InteractiveShell.instance(), []
+for source in json.load(open(sys.argv[1])):
+    with capture_output() as shown:
+        shell.run_cell(source).raise_error()
+    cells.append([{"text": shown.stdout}, *({"data": output.data} for output in shown.outputs)])
+print(json.dumps(cells))
+"""
+
+
+def in_a_shell(notebook, place: Path, environment: dict[str, str]) -> None:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    (place / "cells.json").write_text(json.dumps([cell.source for cell in cells]))
+    shown = json.loads(forked("-c", SHELL, "cells.json", folder=place, environment=environment))
+    for cell, outputs in zip(cells, shown, strict=True):
+        cell.outputs = [nbformat.from_dict(output) for output in outputs]
+
+
+def in_a_kernel(notebook, place: Path, environment: dict[str, str]) -> None:
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}})
+    client.execute(env=environment | {"JUPYTER_PLATFORM_DIRS": "1"})
+
+
+@pytest.fixture(scope="module", params=[in_a_shell, pytest.param(in_a_kernel, marks=pytest.mark.thorough)])
+def notebook(request, tmp_path_factory, llama_folder):
     """The notebook as it is when every cell has run."""
     notebook = nbformat.read(PATH, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "skip-test" not in cell.metadata.get("tags", [])]
@@ -26,8 +55,7 @@ def notebook(tmp_path_factory, llama_folder):
     named[0].source = named[0].source.replace(MODEL, json.dumps(str(llama_folder)))
     place = tmp_path_factory.mktemp("notebook")
     environment = os.environ | {"PYTHONPATH": str(PATH.parents[1]), "IPYTHONDIR": str(place / "ipython")}
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(place)}})
-    client.execute(env=environment | {"JUPYTER_PLATFORM_DIRS": "1"})
+    request.param(notebook, place, environment)
     return notebook
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Failed, Figures, Finished, Model, Phase, StudyCell
@@ -22,7 +20,6 @@ from sftdemo.study import cells as module
 from sftdemo.study.cells import BASE, CELLS, SETTINGS, Cell, drawn, read_cells, study
 from sftdemo.terminal.cli import main
 
-ROOT = Path(__file__).parents[2]
 ROWS = [
     {"instruction": "Say hello", "output": "Hello world!"},
     {"instruction": "Count to 3", "output": "1 2 3"},
@@ -395,23 +392,13 @@ class TestCommand:
 
     def ended_by(self, number: int, words: list[str]) -> int:
         """The exit code of a process that gets a signal after three cells."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sftdemo", *words, "--json"],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        with process:
-            try:
-                seen = 0
-                while seen < 3:
-                    seen += json.loads(process.stdout.readline())["event"] == "studycell"
-                process.send_signal(number)
-                process.communicate(timeout=300)
-            finally:
-                process.kill()
-        return process.returncode
+        with Forked("-m", "sftdemo", *words, "--json", folder=Path.cwd()) as process:
+            seen = 0
+            while seen < 3:
+                seen += json.loads(process.out.readline())["event"] == "studycell"
+            process.send_signal(number)
+            code, _, _ = process.ended()
+        return code
 
     @pytest.mark.thorough  # the next one is interrupted as well
     def test_a_process_that_is_interrupted(self, words, tmp_path):

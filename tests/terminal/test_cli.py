@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from saved import load_saved
 from tiny import tokenizer_named
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -508,16 +509,13 @@ class TestAblate:
 class TestInterrupt:
     def test_once_ends_the_run_after_its_step_and_keeps_it(self, data, tmp_path, gpt2_folder):
         words = ["train", data, "--model", str(gpt2_folder), "--steps", "100000", "--output", "out", *SHORT]
-        with python("-m", "sftdemo", *words, cwd=tmp_path, start_new_session=True) as process:
-            try:
-                for line in process.stdout:
-                    if line.startswith("step"):
-                        break
-                process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=300)
-            finally:
-                process.kill()
-        assert process.returncode == 0, err
+        with Forked("-m", "sftdemo", *words, folder=tmp_path) as process:
+            for line in process.out:
+                if line.startswith("step"):
+                    break
+            process.send_signal(signal.SIGINT)
+            code, out, err = process.ended()
+        assert code == 0, err
         assert "stopping after this step" in err
         assert "Traceback" not in err
         assert re.search(r"Prompt.*Before.*After", out)
