@@ -124,6 +124,16 @@ def patience():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def sketches():
+    """The plots of runs and studies are empty, except where a test is of them: to draw one takes longer than to train a
+    tiny model."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("runs.folder.loss_svg", "study.report.losses_svg", "study.report.endings_svg"):
+            patched.setattr(f"sftdemo.{name}", lambda _: '<svg xmlns="http://www.w3.org/2000/svg"/>')
+        yield
+
+
 @pytest.fixture(scope="session")
 def gpt2_folder(tmp_path_factory) -> Path:
     from tiny import tiny_gpt2, tokenizer_named  # torch takes seconds, and who hands out the tests does without it

@@ -8,6 +8,8 @@ import os
 import runpy
 import sys
 import threading
+from contextlib import chdir
+from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +25,8 @@ class Forked:
     """
 
     def __init__(self, *words: object, folder: Path, environment: dict[str, str] | None = None, ours: bool = True):
+        with chdir(ROOT):  # from where it imports what it preloads, or nothing without a word
+            forkserver.ensure_running()
         (self._out, out), (self._err, err) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
         given = ([str(word) for word in words], str(folder), dict(environment or os.environ), ours, out, err)
         self._process = CONTEXT.Process(target=_python, args=given)

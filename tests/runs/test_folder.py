@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
@@ -13,11 +14,13 @@ from saved import load_saved
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Event, Failed, Finished, Model, Saved
+from sftdemo.core.palette import LINES
 from sftdemo.core.settings_file import parse_settings
 from sftdemo.data.examples import parse_examples
 from sftdemo.model.loading import load_tokenizer
 from sftdemo.model.sources import find_local
 from sftdemo.runs.ablation import ablate
+from sftdemo.runs.card import LOSS_PICTURE, loss_svg
 from sftdemo.runs.folder import ModelToSave, load_events, save_run
 from sftdemo.runs.output import check_writable
 from sftdemo.runs.revisit import read_run
@@ -49,6 +52,17 @@ def until_saved(events) -> list[Event]:
         if isinstance(event, Saved):
             events.close()
     return seen
+
+
+def test_the_loss_is_drawn(gpt2_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sftdemo.runs.folder.loss_svg", loss_svg)
+    config = RunConfig(str(gpt2_folder), steps=2, batch_size=2, max_length=128, max_new_tokens=2)
+    assert isinstance([*run(config, DATA, tmp_path / "out")][-1], Finished)
+    picture = (tmp_path / "out" / LOSS_PICTURE).read_text(encoding="utf-8")
+    assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    assert ">loss, nats a trained token<" in picture
+    assert len(re.findall(f"<use [^>]*fill: {LINES[0]}", picture)) == 2  # a marker for each step
+    assert f"]({LOSS_PICTURE})" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_events_are_there_as_soon_as_the_folder_is(work, tmp_path):

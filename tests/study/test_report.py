@@ -321,12 +321,15 @@ class TestFiles:
         (tmp_path / CELLS).write_text("".join(json.dumps(each.to_dict()) + "\n" for each in FEW))
         return tmp_path
 
-    def test_they_are_written_whole(self, folder):
+    def test_they_are_written_whole(self, folder, monkeypatch):
+        for draw in (losses_svg, endings_svg):
+            monkeypatch.setattr(f"sftdemo.study.report.{draw.__name__}", draw)
         write_report(folder, COMMAND)
         assert {path.name for path in folder.iterdir()} == {SETTINGS, CELLS, REPORT, RECORD, LOSSES, ENDINGS}
         text = (folder / REPORT).read_text(encoding="utf-8")
         for name in re.findall(r"!\[[^]]*\]\((.*?)\)", text):
-            ElementTree.parse(folder / name)
+            picture = ElementTree.parse(folder / name).getroot()
+            assert "prompt-loss weight (0: masked)" in list(picture.itertext())
         assert '"threads"' in text
 
     def test_json_holds_the_figures(self, folder):
