@@ -1,4 +1,4 @@
-"""One real run of the default model, through the command line, as the README's table says."""
+"""Real runs of the default model, through the command line: a short one, and the one of the README's table."""
 
 import json
 import shutil
@@ -37,27 +37,41 @@ def command(cache):
     return run
 
 
+def run_of(command, folder: Path, sample: str, *options: object) -> tuple[Path, list[dict]]:
+    return folder, command("train", ROOT / "sample_data" / f"{sample}.jsonl", "--output", folder, *options)
+
+
 @pytest.fixture(scope="module")
 def pirate(command, tmp_path_factory):
-    output = tmp_path_factory.mktemp("run") / "outputs"
-    return output, command("train", ROOT / "sample_data" / "pirate.jsonl", "--output", output)
+    return run_of(command, tmp_path_factory.mktemp("run") / "outputs", "pirate")
 
 
-def test_held_out_answers_take_the_style(pirate):
-    _, events = pirate
+# a sample whose answers are short, and learned in a few small steps
+SHORT = ("reviews", 5, "--steps", 5, "--batch-size", 4, "--max-new-tokens", 8)
+
+
+@pytest.fixture(scope="module", params=[SHORT, pytest.param(("pirate", 12), marks=pytest.mark.thorough)])
+def trained(request, command, tmp_path_factory):
+    """The sample, how many steps it is trained and the run's events."""
+    sample, steps, *options = request.param
+    return sample, steps, run_of(command, tmp_path_factory.mktemp("run") / "outputs", sample, *options)[1]
+
+
+def test_held_out_answers_take_the_style(trained):
+    sample, _, events = trained
     compared = [event for event in events if event["event"] == "comparison"]
     assert len(compared) == 6
     assert all(event["source"] == "held out" for event in compared)
-    before = sum(has_style("pirate", event["before"], event["before_stop"]) for event in compared)
-    after = sum(has_style("pirate", event["after"], event["after_stop"]) for event in compared)
+    before = sum(has_style(sample, event["before"], event["before_stop"]) for event in compared)
+    after = sum(has_style(sample, event["after"], event["after_stop"]) for event in compared)
     assert before == 0
     assert after >= 5
 
 
-def test_loss_falls(pirate):
-    _, events = pirate
+def test_loss_falls(trained):
+    _, steps, events = trained
     losses = [event["loss"] for event in events if event["event"] == "step"]
-    assert len(losses) == 12
+    assert len(losses) == steps
     assert losses[-1] < losses[0] / 4
 
 
