@@ -20,6 +20,7 @@ from .recipes import Subject
 NEW_TOKENS = 32
 PROMPTS = 8
 WARM_UP = 1
+NUMBERS = 100_000_000  # that are read to measure how fast memory is, more than fit into any cache
 
 
 def bench_answers(subject: Subject, repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
@@ -78,5 +79,5 @@ def _one_at_a_time(model, tokenizer, prompts) -> int:
 
 def _bandwidth(device: torch.device) -> float:
     """Return how many bytes per second the device reads."""
-    numbers = torch.ones(100_000_000, device=device)
+    numbers = torch.ones(NUMBERS, device=device)
     return numbers.nbytes / median(seconds_of(numbers.sum) for _ in range(10))

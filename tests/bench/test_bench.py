@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_llama, tokenizer_named
 
-from sftdemo.bench import fit
+from sftdemo.bench import answers, equalities, fit
 from sftdemo.bench.disk import ROWS as ROWS_ON_DISK
 from sftdemo.bench.disk import bench_disk, write_rows
 from sftdemo.bench.estimate import FEW_TRIALS, TRIALS, Trial, bench_estimate
@@ -54,6 +54,16 @@ def subject(tmp_path_factory):
 
 
 TINY = {"a": Size(1000, 32, 64, 2, 4, 2), "b": Size(1000, 64, 128, 2, 4, 2)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_work():
+    """What is measured takes seconds, and how much of it there is changes nothing of what is told."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(answers, "NEW_TOKENS", 4)
+        patched.setattr(answers, "NUMBERS", 1000)
+        patched.setattr(equalities, "STEPS", 3)
+        yield
 
 
 def effort_of(*parts: str, **changed):

@@ -207,9 +207,12 @@ PARENT = """
 import sys, time
 sys.path.insert(0, {tests!r})
 from runs import test_jobs
+from sftdemo.runs import jobs
 from sftdemo.runs.jobs import Job
 
 if __name__ == "__main__":
+    if jobs._METHOD == "forkserver":
+        jobs._CONTEXT.set_forkserver_preload([])  # this job needs none of the libraries
     job = Job(test_jobs.silent)
     print(test_jobs.first(job, test_jobs.Phase).message, flush=True)
     time.sleep(test_jobs.PATIENCE)

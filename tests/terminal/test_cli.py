@@ -299,9 +299,9 @@ class TestMask:
 
     def test_a_process_into_a_pipe(self, data, tmp_path, gpt2_folder, monkeypatch):
         monkeypatch.delenv("NO_COLOR")
-        with python("-m", "sftdemo", "mask", data, "--model", str(gpt2_folder), cwd=tmp_path) as process:
-            out, err = process.communicate()
-        assert process.returncode == 0
+        with Forked("-m", "sftdemo", "mask", data, "--model", gpt2_folder, folder=tmp_path) as process:
+            code, out, err = process.ended()
+        assert code == 0
         assert "[<|endoftext|>]" in out
         assert "\x1b" not in out
         assert "Traceback" not in err
