@@ -68,9 +68,9 @@ def _check_kinds(name: str, tensors: Iterable[tuple[str, str, list[int]]]) -> No
             )
 
 
-def check_gguf(path: Path) -> None:
+def check_gguf(path: Path) -> PretrainedConfig:
     """Check that the weights of a GGUF file lie one behind the other, as llama.cpp wants them, that it holds them all,
-    and that no list in its head is endless.
+    and that no list in its head is endless. Return the configuration of its model.
 
     Raises:
         ModelError: if not, or if it asks for more than it has.
@@ -90,6 +90,7 @@ def check_gguf(path: Path) -> None:
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     elements = sum(prod(tensor.shape) for tensor in header.tensors)
     _check_sizes(str(path), config, len(header.tensors), elements)
+    return config
 
 
 def _check_sizes(name: str, config: PretrainedConfig, tensors: int, elements: int) -> None:

@@ -65,6 +65,12 @@ def converted_folder(gguf: Path) -> Path:
     return cache_folder() / "models" / f"{gguf.stem}-{key}"
 
 
+def tokenizer_folder(folder: Path) -> Path:
+    """Return the folder for the tokenizer of a model that is converted into `folder`. It is there sooner, with the
+    model's configuration."""
+    return folder.with_name(f"{folder.name}-tokenizer")
+
+
 def convert_file(gguf: Path) -> Iterator[Phase]:
     """Convert a user's GGUF file into `converted_folder(gguf)`.
 
@@ -151,8 +157,13 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
     from .bounds import check_gguf
 
     def read_tokenizer() -> Any:
-        check_gguf(gguf)
-        return AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        config = check_gguf(gguf)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        with written_whole(tokenizer_folder(folder)) as alone:
+            config.save_pretrained(alone)
+            tokenizer.save_pretrained(alone)
+            seal(alone)
+        return tokenizer
 
     def read_weights() -> Any:
         return AutoModelForCausalLM.from_pretrained(

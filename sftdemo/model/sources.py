@@ -15,7 +15,7 @@ from ..core.files import files_below, recover, size_of_file
 from ..core.json_files import read_object
 from ..core.meanwhile import in_thread
 from ..core.sealed import is_whole
-from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder
+from .gguf import bundled_folder, convert_bundled, convert_file, converted_folder, tokenizer_folder
 
 RUN_RECORD = "run.json"  # its presence marks the folder of a saved run
 _TOKENIZER_FILES = ["*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
@@ -104,7 +104,7 @@ def find_local(name: str) -> ModelSource | None:
 def find_tokenizer(name: str) -> ModelSource | None:
     """Return the model called `name`, or its tokenizer alone, if it needs no network and no conversion; else None. A
     tokenizer alone is good for `load_tokenizer` only."""
-    path, source = path_of(name), find_local(name)
+    path, source = path_of(name), find_local(name) or find_converted_tokenizer(name)
     if source is not None or name == DEFAULT_MODEL:
         return source
     if (path / "tokenizer.json").is_file():
@@ -115,6 +115,20 @@ def find_tokenizer(name: str) -> ModelSource | None:
     if folder is None or not _has_vocabulary(folder):
         return None
     return ModelSource(name, folder, "tokenizer from the Hub; the weights come when it is trained", hub_id=name)
+
+
+def find_converted_tokenizer(name: str) -> ModelSource | None:
+    """Return the tokenizer of a GGUF file or of the default model that an earlier conversion has left, or one that goes
+    on: its weights come later. It is good for `load_tokenizer` only."""
+    path, folder = path_of(name), None
+    if name == DEFAULT_MODEL:
+        folder = tokenizer_folder(bundled_folder())
+    elif path.is_file() and path.suffix == ".gguf":
+        folder = tokenizer_folder(converted_folder(path))
+    if folder is None or not is_whole(folder):
+        return None
+    hub_id = DEFAULT_HUB_ID if name == DEFAULT_MODEL else None
+    return ModelSource(name, folder, "tokenizer of a GGUF file; the weights follow", hub_id=hub_id)
 
 
 def check_weights(name: str) -> None:

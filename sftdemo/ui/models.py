@@ -7,12 +7,21 @@ from collections.abc import Generator, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
+from ..core.config import DEFAULT_MODEL
 from ..core.errors import ModelError
 from ..core.events import Failed, Phase
 from ..core.streams import Relay
 from ..model.devices import choose_device, describe_device
 from ..model.loading import effective_max_length, load_tokenizer, stop_ids
-from ..model.sources import ModelSource, check_weights, find_local, find_tokenizer, path_of, resolve_tokenizer
+from ..model.sources import (
+    ModelSource,
+    check_weights,
+    find_converted_tokenizer,
+    find_local,
+    find_tokenizer,
+    path_of,
+    resolve_tokenizer,
+)
 from ..runs.jobs import Job
 from ..runs.run import fetch
 from .places import told
@@ -52,17 +61,21 @@ class Models:
             yield from self._fetch(name, weights=True)
 
     def _fetch(self, name: str, weights: bool) -> Iterator[Phase]:
+        whole = weights or name == DEFAULT_MODEL  # which is fetched as a whole
         with self._lock:
-            job = self._fetches.get((name, weights))
+            job = self._fetches.get((name, whole))
             if job is None or job.done:
-                self._tokenizers.pop(name, None)
-                job = self._fetches[name, weights] = Job(partial(fetch, name, weights=weights))
+                if not weights:
+                    self._tokenizers.pop(name, None)
+                job = self._fetches[name, whole] = Job(partial(fetch, name, weights=whole))
         for events in job.watch():
             last = events[-1] if events else None
             if isinstance(last, Failed) and (weights or find_tokenizer(name) is None):
                 raise ModelError(last.message)
             if isinstance(last, Phase):
                 yield told(last)
+            if not weights and find_converted_tokenizer(name) is not None:
+                break  # the weights follow
         if not weights and (found := find_tokenizer(name)) is not None:
             self._tokenizers[name] = found
 

@@ -18,6 +18,8 @@ from sftdemo.core.sealed import seal
 from sftdemo.core.until import Stopped, Until
 from sftdemo.model import gguf
 from sftdemo.model.gguf import bundled_folder, convert_bundled, convert_file, converted_folder
+from sftdemo.model.loading import effective_max_length, load_tokenizer, stop_ids
+from sftdemo.model.sources import find_converted_tokenizer, find_local, find_tokenizer
 
 GGUF = b"not really a model"
 
@@ -147,6 +149,30 @@ def test_a_file_is_read_and_its_tensors_are_listed_once(tmp_path, monkeypatch):
     list(convert_file(tmp_path / "model.gguf"))
     assert (len(read), len(listed)) == (1, 1)
     assert (library.GGUFReader, library.get_tensor_name_map) == own
+
+
+def test_the_tokenizer_is_there_before_the_weights_and_after_a_stop(tmp_path):
+    file = tmp_path / "model.gguf"
+    tiny_gguf(file)
+    name = str(file)
+    assert find_converted_tokenizer(name) is None
+    phases = convert_file(file)
+    for phase in phases:
+        if "dequantising" in phase.message:
+            break
+    phases.close()
+    early = find_tokenizer(name)
+    assert early is not None
+    assert find_local(name) is None
+    list(convert_file(file))
+    late = find_local(name)
+    assert late is not None
+    assert find_tokenizer(name) == late
+    assert stop_ids(early) == stop_ids(late) != frozenset()
+    assert effective_max_length(10**6, early) == effective_max_length(10**6, late) < 10**6
+    both = [load_tokenizer(source) for source in (early, late)]
+    assert len({each.backend_tokenizer.to_str() for each in both}) == 1
+    assert len({(each.chat_template, each.eos_token, each.pad_token) for each in both}) == 1
 
 
 class TestFile:

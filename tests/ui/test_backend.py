@@ -14,7 +14,7 @@ import pytest
 from desk import TEXT, OnLentGpu
 from tiny import tokenizer_named
 
-from sftdemo.core.config import RunConfig
+from sftdemo.core.config import DEFAULT_MODEL, RunConfig
 from sftdemo.core.errors import DataError, ModelError
 from sftdemo.core.events import Failed, Finished, Isolation, Phase, Step
 from sftdemo.data.examples import parse_examples
@@ -209,6 +209,7 @@ class TestHubModel:
 
             def watch(self):
                 yield [Phase("model", "Downloading")]
+                self.watched_to_the_end = True
                 yield [Phase("model", "Downloading"), self.ending]
 
         monkeypatch.setattr(models_module, "Job", Fetch)
@@ -233,6 +234,22 @@ class TestHubModel:
         assert list(backend.prepare(self.NAME))
         with pytest.raises(ModelError, match="did not answer"):
             list(backend.fetch_weights(self.NAME))
+
+    def test_a_conversion_goes_on_while_its_tokenizer_is_used(self, fetched, monkeypatch, gpt2_folder):
+        found = ModelSource(DEFAULT_MODEL, gpt2_folder, "its weights follow")
+        monkeypatch.setattr(models_module, "find_local", lambda name: None)
+        monkeypatch.setattr(models_module, "find_converted_tokenizer", lambda name: found if fetched else None)
+        monkeypatch.setattr(models_module.Job, "done", False)
+        monkeypatch.setattr(models_module.Job, "ending", Failed("the disk is full."))
+        backend = Backend()
+        assert "Downloading" in [phase.message for phase in backend.prepare(DEFAULT_MODEL)]
+        assert backend.source(DEFAULT_MODEL) is not None
+        (job,) = backend._fetches.values()
+        assert not hasattr(job, "watched_to_the_end")
+        with pytest.raises(ModelError, match="the disk is full"):
+            list(backend.fetch_weights(DEFAULT_MODEL))
+        assert backend.source(DEFAULT_MODEL) is not None, "who waits for the weights goes on seeing masks"
+        assert fetched == [True], "one job for both"
 
     def test_what_is_here_is_not_fetched(self, fetched, gpt2_folder):
         assert list(Backend().fetch_weights(str(gpt2_folder))) == []
