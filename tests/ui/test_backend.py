@@ -227,6 +227,7 @@ class TestHubModel:
         assert fetched == [False]
         assert [phase.message for phase in backend.fetch_weights(self.NAME)] == ["Downloading"]
         assert fetched == [False, True]
+        assert backend.source(self.NAME), "who waits for the weights goes on seeing masks"
 
     def test_a_tokenizer_in_the_cache_is_enough_without_the_hub(self, fetched, monkeypatch):
         monkeypatch.setattr(models_module.Job, "ending", Failed("the Hub did not answer."))
@@ -248,7 +249,6 @@ class TestHubModel:
         assert not hasattr(job, "watched_to_the_end")
         with pytest.raises(ModelError, match="the disk is full"):
             list(backend.fetch_weights(DEFAULT_MODEL))
-        assert backend.source(DEFAULT_MODEL) is not None, "who waits for the weights goes on seeing masks"
         assert fetched == [True], "one job for both"
 
     def test_what_is_here_is_not_fetched(self, fetched, gpt2_folder):
