@@ -24,6 +24,7 @@ _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 TOKENIZER_ALONE = "a tokenizer alone, without weights"
 _HUB = "full precision from the Hub"
 _BUNDLED = "bundled 4-bit weights, dequantised"
+_DEQUANTISED = "GGUF weights, dequantised"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def find_local(name: str) -> ModelSource | None:
         return bundled if is_whole(bundled.folder) else None
     if path.is_file() and path.suffix == ".gguf":
         folder = converted_folder(path)
-        return ModelSource(name, folder, "GGUF weights, dequantised") if is_whole(folder) else None
+        return ModelSource(name, folder, _DEQUANTISED) if is_whole(folder) else None
     if (path / "config.json").is_file():
         return ModelSource(name, path, "local folder")
     if not path.exists() and _is_hub_id(name):
@@ -119,16 +120,14 @@ def find_tokenizer(name: str) -> ModelSource | None:
 
 def find_converted_tokenizer(name: str) -> ModelSource | None:
     """Return the tokenizer of a GGUF file or of the default model that an earlier conversion has left, or one that goes
-    on: its weights come later. It is good for `load_tokenizer` only."""
-    path, folder = path_of(name), None
+    on: its weights follow. It is good for `load_tokenizer` only."""
     if name == DEFAULT_MODEL:
-        folder = tokenizer_folder(bundled_folder())
-    elif path.is_file() and path.suffix == ".gguf":
-        folder = tokenizer_folder(converted_folder(path))
-    if folder is None or not is_whole(folder):
+        source = ModelSource(name, tokenizer_folder(bundled_folder()), _BUNDLED, hub_id=DEFAULT_HUB_ID)
+    elif (path := path_of(name)).is_file() and path.suffix == ".gguf":
+        source = ModelSource(name, tokenizer_folder(converted_folder(path)), _DEQUANTISED)
+    else:
         return None
-    hub_id = DEFAULT_HUB_ID if name == DEFAULT_MODEL else None
-    return ModelSource(name, folder, "tokenizer of a GGUF file; the weights follow", hub_id=hub_id)
+    return source if is_whole(source.folder) else None
 
 
 def check_weights(name: str) -> None:
