@@ -42,6 +42,7 @@ def the_shading_follows_the_weight(page: Page) -> None:
     assert ground(page, answer) == trained, "what is trained looks the same at every weight"
     page.locator(prompt).click()
     expect(page.locator("#mask .inspector .label-fact dd")).to_contain_text("trained, by the prompt's weight")
+    page.mouse.move(0, 0)  # or the inspector shows what the page scrolls under it
     slide(page, "weight", "0")
     expect(page.locator("#mask .inspector .label-fact dd")).to_have_text("\N{MINUS SIGN}100: not trained")
     assert ground(page, prompt) == masked
