@@ -11,6 +11,7 @@ from math import inf
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
+from .characters import check_characters
 from .errors import ConfigError
 from .every import read_every
 from .template_arguments import check_template_arguments
@@ -48,9 +49,8 @@ class Setting:
     title: str = ""  # its label on the page; without one it is a setting of the terminal only
     limits: tuple[float, float, str] = (-inf, inf, "")  # the lowest number, the highest, and what they count
     metavar: str | None = None  # stands for the value in the terminal's help
-    choices: Mapping[Any, str] = field(
-        default_factory=dict[Any, str]
-    )  # the values allowed, each with its label on the page
+    # the values allowed, each with its label on the page
+    choices: Mapping[Any, str] = field(default_factory=dict[Any, str])
 
     @property
     def option(self) -> str:
@@ -252,8 +252,8 @@ class RunConfig:
                 object.__setattr__(self, name, tuple(cast("list[str]", value)))
         if self.save_every is not None:
             read_every(self.save_every)
-        if self.chat_template_kwargs.strip():
-            check_template_arguments(self.chat_template_kwargs)
+        check_characters(vars(self))
+        check_template_arguments(self.chat_template_kwargs)
         if self.set:
             settings = read_pairs(self.set)
             check_company(settings, self.full, self.report_to)

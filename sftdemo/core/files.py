@@ -36,20 +36,25 @@ def cache_folder() -> Path:
 def write_whole(path: Path, text: str) -> None:
     """Write `text` to a temporary file next to `path`, flush it to disk, and move it to `path`.
 
-    Readers of `path` see the old text or the new one, never a part, even if the program or the machine dies.
+    Readers of `path` see the old text or the new one, never a part, even if the program or the machine dies. A link
+    stays, and what it points to is replaced. What is no file, such as a pipe or `/dev/stdout`, stays and is written to.
 
     Raises:
         OSError: if the file cannot be written. `path` is then unchanged and the temporary file is removed.
     """
-    prefix = f".{path.name}-"
-    sweep(path.parent, prefix)
-    with held_folder(path.parent, prefix) as held:
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    place = _real(path)
+    prefix = f".{place.name}-"
+    sweep(place.parent, prefix)
+    with held_folder(place.parent, prefix) as held:
         beside = held / "partial"
         with beside.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(place)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -165,5 +170,5 @@ def _take_place(whole: Path, place: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _real(folder: Path) -> Path:
-    return Path(os.path.realpath(folder))
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

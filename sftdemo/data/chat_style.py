@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.apart import APART, ApartError
+from ..core.characters import half_at
 from ..core.errors import TemplateError
 from .messages import ASSISTANT
-from .records import half_at
 from .template_bounds import is_bounded
 from .templates import role_markers
 

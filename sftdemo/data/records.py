@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from ..core.characters import WHOLE, half_at, half_words
 from ..core.errors import ConfigError, DataError
 from ..core.text import plural
 
@@ -126,7 +127,7 @@ def _fault(record: object) -> str:
         if depth == MAX_DEPTH:
             break
         if isinstance(value, str) and (position := half_at(value)) is not None:
-            return f"{subject}has half of a character at position {position} ({_code(value[position])}); {_WHOLE}"
+            return f"{subject}{half_words(value, position)}"
         if isinstance(value, Huge):
             return f"{subject}is a number of {value.digits:,} digits; write a shorter one, or the digits as a string."
         if isinstance(value, Repeated):
@@ -136,7 +137,7 @@ def _fault(record: object) -> str:
         if isinstance(value, dict):
             for name in value:
                 if (position := half_at(name)) is not None:
-                    return f"{subject}has the name {short(name)} with half of a character in it; {_WHOLE}"
+                    return f"{subject}has the name {short(name)} with half of a character in it; {WHOLE}"
             dot = f"{place}." if place else ""
             left.extend((each, dot + short(name)[1:-1], depth + 1) for name, each in reversed(value.items()))
         elif isinstance(value, list):
@@ -145,20 +146,6 @@ def _fault(record: object) -> str:
 
 
 TOO_DEEP = "the JSON is nested too deeply; a row is a flat object."
-_WHOLE = "write the character itself or both halves of its escape."
-
-
-def half_at(text: str) -> int | None:
-    """Return the position of the first half of a surrogate pair, or None if all characters are whole."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return error.start
-    return None
-
-
-def _code(character: str) -> str:
-    return f"\\u{ord(character):04x}"
 
 
 def kind_of(value: object) -> str:

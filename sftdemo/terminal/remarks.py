@@ -6,9 +6,13 @@ import sys
 from shutil import get_terminal_size
 from textwrap import wrap
 
+from ..mask.view import harmless
+
 
 def remark(text: str) -> None:
-    """Print a line on stderr. In a terminal it breaks between two words, and a path stays whole."""
+    """Print a line on stderr, without the control characters that a file's name or a row may bring. In a terminal it
+    breaks between two words, and a path stays whole."""
+    text = harmless(text)
     print(between_words(text) if sys.stderr.isatty() else text, file=sys.stderr)
 
 

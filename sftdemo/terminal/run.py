@@ -170,7 +170,7 @@ class EventPrinter:
                 self._line(f"Done in {duration(event.seconds)}{stopped}.")
             case Failed():
                 self._bar.stop()
-                remark(harmless(f"sftdemo: {event.message}"))
+                remark(f"sftdemo: {event.message}")
 
     def _line(self, text: str, style: str = "") -> None:
         line(self._out, harmless(text), style)

@@ -12,12 +12,12 @@ from typing import Any, cast
 import gradio as gr
 from gradio.components import Component
 
+from ..core.characters import half_at
 from ..core.config import RunConfig
 from ..core.errors import ConfigError, DataError
 from ..core.limits import read_limits
 from ..data.examples import parse_examples, to_record
 from ..data.hub import is_hub
-from ..data.records import half_at
 from .controls import PAGE_SETTINGS, Controls, read_setting
 from .reading import READ_AS, REFUSED
 from .state import Masks, content_of, with_own_masks

@@ -57,6 +57,13 @@ def test_a_limit_says_its_range_and_unit():
         ({"device": "tpu"}, "'tpu'; choose one of auto, cuda, mps, cpu"),
         ({"turns": "first"}, "turns is 'first'; choose one of all, last"),
         ({"model": "  "}, "model is empty"),
+        ({"template": "\ud800{instruction}"}, r"^template has half of a character at position 0 \(\\ud800\); write"),
+        ({"prompts": ("a", "b\udcff")}, r"^prompts has half of a character at position 1 \(\\udcff\); write"),
+        ({"chat_template_kwargs": "[" * 100_000}, r"is '\[{60}'; write a JSON object"),
+        *(
+            ({"chat_template_kwargs": json.dumps({name: 1})}, f"names '{name}', which is set in another way")
+            for name in ("self", "conversations", "tools")
+        ),
     ],
 )
 def test_refused(settings, says):

@@ -118,6 +118,23 @@ class TestFile:
         assert file.read_text() == "old"
         assert list(tmp_path.iterdir()) == [file]
 
+    def test_a_link_stays_and_its_file_is_replaced(self, tmp_path):
+        link, file = tmp_path / "link", tmp_path / "file"
+        link.symlink_to(file)
+        for text in ("new", "newer"):
+            write_whole(link, text)
+            assert link.is_symlink()
+            assert file.read_text() == text
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with a name")
+    def test_a_pipe_stays_and_is_written_to(self, tmp_path):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)) as reader:
+            write_whole(pipe, "text")
+            assert pipe.is_fifo()
+            assert reader.read() == "text"
+
     def test_it_is_on_the_disk_before_it_takes_the_place(self, tmp_path, monkeypatch):
         done = []
         monkeypatch.setattr("sftdemo.core.files.os.fsync", lambda _: done.append("on the disk"))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sftdemo.terminal.console import print_table
-from sftdemo.terminal.remarks import between_words
+from sftdemo.terminal.remarks import between_words, remark
 
 HEAD = ["Prompt", "base", "masked", "prompt weight 0.1", "prompt weight 0.5", "unmasked"]
 ROW = ["Why? (training)", *["an extraordinarily long answer"] * 5]
@@ -47,3 +47,8 @@ def test_lines_end_between_words():
     assert between_words("step    1  loss", 80) == "step    1  loss"
     assert between_words("to /a/path/that/is/long now", 8) == "to\n/a/path/that/is/long\nnow"
     assert between_words("a\n\nwell-known word", 8) == "a\n\nwell-known\nword"
+
+
+def test_a_remark_cannot_steer_the_terminal(capsys):
+    remark("sftdemo: no\x1b[31m\x9b1m.jsonl cannot be read\nat all")
+    assert capsys.readouterr().err == "sftdemo: no\\x1b[31m\\x9b1m.jsonl cannot be read\nat all\n"
