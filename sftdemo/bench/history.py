@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import ConfigError, SftdemoError
+from ..core.errors import ConfigError, SftdemoError, unwritten
 from ..core.files import write_whole
 from ..core.json_files import read_object
 from ..core.palette import LINES
@@ -77,7 +77,7 @@ def draw(folder: Path) -> Path:
     try:
         write_whole(picture, svg)
     except OSError as error:
-        raise SftdemoError(f"{picture} cannot be written: {error.strerror or error}.") from error
+        raise SftdemoError(f"{picture} cannot be written: {unwritten(error, 'file')}") from error
     return picture
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..core.errors import ConfigError, SftdemoError
+from ..core.errors import ConfigError, SftdemoError, unwritten
 from ..core.files import write_whole
 from ..core.json_files import read_object
 from ..core.palette import LINES
@@ -85,7 +85,7 @@ def write_report(result: dict, file: Path, command: str) -> None:
         for path, content in contents.items():
             write_whole(path, content)
     except OSError as error:
-        raise SftdemoError(f"the report cannot be written to {file}: {error.strerror or error}.") from error
+        raise SftdemoError(f"the report cannot be written to {file}: {unwritten(error, 'file')}") from error
 
 
 def _spread(figures: dict) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..core.errors import ModelError, TrainingError
+from ..core.characters import half_at
+from ..core.errors import ModelError, TrainingError, unwritten
 from ..core.files import check_replaceable, recover
 from ..core.json_files import read_object
 from ..model.sources import RUN_RECORD as RECORD
@@ -56,6 +57,8 @@ def check_writable(output: Path) -> set[str]:
     Raises:
         TrainingError: if it cannot, or if it holds files but no run.
     """
+    if half_at(os.path.realpath(output)) is not None:  # neither safetensors nor tokenizers writes there
+        raise TrainingError(f"{output} has a name that is not UTF-8; name another folder to save to.")
     try:
         output.absolute().parent.mkdir(parents=True, exist_ok=True)
         recover(output)
@@ -67,7 +70,7 @@ def check_writable(output: Path) -> set[str]:
             raise TrainingError(f"{output} is a file; name a folder to save to.")
         found = {path.name for path in output.iterdir()} if output.exists() else set[str]()
     except (OSError, ValueError) as error:
-        raise TrainingError(f"{output} cannot be written: {_reason(error)}.") from error
+        raise TrainingError(f"{output} cannot be written: {unwritten(error, 'folder')}") from error
     if found - {CHECKPOINT} and RECORD not in found:
         raise TrainingError(f"{output} holds files that are not an earlier run's; name another folder to save to.")
     return found
@@ -115,10 +118,6 @@ def _listed(folder: Path) -> Iterable[Path]:
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _what(folder: Path) -> str:

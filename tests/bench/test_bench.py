@@ -520,5 +520,5 @@ class TestReport:
         check_file(tmp_path / "report.md")
 
     def test_a_failing_write_is_told(self, result, tmp_path):
-        with pytest.raises(SftdemoError, match=r"the report cannot be written to .*gone"):
+        with pytest.raises(SftdemoError, match=r"the report cannot be written to .*gone.* Name another file\.$"):
             write_report(result, tmp_path / "gone" / "report.md", "bench")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -292,7 +293,11 @@ class TestOutput:
     def test_a_folder_that_cannot_be_written(self, config, tmp_path):
         (tmp_path / "file").write_text("x")
         (event,) = run(config, data_of(), tmp_path / "file" / "out")
-        assert "cannot be written" in event.message
+        assert re.search(r"out cannot be written: .*\. Name another folder\.$", event.message)
+
+    def test_a_name_that_is_not_utf_8(self, config, tmp_path):
+        (event,) = run(config, data_of(), tmp_path / "out\udcff")
+        assert "has a name that is not UTF-8; name another folder" in event.message
 
     def test_an_empty_folder_is_taken(self, config, tmp_path):
         (tmp_path / "out").mkdir()

@@ -202,6 +202,13 @@ class TestWrongCalls:
         assert (process.returncode, out) == (1, "")
         assert "nowhere.jsonl" in one_line(err.splitlines())
 
+    def test_a_name_that_is_not_utf_8(self, monkeypatch):
+        err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+        monkeypatch.setattr(sys, "stderr", err)
+        assert main(["mask", "no\udcff.jsonl"]) == 1
+        err.flush()
+        assert err.buffer.getvalue() == rb"sftdemo: no\udcff.jsonl cannot be read: No such file or directory." + b"\n"
+
     def test_a_template_without_a_place_for_the_instruction(self, capsys, data, gpt2_folder):
         code, out, err = called(capsys, "mask", data, "--model", gpt2_folder, "--template", "Q: {question}")
         assert (code in (1, 2), out) == (True, [])
