@@ -49,13 +49,22 @@ class CheckedPage(LeanPage):
     """A page that answers a call with too few values, or an endpoint's with too many, in a sentence; and an event with
     which no script of ours would send what came with it."""
 
-    async def call_function(self, block_fn: Any, processed_input: list[Any], *args: Any, **more: Any) -> Any:
+    async def call_function(
+        self,
+        block_fn: Any,
+        processed_input: list[Any],
+        iterator: Any = None,
+        requests: Any = None,
+        event_id: str | None = None,
+        event_data: gr.EventData | None = None,  # which Gradio hands over by its place
+        *args: Any,
+        **more: Any,
+    ) -> Any:
         """Call a handler, once what was sent with the event is what its parts may be."""
-        event = more.get("event_data")
-        if event is not None:
-            event._data = sent(event._data)
-        values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)]
-        return await super().call_function(block_fn, values or processed_input, *args, **more)
+        if event_data is not None:
+            event_data._data = sent(event_data._data)
+        values = [kept(*pair) for pair in zip(block_fn.inputs, processed_input, strict=False)] or processed_input
+        return await super().call_function(block_fn, values, iterator, requests, event_id, event_data, *args, **more)
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Check how many values a call has. Gradio asks before each call, and answers in Python's words itself."""

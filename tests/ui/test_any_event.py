@@ -5,6 +5,7 @@ Some cases run with all tests; `make hold` tries 10,000, and `make hold HOLD_CAS
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from typing import Any
@@ -24,7 +25,7 @@ from sftdemo.core.environment import settle
 from sftdemo.core.errors import SftdemoError
 from sftdemo.runs.jobs import BusyError
 from sftdemo.ui.backend import Backend
-from sftdemo.ui.calls import kept, sent
+from sftdemo.ui.calls import CheckedPage, kept, sent
 
 SECONDS = 1.0  # of processor time, of a handler of a page with three rows
 REQUEST = gr.Request(headers=Headers({}), query_params={}, session_hash="visit")
@@ -116,6 +117,24 @@ def test_any_event_is_answered(served, llama_folder):
 @pytest.mark.hold
 def test_ten_thousand_events_are_answered(served, llama_folder):
     check_handlers(served, llama_folder)
+
+
+def picked(event: gr.EventData) -> int:
+    return event.row
+
+
+def test_an_event_is_checked_on_its_way_through_gradio():
+    with CheckedPage() as page:
+        page.load(picked, None, gr.State())
+    (handler,) = page.fns.values()
+
+    def told(data: object) -> object:
+        called = page.call_function(handler, [], None, None, "", gr.EventData(None, data), False, None, None)
+        return asyncio.run(called)["prediction"]
+
+    assert [told(None), told({}), told({"row": 3})] == [0, 0, 3]
+    with pytest.raises(Error, match='row is "x"; the page'):
+        told({"row": "x"})
 
 
 def test_at_most_one_handler_of_an_event_waits_for_its_turn(ui):
