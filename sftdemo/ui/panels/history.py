@@ -79,7 +79,11 @@ class HistoryHandlers:
         Raises:
             gr.Error: if it is not there any more.
         """
-        yield from self.running.go_on(self._known(str(event.run), own_runs))
+        try:
+            run_id = self._known(str(event.run), own_runs)
+        except SftdemoError as error:
+            raise refusal(sentence(error)) from error
+        yield from self.running.go_on(run_id)
 
     def remove(self, run_id: str | None, own_runs: list[str] | None, event: gr.EventData) -> str:
         """Delete a run for good."""

@@ -49,8 +49,9 @@ def test_on_a_public_page_only_ones_own(ui, runs, monkeypatch, warned):
     monkeypatch.setenv("SPACE_ID", "someone/space")
     assert shown(ui)["runs"] == []
     assert [run["id"] for run in shown(ui, None, [runs[0]])["runs"]] == [runs[0]]
-    with pytest.raises(gr.Error, match="no run"):
-        list(ui.history.open([runs[0]], event(run=runs[1])))
+    for show in (ui.history.open, ui.history.go_on):
+        with pytest.raises(gr.Error, match="no run"):
+            list(show([runs[0]], event(run=runs[1])))
     ui.history.remove(None, [runs[0]], event(run=runs[1]))
     monkeypatch.delenv("SPACE_ID")
     assert {run["id"] for run in shown(ui)["runs"]} == set(runs)
