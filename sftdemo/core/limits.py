@@ -48,6 +48,7 @@ class Limits:
 
     rows: int = limit(1_000_000, 5_000, "rows of a source")
     characters: int = limit(64 * 2**20, 2_000_000, "characters of a source")
+    rendered: int = limit(10**9, 300_000, "messages of a source that are rendered")
     steps: int = limit(1_000_000, 200, "optimizer steps")
     epochs: int = limit(1_000, 20, "passes over the examples")
     max_length: int = limit(10_000_000, 1_024, "tokens a row")
@@ -101,6 +102,15 @@ class Limits:
             DataError: if there are too many.
         """
         self._check("rows", rows, DataError, "there are {} rows", "Take fewer.")
+
+    def check_rendered(self, messages: int) -> None:
+        """Check how many messages of a source are rendered: each answer with all before it, twice. 10 µs each.
+
+        Raises:
+            DataError: if they are too many.
+        """
+        words = "the conversations have {} messages to render, each answer with all before it"
+        self._check("rendered", messages, DataError, words, "Take fewer or shorter ones.")
 
     def check_questions(self, questions: int, max_new_tokens: int) -> None:
         """Check how much is answered before and after a training, held-out rows included.

@@ -14,9 +14,18 @@ from typing import Any
 from ..core.errors import DataError
 from ..core.limits import is_public, read_limits
 from ..data.columns import columns_in, guess_columns
-from ..data.examples import FIRST_ROWS, Example, ParsedExamples, parse_examples, read_examples, read_fetched
+from ..data.examples import (
+    FIRST_ROWS,
+    Example,
+    ParsedExamples,
+    StreamedExamples,
+    parse_examples,
+    read_examples,
+    read_fetched,
+)
 from ..data.files import read_file
 from ..data.hub import FetchedRows, fetch_rows, is_hub
+from ..data.messages import ASSISTANT
 from ..data.records import Record, UnknownColumns
 from ..data.shapes import COLUMNS, JSON_COLUMNS
 from ..data.text_records import split_records
@@ -29,6 +38,7 @@ HUB_KEPT = 4  # data sets on the Hub, for all visitors; each of at most `MAX_BYT
 ROW_SHOWN = 4_000  # characters of a refused row
 
 Pairs = tuple[tuple[str, str], ...]
+_Read = tuple[ParsedExamples, tuple[int, ...], int]  # the examples, where pages begin, and what `_rendered` returns
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,9 @@ def read(text: str, opened: str | None, chosen: Mapping[str, Any] | None = None)
         DataError: as `parse_examples` and `read_examples` do, and for more than this page reads (`Limits`).
     """
     choice = choice_for(text, opened, chosen)
-    data, pages = _read(text, opened, tuple(choice.columns.items()) if choice else ())
+    data, pages, rendered = _read(text, opened, tuple(choice.columns.items()) if choice else ())
     read_limits().check_rows(len(data.train) + len(data.held_out))
+    read_limits().check_rendered(rendered)
     return Reading(data, pages, choice)
 
 
@@ -91,7 +102,7 @@ def choice_for(text: str, opened: str | None, chosen: Mapping[str, Any] | None =
 def _unread(text: str, opened: str | None) -> Sequence[Mapping[str, Any]]:
     """Return the first rows where all, or nearly all, are refused for their columns."""
     try:
-        data, _ = _read(text, opened, ())
+        data, *_ = _read(text, opened, ())
     except UnknownColumns as error:
         return error.records
     except DataError:  # the mask's place says what is wrong
@@ -100,7 +111,7 @@ def _unread(text: str, opened: str | None) -> Sequence[Mapping[str, Any]]:
     return data.unread.records if data.unread.count >= MOSTLY * rows else ()
 
 
-def _read(text: str, opened: str | None, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
+def _read(text: str, opened: str | None, columns: Pairs) -> _Read:
     if opened is None:
         read_limits().check_text(len(text))
         return _text(text, columns, read_limits().rows)
@@ -111,22 +122,31 @@ def _read(text: str, opened: str | None, columns: Pairs) -> tuple[ParsedExamples
     return _file(opened, stat.st_mtime, columns, read_limits().rows)
 
 
+def _rendered(data: ParsedExamples) -> int:
+    """Return how many messages are rendered to mask all conversations, each answer with all before it; 0 for rows that
+    stay on the disk, of which a public page has none."""
+    if isinstance(data.train, StreamedExamples):
+        return 0
+    talks = ((*example.messages, example.answer) for example in (*data.train, *data.held_out) if example.messages)
+    return sum(2 * at + 1 for talk in talks for at, turn in enumerate(talk) if turn and turn.role == ASSISTANT)
+
+
 @lru_cache(maxsize=8)
-def _text(text: str, columns: Pairs, most: int) -> tuple[ParsedExamples, tuple[int, ...]]:
+def _text(text: str, columns: Pairs, most: int) -> _Read:
     data = parse_examples(text, dict(columns), most)
-    return data, paginate(data.train)
+    return data, paginate(data.train), _rendered(data)
 
 
 @lru_cache(maxsize=4)
-def _file(path: str, changed: float, columns: Pairs, most: int) -> tuple[ParsedExamples, tuple[int, ...]]:
+def _file(path: str, changed: float, columns: Pairs, most: int) -> _Read:
     data = read_examples(path, dict(columns), most=most)
-    return data, paginate(data.train)
+    return data, paginate(data.train), _rendered(data)
 
 
 @lru_cache(maxsize=4)
-def _hub(source: str, columns: Pairs) -> tuple[ParsedExamples, tuple[int, ...]]:
+def _hub(source: str, columns: Pairs) -> _Read:
     data = read_fetched(hub_rows(source), dict(columns))
-    return data, paginate(data.train)
+    return data, paginate(data.train), _rendered(data)
 
 
 _fetched: OrderedDict[str, FetchedRows] = OrderedDict()  # by the source with its commit, the last used at the end

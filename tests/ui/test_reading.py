@@ -131,3 +131,15 @@ class TestTextOfRow:
 
     def test_a_long_one_is_cut(self):
         assert len(text_of_row(json.dumps([{"a": "b" * 10_000}]), None, 0, None)) == reading.ROW_SHOWN
+
+
+def test_long_conversations_cost_a_public_page_no_more_than_it_allows(monkeypatch):
+    """Each answer is rendered with all before it, so that the work grows with the square of a conversation."""
+    talk = [{"role": role, "content": "a"} for _ in range(20) for role in ("user", "assistant")]
+    text = json.dumps([{"messages": talk}, {"messages": talk, "held_out": True}, {"instruction": "a", "output": "b"}])
+    messages = 2 * sum(before + before + 1 for before in range(1, 40, 2))
+    monkeypatch.setenv("SFTDEMO_MAX_RENDERED", str(messages))
+    assert len(read(text, None).data.train) == 2
+    monkeypatch.setenv("SFTDEMO_MAX_RENDERED", str(messages - 1))
+    with pytest.raises(DataError, match=r"^the conversations have 1,640 messages to render, .* limit here is 1,639 "):
+        read(text, None)
