@@ -5,7 +5,6 @@ Some cases run with all tests; `make hold` tries 10,000, and `make hold HOLD_CAS
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from typing import Any
@@ -18,6 +17,7 @@ from gradio.exceptions import Error
 from gradio.helpers import special_args
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import awaited
 from starlette.datastructures import Headers
 
 from sftdemo.core.config import DEFAULT_MODEL
@@ -130,7 +130,7 @@ def test_an_event_is_checked_on_its_way_through_gradio():
 
     def told(data: object) -> object:
         called = page.call_function(handler, [], None, None, "", gr.EventData(None, data), False, None, None)
-        return asyncio.run(called)["prediction"]
+        return awaited(called)["prediction"]
 
     assert [told(None), told({}), told({"row": 3})] == [0, 0, 3]
     with pytest.raises(Error, match='row is "x"; the page'):
