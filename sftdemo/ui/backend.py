@@ -73,14 +73,18 @@ class Backend(Models, SavedRuns):
         finally:
             self._is_warm.set()
 
+    def begin_imports(self) -> None:
+        """Start the fork server, which imports the libraries that a job needs, and do not wait for it."""
+        if self._gpu is None:
+            warm()
+
     def warm(self, model: str) -> None:
         """Prepare the model for the first visitor, then the fork server for a run, and last the imports of the other
         views. One at a time, since together they would slow down the page that is being drawn."""
         with suppress(ModelError):  # the page prepares the model on arrival, too, and shows why it fails
             for _ in self.prepare(model):
                 pass
-        if self._gpu is None:
-            warm()
+        self.begin_imports()
         time.sleep(MASK_ALONE)
         with IMPORTS:
             import_libraries()

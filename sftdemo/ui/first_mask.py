@@ -68,6 +68,11 @@ class FirstMask:
         return self.page.open_with(self.widget, to_json(waiting | {"ahead": ahead}))
 
 
+def is_kept() -> bool:
+    """Return whether an earlier start on this machine has drawn a mask."""
+    return bool(_read())
+
+
 def _opened() -> list[str]:
     """What decides the mask that the page opens with, beside the tokenizer. The version decides the settings."""
     return [__version__, DEFAULT_MODEL, SAMPLES[0].path.read_text(encoding="utf-8")]

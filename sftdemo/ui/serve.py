@@ -25,6 +25,7 @@ from ..core.held import held_folder, sweep
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
 from .backend import Backend
 from .calls import Calls
+from .first_mask import is_kept
 from .front import Front
 from .guard import Guard, own_names
 from .lesson import FOLDER
@@ -93,6 +94,8 @@ def launch(
         _place_sockets(folder, parent, variable)
         stack.enter_context(_used(folder.resolve()))
         backend = Backend(stands_by)
+        if not is_kept():  # the first start: whoever comes waits for the model, which a job converts
+            backend.begin_imports()
         page = build(backend)
         settle()
         _listen(page, backend, host, port, open_browser, mcp)

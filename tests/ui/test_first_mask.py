@@ -13,7 +13,7 @@ from desk import OnLentGpu, Page, build_page
 from sftdemo.core.files import cache_folder
 from sftdemo.model.sources import ModelSource
 from sftdemo.ui import first_mask, spoken
-from sftdemo.ui.first_mask import FirstMask
+from sftdemo.ui.first_mask import FirstMask, is_kept
 from sftdemo.ui.widgets import mask_message, widget
 from sftdemo.ui.words import Speaks
 
@@ -63,11 +63,13 @@ def draw(opened: Page, **changed: object) -> dict:
 
 def test_who_comes_later_finds_the_mask_in_the_page_and_so_after_the_next_start(opened):
     assert (brought(opened.blocks, opened.masking.out.mask), next_server(opened)) == (None, None)
+    assert not is_kept()
     changes, drawn = opened.blocks.changes, draw(opened)
     assert drawn["rows"]
     assert drawn["waiting"] is False
     assert brought(opened.blocks, opened.masking.out.mask) == drawn | {"waiting": True}
     assert next_server(opened) == drawn | {"waiting": True}
+    assert is_kept()
     draw(opened)
     assert opened.blocks.changes == changes + 1
 
@@ -78,6 +80,7 @@ def test_who_comes_later_finds_the_mask_in_the_page_and_so_after_the_next_start(
 def test_what_a_visitor_makes_of_it_is_no_others(opened, changed):
     assert draw(opened, **changed)["rows"]
     assert (brought(opened.blocks, opened.masking.out.mask), next_server(opened)) == (None, None)
+    assert not is_kept()
     assert not (cache_folder() / KEPT).exists()
 
 

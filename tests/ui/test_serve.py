@@ -99,8 +99,10 @@ def test_a_temporary_folder_in_which_no_socket_can_lie(tmp_path, monkeypatch):
         launch(open_browser=False)
 
 
-def test_settles_once_the_page_is_built(tmp_path, monkeypatch):
-    """Or whoever opens it first waits for the garbage collector, which looks over all of Gradio."""
+@pytest.mark.parametrize(("kept", "begins"), [(False, ["imports"]), (True, [])])
+def test_settles_once_the_page_is_built(tmp_path, monkeypatch, kept, begins):
+    """Or whoever opens it first waits for the garbage collector, which looks over all of Gradio. What a first start
+    converts is waited for, so that its imports begin before the page is built."""
     done: list[str] = []
 
     def listen(*_):
@@ -109,12 +111,14 @@ def test_settles_once_the_page_is_built(tmp_path, monkeypatch):
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr("sftdemo.ui.serve._place_sockets", lambda *_: None)  # for which `tmp_path` may be too long
+    monkeypatch.setattr("sftdemo.ui.serve.is_kept", lambda: kept)
+    monkeypatch.setattr("sftdemo.ui.backend.warm", lambda: done.append("imports"))
     monkeypatch.setattr("sftdemo.ui.serve.build", lambda backend: done.append("build"))
     monkeypatch.setattr("sftdemo.ui.serve.settle", lambda: done.append("settle"))
     monkeypatch.setattr("sftdemo.ui.serve._listen", listen)
     with pytest.raises(SftdemoError, match=r"that is enough\."):
         launch(open_browser=False)
-    assert done == ["build", "settle", "listen"]
+    assert done == [*begins, "build", "settle", "listen"]
 
 
 def test_tools_that_cannot_be_offered(capsys, monkeypatch):
