@@ -19,7 +19,7 @@ from ..core.config import DEFAULT_MODEL, DEFAULT_TEMPLATE, RunConfig
 from ..core.errors import ConfigError, DataError, SftdemoError
 from ..core.events import Answer, Failed
 from ..core.json_files import read_object
-from ..core.limits import read_limits
+from ..core.limits import is_public, read_limits
 from ..core.settings_file import check_values
 from ..data.examples import ParsedExamples
 from ..data.hold_out import hold_out
@@ -278,10 +278,12 @@ def _told() -> Iterator[None]:
 
 
 def _visitor(request: gr.Request | None) -> str:
-    """Return the address that a call comes from, as a proxy tells it; a session costs nothing, and is no visitor."""
+    """Return the address that a call comes from; a session costs nothing, and is no visitor. On a Space its proxy tells
+    it. Elsewhere anyone may send that header, and uvicorn has read it from the proxies that it believes
+    (`FORWARDED_ALLOW_IPS`: https://uvicorn.dev/settings/#http)."""
     if request is None:
         return ""
-    known = request.headers.get("x-forwarded-for", "").partition(",")[0].strip()
+    known = request.headers.get("x-forwarded-for", "").partition(",")[0].strip() if is_public() else ""
     return known or (request.client.host if request.client else "")
 
 
