@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ..core.config import RunConfig
@@ -97,15 +98,17 @@ def _peak(*arguments: str) -> int:
     import psutil
 
     peak = 0
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with python_process(["-m", "sftdemo", *arguments], **pipes) as process:
+    with (
+        TemporaryFile("w+", encoding="utf-8") as told,  # a pipe that is full would stop the program
+        python_process(["-m", "sftdemo", *arguments], stdout=subprocess.DEVNULL, stderr=told) as process,
+    ):
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):  # it may end meanwhile
                 peak = max(peak, sum(map(_held, process_tree(process.pid))))
             time.sleep(0.02)
-        errors = process.stderr.read() if process.stderr else ""
-    if process.returncode:
-        raise RuntimeError(f"training failed: {errors}")
+        if process.returncode:
+            told.seek(0)
+            raise RuntimeError(f"training failed: {told.read()}")
     return peak
 
 

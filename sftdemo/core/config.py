@@ -26,7 +26,7 @@ STUDY_WEIGHTS, STUDY_SEEDS = (0.0, 0.01, 0.1, 0.5, 1.0), (0, 1, 2)
 EXPORT_FORMATS = ("adapter", "merged", "gguf", "script", "trl-config", "html")
 PUSH_KINDS = ("adapter", "merged", "gguf")
 QUANTIZATIONS = ("f16", "q8_0", "bf16", "f32")
-LONG_PARTS = ("precision", "estimate", "fit", "disk")  # each takes over five minutes
+LONG_PARTS = ("precision", "estimate", "fit", "disk")  # each takes minutes, or much memory
 BENCH_PARTS = ("equalities", "steps", "answers", "click", "film", "start", "growth", "mask", *LONG_PARTS)
 # Where a run can be reported to, with the package that does it.
 REPORTS = {

@@ -201,7 +201,7 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
 def _read_once() -> Iterator[None]:
     """Let transformers read a GGUF file, and list the names of a model's tensors, once inside this block. It does the
     first for the configuration, for the tokenizer and twice for the weights, the second for each module of the model:
-    with the default model, that is three quarters of the time that reading takes (transformers 5.23)."""
+    with the default model, that is over half of the time that reading takes (transformers 5.23)."""
     import gguf
 
     gguf.GGUFReader, gguf.get_tensor_name_map = cache(gguf.GGUFReader), cache(gguf.get_tensor_name_map)

@@ -14,15 +14,7 @@ from typing import Any
 from ..core.errors import DataError
 from ..core.limits import is_public, read_limits
 from ..data.columns import columns_in, guess_columns
-from ..data.examples import (
-    FIRST_ROWS,
-    Example,
-    ParsedExamples,
-    StreamedExamples,
-    parse_examples,
-    read_examples,
-    read_fetched,
-)
+from ..data.examples import FIRST_ROWS, Example, ParsedExamples, parse_examples, read_examples, read_fetched
 from ..data.files import read_file
 from ..data.hub import FetchedRows, fetch_rows, is_hub
 from ..data.messages import ASSISTANT
@@ -123,10 +115,7 @@ def _read(text: str, opened: str | None, columns: Pairs) -> _Read:
 
 
 def _rendered(data: ParsedExamples) -> int:
-    """Return how many messages are rendered to mask all conversations, each answer with all before it; 0 for rows that
-    stay on the disk, of which a public page has none."""
-    if isinstance(data.train, StreamedExamples):
-        return 0
+    """Return how many messages are rendered to mask all conversations, each answer with all before it, twice."""
     talks = ((*example.messages, example.answer) for example in (*data.train, *data.held_out) if example.messages)
     return sum(2 * at + 1 for talk in talks for at, turn in enumerate(talk) if turn and turn.role == ASSISTANT)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sftdemo.bench.history import PICTURE, draw, ratios_svg, read_kept
-from sftdemo.core.errors import ConfigError
+from sftdemo.core.errors import ConfigError, SftdemoError
 from sftdemo.terminal.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs" / "performance"
@@ -51,6 +51,13 @@ def test_what_is_no_result_is_refused(tmp_path, text):
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="holds no result"):
+        draw(tmp_path)
+
+
+def test_a_picture_that_cannot_be_written_is_told_with_the_remedy(tmp_path):
+    keep(tmp_path, "2026-02-01", {"step_lora_vs_trl": 1.5})
+    (tmp_path / PICTURE).mkdir()
+    with pytest.raises(SftdemoError, match=rf"{PICTURE} cannot be written: Is a directory\. Name another file\.$"):
         draw(tmp_path)
 
 

@@ -202,6 +202,7 @@ class TestHubModel:
 
         class Fetch:
             done = True
+            watched_to_the_end = False
             ending = Finished(0, 0, 0.0, False)
 
             def __init__(self, work):
@@ -246,7 +247,7 @@ class TestHubModel:
         assert "Downloading" in [phase.message for phase in backend.prepare(DEFAULT_MODEL)]
         assert backend.source(DEFAULT_MODEL) is not None
         (job,) = backend._fetches.values()
-        assert not hasattr(job, "watched_to_the_end")
+        assert not job.watched_to_the_end
         with pytest.raises(ModelError, match="the disk is full"):
             list(backend.fetch_weights(DEFAULT_MODEL))
         assert fetched == [True], "one job for both"
