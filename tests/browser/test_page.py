@@ -80,7 +80,8 @@ def a_link_is_copied(page: Page) -> str:
 
 def columns_are_asked_for(page: Page) -> str:
     """Return what the command then says; the browser has kept it."""
-    write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
+    with kept(page):  # or what comes late of it is taken for what the choice below keeps
+        write(page, '{"Frage": "Was ist das?", "Antwort": "Ein Test."}\n{"Frage": "Und das?", "Antwort": "Auch."}')
     expect(page.locator("#columns-preview .pair").first).to_contain_text("Ein Test.")
     expect(page.locator("#mask .row")).to_have_count(2)
     with kept(page):
