@@ -31,6 +31,7 @@ if _METHOD == "forkserver":
     _CONTEXT.set_forkserver_preload(_PRELOAD)
 _NICE = 10  # by how much a job gives way to the process that serves the page
 _LINGER = 10.0  # seconds that the next job waits for the process of the last one to give its memory back
+IDLE = 600.0  # seconds without a process after which the fork server gives its memory back: 350 MB
 
 Work = Callable[..., Iterator[Event]]
 Started = tuple[BaseProcess, Connection]  # a child process and the end of a pipe that its events come from
@@ -177,12 +178,41 @@ class Job:
         self._process.kill()
 
 
+class _ForkServer:
+    """When a process of the fork server was last seen, and the lock that keeps one from being started as it ends."""
+
+    def __init__(self) -> None:
+        self.lock, self.last_used = threading.Lock(), time.monotonic()
+
+
+_SERVER = _ForkServer()
+
+
 def warm() -> None:
     """Start the fork server early, so that the imports are done before the first job needs them."""
     if _METHOD == "forkserver":
         from multiprocessing import forkserver
 
+        _SERVER.last_used = time.monotonic()
         forkserver.ensure_running()
+
+
+def await_imports() -> None:
+    """Wait until the fork server has done its imports, and can start a process at once."""
+    if _METHOD == "forkserver":
+        start_process(int).join()
+
+
+def give_back(idle: float = IDLE) -> None:
+    """End the fork server, and so give its memory back, if no call has seen a process of it for `idle` seconds. The
+    next process starts another, and waits for its imports."""
+    with _SERVER.lock:
+        if multiprocessing.active_children():
+            _SERVER.last_used = time.monotonic()
+        elif _METHOD == "forkserver" and time.monotonic() - _SERVER.last_used >= idle:
+            from multiprocessing import forkserver
+
+            forkserver._forkserver._stop()  # pyright: ignore[reportAttributeAccessIssue] - typeshed does not have it
 
 
 def start_child(work: Work, arguments: tuple) -> Started:
@@ -196,12 +226,14 @@ def pipe() -> tuple[Connection, Connection]:
     return _CONTEXT.Pipe(duplex=False)
 
 
-def start_process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+def start_process(target: Callable[..., object], *arguments: object) -> BaseProcess:
     """Start a child process that calls `target(*arguments)`. The ends of pipes among the arguments are closed here:
     only the child holds them then, so a pipe closes when the child dies."""
     # typeshed declares `Process` only for the contexts of specific start methods
     process = _CONTEXT.Process(target=target, args=arguments, daemon=True)  # pyright: ignore[reportAttributeAccessIssue]
-    process.start()
+    with _SERVER.lock:
+        _SERVER.last_used = time.monotonic()
+        process.start()
     for argument in arguments:
         if isinstance(argument, Connection):
             argument.close()

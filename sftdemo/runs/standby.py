@@ -24,12 +24,11 @@ from ..data.hold_out import hold_out
 from ..data.questions import Question, questions_of
 from .base import Base
 from .estimate import NEW, Ready
-from .jobs import Started, Work, pipe, prepare_child, run_job, start_child, start_process
+from .jobs import IDLE, Started, Work, pipe, prepare_child, run_job, start_child, start_process
 from .parts import BEFORE, FIRST_STEP
 from .run import answers_before
 from .setup import ask
 
-IDLE = 600.0  # seconds without a question after which the process and its memory are given back
 MOST = 32  # questions that are answered ahead: what takes long is worth the waiting only once it is asked for
 _LOOK = 0.1  # seconds between two looks at a process
 
@@ -108,7 +107,7 @@ class Standby:
         config (`RunConfig`):
             Which model, on which device.
         idle (`float`, *optional*, defaults to `IDLE`):
-            After how many seconds without a question the process ends.
+            After how many seconds without a question the process ends, and its memory is given back.
     """
 
     def __init__(self, config: RunConfig, idle: float = IDLE):

@@ -26,7 +26,7 @@ from ..runs.estimate import NEW, Ready
 from ..runs.film import film
 from ..runs.folder import load_events
 from ..runs.isolation import prove
-from ..runs.jobs import start_child, warm
+from ..runs.jobs import await_imports, start_child, warm
 from ..runs.output import CHECKPOINT
 from ..runs.queue import ANY_TURN, Turn
 from ..runs.revisit import answers_at, read_run, token_losses
@@ -173,6 +173,8 @@ class Backend(Models, SavedRuns):
         if self._stands_by:
             self._is_warm.wait(MOST_TO_WARM)
         if self._standby is not None and self._standby.fits(config) and data.train and not self._runs.is_busy:
+            if self._standby.pid is None:
+                await_imports()  # while the others may read from the standby what is known
             for events in self._standby.ask(config, data, read_limits()):
                 yield list(each_told(events))
 

@@ -15,6 +15,12 @@ from .words import language
 
 MOST_KEPT = 8  # pages, of half a megabyte each: names times languages
 _NAMES = (b"host", b"x-forwarded-host", b"x-forwarded-proto", b"x-gradio-server")  # which make the page's addresses
+# Gradio's first "Loading" counts its seconds once a frame, for ever: its timer outlives it. That is a sixteenth of a
+# core for each page that is open. Nothing here shows those seconds, so what counts them is given no frame.
+_STILL = b"""<script>{
+  const give = window.requestAnimationFrame.bind(window);
+  window.requestAnimationFrame = (draw) => (new Error().stack.includes("/statustracker") ? 0 : give(draw));
+}</script>"""
 _ASKED = {"page", "deep_link", "all_endpoints"}  # what Gradio itself reads in the page's address
 Headers = list[tuple[bytes, bytes]]
 
@@ -68,6 +74,7 @@ class Front:
         await self._app(scope, receive, collect)
         begin = next(part for part in parts if part["type"] == "http.response.start")
         body = b"".join(part.get("body", b"") for part in parts if part["type"] == "http.response.body")
+        body = body.replace(b"<head>", b"<head>" + _STILL, 1)  # before the modules, which keep what they find
         packed = await asyncio.to_thread(gzip.compress, body)
         return Answer(begin["status"], begin["headers"], body, packed)
 

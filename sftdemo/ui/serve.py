@@ -23,6 +23,7 @@ from ..core.environment import settle, without_proxies
 from ..core.errors import ConfigError, SftdemoError
 from ..core.held import held_folder, sweep
 from ..core.palette import BUTTON, BUTTON_HOVER, ON_BUTTON, page_css
+from ..runs.jobs import give_back
 from .backend import Backend
 from .calls import Calls
 from .first_mask import is_kept
@@ -198,11 +199,12 @@ def _listen(page: Page, backend: Backend, host: str, port: int | None, open_brow
 
 
 def _begin(backend: Backend) -> None:
-    """Warm up and tidy, beside the server."""
+    """Warm up, tidy and give back what is not used, beside the server."""
 
     def keep_tidy() -> None:
         while True:
             backend.tidy()
+            give_back()
             time.sleep(TIDY)
 
     backend.warm_later(DEFAULT_MODEL, WARM_DELAY)

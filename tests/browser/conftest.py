@@ -21,12 +21,6 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 REQUIRED = "SFTDEMO_REQUIRE_BROWSER"
 expect.set_options(timeout=60_000)  # milliseconds; other tests may keep the cores busy
-# Gradio's first "Loading" counts its seconds once a frame, also when it is long gone: a twentieth of a core for each
-# page. No handler of ours shows seconds, so what counts them is given no frame.
-STILL = """{
-  const give = window.requestAnimationFrame;
-  window.requestAnimationFrame = (draw) => (new Error().stack.includes("/statustracker") ? 0 : give(draw));
-}"""
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +107,6 @@ def visit(app, context):
         page.on("request", lambda request: None if _own(request.url, app) else foreign.append(request.url))
 
     context.on("page", watch)
-    context.add_init_script(STILL)
 
     def open_page(query: str = "", ready: str = "#train:not([disabled])", **size):
         page = context.new_page()

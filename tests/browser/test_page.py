@@ -27,7 +27,11 @@ def trained_text(page: Page, row: int = 0) -> str:
     return "".join(page.locator("#mask .row").nth(row).locator(".token.trained").all_inner_texts())
 
 
-def test_arriving_then_a_link_and_what_the_browser_keeps_beside_it(visit, app):
+def test_arriving_then_a_link_and_what_the_browser_keeps_beside_it(visit, app, context):
+    context.add_init_script("""window.drawn = 0; {
+      const give = window.requestAnimationFrame;
+      window.requestAnimationFrame = (draw) => { window.drawn += 1; return give(draw); };
+    }""")
     page = visit(width=1280, height=844)
     expect(page.locator("#mask .row")).to_have_count(16)
     assert trained_text(page).replace("␣", " ").startswith("Arr, the capital of")
@@ -42,6 +46,8 @@ def test_arriving_then_a_link_and_what_the_browser_keeps_beside_it(visit, app):
     expect(page.locator("#asked .question")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     picture(page, "light")
+    frames = page.evaluate("(n => new Promise(told => setTimeout(() => told(drawn - n), 500)))(drawn)")
+    assert frames < 10  # of 30: a page that nothing happens on draws nothing
     page.set_viewport_size({"width": 390, "height": 844})  # as a phone that is turned does
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1280, "height": 844})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sftdemo.core.events import Failed, Finished, Phase, Saved, Step
+from sftdemo.runs import jobs
 from sftdemo.runs.jobs import Job
 from sftdemo.runs.queue import Jobs
 
@@ -234,3 +235,43 @@ def test_a_job_dies_with_its_parent(tmp_path):
     while not is_gone(pid) and time.monotonic() < end:
         time.sleep(0.05)
     assert is_gone(pid)
+
+
+IDLE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from multiprocessing import forkserver
+from runs import test_jobs
+from sftdemo.runs import jobs
+from sftdemo.runs.jobs import Job
+
+def server():
+    return forkserver._forkserver._forkserver_pid
+
+if __name__ == "__main__":
+    jobs._CONTEXT.set_forkserver_preload([])  # these jobs need none of the libraries
+    job = Job(test_jobs.until_stopped)
+    test_jobs.first(job, test_jobs.Phase)
+    jobs.give_back(idle=0)
+    kept = server()
+    assert kept and not test_jobs.is_gone(kept)  # a process of it runs
+    job.stop()
+    test_jobs.watched(job)
+    job._process.join()
+    jobs.give_back(idle=3600)
+    assert server() == kept
+    jobs.give_back(idle=0)
+    assert server() is None and test_jobs.is_gone(kept)
+    jobs.give_back(idle=0)  # it is gone already
+    jobs.await_imports()
+    assert server() not in (None, kept)
+    assert test_jobs.watched(Job(test_jobs.counting, 50)) == test_jobs.EXPECTED
+"""
+
+
+@pytest.mark.skipif(jobs._METHOD != "forkserver", reason="there is no fork server here")
+def test_the_fork_server_is_given_back_once_nothing_runs_and_comes_back(tmp_path):
+    tests = Path(__file__).parents[1]
+    script = tmp_path / "idle.py"
+    script.write_text(IDLE.format(tests=str(tests)))
+    subprocess.run([sys.executable, script], env=os.environ | {"PYTHONPATH": str(tests.parent)}, check=True)
