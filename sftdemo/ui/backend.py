@@ -18,7 +18,6 @@ from ..core.held import scratch_folder
 from ..core.limits import Limits, read_limits
 from ..data.examples import ParsedExamples
 from ..export.formats import export
-from ..mask.layouts import load_packer
 from ..runs.ablation import ablate
 from ..runs.checkpoint import read_begun
 from ..runs.disk import note_begun
@@ -88,7 +87,6 @@ class Backend(Models, SavedRuns):
         time.sleep(MASK_ALONE)
         with IMPORTS:
             import_libraries()
-            load_packer()
         settle()
         if self._stands_by:
             self._standby = Standby(RunConfig(model=model))

@@ -15,11 +15,12 @@ from ...core.streams import Relay
 from ...data.examples import Example
 from ...data.templates import CHAT, NAMED_TEMPLATES, template_of
 from ...mask.boundary import inspect_boundary, newline_remedy
-from ...mask.layouts import layouts
+from ...mask.layouts import layouts, load_packer
 from ...model.loading import load_tokenizer, stop_ids
 from ...runs.jobs import BusyError
 from ...runs.wording import isolation_sentence
 from ..controls import CUSTOM
+from ..models import IMPORTS
 from ..places import sentence, without_places
 from ..state import Desk, View
 from ..toasts import warn
@@ -123,6 +124,8 @@ class LaboratoryHandlers:
             yield packing_message("No row has a trained token, so there is nothing to pack.")
         else:
             yield packing_message("Laying the rows out…")
+            with IMPORTS:
+                load_packer()
             yield packing_rows(layouts(audit.lengths, audit.fresh, audit.batch_size, audit.max_length), audit)
 
     def mend(self, event: gr.EventData) -> Updates:

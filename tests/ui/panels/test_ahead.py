@@ -137,7 +137,7 @@ class TestBackend:
     def test_the_first_page_waits_until_a_process_can_stand_by(self, own_page, gpt2_folder, monkeypatch):
         """Or whoever opens the page as the server starts would be asked for nothing."""
         backend, values = Backend(), tiny(own_page, gpt2_folder, device="auto")
-        for name in ("import_libraries", "load_packer", "settle", "warm", "await_imports"):
+        for name in ("import_libraries", "settle", "warm", "await_imports"):
             monkeypatch.setattr(backend_module, name, lambda: None)
         monkeypatch.setattr(backend_module, "MASK_ALONE", 0.0)
         monkeypatch.setattr(backend, "prepare", lambda model: iter(()))
