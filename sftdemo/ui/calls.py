@@ -7,15 +7,18 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import parse_qs
 
 import gradio as gr
 from gradio.route_utils import FnIndexInferError
+from gradio.server_messages import UnexpectedErrorMessage
 
 from ..core.errors import ConfigError
 from .visits import LeanPage
 
 Send = Callable[[Any], Awaitable[None]]
 _CALLS = re.compile(r"/gradio_api/(?:call|run|api|queue/join|cancel|reset)(?:/|$)")
+_STREAM = "/gradio_api/queue/data"
 _OURS = re.compile(
     r"/gradio_api/(?!file=|upload|mcp)"
 )  # files are refused in words of their own, tools in those of a protocol
@@ -120,6 +123,9 @@ class Calls:
         if scope["type"] != "http" or not _OURS.search(scope["path"]):
             await self._app(scope, receive, send)
             return
+        if scope["path"].endswith(_STREAM) and _is_gone(scope):
+            await _tell_gone(send)
+            return
         is_call, status = _CALLS.search(scope["path"]), 0  # the status of the answer, once it has begun
 
         async def tell(message: Any) -> None:
@@ -137,6 +143,20 @@ class Calls:
                 raise
             _LOG.exception("A call was not answered: %s", scope["path"])
             await _answer(send, 400, _UNKNOWN)
+
+
+def _is_gone(scope: Any) -> bool:
+    """Return whether a stream of events is asked for by a visit that this server does not know."""
+    asked = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
+    return bool(asked) and asked[-1] not in scope["app"].get_blocks()._queue.pending_messages_per_session
+
+
+async def _tell_gone(send: Send) -> None:
+    """Answer as Gradio does, which then raises an error: two tracebacks for a page that outlives its server."""
+    message = UnexpectedErrorMessage(message="404: Not Found", session_not_found=True)
+    body = f"data: {message.model_dump_json()}\n\n".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _answer(send: Send, status: int, words: str) -> None:

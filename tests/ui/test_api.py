@@ -283,6 +283,12 @@ class TestServed:
         assert told["error"].startswith(f"{says}")
         assert told["error"].endswith("GET /gradio_api/info tells the endpoints and what each takes.")
 
+    def test_a_page_that_outlives_its_server_leaves_no_traceback(self, address, caplog):
+        with urllib.request.urlopen(f"{address}/gradio_api/queue/data?session_hash=gone", timeout=20) as answer:
+            told = json.loads(answer.read().decode().removeprefix("data: "))
+        assert told["session_not_found"]
+        assert caplog.text == ""
+
     @settings(max_examples=12)
     @given(st.sampled_from(NAMES), st.data())
     def test_any_json_over_http(self, address, name, data):
