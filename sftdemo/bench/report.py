@@ -209,7 +209,8 @@ def _start(result: dict) -> str:
         f"mask comes {found['first_mask_after_first_page']} s after the first page, which brings along what an "
         "earlier start has drawn; it is drawn anew once the tokenizer is loaded. All over plain HTTP, with the model "
         "already in the cache. The idle app holds "
-        f"{found['idle_memory_mb']} MB, with its fork server."
+        f"{found['idle_memory_mb']} MB, and {found['page_memory_mb']} MB once nothing has run for ten minutes, when "
+        "the fork server ends until it is needed."
     )
 
 

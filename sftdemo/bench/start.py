@@ -52,7 +52,8 @@ class Server:
 def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | dict]:
     """Yield phases and, at the end, the seconds from the start of the process to `--help`, to the two pages, to the
     first mask, which the page brings along from an earlier start, and until that is drawn anew; and the MB that the
-    idle app holds. The default model is fetched beforehand, and the app was started once.
+    idle app holds, with its fork server and once that is given back. The default model is fetched beforehand, and the
+    app was started once.
 
     Raises:
         RuntimeError: if `--help` fails, or if a page or its mask does not come.
@@ -64,6 +65,8 @@ def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | di
         Visitor(app.address).draw_mask()
         time.sleep(IDLE)
         memory = _memory(app.process.pid)
+        _end_children(app.process.pid)
+        page_memory = _memory(app.process.pid)
     names = ("help", "bare_gradio", "first_page", "first_mask", "drawn_anew")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in repetitions(repeats, stop):
@@ -86,6 +89,7 @@ def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | di
         "first_page_after_bare_gradio": round(later, 2),
         "first_mask_after_first_page": round(median(after), 2),
         "idle_memory_mb": memory,
+        "page_memory_mb": page_memory,
     }
 
 
@@ -119,6 +123,16 @@ def _answers(address: str) -> bool:
             return page.status == 200
     except OSError:
         return False
+
+
+def _end_children(pid: int) -> None:
+    """End what the app gives back by itself after `runs.jobs.IDLE` seconds."""
+    import psutil
+
+    _, *children = process_tree(pid)
+    for each in children:
+        each.kill()
+    psutil.wait_procs(children)
 
 
 def _memory(pid: int) -> int:
