@@ -187,7 +187,7 @@ def _no_answer(source: HubSource, error: Exception) -> DataError:
         return DataError(f"the Hub refused the token that was sent for {source.name}: {LOG_IN}.")
     kind = type(error).__name__
     return DataError(
-        f"{source} cannot be read: the Hub did not answer, or no longer ({kind}). Check the network, or name a file."
+        f"{source} cannot be read: the Hub did not answer, or broke off ({kind}). Check the network, or name a file."
     )
 
 

@@ -189,7 +189,7 @@ def build(backend: Backend | None = None) -> Page:
 
 def _buttons() -> dict[str, Any]:
     """Lay out the buttons that start and stop a run, and return them by their names in `RunOutputs`."""
-    with gr.Row():
+    with gr.Row(equal_height=True):
         train = gr.Button("Waiting for the model", variant="primary", size="lg", interactive=False, elem_id="train")
         both = gr.Button("Train both ways", size="lg", interactive=False, elem_id="both")
         stop = gr.Button("Stop, keep what it has", size="lg", visible=False, elem_id="stop")

@@ -170,6 +170,8 @@ def all_of_it_fits_a_phone(page: Page) -> None:
     choose_custom(page, "Q: {instruction} A: ")
     expect(page.locator("#audit .finding").first).to_be_visible()
     token(page, 3).click()
+    lines = "tokens => tokens.map(token => new Set([...token.getClientRects()].map(box => box.top)).size)"
+    assert set(row(page).locator(".token").evaluate_all(lines)) == {1}, "a line ends within a token"
 
     def fits(what: str) -> None:
         for theme in ("dark", "light"):

@@ -229,7 +229,7 @@ class TestRefusals:
             ("empty", "hub:tests/empty has no files that rows are read from"),
             ("images", "tests/images has files of the kind 'imagefolder'; rows are read from JSON"),
             ("outside", "hub:tests/outside cannot be read: Data files don't belong to tests/outside"),
-            ("broken", "hub:tests/broken cannot be read: the Hub did not answer, or no longer (ConnectionError)."),
+            ("broken", "hub:tests/broken cannot be read: the Hub did not answer, or broke off (ConnectionError)."),
         ],
     )
     def test_has_one_sentence(self, read, source, sentence):
@@ -240,7 +240,7 @@ class TestRefusals:
 
     def test_a_hub_that_is_not_there(self, ask):
         found = ask(source="hub:tests/lines", how={}, endpoint="http://127.0.0.1:1")
-        assert "cannot be read: the Hub did not answer, or no longer (ConnectError). Check the network" in found.error
+        assert "cannot be read: the Hub did not answer, or broke off (ConnectError). Check the network" in found.error
 
 
 class TestToken:

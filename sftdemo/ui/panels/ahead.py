@@ -14,7 +14,7 @@ from ...core.events import Before, Event, Failed, Finished
 from ..results import comparison
 from ..state import Desk
 from .handlers import PRIVATE, VISITS, Updates
-from .scanned import buttons, planned
+from .scanned import OFF, buttons, planned
 
 NOTHING_YET = "The answers appear here, side by side, when a training is done."
 UNTRAINED = "What the model answers as it is. Train it, and the new answers stand beside these."
@@ -70,4 +70,6 @@ class AheadHandlers:
         if not plan.ready.stands_by:
             return
         said = buttons(plan, audit.findings())
+        if OFF in said:  # they say already what is to be mended
+            return
         yield {out: gr.update(value=each["value"]) for out, each in zip((self.train, self.both), said, strict=True)}

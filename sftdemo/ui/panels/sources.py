@@ -49,8 +49,9 @@ class SourceHandlers:
         asked = [sources.open_hub.click, sources.hub.submit]
         read_hub = gr.on(asked, self.open_hub, sources.hub, [*opened, sources.open_hub], concurrency_limit=4, **PRIVATE)
         sources.close.click(self.close, None, opened, **PRIVATE)
-        others = [sources.sample.select, sources.upload.upload, sources.close.click]
-        gr.on(others, lambda: gr.update(interactive=True), None, sources.open_hub, cancels=[read_hub], **PRIVATE)
+        others = [sources.sample.select, sources.sample.change, sources.upload.upload, sources.close.click]
+        waiting = [sources.open_hub, sources.hub_status]
+        gr.on(others, self.end_reading, None, waiting, cancels=[read_hub], **PRIVATE)
         for choice in sources.columns.inputs():
             choice.input(chosen, sources.columns.inputs(), session.columns, **PRIVATE)
 
@@ -104,6 +105,10 @@ class SourceHandlers:
             yield self.show_source(opened=str(rows.source)) | {self.sources.status: shown, button: ready}
         finally:
             pool.shutdown(wait=False)  # a page that was closed does not wait for the Hub
+
+    def end_reading(self) -> Updates:
+        """Tell no more of a data set on the Hub: its last report may have come after the other source."""
+        return {self.sources.open_hub: gr.update(interactive=True), self.sources.hub_status: progress("idle", "")}
 
     def close(self) -> Updates:
         """Go back to the text box, as it was."""

@@ -101,6 +101,7 @@ const tokenNodes = (tokens) => {
       for (const part of text.split(/([␣↵⇥]+)/)) if (part) node.append(/[␣↵⇥]/.test(part) ? h("i", "space", part) : part);
     } else node.textContent = text;
     node.dataset.index = index;
+    if (index && !rest) nodes.push(h("wbr"));  // a line ends between two tokens, wherever it can
     nodes.push(node);
     for (let i = 0; i < token[4]; i += 1) nodes.push(h("br"));
   });

@@ -5,6 +5,7 @@ let edits = 0;        // how many there are to undo
 let paint = null;     // {card, to, chosen}: tokens being painted
 let pinned = null;    // {card, index}: the token that was clicked; the inspector comes back to it
 let inspected = null; // the card whose token the inspector shows
+let moved = "";       // where the mouse has moved to; a page that scrolls under it brings it other tokens there
 
 const shown = (token, tokens, index) => {
   if (!isRest(token)) return token[0] || t("(nothing)");
@@ -124,6 +125,7 @@ const makeCard = (row) => {
   return card;
 };
 
+const whereIs = (event) => `${event.screenX} ${event.screenY}`;
 const cardOf = (target) => target.closest?.(".row")?.card;
 const indexOf = (target) => {
   const node = target.closest?.(".token");
@@ -223,7 +225,7 @@ const makeFrame = () => {
       if (!paint.chosen.includes(index)) paint.chosen.push(index);
       setTrained(card, index, paint.to);
     }
-    if (event.pointerType === "mouse") inspect(card, index, false);
+    if (event.pointerType === "mouse" && whereIs(event) !== moved) inspect(card, index, false);
   });
   rows.addEventListener("pointerout", () => { if (pinned && cards.includes(pinned.card)) inspect(pinned.card, pinned.index, false); });
   rows.addEventListener("pointerdown", (event) => {
@@ -251,6 +253,7 @@ const makeFrame = () => {
   cards = [];
   showHint();
 };
+window.addEventListener("pointermove", (event) => { moved = whereIs(event); });
 for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, () => {
   if (paint) toggle(paint.card, paint.chosen, paint.to);
   paint = null;

@@ -10,6 +10,7 @@ from desk import SKIP, OnLentGpu, build_page, scanned, tiny
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.events import Before, Finished, Phase, Step
+from sftdemo.mask.checks import errors
 from sftdemo.runs.estimate import Ready
 from sftdemo.runs.standby import Standby
 from sftdemo.ui import backend as backend_module
@@ -101,6 +102,17 @@ def test_the_buttons_tell_of_what_was_asked_for_last(own_page, backend, gpt2_fol
     later = list(handlers.answer(tiny(own_page, gpt2_folder, device="cpu", steps=5) | audit))
     assert later[-1][handlers.train]["value"].startswith("Train 5 steps")
     assert not [updates for updates in earlier if handlers.train in updates]
+
+
+def test_the_buttons_stay_as_they_are_where_the_audit_found_an_error(own_page, backend, gpt2_folder, monkeypatch):
+    """They say already what is to be mended, or that nothing can be trained."""
+    given = tiny(own_page, gpt2_folder, device="cpu", max_length=8, too_long="refuse")
+    audit = scanned(own_page, given)[-1].kept
+    assert errors(audit.findings())
+    monkeypatch.setattr(backend, "readiness", lambda config, data: Ready(stands_by=True, answered=False), raising=False)
+    first, shown = looks(own_page, given | {own_page.desk.session.audit: audit})
+    assert first == SKIP
+    assert json.loads(shown)["message"] == UNTRAINED
 
 
 def test_those_of_a_run_stay(own_page, backend, gpt2_folder, monkeypatch):

@@ -235,6 +235,17 @@ class TestHub:
         assert "is not there" in json.loads(status)["title"]
         assert button["interactive"]
 
+    def test_choosing_something_else_ends_the_reading(self, ui):
+        """A sample that is chosen by the keyboard is told as a change alone."""
+        (reading,) = [fn for fn in ui.blocks.fns.values() if fn.fn == ui.opening.open_hub]
+        ends = [target for fn in ui.blocks.fns.values() if reading._id in fn.cancels for target in fn.targets]
+        sources = ui.opening.sources
+        assert {(sources.sample._id, "select"), (sources.sample._id, "change")} <= set(ends)
+        assert {(sources.upload._id, "upload"), (sources.close._id, "click")} <= set(ends)
+        button, status = parts(ui, ui.opening.end_reading(), "open_hub", "hub_status")
+        assert button["interactive"]
+        assert json.loads(status)["state"] == "idle"
+
     def test_progress_is_told_while_it_is_read(self, ui, monkeypatch):
         go_on = threading.Event()
 
