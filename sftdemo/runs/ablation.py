@@ -16,7 +16,6 @@ from ..core.events import Answer, Arm, Columns, Conclusion, Event, Figures, Phas
 from ..core.held import scratch_folder
 from ..core.limits import Limits
 from ..core.streams import Outcome, Relay, event_stream
-from ..core.text import plural
 from ..core.until import Until
 from ..data.examples import Origin, ParsedExamples
 from ..data.hold_out import hold_out
@@ -185,8 +184,9 @@ def check_weights(weights: Sequence[float], most: int) -> None:
     for weight in weights:
         check_limit("prompt_loss_weight", weight)
     if not 2 <= len(weights) <= most:
-        there = plural(len(weights), "is 1 weight", f"are {len(weights)} weights")
-        raise ConfigError(f"there {there}; two to {most} can be compared.")
+        if len(weights) == 1:
+            raise ConfigError(f"there is one weight; two to {most} can be compared.")
+        raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
     if len({arm_folder(weight) for weight in weights}) < len(weights):
         raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")
 
