@@ -377,10 +377,10 @@ class TestCommand:
         assert "stopped" not in out
 
     def test_a_refusal(self, capsys, words, tmp_path):
-        assert main([*words, "--seeds", "0"]) == 1
+        assert main([*words, "--seeds", "0"]) == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert "sftdemo: There is one seed" in err
+        assert "sftdemo: there is one seed" in err
         assert not (tmp_path / "study").exists()
 
     @pytest.mark.parametrize("option", [["--merge"], ["--prompt", "Why?"], ["--prompt-loss-weight", "1"]])
