@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,12 +49,18 @@ def check_file(file: Path) -> None:
     """Check, before anything is measured, that `write_report` can write to `file`.
 
     Raises:
-        ConfigError: if its folder does not exist, or if it is a folder or would be overwritten by the JSON or the plot.
+        ConfigError: if its folder does not exist or cannot be written to, or if it is a folder or would be overwritten
+            by the JSON or the plot.
     """
     if not file.parent.is_dir():
         raise ConfigError(f"{file.parent} is no folder; make it, or name another file for --write.")
     if file.suffix in (".json", ".svg") or file.is_dir():
         raise ConfigError(f"--write {file} names no Markdown file; the JSON and the plot are written beside it.")
+    try:
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(f"the report cannot be written to {file}: {unwritten(error, 'file')}") from error
 
 
 def read_result(file: Path) -> dict:

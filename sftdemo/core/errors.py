@@ -74,6 +74,10 @@ def reason(error: BaseException, most: int = 400) -> str:
 
     >>> reason(ValueError("Validation failed:\\n  it is no number\\n  at all")), reason(KeyError())
     ('Validation failed: it is no number', 'KeyError')
+    >>> reason(KeyError("lm_head.weight"))
+    "there is no 'lm_head.weight'"
     """
+    if isinstance(error, KeyError) and error.args:
+        return f"there is no {error}"[:most]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[: 1 + lines[0].endswith(":")])[:most]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import REPORTS, RunConfig
-from ..core.errors import TrainingError
+from ..core.errors import ModelError, TrainingError
 from ..core.events import Phase, Step
+from ..core.json_files import read_object
 from ..data.examples import open_examples
 from ..data.row_file import RowFile
 from ..mask.labels import IGNORE_INDEX, MaskedExample, loss_weights
@@ -22,6 +22,7 @@ from ..runs.setup import rows_to_train
 from .served import read_record, served_tokenizer
 
 ROWS = "rows.parquet"
+_COUNTS = ("examples", "tokens", "trained_tokens")
 _PACKAGES = ("accelerate", "datasets", "peft", "torch", "transformers", "trl")
 
 
@@ -77,6 +78,7 @@ def read_recipe(run: Path, scratch: Path) -> Generator[Phase, None, Recipe]:
     for input_ids, labels in _pairs(found.examples):
         trained = sum(label != IGNORE_INDEX for label in labels)
         rows.add(input_ids, counted_labels(input_ids, labels, opened.config.prompt_loss_weight), trained)
+    _check_record(run, record)
     _check_counts(run, rows, record["mask"])
     tokenizer = served_tokenizer(run)
     return Recipe(
@@ -88,7 +90,7 @@ def read_recipe(run: Path, scratch: Path) -> Generator[Phase, None, Recipe]:
         same_mask=found.mask_hash == record["mask"]["sha256"],
         chat_template=str(tokenizer.chat_template),
         pad_token=str(tokenizer.pad_token),
-        generation_config=json.loads((run / "generation_config.json").read_text(encoding="utf-8")),
+        generation_config=read_object(run / "generation_config.json"),
     )
 
 
@@ -106,9 +108,24 @@ def counted_labels(input_ids: tuple[int, ...], labels: tuple[int, ...], prompt_l
     return tuple(index if weight else IGNORE_INDEX for index, weight in zip(input_ids, weights, strict=True))
 
 
+def _check_record(run: Path, record: dict[str, Any]) -> None:
+    """Refuse a record that was changed in what is told of its run."""
+    mask, losses, model = record.get("mask"), record.get("losses"), record["model"]
+    is_whole = (
+        isinstance(mask, dict)
+        and all(type(mask.get(name)) is int for name in _COUNTS)
+        and isinstance(mask.get("sha256"), str)
+        and isinstance(losses, list)
+        and all(isinstance(loss, float) for loss in losses)
+        and type(record.get("steps")) is int
+        and isinstance(model.get("hub_id") or model.get("public_name"), str)
+    )
+    if not is_whole:
+        raise ModelError(f"the run.json of {run} does not say what was trained; it may have been changed.")
+
+
 def _check_counts(run: Path, rows: RowFile, mask: dict[str, Any]) -> None:
-    found = {"examples": len(rows), "tokens": rows.tokens, "trained_tokens": rows.trained}
-    for name, count in found.items():
+    for name, count in zip(_COUNTS, (len(rows), rows.tokens, rows.trained), strict=True):
         if count != mask[name]:
             raise TrainingError(
                 f"{run} was trained on {mask[name]:,} {name.replace('_', ' ')}, but its rows now come to {count:,}: "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from ..core.errors import ModelError
+from ..core.errors import ModelError, reason
 from ..data.chat_style import any_of, special_texts
 from ..data.templates import TEMPLATE, RenderedPrompt, Segment
 from .watched import watched
@@ -238,18 +239,35 @@ class TextEncoder:
         before a text. To do so, encode newline + text and drop the newline's ids, if the newline does not merge."""
         if self._adds_space:
             anchor = self._plain_ids("\n")
-            encoding = self.plain.encode("\n" + text, add_special_tokens=False)
+            with _telling():
+                encoding = self.plain.encode("\n" + text, add_special_tokens=False)
             if encoding.ids[: len(anchor)] == anchor:
                 offsets = [(max(first - 1, 0), last - 1) for first, last in encoding.offsets[len(anchor) :]]
                 return Encoded(encoding.ids[len(anchor) :], lambda: offsets)
         return self.encode_plain([text])[0]
 
 
+@contextmanager
+def _telling() -> Generator[None]:
+    """Say in one sentence that the tokenizers library fails, whose errors have no kind of their own."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the model's tokenizer cannot encode a text ({reason(error)}); its files may have been changed. Choose "
+            "another model."
+        ) from error
+
+
 def _encode(tokenizer: Tokenizer, texts: list[str], offsets: bool) -> list[Encoded]:
     if offsets:
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        with _telling():
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         return [Encoded(encoding.ids, partial(getattr, encoding, "offsets")) for encoding in encodings]
-    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    with _telling():
+        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [Encoded(each.ids, partial(_offsets, text, tokenizer)) for text, each in zip(texts, encodings, strict=True)]
 
 
@@ -286,7 +304,8 @@ def _without_special_pieces(tokenizer: Tokenizer, special_texts: Sequence[str]) 
 
 def encoder_for(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
     """Return the encoder of `tokenizer`. It is cached, as copying a vocabulary of 49,152 tokens takes about 0.1 s."""
-    return _encoder(tokenizer, special_texts(tokenizer))
+    with _telling():
+        return _encoder(tokenizer, special_texts(tokenizer))
 
 
 _encoder = lru_cache(maxsize=8)(TextEncoder)

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
 from ..core.errors import ModelError
+from ..core.json_files import read_object
 
 LONGEST = 2**21  # entries of a list in a GGUF file's head; the largest vocabularies have a quarter of it
 PACKED = 8  # weights in one number of a quantised model's files, at most
@@ -29,6 +30,9 @@ def check_folder(name: str, folder: Path) -> None:
         ModelError: if it asks for more than its files have, or for what no model has.
         Exception: of many kinds, if they cannot be read.
     """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file() and not isinstance(read_object(index).get("weight_map"), dict):
+        raise ModelError(f"{index} does not say which file has which weight. Fetch or save the model anew.")
     tensors = list(_tensors(folder))
     if not tensors:
         raise ModelError(f"{name} cannot be loaded: it has no weights in safetensors files.")
@@ -49,7 +53,7 @@ def count_weights(folder: Path) -> int:
 
 def _tensors(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
     """Yield the name, the kind of numbers and the shape of each tensor in a folder's safetensors files."""
-    for path in folder.glob("*.safetensors"):
+    for path in filter(Path.is_file, folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
                 tensor = file.get_slice(key)
@@ -65,6 +69,27 @@ def _check_kinds(name: str, tensors: Iterable[tuple[str, str, list[int]]]) -> No
             raise ModelError(
                 f"{name} has {key!r} in whole numbers ({kind}), and says of no quantisation; weights are in floating "
                 "point. Fetch or save it anew."
+            )
+
+
+def check_adapter_weights(name: str, folder: Path) -> None:
+    """Check that the weights of an adapter are in floating point, and that its settings ask for no more room than they
+    have.
+
+    Raises:
+        ModelError: if not.
+        Exception: of many kinds, if they cannot be read.
+    """
+    tensors = list(_tensors(folder))
+    _check_kinds(name, tensors)
+    longest = max((size for _, _, shape in tensors for size in shape), default=0)
+    known = read_object(folder / "adapter_config.json")
+    pattern = known.get("rank_pattern")
+    for rank in (known.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())):
+        if isinstance(rank, int) and rank > longest:
+            raise ModelError(
+                f"{folder / 'adapter_config.json'} says that r is {rank:,}, and no weight of the adapter has more than "
+                f"{longest:,} rows or columns; it may have been changed. Fetch or train it anew."
             )
 
 

@@ -14,6 +14,7 @@ from ..mask.turn_ends import end_ids
 from .linear_layers import onednn_layout
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -102,9 +103,20 @@ def _generate_batch(
                 eos_token_id=sorted(stop_ids) or None,
                 pad_token_id=pad,
             ),
+            logits_processor=[_check_numbers],
             stopping_criteria=[Stop()],
         )
     return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
+
+
+def _check_numbers(_, scores: torch.Tensor) -> torch.Tensor:
+    """Refuse a model that computes NaN, of which the likeliest token would always be the first."""
+    if scores.isnan().any():
+        raise ModelError(
+            "the model computes what is no number (NaN), so its weights or settings are spoilt. Fetch, save or train "
+            "it anew."
+        )
+    return scores
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +23,12 @@ from .sources import RUN_RECORD, ModelSource, check_adapter, resolve, resolve_to
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from tokenizers import Tokenizer
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MOST_LABELS = 1_000_000
+MOST_ID = 2**24 - 1  # of a token; the largest vocabularies have an eightieth of it
 _READ_WHOLE = {".json", ".jinja", ".model", ".txt"}
 
 
@@ -103,6 +106,8 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {reason(error)}") from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where files are missing
         raise ModelError(f"the tokenizer of {source.name} cannot be loaded: {folder} holds no vocabulary.")
+    if tokenizer.is_fast:
+        _check_ids(source.name, tokenizer.backend_tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if (folder / RUN_RECORD).is_file():  # a saved run's template is the prompt it was trained on, not the model's own
@@ -119,6 +124,21 @@ def _check_bytes(source: ModelSource) -> None:
                 f"the tokenizer of {source.name} cannot be loaded: {path.name} has {size:,} bytes, and the limit is "
                 f"{MOST:,}; it may have been changed."
             )
+
+
+def _check_ids(name: str, backend: Tokenizer) -> None:
+    """Refuse ids between which there are too many gaps, each of which the tokenizers library walks through. Also turn
+    off BPE's dropout, with which no two masks of a row are the same."""
+    from tokenizers.models import BPE
+
+    text, index = max(backend.get_vocab(with_added_tokens=False).items(), key=itemgetter(1), default=("", 0))
+    if index > MOST_ID:
+        raise ModelError(
+            f"the tokenizer of {name} cannot be loaded: it gives {text[:40]!r} the id {index:,}, and the limit is "
+            f"{MOST_ID:,}; it may have been changed."
+        )
+    if isinstance(backend.model, BPE):
+        backend.model.dropout = None
 
 
 def _check_labels(source: ModelSource) -> None:
@@ -188,7 +208,8 @@ def stop_ids(source: ModelSource) -> frozenset[int]:
     for path in (folder / "config.json", folder / "generation_config.json", source.folder / "generation_config.json"):
         if path.is_file():
             found = read_object(path).get("eos_token_id", found)
-    return frozenset(index for index in (found if isinstance(found, list) else [found]) if isinstance(index, int))
+    named = found if isinstance(found, list) else [found]
+    return frozenset(index for index in named if type(index) is int and 0 <= index <= MOST_ID)
 
 
 def effective_max_length(max_length: int, source: ModelSource) -> int:
@@ -209,7 +230,7 @@ def load_model(
     from transformers import AutoModelForCausalLM, GenerationConfig
     from transformers.utils import logging
 
-    from .bounds import check_folder
+    from .bounds import check_adapter_weights, check_folder
     from .four_bits import settings
 
     logging.disable_progress_bar()
@@ -225,9 +246,11 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
             **words,
         )
         model, told = found
+        _check_shapes(source.name, told["mismatched_keys"])
         check_complete(source.name, told["missing_keys"])
         known = source.base or source
         model.config._name_or_path = model.name_or_path = known.public_name  # what a saved adapter names as its base
@@ -235,10 +258,11 @@ def load_model(
             from peft import PeftModel
 
             check_adapter(source.folder)
+            check_adapter_weights(source.name, source.folder)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, told below
                 model = PeftModel.from_pretrained(model, source.folder, is_trainable=trains)
-            check_complete(source.name, _missing_of_adapter(model, source.folder))
+            _check_adapter_names(source.name, model, source.folder)
             if (source.folder / "generation_config.json").is_file():  # it stops where the adapter was trained to
                 own = GenerationConfig.from_pretrained(source.folder)
                 model.generation_config = own  # pyright: ignore[reportArgumentType] - a module takes anything
@@ -258,22 +282,41 @@ def put_adapter(model: PeftModel, folder: Path) -> None:
     """Give the model the adapter saved in `folder`, of the same shape, in place of its own.
 
     Raises:
-        ModelError: if a weight of it is missing.
+        ModelError: if a weight of it is missing, left over or of another kind.
     """
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    check_complete(str(folder), _missing_of_adapter(model, folder))
+    from .bounds import check_adapter_weights
+
+    check_adapter_weights(str(folder), folder)
+    _check_adapter_names(str(folder), model, folder)
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
 
 
-def _missing_of_adapter(model: PeftModel, folder: Path) -> set[str]:
-    """Return the weights of an adapter that its file does not have: peft only warns of them."""
+def _check_shapes(name: str, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights of other shapes than the configuration asks for."""
+    for key, found, wanted in sorted(mismatched):
+        raise ModelError(
+            f"{name} has {key!r} with the shape {tuple(found)}, and its config.json asks for {tuple(wanted)}; one of "
+            "them may have been changed. Fetch or save it anew."
+        )
+
+
+def _check_adapter_names(name: str, model: PeftModel, folder: Path) -> None:
+    """Refuse an adapter whose file lacks weights, of which peft only warns, or has some that nothing would use."""
     from peft import get_peft_model_state_dict
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        return {*get_peft_model_state_dict(model, save_embedding_layers=False)} - {*file.keys()}
+        found, wanted = {*file.keys()}, {*get_peft_model_state_dict(model, save_embedding_layers=False)}
+    check_complete(name, wanted - found)
+    unused = {key for key in found - wanted if ".lora_" in key}  # whole layers may be saved besides
+    if unused:
+        raise ModelError(
+            f"{name} has {len(unused):,} weights that its adapter_config.json has no place for, {min(unused)} first; "
+            "it may have been changed. Fetch or train it anew."
+        )
 
 
 def weights_sha256(model: Module) -> str:

@@ -269,7 +269,8 @@ def _cached(hub_id: str) -> Path | None:
         return None
     index, weights = folder / "model.safetensors.index.json", {path.name for path in folder.glob("*.safetensors")}
     if index.exists():
-        return folder if weights >= {*read_object(index).get("weight_map", {}).values()} else None
+        known = read_object(index).get("weight_map")
+        return folder if isinstance(known, dict) and weights >= {*known.values()} else None
     return folder if weights and not any("-of-0" in name for name in weights) else None
 
 

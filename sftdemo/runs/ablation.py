@@ -184,6 +184,8 @@ def check_weights(weights: Sequence[float], most: int) -> None:
     for weight in weights:
         check_limit("prompt_loss_weight", weight)
     if not 2 <= len(weights) <= most:
+        if len(weights) == 1:
+            raise ConfigError(f"there is one weight; two to {most} can be compared.")
         raise ConfigError(f"there are {len(weights)} weights; two to {most} can be compared.")
     if len({arm_folder(weight) for weight in weights}) < len(weights):
         raise ConfigError(f"the weights {', '.join(f'{weight:g}' for weight in weights)} are not all different.")

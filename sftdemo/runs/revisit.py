@@ -110,7 +110,9 @@ def read_run(folder: Path) -> SavedRun:
         pairs = tuple(zip(weights, places or [folder], strict=True))
         base, rows = base_of(record) or config.model, (record.get("data") or {}).get("source")
         datetime.fromisoformat(record["finished"])
-        if not all(isinstance(text, str) for text in (base, config.model, rows or "", arms[0]["kind"])):
+        if not all(
+            isinstance(text, str) for text in (base, config.model, config.template, rows or "", arms[0]["kind"])
+        ):
             raise TypeError("a name in it is no text")
         if not isinstance(record["model"], dict):
             raise TypeError("it does not say which model")
@@ -153,7 +155,8 @@ def answers_at(
     asked = typed + questions_of(saved.config, data)
     rendered = render_questions(asked, template_of(saved.config), opened.tokenizer)
     yield Phase("answer", f"Answering {len(asked)} prompts with the adapter at {strength:g}")
-    with rescale_adapter_scale(model, strength):
+    # off is off, even where nothing times the adapter's weights would be NaN
+    with rescale_adapter_scale(model, strength) if strength else cast("PeftModel", model).disable_adapter():
         found = generate(model, opened.tokenizer, rendered, saved.config.max_new_tokens, stop)
     for question, answer in zip(asked, found, strict=True):
         yield replace(answer, prompt=question.text)

@@ -42,13 +42,8 @@ if TYPE_CHECKING:
 CELLS = "cells.jsonl"
 SETTINGS = "study.json"  # its presence marks a study folder
 MOST_WEIGHTS = 8
-_VARIED = (
-    "prompt_loss_weight",
-    "seed",
-    "device",
-    "anyway",
-    "report_to",
-)  # the device that was found is recorded beside them
+# The device that was found is recorded beside them.
+_VARIED = ("prompt_loss_weight", "seed", "device", "anyway", "report_to")
 
 
 class Cell(NamedTuple):
@@ -102,9 +97,8 @@ def study(
 
 @event_stream
 def _study(config, data, output: Path, weights, seeds, sizes, stop: Until) -> Generator[Event, None, Outcome]:
-    check_weights(weights, MOST_WEIGHTS)
+    check_cells(weights, seeds, sizes)
     check_saves_whole(config, "a study")
-    _check_seeds(seeds)
     check_name(config, "a study")
     data = hold_out(data, config)
     check_rows(data, "a study")
@@ -146,27 +140,32 @@ def _study(config, data, output: Path, weights, seeds, sizes, stop: Until) -> Ge
     return Outcome(done, len(wanted), stopped=done < len(wanted))
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+def check_cells(weights: Sequence[float], seeds: Sequence[int], sizes: Sequence[int] | None) -> None:
+    """Refuse what no study can vary, whatever its rows.
+
+    Raises:
+        ConfigError: naming the first weight, seed or size that is too few, too many, repeated or outside its limits.
+    """
+    check_weights(weights, MOST_WEIGHTS)
     for seed in seeds:
         check_limit("seed", seed)
     if len(seeds) < 2:
-        raise ConfigError(
-            f"there {'is one seed' if seeds else 'are no seeds'}, and nothing could be said of the spread; give two or "
-            "more."
-        )
+        there = "is one seed" if seeds else "are no seeds"
+        raise ConfigError(f"there {there}, and nothing could be said of the spread; give two or more.")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"the seeds {', '.join(map(str, seeds))} are not all different.")
+
+    if sizes is not None and not sizes:
+        raise ConfigError("there are no sizes; give some, or leave them out for all rows.")
+    if sizes and min(sizes) < 1:
+        raise ConfigError(f"the size {min(sizes)} trains nothing; give 1 or more rows.")
+    if sizes and len(set(sizes)) < len(sizes):
+        raise ConfigError(f"the sizes {', '.join(map(str, sizes))} are not all different.")
 
 
 def _checked_sizes(sizes: tuple[int, ...] | None, rows: int) -> tuple[int, ...]:
     if sizes is None:
         return (rows,)
-    if not sizes:
-        raise ConfigError("there are no sizes; give some, or leave them out for all rows.")
-    if min(sizes) < 1:
-        raise ConfigError(f"the size {min(sizes)} trains nothing; give 1 or more rows.")
-    if len(set(sizes)) < len(sizes):
-        raise ConfigError(f"the sizes {', '.join(map(str, sizes))} are not all different.")
     if max(sizes) > rows:
         raise DataError(f"there are {rows:,} rows to train on, fewer than the size {max(sizes):,}; give less, or rows.")
     return sizes

@@ -225,12 +225,12 @@ def ablate(options: argparse.Namespace) -> int:
 
 def study(options: argparse.Namespace) -> int:
     """Run a study over weights, seeds and numbers of rows, and write its report."""
-    from ..study.cells import study
+    from ..study.cells import check_cells, study
     from ..study.report import judge_of, reported
     from .study import StudyPrinter, print_study
 
-    config, data = run_config(options), _read(options)
-    output, judge = Path(options.output), judge_of(options.data)
+    check_cells(options.weights, options.seeds, options.sizes)
+    config, data, output, judge = run_config(options), _read(options), Path(options.output), judge_of(options.data)
     work = study(config, data, output, options.weights, options.seeds, options.sizes, stop_on_interrupt())
     events = reported(aside(work, config), output, _command(options, data), judge)
     failed = print_events(events, options.json, StudyPrinter)

@@ -128,6 +128,15 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(ca
     assert "nowhere is no folder" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(capsys, tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert main(["bench", "--write", str(tmp_path / "report.md")]) == 2
+    assert "report.md: Read-only file system. Name another file." in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_how_much_is_measured(bench):
     efforts = {words: bench(*words)[-1] for words in [(), ("--quick",), ("--thorough",)]}
     assert list(efforts.values()) == [USUAL, QUICK, THOROUGH]

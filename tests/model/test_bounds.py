@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import time
+from collections.abc import Callable
 
 import pytest
+import torch
 from gguf import GGUFReader
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from tiny import tiny_gpt2, tokenizer_named
 from tiny_gguf import tiny_gguf
 
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import ModelError
 from sftdemo.core.events import Failed
 from sftdemo.model.bounds import check_gguf
+from sftdemo.model.loading import load_tokenizer, stop_ids
+from sftdemo.model.sources import find_local
 from sftdemo.runs.run import answer
+
+NORM = "transformer.ln_f.weight"
 
 
 def changed(folder, at: int, form: str, value: int):
@@ -100,3 +110,118 @@ def test_weights_in_whole_numbers(kind, told, tmp_path, gpt2_folder):
     *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
     assert isinstance(last, Failed) == bool(told)
     assert told in getattr(last, "message", "")
+
+
+def with_weights(folder, change: Callable[[dict[str, torch.Tensor]], object], name="model.safetensors"):
+    weights = load_file(folder / name)
+    change(weights)
+    save_file(weights, folder / name, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w.update({NORM: w[NORM] * float("nan")}), "The model computes what is no number (NaN)"),
+        (
+            lambda w: w.update({NORM: torch.zeros(3)}),
+            f"has {NORM!r} with the shape (3,), and its config.json asks for (32,)",
+        ),
+    ],
+    ids=["NaN", "shape"],
+)
+def test_weights_that_cannot_be(change, told, tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    with_weights(tmp_path / "model", change)
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert told in last.message
+
+
+def test_an_index_of_another_kind(tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors.index.json").write_text('{"weight_map": 5}')
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert "index.json does not say which file has which weight" in last.message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "model" / "model.safetensors")
+    *_, last = answer(RunConfig(str(tmp_path / "model"), max_new_tokens=2), ["Hello"])
+    assert "it has no weights in safetensors files" in last.message
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, gpt2_folder):
+    folder = tmp_path_factory.mktemp("adapter")
+    model = get_peft_model(tiny_gpt2(tokenizer_named("gpt2")), LoraConfig(r=2, target_modules=["c_attn", "c_fc"]))
+    model.peft_config["default"].base_model_name_or_path = str(gpt2_folder)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "told"),
+    [
+        ({}, lambda w: next(iter(w.values())).fill_(float("nan")), "The model computes what is no number (NaN)"),
+        ({}, lambda w: next(iter(w.values())).fill_(float("inf")), "The model computes what is no number (NaN)"),
+        ({}, lambda w: w.update({key: weight.int() for key, weight in w.items()}), "in whole numbers (I32)"),
+        ({}, dict.popitem, "lacks 1 of its weights"),
+        ({"r": 10**9}, dict, "says that r is 1,000,000,000, and no weight of the adapter has more than 128"),
+        ({"rank_pattern": {"c_fc": 10**9}}, dict, "says that r is 1,000,000,000"),
+        (
+            {"target_modules": ["c_attn", "nothing"]},
+            dict,
+            "has 4 weights that its adapter_config.json has no place for",
+        ),
+        ({"lora_alpha": float("nan")}, dict, "The model computes what is no number (NaN)"),
+        ({"peft_type": "nothing"}, dict, "cannot be loaded: there is no 'nothing'"),
+    ],
+    ids=["NaN", "infinite", "whole", "missing", "r", "pattern", "modules", "alpha", "kind"],
+)
+def test_adapters_that_cannot_be(adapter, settings, change, told, tmp_path):
+    """None of them may answer as if nothing had been trained."""
+    shutil.copytree(adapter, tmp_path / "adapter")
+    with_weights(tmp_path / "adapter", change, "adapter_model.safetensors")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    *_, last = answer(RunConfig(str(tmp_path / "adapter"), max_new_tokens=2), ["Hello"])
+    assert told in getattr(last, "message", "")
+
+
+def with_tokenizer(folder, base, change: Callable[[dict], object]):
+    shutil.copytree(base, folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    change(content)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    *_, last = answer(RunConfig(str(folder), max_new_tokens=2), ["Hello"])
+    return getattr(last, "message", "")
+
+
+WORDS = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["model"]["vocab"].update(a=4_000_000_000), "it gives 'a' the id 4,000,000,000, and the limit is"),
+        (lambda c: c["model"]["vocab"].update(a=5, b=5, e=5), "tokenizer cannot encode a text (Token `"),
+        (lambda c: c.update(model=WORDS | {"vocab": {"a": 0}}), "cannot encode a text (WordPiece error: Missing [UNK]"),
+    ],
+    ids=["gaps", "twice", "unknown"],
+)
+def test_vocabularies_that_cannot_be(change, told, tmp_path, gpt2_folder):
+    assert told in with_tokenizer(tmp_path / "model", gpt2_folder, change)
+
+
+def test_a_tokenizer_that_drops_merges_at_random_masks_a_row_the_same_each_time(tmp_path, gpt2_folder):
+    assert not with_tokenizer(tmp_path / "model", gpt2_folder, lambda content: content["model"].update(dropout=0.9))
+    tokenizer = load_tokenizer(find_local(str(tmp_path / "model")))
+    assert tokenizer.encode("Say hello") == tokenizer_named("gpt2").encode("Say hello")
+
+
+def test_an_end_that_is_no_id_is_none(tmp_path, gpt2_folder):
+    shutil.copytree(gpt2_folder, tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text('{"eos_token_id": [-1, true, 3, 99999999999]}')
+    assert stop_ids(find_local(str(tmp_path / "model"))) == {3}

@@ -551,7 +551,7 @@ ONE_QUESTION = [{"instruction": "Say it", "output": text} for text in "abc"]
         (ROWS, (0.0, 0.0), "The weights 0, 0 are not all different."),
         (ROWS, (0.5, 1.0, 0.5), "The weights 0.5, 1, 0.5 are not all different."),
         (ROWS, (), "There are 0 weights; two to 4 can be compared."),
-        (ROWS, (1.0,), "There are 1 weights; two to 4 can be compared."),
+        (ROWS, (1.0,), "There is one weight; two to 4 can be compared."),
         (ROWS, (0.0, 0.1, 0.2, 0.3, 0.4), "There are 5 weights; two to 4 can be compared."),
         (ROWS, (0.0, 1.5), "prompt_loss_weight is 1.5; it must lie between 0 and 1."),
         (ROWS, (-0.1, 1.0), "prompt_loss_weight is -0.1; it must lie between 0 and 1."),

@@ -3,6 +3,7 @@ and against a forward pass of its own."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -61,6 +62,13 @@ def ablation(config, tmp_path_factory):
     return folder, of(Columns, events)
 
 
+def diverged(run, folder):
+    """Return a copy of a run whose adapter came to be no numbers."""
+    file = shutil.copytree(run, folder) / "adapter_model.safetensors"
+    save_file({name: torch.full_like(weight, torch.nan) for name, weight in load_file(file).items()}, file)
+    return folder
+
+
 class TestReadRun:
     def test_it_is_what_was_saved(self, trained, config):
         saved = read_run(trained["adapter"][0])
@@ -81,12 +89,27 @@ class TestReadRun:
         with pytest.raises(ModelError, match="no run that can be read"):
             read_run(tmp_path)
 
+    @pytest.mark.parametrize("template", [True, {"a": 5}, None])
+    def test_a_template_that_is_no_text(self, trained, tmp_path, template):
+        record = json.loads((trained["adapter"][0] / "run.json").read_text())
+        record["config"]["template"] = template
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        with pytest.raises(ModelError, match="no run that can be read"):
+            read_run(tmp_path)
+
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(ModelError, match="no run that can be read"):
             read_run(tmp_path / "nothing")
 
 
 class TestStrength:
+    def test_off_is_the_base_beside_an_adapter_that_has_diverged_too_and_on_is_refused(self, trained, tmp_path):
+        run, comparisons = trained["adapter"]
+        folder = diverged(run, tmp_path / "run")
+        assert [each.answer for each in of(Answer, answers_at(folder, 0.0))] == [each.before for each in comparisons]
+        *_, last = answers_at(folder, 1.0)
+        assert "The model computes what is no number (NaN)" in last.message
+
     def test_off_is_the_base_and_on_is_what_was_trained(self, trained):
         folder, comparisons = trained["adapter"]
         assert any(each.before != each.after for each in comparisons), "the training changes nothing: a poor test"
@@ -203,9 +226,7 @@ class TestTokenLosses:
                 assert losses == pytest.approx(expected, abs=1e-4)
 
     def test_the_base_is_itself_beside_an_adapter_that_has_diverged(self, trained, tmp_path):
-        folder = shutil.copytree(trained["adapter"][0], tmp_path / "run")
-        file = folder / "adapter_model.safetensors"
-        save_file({name: torch.full_like(weight, torch.nan) for name, weight in load_file(file).items()}, file)
+        folder = diverged(trained["adapter"][0], tmp_path / "run")
         kept = of(TokenLosses, token_losses(trained["adapter"][0]))
         for row, expected in zip(of(TokenLosses, token_losses(folder)), kept, strict=True):
             assert row.losses[0] == pytest.approx(expected.losses[0], abs=1e-4)

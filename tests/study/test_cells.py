@@ -264,7 +264,7 @@ class TestRefusals:
         ("changed", "says"),
         [
             ({"weights": ()}, "There are 0 weights; two to 8 can be compared."),
-            ({"weights": (0.5,)}, "There are 1 weights; two to 8"),
+            ({"weights": (0.5,)}, "There is one weight; two to 8"),
             ({"weights": [number / 10 for number in range(9)]}, "There are 9 weights; two to 8"),
             ({"weights": (0.0, 0.5, 0.5)}, "The weights 0, 0.5, 0.5 are not all different."),
             ({"weights": (0.0, 2.0)}, "prompt_loss_weight is 2; it must lie between 0 and 1."),
@@ -377,10 +377,10 @@ class TestCommand:
         assert "stopped" not in out
 
     def test_a_refusal(self, capsys, words, tmp_path):
-        assert main([*words, "--seeds", "0"]) == 1
+        assert main([*words, "--seeds", "0"]) == 2
         out, err = capsys.readouterr()
         assert out == ""
-        assert "sftdemo: There is one seed" in err
+        assert "sftdemo: there is one seed" in err
         assert not (tmp_path / "study").exists()
 
     @pytest.mark.parametrize("option", [["--merge"], ["--prompt", "Why?"], ["--prompt-loss-weight", "1"]])
