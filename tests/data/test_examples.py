@@ -312,6 +312,16 @@ class TestSources:
         assert [problem.row for problem in data.problems] == [1, 2, 3, 4]
         assert "has 41 characters; the limit is 40. Split it into rows." in data.problems[0].message
 
+    def test_roles_count_and_are_short(self, monkeypatch):
+        monkeypatch.setattr(examples, "MAX_CHARACTERS", 40)
+        answer = {"role": "assistant", "content": "b"}
+        named, long = ([{"role": "r" * count, "content": "a"}, answer] for count in (30, 65))
+        data = parse(ROW, {"messages": named}, {"messages": long})
+        assert [problem.message for problem in data.problems] == [
+            "has 41 characters; the limit is 40. Split it into rows.",
+            '"messages"[0] has a role of 65 characters; the limit is 64. Use system, user, assistant or tool.',
+        ]
+
     def test_invalid_utf8_names_the_byte_and_the_line(self, tmp_path):
         file = tmp_path / "latin.csv"
         file.write_bytes("instruction,output\na,b\nc,café\n".encode("latin-1"))
