@@ -113,7 +113,7 @@ class TestShapes:
     def test_the_first_shape_of_the_table_counts(self):
         parsed = parse(ROW | {"prompt": "a", "completion": "b"})
         assert parsed.train == (Example(0, "b", prompt="a"),)
-        assert parsed.notes == ("columns not used: 'instruction' (1 rows), 'output' (1 rows).",)
+        assert parsed.notes == ("columns not used: 'instruction' (1 row), 'output' (1 row).",)
 
     def test_shapes_mix(self):
         parsed = parse(ROW, {"prompt": "a", "completion": "b"})
@@ -122,6 +122,11 @@ class TestShapes:
     def test_unused_columns_are_named(self):
         parsed = parse(ROW | {"source": "x"}, ROW | {"source": "y"}, ROW)
         assert parsed.notes == ("columns not used: 'source' (2 rows).",)
+
+    def test_of_many_unused_columns_the_first_are_named(self):
+        (note,) = parse(ROW | {f"c{number}": "x" for number in range(1022)}).notes
+        assert note.startswith("columns not used: 'c0' (1 row), 'c1' (1 row), ")
+        assert note.endswith(", 'c19' (1 row) and 1,002 more.")
 
 
 class TestHeldOut:

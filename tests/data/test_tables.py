@@ -75,7 +75,7 @@ class TestValues:
         pq.write_table(table, tmp_path / "rows.parquet")
         parsed = read_examples(tmp_path / "rows.parquet")
         assert len(parsed.train) == 1
-        assert parsed.notes == ("columns not used: 'image' (1 rows).",)
+        assert parsed.notes == ("columns not used: 'image' (1 row).",)
         pq.write_table(pa.table({"instruction": ["a"], "output": [b"\xff"]}), tmp_path / "rows.parquet")
         (problem,) = read_examples(tmp_path / "rows.parquet").problems
         assert str(problem) == 'row 0: "output" is 1 bytes that are no text; write a string: "output": "…".'
