@@ -92,7 +92,7 @@ class TestAShape:
         assert second == 'row 2: "problem" is the number 1; write a string: "problem": "…".'
 
     def test_its_columns_are_used_and_no_others(self, found):
-        assert found["notes"] == ["columns not used: 'other' (1 rows)."]
+        assert found["notes"] == ["columns not used: 'other' (1 row)."]
 
 
 def test_a_check_is_among_the_findings(found):

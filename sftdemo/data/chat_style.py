@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..core.apart import APART, ApartError
 from ..core.characters import half_at
-from ..core.errors import TemplateError
+from ..core.errors import TemplateError, reason
 from .messages import ASSISTANT
 from .template_bounds import is_bounded
 from .templates import role_markers
@@ -149,8 +149,8 @@ def apply_chat_template(
             rendered = render([list(messages[:count]) for count in counts], asks)
             texts |= zip(((count, asks) for count in counts), rendered, strict=True)
     except Exception as error:  # a template is a program, and may fail in any way
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise TemplateError(f"the model's chat template refuses this conversation: {reason[:500]}. {REMEDY}") from error
+        said = reason(error).rstrip(".")
+        raise TemplateError(f"the model's chat template refuses this conversation: {said}. {REMEDY}") from error
     if any(half_at(text) is not None for text in texts.values() if not text.isascii()):
         raise TemplateError(f"the model's chat template writes half of a character. {REMEDY}")
     return [texts[each] for each in asked]

@@ -17,6 +17,7 @@ from .json_records import parse_json
 from .records import Refused, kind_of, short
 
 ASSISTANT = "assistant"
+LONGEST_ROLE = 64  # characters: every token of a message is shown and printed with its role
 DEEPEST = 100  # levels of lists and objects in a message's keys, which go through recursive functions
 CONTEXT = ("tools", "documents", "chat_template_kwargs")  # columns of a row that its chat template sees
 _TRAINED = {"weight": (1, 0), "train": (True, False), "loss": (True, False)}  # key: (trained, not trained)
@@ -176,6 +177,11 @@ def _read(turns: list[Any], name: str) -> Iterator[Message]:
         if not isinstance(role, str) or not role.strip():
             raise Refused(f"{where} has the role {short(role)}; use system, user, assistant or tool.")
         whole_text(role, f"{name}[{index}].role")
+        if len(role) > LONGEST_ROLE:
+            raise Refused(
+                f"{where} has a role of {len(role):,} characters; the limit is {LONGEST_ROLE}. Use system, user, "
+                "assistant or tool."
+            )
         extra = {
             key: value
             for key, value in turn.items()

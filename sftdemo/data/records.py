@@ -63,6 +63,17 @@ class Huge:
         self.digits = digits
 
 
+class NotHeld:
+    """A value of a table that Python cannot hold, with the reason: a date of the year 10000, or an unknown time zone.
+    A shape refuses it in its row, if it uses the column."""
+
+    def __init__(self, reason: str):
+        self._reason = reason
+
+    def __str__(self) -> str:
+        return f"a value that Python cannot hold ({self._reason})"
+
+
 def check_wanted(limit: int | None) -> None:
     """Check how many rows are wanted; None is all of them.
 
@@ -158,6 +169,8 @@ def kind_of(value: object) -> str:
         return f"the number {short(json.dumps(value))[1:-1]}"
     if isinstance(value, str):
         return f"the text {short(value)}"
+    if isinstance(value, NotHeld):
+        return str(value)
     if isinstance(value, bytes):
         return f"{len(value):,} bytes that are no text"
     if isinstance(value, list):

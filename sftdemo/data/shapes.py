@@ -67,7 +67,7 @@ class Example:
         own = len(self.instruction) + len(self.input) + len(self.prompt or "") + len(self.context)
         own += 0 if self.answer else len(self.completion)
         own += 4 * len(self.tokens.input_ids) if self.tokens else 0
-        return own + sum([len(turn.text) + len(turn.extra) for turn in turns])
+        return own + sum([len(turn.role) + len(turn.text) + len(turn.extra) for turn in turns])
 
 
 @dataclass(frozen=True)

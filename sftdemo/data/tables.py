@@ -12,10 +12,11 @@ from typing import Any
 
 from ..core.errors import DataError
 from .arrow_bounds import check_file, check_stream
-from .records import Record, checked, first_twice, short
+from .records import NotHeld, Record, checked, first_twice, short
 from .table_bounds import bytes_of, parquet_batches
 
 ROWS_AT_ONCE = 256
+MOST_REASON = 200  # characters of what pyarrow says
 
 
 def _parquet(source: str | bytes) -> Iterator[Any]:
@@ -115,7 +116,8 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
     """Yield the records of a table, each with the bytes of all values up to its batch.
 
     Null is left out, in objects too: a table gives every row the keys of all the others. Bytes that are text are
-    read as such, dates and the like as their text, values of Arrow's JSON as what their text says.
+    read as such, dates and the like as their text, values of Arrow's JSON as what their text says, what Python cannot
+    hold as `NotHeld`.
 
     Raises:
         DataError: when the table is damaged, or has a column twice.
@@ -128,7 +130,7 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
             size += bytes_of(batch, f"{path}, in row {row} or behind,")
             plain = {field.name for field in batch.schema if _is_plain(field.type)}
             in_json = _json_paths(batch.schema)
-            for record in batch.to_pylist(maps_as_pydicts="strict"):
+            for record in _rows(batch):
                 kept = {
                     name: value if name in plain else _column(value)
                     for name, value in record.items()
@@ -136,11 +138,31 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
                 }
                 yield (row, None, checked(reduce(_decoded, in_json, kept))), size
                 row += 1
-    # pyarrow raises kinds of ValueError and OSError; the others are of values that Python cannot hold, such as a date
-    # of the year 10000
-    except (ValueError, OSError, OverflowError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+        reason = _reason(error)
         raise DataError(f"{path} cannot be read as {kind}, in row {row} or behind: {reason}.") from error
+
+
+_NOT_HELD = (ValueError, OverflowError, KeyError, NotImplementedError)  # what pyarrow raises of a value
+
+
+def _rows(batch: Any) -> list[dict[str, Any]]:
+    try:
+        return batch.to_pylist(maps_as_pydicts="strict")
+    except _NOT_HELD:
+        columns = [[_held(value) for value in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _held(value: Any) -> Any:
+    try:
+        return value.as_py(maps_as_pydicts="strict")
+    except _NOT_HELD as error:
+        return NotHeld(_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")[:MOST_REASON]
 
 
 def _check_names(names: list[str]) -> None:
@@ -195,7 +217,7 @@ def _column(value: Any) -> Any:
 
 
 def _to_json(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int | float | NotHeld):
         return value
     if isinstance(value, dict):
         return {str(name): _to_json(each) for name, each in value.items() if each is not None}

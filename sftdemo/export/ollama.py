@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..core.errors import DataError, ModelError
+from ..core.errors import DataError, ModelError, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,7 +60,7 @@ def _around(tokenizer: PreTrainedTokenizerBase, before: list[dict[str, Any]]) ->
         if before:
             return "", ""
         raise ModelError(
-            f"the chat template cannot be written for Ollama: it refuses one question ({error})."
+            f"the chat template cannot be written for Ollama: it refuses one question ({reason(error)})."
         ) from error
     bos = cast("str | None", tokenizer.bos_token)
     if bos and tokenizer("x").input_ids[:1] == [tokenizer.bos_token_id]:

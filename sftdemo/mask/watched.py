@@ -1,7 +1,7 @@
-"""Let a tokenizer whose regular expressions are not known to be harmless try each text in another process first.
+"""Let a tokenizer that is not known to be harmless try each text in another process first.
 
-A tokenizer's file may bring expressions that take for ever on a short text. A process of its own can be ended; once it
-has encoded a text, the same text is encoded here as well.
+A tokenizer's file may bring expressions that take for ever on a short text, and replacements that make it grow beyond
+all memory. A process of its own can be ended; once it has encoded a text, the same text is encoded here as well.
 """
 
 # the tokenizers library annotates its classes in part
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.apart import APART, ApartError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 SECONDS, CHARACTERS_A_SECOND = 5.0, 50_000
+MOST_GROWTH = 8  # times the characters of a text that all replacements may make of it together, unwatched
 _MOST_EXPRESSION = 40  # characters that a message quotes
 _ENDINGS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"'(?i:[sdmt]|ll|ve|re)")
 _REST = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,13 +34,16 @@ _HARMLESS = {
 
 
 def watched(tokenizer: Tokenizer) -> Tokenizer:
-    """Return the tokenizer or, if it has an expression that is not known, one with the same methods to encode."""
+    """Return the tokenizer or, if it has an expression that is not known, or replacements that make a text much longer,
+    one with the same methods to encode."""
     content = tokenizer.to_str()
     parts = json.loads(content)
     unknown = [
         each for part in ("normalizer", "pre_tokenizer") for each in _expressions(parts[part]) if each not in _HARMLESS
     ]
-    return cast("Tokenizer", _Watched(tokenizer, content, unknown[0])) if unknown else tokenizer
+    if not unknown and not _grows(parts["normalizer"]):
+        return tokenizer
+    return cast("Tokenizer", _Watched(tokenizer, content, unknown[0] if unknown else None))
 
 
 def _expressions(part: Any) -> Iterator[str]:
@@ -54,8 +59,30 @@ def _expressions(part: Any) -> Iterator[str]:
             yield from _expressions(each)
 
 
+def _grows(normalizer: Any) -> bool:
+    growth = 1
+    for pattern, content in _replacements(normalizer):
+        growth *= max(1, ceil(len(content) / max(1, len(pattern))))
+        if growth > MOST_GROWTH:
+            return True
+    return False
+
+
+def _replacements(part: Any) -> Iterator[tuple[str, str]]:
+    """Yield what each step of a normalizer's JSON replaces, one character at least where it is an expression, and by
+    what."""
+    if isinstance(part, dict):
+        step = cast("dict[str, Any]", part)
+        if step.get("type") == "Replace":
+            yield step["pattern"].get("String", ""), step["content"]
+        for each in step.get("normalizers", ()):
+            yield from _replacements(each)
+
+
 class _Watched:
-    def __init__(self, tokenizer: Tokenizer, content: str, expression: str):
+    """A tokenizer that is watched for the sake of an expression or, without one, of its replacements."""
+
+    def __init__(self, tokenizer: Tokenizer, content: str, expression: str | None):
         self._tokenizer, self._content, self._expression = tokenizer, content, expression
         self._reason = ""  # why it was ended, once it was
 
@@ -89,8 +116,14 @@ class _Watched:
                 APART.ask("encode", seconds, tokenizer=self._content, texts=list(texts))
         except ApartError as error:
             self._reason = str(error)[:200]
-        if self._reason:
+        if not self._reason:
+            return
+        if self._expression is None:
             raise ModelError(
-                f"the model's tokenizer cannot encode a text ({self._reason}): its expression "
-                f"{self._expression[:_MOST_EXPRESSION]!r} may take for ever. Choose another model."
+                f"the model's tokenizer cannot encode a text ({self._reason}): what its normalizer replaces may grow "
+                "without end. Choose another model."
             )
+        raise ModelError(
+            f"the model's tokenizer cannot encode a text ({self._reason}): its expression "
+            f"{self._expression[:_MOST_EXPRESSION]!r} may take for ever. Choose another model."
+        )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from math import prod
+from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import safe_open
@@ -16,6 +18,11 @@ from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
 from ..core.errors import ModelError
 from ..core.json_files import read_object
+from ..data.chat_style import special_texts
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LONGEST = 2**21  # entries of a list in a GGUF file's head; the largest vocabularies have a quarter of it
 PACKED = 8  # weights in one number of a quantised model's files, at most
@@ -91,6 +98,33 @@ def check_adapter_weights(name: str, folder: Path) -> None:
                 f"{folder / 'adapter_config.json'} says that r is {rank:,}, and no weight of the adapter has more than "
                 f"{longest:,} rows or columns; it may have been changed. Fetch or train it anew."
             )
+
+
+def check_embedding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the model's embedding has a row for each token that a text may become. A special token that neither
+    stands in the chat template nor is put before a text or behind it may lack one: Gemma's is for images.
+
+    Raises:
+        ModelError: if a row is missing.
+    """
+    rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
+    if not tokenizer.is_fast:
+        return  # the encoder refuses it
+    backend = cast("Tokenizer", tokenizer.backend_tokenizer)
+    around = [*backend.encode("").ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    special, template = {*special_texts(tokenizer)}, str(tokenizer.chat_template or "")
+    found = backend.get_vocab(with_added_tokens=False)
+    for index, token in tokenizer.added_tokens_decoder.items():
+        text = token.content
+        if index in around or text not in special or text in template:
+            found[text] = index
+    text, index = max(found.items(), key=itemgetter(1))
+    if index >= rows:
+        raise ModelError(
+            f"the tokenizer of {name} gives {text[:40]!r} the id {index:,}, and the model's embedding has {rows:,} "
+            "rows, so they do not belong together. Put the model's own tokenizer beside it, or resize the embedding "
+            "and save the model anew."
+        )
 
 
 def check_gguf(path: Path) -> PretrainedConfig:

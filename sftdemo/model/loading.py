@@ -62,11 +62,15 @@ class OpenModel:
         the model `trains` in it. Where it is `loaded` already, that one is returned.
 
         Raises:
-            ModelError: if the weights cannot be loaded, or if the device does not exist or has no room for them.
+            ModelError: if the weights cannot be loaded, if they are not of the tokenizer's model, or if the device does
+                not exist or has no room for them.
         """
+        from .bounds import check_embedding
+
         device = choose_device(self.config.device)
         precision_on(device, self.config.precision if trains else "auto")  # refuses one that the device does not have
         model = load_model(self.source, device, trains, self.config.load_in_4bit) if loaded is None else loaded
+        check_embedding(self.source.name, model, self.tokenizer)
         dtype = precision_of(model, self.config.precision) if trains else "float32"
         copy = f"{self.source.copy}, in 4 bits" if self.config.load_in_4bit else self.source.copy
         yield Model(self.source.name, copy, describe_device(model.device), dtype, model.num_parameters())

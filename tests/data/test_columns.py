@@ -40,7 +40,7 @@ def test_wrong_pairs_are_refused(pairs, says):
 def test_columns_are_renamed_before_the_shape_is_looked_for():
     parsed = parse(ROWS, COLUMNS)
     assert parsed.train == (Example(0, "b", prompt="a"), Example(1, "d", prompt="c"))
-    assert parsed.notes == ("columns not used: 'id' (1 rows).",)
+    assert parsed.notes == ("columns not used: 'id' (1 row).",)
 
 
 def test_two_may_be_exchanged():
@@ -52,7 +52,7 @@ def test_two_may_be_exchanged():
 def test_one_that_is_replaced_is_told_of():
     parsed = parse([{"prompt": "x", "q": "a", "a": "b"}], COLUMNS)
     assert parsed.train == (Example(0, "b", prompt="a"),)
-    assert parsed.notes == ("columns not used: 'prompt' (1 rows).",)
+    assert parsed.notes == ("columns not used: 'prompt' (1 row).",)
 
 
 def test_a_row_without_it_keeps_its_own():

@@ -113,7 +113,7 @@ class TestShapes:
     def test_the_first_shape_of_the_table_counts(self):
         parsed = parse(ROW | {"prompt": "a", "completion": "b"})
         assert parsed.train == (Example(0, "b", prompt="a"),)
-        assert parsed.notes == ("columns not used: 'instruction' (1 rows), 'output' (1 rows).",)
+        assert parsed.notes == ("columns not used: 'instruction' (1 row), 'output' (1 row).",)
 
     def test_shapes_mix(self):
         parsed = parse(ROW, {"prompt": "a", "completion": "b"})
@@ -122,6 +122,11 @@ class TestShapes:
     def test_unused_columns_are_named(self):
         parsed = parse(ROW | {"source": "x"}, ROW | {"source": "y"}, ROW)
         assert parsed.notes == ("columns not used: 'source' (2 rows).",)
+
+    def test_of_many_unused_columns_the_first_are_named(self):
+        (note,) = parse(ROW | {f"c{number}": "x" for number in range(1022)}).notes
+        assert note.startswith("columns not used: 'c0' (1 row), 'c1' (1 row), ")
+        assert note.endswith(", 'c19' (1 row) and 1,002 more.")
 
 
 class TestHeldOut:
@@ -311,6 +316,16 @@ class TestSources:
         assert [example.row for example in data.train] == [0, 5]
         assert [problem.row for problem in data.problems] == [1, 2, 3, 4]
         assert "has 41 characters; the limit is 40. Split it into rows." in data.problems[0].message
+
+    def test_roles_count_and_are_short(self, monkeypatch):
+        monkeypatch.setattr(examples, "MAX_CHARACTERS", 40)
+        answer = {"role": "assistant", "content": "b"}
+        named, long = ([{"role": "r" * count, "content": "a"}, answer] for count in (30, 65))
+        data = parse(ROW, {"messages": named}, {"messages": long})
+        assert [problem.message for problem in data.problems] == [
+            "has 41 characters; the limit is 40. Split it into rows.",
+            '"messages"[0] has a role of 65 characters; the limit is 64. Use system, user, assistant or tool.',
+        ]
 
     def test_invalid_utf8_names_the_byte_and_the_line(self, tmp_path):
         file = tmp_path / "latin.csv"

@@ -54,11 +54,11 @@ class TestShapes:
         assert only(row) == example
 
     def test_the_other_answer_is_told_of(self):
-        assert notes({"prompt": "a", "chosen": "b", "rejected": "c"}) == ("columns not used: 'rejected' (1 rows).",)
+        assert notes({"prompt": "a", "chosen": "b", "rejected": "c"}) == ("columns not used: 'rejected' (1 row).",)
         assert "'rejected'" in notes({"chosen": [USER, ANSWER], "rejected": [USER, ANSWER]})[0]
 
     def test_a_prompt_that_the_conversation_does_not_hold_is_told_of(self):
-        assert notes({"prompt": "x", "chosen": [USER, ANSWER]}) == ("columns not used: 'prompt' (1 rows).",)
+        assert notes({"prompt": "x", "chosen": [USER, ANSWER]}) == ("columns not used: 'prompt' (1 row).",)
 
     def test_a_held_out_question_needs_no_answer(self):
         assert only({"question": "a", "held_out": True}) == Example(0, "", instruction="a", held_out=True)
@@ -119,11 +119,11 @@ class TestOpenAI:
 
     def test_what_is_for_the_api_is_told_of(self):
         told = notes({"messages": [USER, ANSWER], "parallel_tool_calls": False, "function_call": "auto"})
-        assert told == ("columns not used: 'parallel_tool_calls' (1 rows), 'function_call' (1 rows).",)
+        assert told == ("columns not used: 'parallel_tool_calls' (1 row), 'function_call' (1 row).",)
 
     def test_functions_beside_tools_are_told_of(self):
         tools = [{"type": "function", "function": {"name": "g"}}]
-        assert notes(OLDER | {"tools": tools}) == ("columns not used: 'functions' (1 rows).",)
+        assert notes(OLDER | {"tools": tools}) == ("columns not used: 'functions' (1 row).",)
 
 
 class TestWhatIsAsked:

@@ -29,7 +29,7 @@ def refusal(row: dict) -> str:
 
 def test_a_conversation():
     assert only(CASE) == Example(0, "A cherry.", messages=(Message("user", "Name a red fruit."),))
-    assert parse_examples(json.dumps([CASE])).notes == ("columns not used: 'id' (1 rows).",)
+    assert parse_examples(json.dumps([CASE])).notes == ("columns not used: 'id' (1 row).",)
 
 
 def test_in_csv_its_cells_hold_json():
@@ -95,7 +95,7 @@ class TestSystem:
     def test_a_turn_goes_before_the_column_which_is_told_of(self):
         row = turns(("system", "t"), ("human", "a"), ("gpt", "b"), system="s")
         assert only(row).messages[0] == Message("system", "t")
-        assert parse_examples(json.dumps([row])).notes == ("columns not used: 'system' (1 rows).",)
+        assert parse_examples(json.dumps([row])).notes == ("columns not used: 'system' (1 row).",)
 
 
 def test_weights_are_honoured():

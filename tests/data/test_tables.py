@@ -75,10 +75,28 @@ class TestValues:
         pq.write_table(table, tmp_path / "rows.parquet")
         parsed = read_examples(tmp_path / "rows.parquet")
         assert len(parsed.train) == 1
-        assert parsed.notes == ("columns not used: 'image' (1 rows).",)
+        assert parsed.notes == ("columns not used: 'image' (1 row).",)
         pq.write_table(pa.table({"instruction": ["a"], "output": [b"\xff"]}), tmp_path / "rows.parquet")
         (problem,) = read_examples(tmp_path / "rows.parquet").problems
         assert str(problem) == 'row 0: "output" is 1 bytes that are no text; write a string: "output": "…".'
+
+    @pytest.mark.parametrize(
+        ("kind", "value", "reason"),
+        [
+            (pa.date32(), 10**7, "date value out of range"),
+            (pa.timestamp("us", tz="Mars/Olympus"), 0, "'Mars/Olympus'"),
+        ],
+    )
+    def test_what_python_cannot_hold(self, kind, value, reason, tmp_path):
+        when = pa.array([None, value], kind)
+        pq.write_table(pa.table({"instruction": ["a", "b"], "output": ["c", "d"], "when": when}), tmp_path / "rows")
+        parsed = read_examples(tmp_path / "rows")
+        assert [row.completion for row in parsed.train] == ["c", "d"]
+        assert parsed.notes[0].startswith("columns not used: 'when' (1 row")
+        pq.write_table(pa.table({"instruction": ["a", "b"], "output": when}), tmp_path / "rows")
+        assert read_examples(tmp_path / "rows").problems[1].message == (
+            f'"output" is a value that Python cannot hold ({reason}); write a string: "output": "…".'
+        )
 
     def test_maps_and_categories(self, tmp_path):
         table = pa.table(

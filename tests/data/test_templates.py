@@ -89,6 +89,12 @@ class TestChat:
         with pytest.raises(TemplateError, match="refuses this conversation: roles must alternate"):
             render_prompt(Example(0, "x", instruction="a"), get_template("chat"), tokenizer)
 
+    def test_of_what_it_says_the_first_line_is_told(self):
+        tokenizer = MAKERS["chatml"]()
+        tokenizer.chat_template = "{{ raise_exception('no' + '\\nagain' * 5000) }}"
+        with pytest.raises(TemplateError, match=r"refuses this conversation: no\. [^\n]+$"):
+            render_prompt(Example(0, "x", instruction="a"), get_template("chat"), tokenizer)
+
     def test_a_template_that_rewrites(self):
         """What was typed is known, whatever becomes of the text around it."""
         tokenizer = MAKERS["chatml"]()

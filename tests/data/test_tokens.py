@@ -39,7 +39,7 @@ class TestTrained:
     def test_masks_beside_labels_are_told_of(self):
         row = {"input_ids": IDS, "labels": IDS, "completion_mask": [0, 0, 1, 1], "length": 4}
         notes = parse_examples(json.dumps([row])).notes
-        assert notes == ("columns not used: 'completion_mask' (1 rows), 'length' (1 rows).",)
+        assert notes == ("columns not used: 'completion_mask' (1 row), 'length' (1 row).",)
 
 
 class TestPacked:

@@ -1,10 +1,10 @@
-"""A tokenizer whose expressions take for ever is refused with a sentence, and those of known models cost nothing."""
+"""A tokenizer that takes for ever, or all memory, is refused with a sentence; those of known models cost nothing."""
 
 from __future__ import annotations
 
 import pytest
 from tiny import MAKERS, OTHERS, byte_level, tokenizer_named
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 from sftdemo.core.apart import APART
 from sftdemo.core.errors import ModelError
@@ -36,6 +36,36 @@ def test_an_expression_that_is_not_known_makes_the_same_tokens():
     assert type(encoder_for(tokenizer).plain).__name__ == "_Watched"
     text = masked.text[masked.text.index("Hello") :]
     assert tokenizer.backend_tokenizer.encode(text).ids == [index for index in masked.labels if index != -100][:-1]
+
+
+def with_replacements(*steps: tuple[str | Regex, str]):
+    """A tokenizer that replaces these in a text first."""
+    tokenizer = byte_level("<|e|>")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(*step) for step in steps])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_watched"),
+    [
+        ([(" ", "▁")] * 9 + [("``", '"'), (Regex(" {2,}"), " ")], False),
+        ([("a", "b" * 8)], False),
+        ([("a", "b" * 9)], True),
+        ([("ab", "ababab")] * 2, True),
+        ([(Regex(r"\s+"), " " * 9)], True),
+    ],
+)
+def test_replacements_that_make_a_text_much_longer_are_watched(steps, is_watched):
+    backend = with_replacements(*steps).backend_tokenizer
+    assert (watched(backend) is not backend) == is_watched
+
+
+def test_a_text_that_grows_beyond_all_memory_is_refused():
+    masker = Masker(with_replacements(*[("a", "a" * 30)] * 9), get_template("instruction"), 512)
+    with pytest.raises(
+        ModelError, match=r"what its normalizer replaces may grow without end\. Choose another model\.$"
+    ):
+        masker.tokenize([Example(0, "a", instruction="Say hello")])
 
 
 @pytest.mark.parametrize("expression", ["(a+)+$", "(a|aa)+$"])

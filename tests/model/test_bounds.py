@@ -215,6 +215,27 @@ def test_vocabularies_that_cannot_be(change, told, tmp_path, gpt2_folder):
     assert told in with_tokenizer(tmp_path / "model", gpt2_folder, change)
 
 
+def added(text: str, special: bool):
+    token = {"id": 400, "content": text, "special": special}
+    token |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return lambda content: content["added_tokens"].append(token)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["model"]["vocab"].update(other=400), "gives 'other' the id 400, and the model's embedding has "),
+        (added("<word>", False), "gives '<word>' the id "),
+        (added("<image>", True), ""),
+    ],
+    ids=["another model's", "added", "special"],
+)
+def test_a_tokenizer_with_ids_beyond_the_embedding(change, told, tmp_path, gpt2_folder):
+    message = with_tokenizer(tmp_path / "model", gpt2_folder, change)
+    assert told in message
+    assert bool(message) == bool(told)
+
+
 def test_a_tokenizer_that_drops_merges_at_random_masks_a_row_the_same_each_time(tmp_path, gpt2_folder):
     assert not with_tokenizer(tmp_path / "model", gpt2_folder, lambda content: content["model"].update(dropout=0.9))
     tokenizer = load_tokenizer(find_local(str(tmp_path / "model")))

@@ -63,7 +63,7 @@ def test_text(lint):
     assert lines[0].endswith("[refused]")
     places = [re.match(r"\./rows\.jsonl:(\d): warning: row (\d): the answer is empty", line) for line in lines[1:]]
     assert [place.groups() for place in places] == [("3", "2"), ("4", "3")]
-    assert "columns not used: 'x' (1 rows)" in err
+    assert "columns not used: 'x' (1 row)" in err
 
 
 def test_nothing_wrong_prints_nothing(lint):
