@@ -28,6 +28,7 @@ def generate(
     max_new_tokens: int,
     stop: Callable[[], bool] = lambda: False,
     batch_size: int | None = None,
+    checked: bool = True,
 ) -> list[Answer]:
     """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
 
@@ -35,7 +36,9 @@ def generate(
     answers come back in the order of the prompts. `stop` is called before each batch and each token.
 
     Raises:
-        ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens.
+        ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens;
+            for a model that computes NaN, unless `checked` is false: a training that has diverged leaves such a one,
+            and its losses tell.
     """
     encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):
@@ -43,6 +46,7 @@ def generate(
     known = model.generation_config.eos_token_id
     named = [index for index in (known if isinstance(known, list) else [known]) if isinstance(index, int)]
     stop_ids = {*named, *end_ids(tokenizer, any(p.chat for p in prompts))}
+    checks = [_check_numbers] if checked else []
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     if stop():
         return [Answer(prompt.text, "", "stopped", 0) for prompt in prompts]
@@ -53,7 +57,8 @@ def generate(
             if stop():
                 answers |= {index: Answer(prompts[index].text, "", "stopped", 0) for index in batch}
                 continue
-            completions = _generate_batch(model, tokenizer, [encoded[i] for i in batch], stop_ids, max_new_tokens, stop)
+            ids_of_batch = [encoded[index] for index in batch]
+            completions = _generate_batch(model, tokenizer, ids_of_batch, stop_ids, max_new_tokens, stop, checks)
             for index, (ids, reason) in zip(batch, completions, strict=True):
                 answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 answers[index] = Answer(prompts[index].text, cast("str", answer), reason, len(ids))
@@ -80,6 +85,7 @@ def _generate_batch(
     stop_ids: set[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
+    checks: list[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
 ) -> list[tuple[list[int], str]]:
     import torch
     from transformers import GenerationConfig
@@ -103,7 +109,7 @@ def _generate_batch(
                 eos_token_id=sorted(stop_ids) or None,
                 pad_token_id=pad,
             ),
-            logits_processor=[_check_numbers],
+            logits_processor=checks,
             stopping_criteria=[Stop()],
         )
     return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]

@@ -217,7 +217,7 @@ def answers_after(
 
     yield Phase("after", f"Answering the same {len(setup.prompts)} prompts after training")
     size = 1 if stop.in_haste else None
-    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size)
+    return generate(model, setup.tokenizer, setup.prompts, setup.config.max_new_tokens, stop, size, checked=False)
 
 
 def _judged(

@@ -35,7 +35,7 @@ from sftdemo.data.templates import get_template
 from sftdemo.model import scoring
 from sftdemo.model.generation import generate
 from sftdemo.runs.folder import load_events
-from sftdemo.runs.run import answer, run
+from sftdemo.runs.run import answer, answers_after, run
 
 SEED_DATA = [
     {"instruction": "Say hello", "output": ["Hello world!"]},
@@ -323,8 +323,18 @@ class TestOutput:
         tokenizer_named("gpt2").save_pretrained(tmp_path / "poisoned")
         events = list(run(replace(config, model=str(tmp_path / "poisoned")), data_of(), out, overwrite=True))
         assert isinstance(events[-1], Failed)
-        assert "Lower the learning rate" in events[-1].message
+        assert "computes what is no number (NaN)" in events[-1].message
         assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+    def test_what_has_diverged_at_the_last_step_is_kept(self, config, tmp_path, monkeypatch):
+        def diverged(setup, model, stop):
+            with torch.no_grad():
+                next(model.parameters()).fill_(float("nan"))
+            return (yield from answers_after(setup, model, stop))
+
+        monkeypatch.setattr("sftdemo.runs.run.answers_after", diverged)
+        events = list(run(config, data_of(), tmp_path / "out"))
+        assert isinstance(events[-1], Finished)
 
 
 class TestStop:
