@@ -120,8 +120,8 @@ class _Watched:
             return
         if self._expression is None:
             raise ModelError(
-                f"the model's tokenizer cannot encode a text ({self._reason}): what its normalizer replaces may grow "
-                "without end. Choose another model."
+                f"the model's tokenizer cannot encode a text ({self._reason}): the replacements of its "
+                "normalizer may make it grow without end. Choose another model."
             )
         raise ModelError(
             f"the model's tokenizer cannot encode a text ({self._reason}): its expression "

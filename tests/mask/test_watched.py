@@ -63,7 +63,7 @@ def test_replacements_that_make_a_text_much_longer_are_watched(steps, is_watched
 def test_a_text_that_grows_beyond_all_memory_is_refused():
     masker = Masker(with_replacements(*[("a", "a" * 30)] * 9), get_template("instruction"), 512)
     with pytest.raises(
-        ModelError, match=r"what its normalizer replaces may grow without end\. Choose another model\.$"
+        ModelError, match=r"the replacements of its normalizer may make it grow without end\. Choose another model\.$"
     ):
         masker.tokenize([Example(0, "a", instruction="Say hello")])
 
