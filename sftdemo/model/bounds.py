@@ -19,6 +19,7 @@ from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 from ..core.errors import ModelError
 from ..core.json_files import read_object
 from ..data.chat_style import special_texts
+from ..mask.encoding import largest_token
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -113,7 +114,7 @@ def check_embedding(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
     backend = cast("Tokenizer", tokenizer.backend_tokenizer)
     around = [*backend.encode("").ids, tokenizer.eos_token_id, tokenizer.pad_token_id]
     special, template = {*special_texts(tokenizer)}, str(tokenizer.chat_template or "")
-    found = backend.get_vocab(with_added_tokens=False)
+    found = dict([largest_token(backend)])
     for index, token in tokenizer.added_tokens_decoder.items():
         text = token.content
         if index in around or text not in special or text in template:

@@ -6,7 +6,6 @@ import hashlib
 import warnings
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +14,7 @@ from ..core.errors import ModelError, reason
 from ..core.events import Model, Phase
 from ..core.json_files import MOST, read_object
 from ..data.templates import template_of
+from ..mask.encoding import largest_token
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, precision_of, precision_on
 from .gguf import check_complete
@@ -135,7 +135,7 @@ def _check_ids(name: str, backend: Tokenizer) -> None:
     off BPE's dropout, with which no two masks of a row are the same."""
     from tokenizers.models import BPE
 
-    text, index = max(backend.get_vocab(with_added_tokens=False).items(), key=itemgetter(1), default=("", 0))
+    text, index = largest_token(backend)
     if index > MOST_ID:
         raise ModelError(
             f"the tokenizer of {name} cannot be loaded: it gives {text[:40]!r} the id {index:,}, and the limit is "

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import MAKERS, tokenizer_named
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from sftdemo.core.errors import ModelError
 from sftdemo.data.templates import Segment
-from sftdemo.mask.encoding import TextEncoder, encoder_for, partition
+from sftdemo.mask.encoding import TextEncoder, encoder_for, largest_token, partition
 
 
 def encoder(name: str) -> TextEncoder:
@@ -102,3 +104,14 @@ def test_a_partition_has_neither_gap_nor_overlap(offsets, begin, length):
 def test_partition_by_eye():
     assert partition([(0, 1), (1, 2), (1, 2), (3, 4)], 0, 5) == [(0, 1), (1, 2), (2, 2), (2, 5)]
     assert partition([], 0, 3) == []
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "largest"),
+    [({"a": 0, "b": 1}, ("b", 1)), ({"a": 0, "b": 7}, ("b", 7)), ({"a": 2, "b": 0}, ("a", 2)), ({}, ("", 0))],
+    ids=["all ids", "a gap", "a gap, the other way round", "none"],
+)
+def test_the_token_with_the_largest_id(vocabulary, largest):
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="a"))
+    tokenizer.add_tokens(["added"])
+    assert largest_token(tokenizer) == largest
