@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
 from ..core.config import DEFAULT_MODEL
 from ..core.events import Phase
@@ -19,6 +20,9 @@ from ..model.sources import resolve
 from .figures import Stop, repetitions, seconds_of, spread
 from .processes import process_tree, python_process
 from .visitor import Visitor
+
+if TYPE_CHECKING:
+    import psutil
 
 TIMEOUT = 120  # seconds until a page that does not come counts as an error
 IDLE = 20  # seconds from the first page until the memory is read: the app has imported everything by then
@@ -64,9 +68,10 @@ def bench_start(repeats: int, stop: Stop = lambda: False) -> Iterator[Phase | di
     with _server(_APP) as app:
         Visitor(app.address).draw_mask()
         time.sleep(IDLE)
-        memory = _memory(app.process.pid)
-        _end_children(app.process.pid)
-        page_memory = _memory(app.process.pid)
+        page, *others = process_tree(app.process.pid)
+        memory = _memory([page, *others])
+        _end(others)
+        page_memory = _memory([page])
     names = ("help", "bare_gradio", "first_page", "first_mask", "drawn_anew")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in repetitions(repeats, stop):
@@ -125,19 +130,19 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _end_children(pid: int) -> None:
-    """End what the app gives back by itself after `runs.jobs.IDLE` seconds."""
+def _end(processes: list[psutil.Process]) -> None:
+    """End what the app gives back by itself after `runs.jobs.IDLE` seconds. It goes on to list them as dead."""
     import psutil
 
-    _, *children = process_tree(pid)
-    for each in children:
+    for each in processes:
         each.kill()
-    psutil.wait_procs(children)
+    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
+        time.sleep(0.1)
 
 
-def _memory(pid: int) -> int:
-    """Return the MB that a process and its descendants hold. On Linux, shared memory is counted once."""
+def _memory(processes: list[psutil.Process]) -> int:
+    """Return the MB that processes hold. On Linux, shared memory is counted once."""
     import psutil
 
     counted = "pss" if psutil.LINUX else "uss"
-    return round(sum(getattr(each.memory_full_info(), counted) for each in process_tree(pid)) / 1e6)
+    return round(sum(getattr(each.memory_full_info(), counted) for each in processes) / 1e6)
