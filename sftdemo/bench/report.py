@@ -39,10 +39,10 @@ def section(result: dict, part: str) -> str:
 
 
 def ending(result: dict) -> str:
-    """Return the ratios of all parts and the names of the parts that were not measured in full."""
-    ratios = "## Ratios\n\n" + markdown_table(["ratio", "value"], result["ratios"].items())
-    missing = result.get("unfinished")
-    return ratios + (f"\n\nNot measured, or not in full: {', '.join(missing)}." if missing else "")
+    """Return the ratios of all parts, if there are any, and the names of the parts that were not measured in full."""
+    ratios, missing = result["ratios"], result.get("unfinished")
+    table = "## Ratios\n\n" + markdown_table(["ratio", "value"], ratios.items()) if ratios else ""
+    return "\n\n".join(filter(None, (table, f"Not measured, or not in full: {', '.join(missing)}." if missing else "")))
 
 
 def check_file(file: Path) -> None:
@@ -210,9 +210,10 @@ def _film(result: dict) -> str:
 
 def _start(result: dict) -> str:
     found = result["start"]
+    later = found["first_page_after_bare_gradio"]
     return (
         f"## Start-up\n\n{_seconds_table(found['seconds'])}\n\n"
-        f"The first page comes {found['first_page_after_bare_gradio']} s after an empty Gradio app's. The first "
+        f"The first page comes {abs(later)} s {'before' if later < 0 else 'after'} an empty Gradio app's. The first "
         f"mask comes {found['first_mask_after_first_page']} s after the first page, which brings along what an "
         "earlier start has drawn; it is drawn anew once the tokenizer is loaded. All over plain HTTP, with the model "
         "already in the cache. The idle app holds "
