@@ -25,7 +25,7 @@ PLOT = "performance.svg"
 def report(result: dict) -> str:
     """Return the machine, a section for each measured part, and the ratios, as Markdown."""
     sections = [section(result, part) for part in _SECTIONS if part in result]
-    return "\n\n".join([machine_line(result), *sections, ending(result)]) + "\n"
+    return "\n\n".join(filter(None, [machine_line(result), *sections, ending(result)])) + "\n"
 
 
 def machine_line(result: dict) -> str:

@@ -138,6 +138,7 @@ def table_records(batches: Iterator[Any], path: str, kind: str) -> Iterator[tupl
                 }
                 yield (row, None, checked(reduce(_decoded, in_json, kept))), size
                 row += 1
+    # pyarrow's own errors are kinds of these
     except (ValueError, OSError, KeyError, NotImplementedError) as error:
         reason = _reason(error)
         raise DataError(f"{path} cannot be read as {kind}, in row {row} or behind: {reason}.") from error
