@@ -32,6 +32,7 @@ from ..runs.public import public_record
 from ..runs.queue import Queued, Turn
 from .backend import Backend
 from .controls import PAGE_SETTINGS, decides_mask
+from .guard import is_global
 from .places import sentence
 from .reading import paginate, read
 from .state import View, audit_of
@@ -278,13 +279,14 @@ def _told() -> Iterator[None]:
 
 
 def _visitor(request: gr.Request | None) -> str:
-    """Return the address that a call comes from; a session costs nothing, and is no visitor. On a Space its proxy tells
-    it. Elsewhere anyone may send that header, and uvicorn has read it from the proxies that it believes
-    (`FORWARDED_ALLOW_IPS`: https://uvicorn.dev/settings/#http)."""
+    """Return the address that a call comes from; a session costs nothing, and is no visitor. On a Space its proxies add
+    it to what the caller may have made up: it is the last of the internet's. Elsewhere anyone may send that header, and
+    uvicorn has read it from the proxies that it believes (`FORWARDED_ALLOW_IPS`: https://uvicorn.dev/settings/#http)."""
     if request is None:
         return ""
-    known = request.headers.get("x-forwarded-for", "").partition(",")[0].strip() if is_public() else ""
-    return known or (request.client.host if request.client else "")
+    told = request.headers.get("x-forwarded-for", "").split(",") if is_public() else []
+    known = [address.strip() for address in told if is_global(address.strip())]
+    return known[-1] if known else (request.client.host if request.client else "")
 
 
 def _read(text: str) -> Any:

@@ -62,6 +62,11 @@ def refusal(method: str, headers: Headers, names: frozenset[str]) -> str:
     return f"Pages of another site may send nothing here. Whoever serves this sets {HOSTS} to its name." * strange
 
 
+def is_global(name: str) -> bool:
+    """Return whether this is an address on the internet, not one of a private network."""
+    return _is_number(name) and ip_address(name).is_global
+
+
 def _is_own(host: str, names: frozenset[str]) -> bool:
     found = _HOST.fullmatch(host)
     name = (found[1] or found[2]).rstrip(".") if found else ""

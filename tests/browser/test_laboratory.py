@@ -92,7 +92,8 @@ def packing_two_ways_and_the_proof(page: Page) -> None:
 
     page.get_by_role("tab", name="Two ways").click()
     token(page, 0, of=1).click()
-    expect(page.locator("#boundary .sentence")).to_contain_text("Row 1.")  # or the row that was picked before is compared
+    # Or the row that was picked before is compared.
+    expect(page.locator("#boundary .sentence")).to_contain_text("Row 1.")
     page.click("#contrast")
     left, right = (page.locator("#versus .columns .row").nth(side).locator(".token") for side in (0, 1))
     expect(left).to_have_count(36)

@@ -142,18 +142,18 @@ class TestRuns:
         monkeypatch.setattr(backend, "is_running", lambda key: key in running)
         api = Api(backend)
         monkeypatch.setattr("sftdemo.ui.api.is_public", lambda: True)
-        for visitor in ("9.9.9.9", "9.9.9.9, 10.0.0.1", "8.8.8.8", None, None):
+        for visitor in ("9.9.9.9", "9.9.9.9, 10.0.0.1", "8.8.8.8", "made, 7.7.7.7, 8.8.8.8, 10.0.0.1", None, None):
             headers = {} if visitor is None else {"x-forwarded-for": visitor}
             asked = gr.Request(headers=Headers(headers), client={"host": "10.0.0.1"})
             list(api.train(TEXT, str(gpt2_folder), settings=SHORT, request=asked))
-        assert turns == [[], ["1"], [], [], ["4"]]
+        assert turns == [[], ["1"], [], ["3"], [], ["5"]]
         running.clear()
         list(api.train(TEXT, str(gpt2_folder), settings=SHORT, request=asked))
         assert turns[-1] == []
         monkeypatch.setattr("sftdemo.ui.api.is_public", lambda: False)
         other = gr.Request(headers=Headers({"x-forwarded-for": "7.7.7.7"}), client={"host": "10.0.0.1"})
         list(api.train(TEXT, str(gpt2_folder), settings=SHORT, request=other))
-        assert turns[-1] == ["6"], "an address that the caller makes up makes no other visitor"
+        assert turns[-1] == ["7"], "an address that the caller makes up makes no other visitor"
 
     def test_a_key_that_is_none_and_a_busy_server(self, api, gpt2_folder):
         for key in ("", "../..", "0a" * 8, "x\ud800"):
