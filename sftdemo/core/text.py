@@ -25,6 +25,17 @@ def ordinal(number: int) -> str:
     return f"{number:,}{ending}"
 
 
+def list_first(parts: Iterable[str], most: int = 20) -> str:
+    """Return the first of some parts with commas between them, and how many more there are.
+
+    >>> list_first("abc"), list_first("abcd", 2)
+    ('a, b, c', 'a, b and 2 more')
+    """
+    every = list(parts)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
 def duration(seconds: float) -> str:
     """Return a rounded duration in seconds, minutes or, from an hour on, hours.
 

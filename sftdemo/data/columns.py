@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import ConfigError, DataError
+from ..core.text import list_first
 from .records import UNREAD_KEPT, short
 from .shapes import COLUMNS, shape_in
 
@@ -119,5 +120,5 @@ def check_found(columns: Mapping[str, str], found: Iterable[str]) -> None:
     known = list(found)
     missing = next((theirs for theirs in columns.values() if theirs not in known), None)
     if missing is not None:
-        names = ", ".join(map(short, known)) or "none"
+        names = list_first(map(short, known)) or "none"
         raise DataError(f"no row has the column {short(missing)} that columns names; the columns are {names}.")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..core.errors import DataError
-from ..core.text import plural
+from ..core.text import list_first, plural
 from .columns import Unread, check_found, is_known, rename
 from .fields import HandMask, read_held_out, read_masks
 from .files import TooLarge, can_stream, held_rows, read_file, stream_file
@@ -42,7 +42,6 @@ from .text_records import split_records
 
 __all__ = ["Example", "HandMask", "Message", "Origin", "ParsedExamples", "Problem", "StreamedExamples"]
 
-COLUMNS_NAMED = 20  # of those that are not used
 FIRST_ROWS = 1_000  # of a data set on the Hub, where nobody says how many
 
 
@@ -310,10 +309,8 @@ class _Reading:
     def result(self, train: Sequence[Example], origin: Origin | None = None) -> ParsedExamples:
         check_found(self._columns, self._found)
         ignored = ((name if len(name) <= 60 else f"{name[:59]}…", count) for name, count in self._ignored.items())
-        first = islice(ignored, COLUMNS_NAMED)
-        columns = ", ".join(f"{name!r} ({count} {plural(count, 'row')})" for name, count in first)
-        more = f" and {len(self._ignored) - COLUMNS_NAMED:,} more" if len(self._ignored) > COLUMNS_NAMED else ""
-        notes = (*self.notes, *([f"columns not used: {columns}{more}."] if columns else []))
+        columns = list_first(f"{name!r} ({count} {plural(count, 'row')})" for name, count in ignored)
+        notes = (*self.notes, *([f"columns not used: {columns}."] if columns else []))
         notes_of = (tuple(self._held_out), tuple(self._problems), notes)
         return ParsedExamples(train, *notes_of, origin, self._name, self._unread)
 
@@ -325,7 +322,7 @@ def _example(row: int, line: int | None, record: object) -> tuple[Example, list[
     held_out = read_held_out(record)
     shape = shape_in(record)
     if shape is None:
-        found = ", ".join(map(short, record)) or "no column"
+        found = list_first(map(short, record)) or "no column"
         raise Refused(f"has {found}; expected {expected_columns()}.")
     fields = shape.read(record, held_out)
     unused = fields.pop("unused", [])

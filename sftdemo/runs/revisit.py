@@ -121,6 +121,16 @@ def read_run(folder: Path) -> SavedRun:
         raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
 
 
+def check_strength(strength: float) -> None:
+    """Check how far an adapter is to be turned up.
+
+    Raises:
+        ConfigError: for less than 0, which is off, more than `MOST_STRENGTH`, and no number.
+    """
+    if not 0 <= strength <= MOST_STRENGTH:
+        raise ConfigError(f"strength is {strength:g}; it must lie between 0 (off) and {MOST_STRENGTH:g}.")
+
+
 @event_stream
 def answers_at(
     folder: Path,
@@ -142,8 +152,7 @@ def answers_at(
 
     from ..model.generation import generate
 
-    if not 0 <= strength <= MOST_STRENGTH:
-        raise ConfigError(f"strength is {strength:g}; it must lie between 0 (off) and {MOST_STRENGTH:g}.")
+    check_strength(strength)
     saved = read_run(folder)
     if saved.kind != "adapter":
         raise TrainingError("this run has no adapter to turn up or down: its weights were trained or merged whole.")

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..mask.labels import Masker
     from .run import EventPrinter
 
-
 Result = TypeVar("Result")
 
 
@@ -241,10 +240,11 @@ def study(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Answer prompts with a model or a saved run."""
-    from ..runs.revisit import answers_at
+    from ..runs.revisit import answers_at, check_strength
     from ..runs.run import answer
 
     if options.strength is not None:
+        check_strength(options.strength)
         if options.template is not None or options.load_in_4bit:
             raise ConfigError(
                 "with --strength a run is loaded and asked as it was trained; leave --template and --load-in-4bit out."

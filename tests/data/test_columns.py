@@ -76,6 +76,14 @@ def test_one_that_no_row_has_is_refused_with_those_that_exist():
         parse(ROWS, {"prompt": "questoin"})
 
 
+def test_of_a_thousand_columns_the_first_are_told():
+    row = {f"column {number}": "x" for number in range(1000)}
+    with pytest.raises(DataError, match=r'"column 18", "column 19" and 981 more\.$'):
+        parse([row, row | {"q": "x"}], {"prompt": "questoin"})
+    (problem,) = parse_examples(json.dumps(row)).problems
+    assert '"column 19" and 980 more; expected' in str(problem)
+
+
 def test_rows_that_stay_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("sftdemo.data.examples.MAX_BYTES", 10)
     file = tmp_path / "rows.jsonl"

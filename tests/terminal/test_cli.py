@@ -176,6 +176,7 @@ class TestWrongCalls:
         ("words", "says"),
         [
             (["generate", "x"], "give at least one --prompt, or with a saved run --strength"),
+            (["generate", "x", "--strength", "9"], "strength is 9; it must lie between 0 (off) and 1.5"),
             (["generate", "x", "--strength", "1", "--template", "chat"], "leave --template and --load-in-4bit out"),
         ],
         ids=lambda part: " ".join(part) if isinstance(part, list) else "",
