@@ -35,9 +35,18 @@ _HARMLESS = {
 
 def watched(tokenizer: Tokenizer) -> Tokenizer:
     """Return the tokenizer or, if it has an expression that is not known, or replacements that make a text much longer,
-    one with the same methods to encode."""
+    one with the same methods to encode.
+
+    Raises:
+        ModelError: if replacements make what it decodes much longer, which no known tokenizer does.
+    """
     content = tokenizer.to_str()
     parts = json.loads(content)
+    if _grows(parts["decoder"]):
+        raise ModelError(
+            f"the model's tokenizer cannot be used: its decoder may make more than {MOST_GROWTH} characters of each "
+            "that it decodes. Choose another model."
+        )
     unknown = [
         each for part in ("normalizer", "pre_tokenizer") for each in _expressions(parts[part]) if each not in _HARMLESS
     ]
@@ -59,9 +68,10 @@ def _expressions(part: Any) -> Iterator[str]:
             yield from _expressions(each)
 
 
-def _grows(normalizer: Any) -> bool:
+def _grows(part: Any) -> bool:
+    """Return whether the replacements of a normalizer or a decoder may make a text much longer."""
     growth = 1
-    for pattern, content in _replacements(normalizer):
+    for pattern, content in _replacements(part):
         growth *= max(1, ceil(len(content) / max(1, len(pattern))))
         if growth > MOST_GROWTH:
             return True
@@ -69,13 +79,13 @@ def _grows(normalizer: Any) -> bool:
 
 
 def _replacements(part: Any) -> Iterator[tuple[str, str]]:
-    """Yield what each step of a normalizer's JSON replaces, one character at least where it is an expression, and by
-    what."""
+    """Yield what each step of a normalizer's or a decoder's JSON replaces, one character at least where it is an
+    expression, and by what."""
     if isinstance(part, dict):
         step = cast("dict[str, Any]", part)
         if step.get("type") == "Replace":
             yield step["pattern"].get("String", ""), step["content"]
-        for each in step.get("normalizers", ()):
+        for each in (*step.get("normalizers", ()), *step.get("decoders", ())):
             yield from _replacements(each)
 
 

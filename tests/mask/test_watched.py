@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tiny import MAKERS, OTHERS, byte_level, tokenizer_named
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 
 from sftdemo.core.apart import APART
 from sftdemo.core.errors import ModelError
@@ -58,6 +58,16 @@ def with_replacements(*steps: tuple[str | Regex, str]):
 def test_replacements_that_make_a_text_much_longer_are_watched(steps, is_watched):
     backend = with_replacements(*steps).backend_tokenizer
     assert (watched(backend) is not backend) == is_watched
+
+
+def test_answers_that_a_decoder_would_make_much_longer_are_refused():
+    tokenizer = byte_level("<|e|>")
+    backend, step = tokenizer.backend_tokenizer, decoders.Replace
+    backend.decoder = decoders.Sequence([step("a", "b" * 8), decoders.ByteLevel()])
+    assert watched(backend) is backend
+    backend.decoder = decoders.Sequence([step("a", "bbb"), step("b", "ccc")])
+    with pytest.raises(ModelError, match="its decoder may make more than 8 characters of each that it decodes"):
+        encoder_for(tokenizer)
 
 
 def test_a_text_that_grows_beyond_all_memory_is_refused():
