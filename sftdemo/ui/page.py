@@ -170,7 +170,7 @@ def build(backend: Backend | None = None) -> Page:
         )
         running = RunHandlers(desk, outputs)
         train, both = running.wire(page)
-        AheadHandlers(desk, compare, buttons["train"], buttons["both"]).wire([*scans, train, both])
+        AheadHandlers(desk, masking.order, compare, buttons["train"], buttons["both"]).wire([*scans, train, both])
         LossesHandlers(desk, losses, run_id).wire(both, saved)
         FilmHandlers(desk, film, run_id).wire()
         RevisitHandlers(desk, revisit, run_id).wire()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,8 @@ from ...core.errors import SftdemoError
 from ...core.events import Before, Event, Failed, Finished
 from ..results import comparison
 from ..state import Desk
-from .handlers import PRIVATE, VISITS, Updates
+from .handlers import PRIVATE, Updates
+from .order import Order
 from .scanned import OFF, buttons, planned
 
 NOTHING_YET = "The answers appear here, side by side, when a training is done."
@@ -24,9 +24,8 @@ class AheadHandlers:
     """Ask a process that stands by for a run, so that neither its model nor these answers are waited for later. The
     buttons to train with then tell the shorter time."""
 
-    def __init__(self, desk: Desk, compare: gr.HTML, train: gr.Button, both: gr.Button):
-        self.desk, self.compare, self.train, self.both = desk, compare, train, both
-        self._latest = lru_cache(VISITS)(lambda visit: [object()])  # what a visit asked for last, in a cell
+    def __init__(self, desk: Desk, order: Order, compare: gr.HTML, train: gr.Button, both: gr.Button):
+        self.desk, self.order, self.compare, self.train, self.both = desk, order, compare, train, both
 
     def wire(self, idle: Sequence[Dependency]) -> None:
         """Ask after each of these events. What is asked later ends what was asked before (`Standby.ask`)."""
@@ -39,8 +38,10 @@ class AheadHandlers:
     def answer(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """Show the answers of the model as it is, where those of a run are not shown."""
         yield {self.compare: gr.skip()}
-        latest, mine = self._latest((request and request.session_hash) or ""), object()
-        latest[0] = mine  # the same questions may be asked for other settings, which the buttons speak of from then on
+        # The same questions may be asked for other settings, which the buttons speak of from then on.
+        is_newest = self.order.begin("ahead", values, request)
+        if not is_newest():
+            return
         told, before = [], []
         run_id = values[self.desk.run_id]
         is_free = self.desk.backend.saved_run(run_id) is None and not self.desk.backend.is_running(run_id)
@@ -51,7 +52,7 @@ class AheadHandlers:
                 if before and is_free:
                     yield {self.compare: comparison(before, UNTRAINED)}
             ended = told[-1] if told else None
-            if isinstance(ended, Finished) and not ended.stopped and latest[0] is mine:
+            if isinstance(ended, Finished) and not ended.stopped and is_newest():
                 yield from self._offer(values, told)
         except SftdemoError:  # the mask's place says what is wrong
             return

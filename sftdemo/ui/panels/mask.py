@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from ..reading import text_of_row
 from ..state import Desk, View, audit_of, check_of, content_of
 from ..widgets import asked, audit_findings, field_errors, mask_message, mask_rows, progress, totals
 from .examples import Sources
-from .handlers import NEWEST, PRIVATE, VISITS, Updates
+from .handlers import NEWEST, PRIVATE, Updates
+from .order import Order
 from .scanned import OFF, buttons, filters, lengths, mend, planned, refusals
 
 COMMAND = "These settings in a terminal"
@@ -58,7 +59,7 @@ class MaskHandlers:
 
     def __init__(self, desk: Desk, sources: Sources, out: MaskOutputs, first: FirstMask):
         self.desk, self.sources, self.out, self.first = desk, sources, out, first
-        self._latest = lru_cache(VISITS)(lambda visit: [object()])  # the latest scan of a visit, in a cell
+        self.order = Order(desk.controls)
 
     def wire(self, page: gr.Blocks) -> list:
         """Connects components and handlers; returns the events after which all rows have been looked over."""
@@ -119,8 +120,9 @@ class MaskHandlers:
         """The mask's place with what is wrong."""
         return {self.out.mask: mask_message(words), self.out.asked: asked([]), self.out.command: ""}
 
-    def draw(self, values: dict) -> Updates:
+    def draw(self, values: dict, request: gr.Request | None = None) -> Updates:
         """One page of the mask of the text as it stands."""
+        self.order.draw(values, request)
         out, columns = self.out, self.sources.columns
         config, wrong = self.desk.checked(values)
         told = {out.wrong: field_errors(wrong, notes_on(config))}
@@ -158,10 +160,9 @@ class MaskHandlers:
     def scan(self, values: dict, request: gr.Request | None = None) -> Iterator[Updates]:
         """The totals of all rows as they come, what the audit finds, and what the button would do, until the same visit
         begins another scan. Gradio's `cancels` names no event but a function: one that is late would end the other."""
-        latest, mine = self._latest((request and request.session_hash) or ""), object()
-        latest[0] = mine
+        is_newest = self.order.begin("scan", values, request)
         for updates in self._scan(values):
-            if latest[0] is not mine:
+            if not is_newest():
                 yield {self.out.totals: gr.skip()}
                 return
             yield updates

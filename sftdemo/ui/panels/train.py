@@ -27,7 +27,8 @@ from ..state import Desk
 from ..toasts import warn
 from ..widgets import progress
 from ..words import say, say_all
-from .handlers import PRIVATE, VISITS, Updates
+from .handlers import PRIVATE, Updates
+from .order import VISITS
 from .scanned import planned
 
 TO_COME = "The answers before the training; those after it are to come."
