@@ -15,11 +15,11 @@ from gradio.events import Dependency
 from ...core.errors import SftdemoError
 from ...core.events import Event
 from ...core.palette import ARMS
-from ...runs.disk import size_of
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
 from ...runs.queue import Turn
 from ...runs.wording import column_name
+from ..downloads import size_of_zip
 from ..places import sentence
 from ..results import comparison, figures_table
 from ..run_state import RunState, summarize
@@ -239,7 +239,7 @@ class RunHandlers:
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
-        label = f"Download the {'models' if state.arms else 'model'} (about {size_of(folder) / 1e6:.0f} MB)"
+        label = f"Download the {'models' if state.arms else 'model'} (about {size_of_zip(folder) / 1e6:.0f} MB)"
         choices = [(column_name(weight), weight) for weight in state.arms]
         chosen = state.arms[0] if state.arms else None
         return {
