@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -120,6 +121,16 @@ def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
     out, updates = page.masking.out, page.masking.draw(values)
     command = updates[out.command]
     return json.loads(updates[out.mask]), json.loads(updates[out.asked]), command and command["value"]
+
+
+def leaves_with_its_run(page: Page, show: Callable, reset: Callable) -> bool:
+    """Whether `reset` follows when another run is shown, and what `show` still brings of the last one is ended."""
+    of = (page.running.out.saved._id, "change")
+    fns = page.blocks.fns.values()
+    (showing,) = [fn for fn in fns if fn.fn == show]
+    return any(fn.fn == reset and of in fn.targets for fn in fns) and any(
+        showing._id in fn.cancels and of in fn.targets for fn in fns
+    )
 
 
 @dataclass(frozen=True)

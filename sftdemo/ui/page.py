@@ -172,8 +172,8 @@ def build(backend: Backend | None = None) -> Page:
         train, both = running.wire(page)
         AheadHandlers(desk, compare, buttons["train"], buttons["both"]).wire([*scans, train, both])
         LossesHandlers(desk, losses, run_id).wire(both, saved)
-        FilmHandlers(desk, film, run_id).wire()
-        RevisitHandlers(desk, revisit, run_id).wire()
+        FilmHandlers(desk, film, run_id).wire(saved)
+        RevisitHandlers(desk, revisit, run_id).wire(saved)
         TakeAwayHandlers(desk, take_away, outputs).wire()
         if take_away.push is not None:
             PushHandlers(desk, take_away.push, outputs).wire(page)
