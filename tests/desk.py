@@ -125,12 +125,11 @@ def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
 
 def leaves_with_its_run(page: Page, show: Callable, reset: Callable) -> bool:
     """Whether `reset` follows when another run is shown, and what `show` still brings of the last one is ended."""
-    of = (page.running.out.saved._id, "change")
-    fns = page.blocks.fns.values()
+    out, fns = page.running.out, page.blocks.fns.values()
     (showing,) = [fn for fn in fns if fn.fn == show]
-    return any(fn.fn == reset and of in fn.targets for fn in fns) and any(
-        showing._id in fn.cancels and of in fn.targets for fn in fns
-    )
+    resets = {target for fn in fns if fn.fn == reset for target in fn.targets}
+    ends = {target for fn in fns if showing._id in fn.cancels for target in fn.targets}
+    return (out.saved._id, "change") in resets and (out.run_id._id, "change") in ends
 
 
 @dataclass(frozen=True)

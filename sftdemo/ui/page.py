@@ -104,7 +104,7 @@ def build(backend: Backend | None = None) -> Page:
         settings_file = SettingsPanel()
         controls = Controls(**inputs, **training_settings(placed=inputs, last=settings_file.place))
         progress_panel = _progress_panel()
-        _step(4, "Compare", "The same prompts, answered greedily by each model.")
+        _step(4, "Compare", "The same prompts, answered by each model.")
         compare = compare_widget("compare", NOTHING_YET)
         figures = widget("figures", figures_table([]))
         losses = LossesPanel()

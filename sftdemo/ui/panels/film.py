@@ -38,7 +38,8 @@ class FilmHandlers:
         panel, device = self.panel, self.desk.controls.device
         shown = [panel.develop, panel.film]
         played = panel.develop.click(self.play, [self.run_id, device], shown, concurrency_limit=4, **PRIVATE)
-        saved.change(self.reset, None, shown, cancels=played, **PRIVATE)
+        saved.change(self.reset, None, shown, **PRIVATE)
+        self.run_id.change(None, cancels=played, **PRIVATE)  # once: of two at a time Gradio (6.31) fails one
 
     def reset(self) -> Updates:
         """Take the film of the last run away when another is shown."""

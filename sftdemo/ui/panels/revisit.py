@@ -70,7 +70,8 @@ class RevisitHandlers:
             concurrency_limit=4,
             **PRIVATE,
         )
-        saved.change(self.reset, None, shown, cancels=asked, **PRIVATE)
+        saved.change(self.reset, None, shown, **PRIVATE)
+        self.run_id.change(None, cancels=asked, **PRIVATE)
 
     def reset(self) -> Updates:
         """Take the answers of the last run away when another is shown."""

@@ -218,7 +218,9 @@ class RunHandlers:
             frame = pd.DataFrame(state.losses, columns=["step", "loss"])
             shown[out.curve] = gr.update(value=frame, visible=True, x_lim=[1, state.total])
         if state.comparisons:
-            message = "Greedy answers of the same model to the same prompts, with the same settings."
+            message = (
+                "Answered greedily: each token is the likeliest one there, so a model answers the same every time."
+            )
             shown[out.compare] = comparison(state.comparisons, message, state.arms, conclusion=state.conclusion)
         elif state.before:
             shown[out.compare] = comparison(state.before, TO_COME)
