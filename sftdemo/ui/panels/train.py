@@ -31,6 +31,8 @@ from .handlers import PRIVATE, VISITS, Updates
 from .scanned import planned
 
 TO_COME = "The answers before the training; those after it are to come."
+# The choices of the last run stay: the browser may still send one, which Gradio looks for among them.
+_NO_ARM = gr.update(value=None, visible=False)
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
 
@@ -198,7 +200,7 @@ class RunHandlers:
             out.arm_curves: gr.update(visible=False),
             out.compare: comparison([], ""),
             out.figures: figures_table([]),
-            out.arm: gr.update(choices=[], value=None, visible=False),
+            out.arm: _NO_ARM,
             out.download: gr.update(value=None, label="Nothing trained yet", interactive=False),
             out.saved: None,
         }
@@ -242,13 +244,15 @@ class RunHandlers:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
         label = f"Download the {'models' if state.arms else 'model'} (about {size_of_zip(folder) / 1e6:.0f} MB)"
-        choices = [(column_name(weight), weight) for weight in state.arms]
-        chosen = state.arms[0] if state.arms else None
+        arm = _NO_ARM
+        if state.arms:
+            choices = [(column_name(weight), weight) for weight in state.arms]
+            arm = gr.update(choices=choices, value=state.arms[0], visible=len(choices) > 1)
         return {
             self.out.download: gr.update(value=str(archive), label=label, interactive=True),
             self.out.saved: str(archive),
             self.out.train_on: gr.update(visible=True),
-            self.out.arm: gr.update(choices=choices, value=chosen, visible=len(choices) > 1),
+            self.out.arm: arm,
         }
 
     def _show_arm_curves(self, state: RunState) -> Updates:

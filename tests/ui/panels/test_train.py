@@ -51,6 +51,9 @@ def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
     while_training = [json.loads(named(ui, look)["compare"])["rows"] for look in looks if "compare" in named(ui, look)]
     assert [None, None, None] in [[pair["answers"][-1]["text"] for pair in rows] for rows in while_training]
     assert list(ended["curve"]["value"]["step"]) == [1, 2]
+    arms = [shown["arm"] for look in looks if "arm" in (shown := named(ui, look))]
+    assert len(arms) == 2
+    assert not any("choices" in arm for arm in arms), "the browser may still send one of the run before"
     with ZipFile(made(ui, ended["download"])) as archive:
         names = {Path(name).name for name in archive.namelist()}
         assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
