@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -120,6 +121,15 @@ def drawn(page: Page, values: dict) -> tuple[dict, dict, str]:
     out, updates = page.masking.out, page.masking.draw(values)
     command = updates[out.command]
     return json.loads(updates[out.mask]), json.loads(updates[out.asked]), command and command["value"]
+
+
+def leaves_with_its_run(page: Page, show: Callable, reset: Callable) -> bool:
+    """Whether `reset` follows when another run is shown, and what `show` still brings of the last one is ended."""
+    out, fns = page.running.out, page.blocks.fns.values()
+    (showing,) = [fn for fn in fns if fn.fn == show]
+    resets = {target for fn in fns if fn.fn == reset for target in fn.targets}
+    ends = {target for fn in fns if showing._id in fn.cancels for target in fn.targets}
+    return (out.saved._id, "change") in resets and (out.run_id._id, "change") in ends
 
 
 @dataclass(frozen=True)

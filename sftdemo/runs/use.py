@@ -12,14 +12,25 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def load(base: str | None = None) -> tuple[Any, Any]:
-    """Return the model and its tokenizer. `base` names the model under an adapter, if it is not on the Hub."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    """Return the model and its tokenizer. `base` names the model under an adapter, if it is not on the Hub.
+
+    Raises:
+        OSError: if the model under an adapter is neither on this disk nor to be had from the Hub.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     tokenizer = AutoTokenizer.from_pretrained(str(FOLDER))
     if (FOLDER / "adapter_config.json").is_file():
         from peft import PeftConfig, PeftModel
 
         name = base or str(PeftConfig.from_pretrained(str(FOLDER)).base_model_name_or_path)
+        try:
+            AutoConfig.from_pretrained(name)  # its smallest file: without the Hub each costs half a minute
+        except OSError as error:
+            raise OSError(
+                f"the model under this adapter, {name}, is not on this disk, and the Hub does not give it. Name "
+                "a folder of it (--base FOLDER), or export the run where it was trained with all weights (--to merged)."
+            ) from error
         model: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(name, dtype="float32"), FOLDER)
     else:
         model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype="float32")
@@ -46,7 +57,10 @@ def main() -> None:
     )
     parser.add_argument("--max-new-tokens", type=int, default=256)
     options = parser.parse_args()
-    model, tokenizer = load(options.base)
+    try:
+        model, tokenizer = load(options.base)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from None
     more = {"input": options.input} if options.input else {}
     print(ask(model, tokenizer, options.prompt, options.max_new_tokens, **more))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from textwrap import indent
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,6 +31,12 @@ def line(console: Console, text: str, style: str = "") -> None:
     """Print a line of results. In a terminal it breaks between two words, and a path stays whole."""
     shown = text if console.soft_wrap else between_words(text, console.width)
     console.print(shown, style=style, markup=False, soft_wrap=True)
+
+
+def indented(console: Console, text: str, style: str = "") -> None:
+    """Print a line of results two columns in; in a terminal, all that it breaks into."""
+    shown = text if console.soft_wrap else between_words(text, console.width - 2)
+    console.print(indent(shown, "  "), style=style, markup=False, soft_wrap=True)
 
 
 def add_tokens(text: Text, tokens: Iterable[tuple[str, str, str, int]], console: Console) -> None:

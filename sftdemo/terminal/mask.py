@@ -31,7 +31,7 @@ from ..mask.view import (
     view_tokens,
     visible,
 )
-from .console import add_tokens, progress_bar, results_console
+from .console import add_tokens, indented, progress_bar, results_console
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -118,8 +118,8 @@ def print_audit(audit: Audit, findings: Sequence[Finding], held_out: int, prompt
     for finding in findings:
         sign, style = _SEVERITIES[finding.severity]
         console.print(f"{sign} {finding.severity}: {finding.what}{finding.where}", style=style)
-        console.print(f"  {finding.why}", style="dim")
-        console.print(f"  → {finding.remedy}")
+        indented(console, finding.why, "dim")
+        indented(console, f"→ {finding.remedy}")
     if not findings:
         console.print("✓ nothing found", style="green")
     _print_summary(console, audit, held_out, prompt_loss_weight)

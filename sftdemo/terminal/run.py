@@ -165,7 +165,7 @@ class EventPrinter:
                 self._line(f"Saved to {event.path}: {_KINDS[event.kind]}")
             case Finished():
                 if self._frames:
-                    self._out.print(film_text(self._frames), soft_wrap=True, end="")
+                    self._out.print(film_text(self._frames), end="")
                 stopped = f", stopped after step {event.steps} of {event.total}" if event.stopped else ""
                 self._line(f"Done in {duration(event.seconds)}{stopped}.")
             case Failed():

@@ -14,6 +14,7 @@ from gradio.context import LocalContext
 from gradio.utils import get_upload_folder
 
 from ..core.errors import DataError
+from ..core.files import files_below, size_of_file
 from ..core.held import held_folder, sweep
 from ..model.sources import RUN_RECORD
 from ..runs.disk import remove
@@ -122,9 +123,20 @@ def zip_folder(folder: Path, made: Path) -> None:
     runs = [record.parent for record in folder.rglob(RUN_RECORD) if CHECKPOINT not in record.parts]
     texts = {run / name: text for run in runs for name, text in public_texts(run).items()}
     with ZipFile(made, "w", ZIP_DEFLATED) as archive:
-        for file in sorted(folder.rglob("*")):
+        for file in _handed_on(folder):
             name = file.relative_to(folder)
             if file in texts:
                 archive.writestr(str(name), texts[file])
-            elif file.is_file() and file.name != EVENTS and not {CHECKPOINT, FILM}.intersection(name.parts):
+            else:
                 archive.write(file, name)
+
+
+def size_of_zip(folder: Path) -> int:
+    """Return how many bytes a zip of a folder has once it is unpacked."""
+    return sum(map(size_of_file, _handed_on(folder)))
+
+
+def _handed_on(folder: Path) -> list[Path]:
+    """Return the files that a zip of a folder has: a run's events, checkpoint and film's adapters stay here."""
+    stay = {EVENTS, CHECKPOINT, FILM}
+    return sorted(file for file in files_below(folder) if not stay.intersection(file.relative_to(folder).parts))

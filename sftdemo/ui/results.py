@@ -196,9 +196,8 @@ def run_title(run: PastRun) -> str:
 
 
 def _summary(run: PastRun) -> dict:
-    settings = ", ".join(
-        f"{say(name.replace('_', ' '))} {_short(setting_text(value))}" for name, value in run.settings.items()
-    )
+    told = {name: value for name, value in run.settings.items() if (name, value) != ("steps", run.steps)}
+    settings = ", ".join(f"{say(name.replace('_', ' '))} {_short(setting_text(value))}" for name, value in told.items())
     what = "held-out loss on the answers" if run.figures else "loss on the trained tokens"
     ends = ", ".join(f"{curve[0]:.2f} → {curve[-1]:.2f}" for curve in run.curves if curve)
     return {

@@ -129,6 +129,22 @@ def check_contrast(page: Page, *parts: str) -> None:
         assert found.violations_count == 0, f"{theme}: {found.generate_report()}"
 
 
+def scrolled_under(page: Page, widget: str, index: int, line_of: int) -> str:
+    """Scrolls the rows of a widget so that the line of a token comes under the mouse, which points at token `index` of
+    row 0; returns which token that is."""
+    return page.evaluate(
+        """([widget, ...indices]) => new Promise((tell) => {
+          const rows = document.querySelector(`${widget} .rows`), row = rows.querySelector('.row');
+          const [from, to] = indices.map((at) => row.querySelector(`[data-index="${at}"]`).getBoundingClientRect().top);
+          rows.addEventListener('pointerover', (event) => {
+            if (event.target.closest('.token')) tell(event.target.closest('.token').dataset.index);
+          });
+          rows.scrollTop += to - from;
+        })""",
+        [widget, index, line_of],
+    )
+
+
 def is_clear(page: Page, of: str) -> bool:
     """Whether nothing lies over the corners of an element."""
     return page.locator(of).evaluate(

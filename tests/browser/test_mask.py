@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import fill, inspector, open_laboratory, picture, row, settings, start_over, token, trained, write
+from browser.steps import (
+    fill,
+    inspector,
+    open_laboratory,
+    picture,
+    row,
+    scrolled_under,
+    settings,
+    start_over,
+    token,
+    trained,
+    write,
+)
 
 pytestmark = pytest.mark.browser
 BEGINS = "Here a trained part begins: the last token before it predicts its first."
@@ -58,18 +70,6 @@ def test_the_inspector_masks_by_hand_many_tokens_many_rows_and_odd_characters(vi
     characters_of_several_bytes_are_shown_once(page)
 
 
-# Brings the line of the response under the mouse that points at token 5, and tells which token that is.
-SCROLLED_UNDER = """() => new Promise((tell) => {
-  const rows = document.querySelector('#mask .rows'), row = rows.querySelector('.row');
-  const [from, to] = [5, 13].map((index) => row.querySelector(`[data-index="${index}"]`).getBoundingClientRect().top);
-  rows.addEventListener('pointerover', (event) => {
-    if (event.target.closest('.token')) tell(event.target.closest('.token').dataset.index);
-  });
-  rows.scrollTop += to - from;
-  setTimeout(() => tell('5'), 20_000);  // which fails: nothing came under the mouse
-})"""
-
-
 def the_inspector(page: Page) -> None:
     token(page, 5).hover()
     assert inspector(page) == {
@@ -82,7 +82,7 @@ def the_inspector(page: Page) -> None:
     assert shift(page) == "Position 5 predicts the next token, \u2018␣the\u2019: its loss does not count."
     expect(token(page, 5)).to_have_class(re.compile("chosen"))
     expect(token(page, 6)).to_have_class(re.compile("predicted"))
-    assert page.evaluate(SCROLLED_UNDER) != "5"
+    assert scrolled_under(page, "#mask", 5, 13) != "5"
     assert inspector(page)["position"] == "5 of 30", "what the page scrolls under the mouse is not pointed at"
     page.mouse.move(0, 0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser.steps import check_access, check_contrast, fill, is_clear, picture, set_steps
+from browser.steps import check_access, check_contrast, fill, is_clear, picture, scrolled_under, set_steps
 
 pytestmark = pytest.mark.browser
 RUN = 240_000  # milliseconds that a short run both ways may take on a busy machine
@@ -78,6 +78,9 @@ def test_the_weight_then_both_ways_and_a_closer_look(visit):
     expect(page.locator('#losses .views [aria-pressed="true"]')).to_have_text(difference)
     expect(page.locator("#losses .idea")).to_contain_text(f"{difference}, in nats a token on average")
     expect(page.locator('#losses .token[tabindex="0"]')).to_have_count(1)
+    page.locator("#losses .row >> nth=0").locator('[data-index="5"]').hover()
+    assert scrolled_under(page, "#losses", 5, 17) != "5"
+    expect(page.locator("#losses .inspector .shift")).to_contain_text("at position 5:")
     page.locator("#losses .row >> nth=0").locator(".token.is-trained >> nth=0").click()
     expect(page.locator("#losses .inspector table th[scope=row]")).to_have_text(["base", "masked", "unmasked"])
     expect(page.locator("#losses .inspector .likely")).to_have_count(9)

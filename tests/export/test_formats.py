@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from sftdemo.core.events import Failed, Finished, Saved
 from sftdemo.export import formats
 from sftdemo.export.formats import export
 from sftdemo.export.served import served_tokenizer
+from sftdemo.runs import use
 
 
 def logits(model) -> torch.Tensor:
@@ -122,6 +124,13 @@ def test_elsewhere_a_folder_answers_as_its_run_did(saved, tmp_path, gpt2_folder)
             commands.append((folder, "use.py", *words, "--max-new-tokens", "8", *base))
         answers += [each["after"].strip() for each in json.loads((folder / "run.json").read_text())["comparisons"]]
     assert printed_elsewhere(tmp_path, *commands) == answers
+
+
+def test_elsewhere_a_base_that_is_not_there_is_a_sentence(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(use, "FOLDER", saved("adapter"))
+    monkeypatch.setattr(sys, "argv", ["use.py", "Why?", "--base", str(tmp_path / "gone")])
+    with pytest.raises(SystemExit, match=rf"^error: the model under this adapter, {tmp_path}/gone, .*--base FOLDER"):
+        use.main()
 
 
 def test_no_place_of_this_machine_is_in_the_files_that_others_load(saved, gpt2_folder):

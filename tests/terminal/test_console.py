@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sftdemo.terminal.console import print_table
+from sftdemo.terminal.console import indented, print_table
 from sftdemo.terminal.remarks import between_words, remark
 
 HEAD = ["Prompt", "base", "masked", "prompt weight 0.1", "prompt weight 0.5", "unmasked"]
@@ -47,6 +47,14 @@ def test_lines_end_between_words():
     assert between_words("step    1  loss", 80) == "step    1  loss"
     assert between_words("to /a/path/that/is/long now", 8) == "to\n/a/path/that/is/long\nnow"
     assert between_words("a\n\nwell-known word", 8) == "a\n\nwell-known\nword"
+
+
+@pytest.mark.parametrize(("soft_wrap", "lines"), [(False, ["  [one] two", "  three"]), (True, ["  [one] two three"])])
+def test_all_that_an_indented_line_breaks_into_is_indented(soft_wrap, lines):
+    console = Console(width=12, color_system=None, soft_wrap=soft_wrap)
+    with console.capture() as capture:
+        indented(console, "[one] two three")
+    assert capture.get().splitlines() == lines
 
 
 def test_a_remark_cannot_steer_the_terminal(capsys):

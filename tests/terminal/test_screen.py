@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pyte
 import pytest
 
-from sftdemo.core.events import Answer, Comparison, Event, Failed, Finished, Phase, Saved, StudyCell
+from sftdemo.core.events import Answer, Comparison, Event, Failed, Finished, Frame, Phase, Saved, StudyCell
 from sftdemo.terminal.cli import main
 from sftdemo.terminal.mask import Status
 from sftdemo.terminal.remarks import remark
@@ -87,7 +87,9 @@ def assert_words_are_whole(lines: list[str], words: str = WORDS) -> None:
 
 
 CELL = {"completion_loss": 0.8, "prompt_loss": 3.0, "ended": 6, "answers": 6}
+FRAME = Frame(0, 0.0, [["Why?", "held out", WORDS, "EOS"]], 3.0, 2.5, 0, 1, [], [])
 JOBS = {
+    "film": [FRAME, Finished(0, 0, 2.0, False)],
     "train": [*TOLD[:5], Comparison("Why?", WORDS, WORDS, "length", "EOS", "training"), *TOLD[6:]],
     "ablate": ABLATED,
     "generate": [Phase("answer", "Answering 1 prompts"), Answer("Why?", WORDS, "EOS", 9), Finished(0, 0, 1.0, False)],
@@ -96,6 +98,7 @@ JOBS = {
     "study": [Phase("cell", "cell 1 of 6", 0.5), StudyCell(4, 0, 12, CELL | {"prompt_loss_weight": 0.0}, [], 9.0)],
 }
 LINES = {
+    "film": ["Why? (held out)", "step    0  remembering everything", "Done in 2 s."],
     "train": ["step    1  loss 2.5000     0.2 s", "Done in 3 s."],
     "ablate": ["Arm masked (1 of 2)", "step    1  loss 2.5000     0.2 s", "step    1  loss 3.5000     0.2 s"],
     "generate": ["Why?"],
@@ -113,7 +116,7 @@ def test_results_stand_in_lines_of_their_own(screen, job):
         assert [shown for shown in lines if shown.startswith(line)]
     for left in ("⠋", "━ ", "Starting", "Answering", "Training", "Looking", "Merging", "left  "):
         assert not [line for line in lines if left in line]
-    if job in ("train", "generate"):
+    if job in ("train", "generate", "film"):
         assert_words_are_whole(lines)
     if job in ("train", "ablate"):
         assert_words_are_whole(lines, "before and after the training, unchanged")

@@ -125,9 +125,12 @@ class TestHistory:
 
     def test_a_plain_run(self):
         pair = Comparison("Why?", "a", "b", "length", "EOS", "typed")
-        plain = replace(PAST, weights=(0.0,), curves=((3.0, 1.0),), comparisons=(pair,), figures=(), examples=1)
+        plain = replace(
+            PAST, weights=(0.0,), curves=((3.0, 1.0),), comparisons=(pair,), figures=(), examples=1, steps=3
+        )
         (run,) = json.loads(results.history([plain], [], None, ""))["runs"]
         assert run["title"] == "gpt2, masked, 1 row"
+        assert run["detail"].startswith("3 steps, 12 s · template "), "a number of steps is told once"
         assert run["result"].startswith("loss on the trained tokens: 3.00 → 1.00")
 
 

@@ -17,6 +17,8 @@ from ..widgets import progress, progress_widget
 from .columns import ColumnsPanel
 from .handlers import PRIVATE
 
+IN_A_ROW = 5  # inputs of the training settings, whose labels then have one line each
+
 
 class Sources:
     """The sources of examples: the samples, an upload, the text, and the card that replaces the text while a long file
@@ -129,8 +131,10 @@ def training_settings(placed: Collection[str], last: Callable[[], None]) -> dict
             }
         left = dict.fromkeys(["lora_r", "max_new_tokens", "seed", "device", *PAGE_SETTINGS])
         left = [name for name in left if name not in (*placed, *inputs, "set")]
-        with gr.Row():
-            inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is not bool}
+        written = [name for name in left if PAGE_SETTINGS[name].kind is not bool]
+        for beside in (written[:IN_A_ROW], written[IN_A_ROW:]):
+            with gr.Row():
+                inputs |= {name: setting_input(name) for name in beside}
         inputs |= {name: setting_input(name) for name in left if PAGE_SETTINGS[name].kind is bool}
         inputs["set"] = setting_input("set", placeholder="weight_decay=0.01\nlora.alpha=64", elem_id="set")
         inputs["against"] = gr.Slider(

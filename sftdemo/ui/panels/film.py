@@ -14,6 +14,7 @@ from ..state import Desk
 from ..widgets import widget
 from .handlers import PRIVATE, Updates
 
+_ABOUT = "The held-out answers and the loss of their tokens, from step 0 to the last."
 _NO_RUN = "No finished run is shown yet; train first, or show an earlier run."
 
 
@@ -23,8 +24,7 @@ class FilmPanel:
     def __init__(self):
         with gr.Accordion("Watch it learn, step by step", open=False, elem_id="film-door"):
             self.develop = gr.Button("Play the film of this run", elem_id="develop")
-            message = "The held-out answers and the loss of their tokens, from step 0 to the last."
-            self.film = widget("film", film_message(message))
+            self.film = widget("film", film_message(_ABOUT))
 
 
 class FilmHandlers:
@@ -33,11 +33,17 @@ class FilmHandlers:
     def __init__(self, desk: Desk, panel: FilmPanel, run_id: gr.BrowserState):
         self.desk, self.panel, self.run_id = desk, panel, run_id
 
-    def wire(self) -> None:
-        """Connect components and handlers."""
+    def wire(self, saved: gr.State) -> None:
+        """Connect components and handlers. `saved` changes with the run that is shown."""
         panel, device = self.panel, self.desk.controls.device
         shown = [panel.develop, panel.film]
-        panel.develop.click(self.play, [self.run_id, device], shown, concurrency_limit=4, **PRIVATE)
+        played = panel.develop.click(self.play, [self.run_id, device], shown, concurrency_limit=4, **PRIVATE)
+        saved.change(self.reset, None, shown, **PRIVATE)
+        self.run_id.change(None, cancels=played, **PRIVATE)  # once: of two at a time Gradio (6.31) fails one
+
+    def reset(self) -> Updates:
+        """Take the film of the last run away when another is shown."""
+        return {self.panel.develop: gr.update(interactive=True), self.panel.film: film_message(_ABOUT)}
 
     def play(self, run_id: str | None, device: str) -> Iterator[Updates]:
         """Show the frames of the run. The first time, each adapter that was kept answers and scores once."""

@@ -10,12 +10,14 @@ from ...core.errors import SftdemoError
 from ...core.events import Answer, Phase
 from ...runs.revisit import MOST_STRENGTH
 from ..places import sentence
-from ..results import answers_at_strength, compare_widget
+from ..results import answers_at_strength, compare_widget, comparison
 from ..run_state import summarize
 from ..state import Desk
 from ..widgets import progress, progress_widget
 from .handlers import PRIVATE, Updates
 from .losses import NO_RUN, raise_failed
+
+_ABOUT = "Move the slider: the prompts are answered again at that strength."
 
 
 class RevisitPanel:
@@ -45,8 +47,7 @@ class RevisitPanel:
                 elem_id="ask",
             )
             self.status = progress_widget("strength-status", progress("idle", ""))
-            message = "Move the slider: the prompts are answered again at that strength."
-            self.answers = compare_widget("strengths", message)
+            self.answers = compare_widget("strengths", _ABOUT)
 
 
 class RevisitHandlers:
@@ -55,19 +56,26 @@ class RevisitHandlers:
     def __init__(self, desk: Desk, panel: RevisitPanel, run_id: gr.BrowserState):
         self.desk, self.panel, self.run_id = desk, panel, run_id
 
-    def wire(self) -> None:
-        """Connect components and handlers."""
+    def wire(self, saved: gr.State) -> None:
+        """Connect components and handlers. `saved` changes with the run that is shown."""
         panel, device = self.panel, self.desk.controls.device
         inputs = {panel.on, panel.strength, panel.arm, panel.prompt, self.run_id, device}
-        gr.on(
+        shown = [panel.status, panel.answers]
+        asked = gr.on(
             [panel.on.input, panel.strength.input, panel.arm.input, panel.prompt.submit],
             self.ask,
             inputs,
-            [panel.status, panel.answers],
+            shown,
             trigger_mode="always_last",
             concurrency_limit=4,
             **PRIVATE,
         )
+        saved.change(self.reset, None, shown, **PRIVATE)
+        self.run_id.change(None, cancels=asked, **PRIVATE)
+
+    def reset(self) -> Updates:
+        """Take the answers of the last run away when another is shown."""
+        return {self.panel.status: progress("idle", ""), self.panel.answers: comparison([], _ABOUT)}
 
     def ask(self, values: dict) -> Iterator[Updates]:
         """Answer the prompts of the run, and a typed one, with the adapter at the chosen strength."""

@@ -15,11 +15,11 @@ from gradio.events import Dependency
 from ...core.errors import SftdemoError
 from ...core.events import Event
 from ...core.palette import ARMS
-from ...runs.disk import size_of
 from ...runs.folder import RECORD
 from ...runs.jobs import BusyError
 from ...runs.queue import Turn
 from ...runs.wording import column_name
+from ..downloads import size_of_zip
 from ..places import sentence
 from ..results import comparison, figures_table
 from ..run_state import RunState, summarize
@@ -32,6 +32,8 @@ from .order import VISITS
 from .scanned import planned
 
 TO_COME = "The answers before the training; those after it are to come."
+# The choices of the last run stay: the browser may still send one, which Gradio looks for among them.
+_NO_ARM = gr.update(value=None, visible=False)
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
 
@@ -199,7 +201,7 @@ class RunHandlers:
             out.arm_curves: gr.update(visible=False),
             out.compare: comparison([], ""),
             out.figures: figures_table([]),
-            out.arm: gr.update(choices=[], value=None, visible=False),
+            out.arm: _NO_ARM,
             out.download: gr.update(value=None, label="Nothing trained yet", interactive=False),
             out.saved: None,
         }
@@ -219,7 +221,9 @@ class RunHandlers:
             frame = pd.DataFrame(state.losses, columns=["step", "loss"])
             shown[out.curve] = gr.update(value=frame, visible=True, x_lim=[1, state.total])
         if state.comparisons:
-            message = "Greedy answers of the same model to the same prompts, with the same settings."
+            message = (
+                "Answered greedily: each token is the likeliest one there, so a model answers the same every time."
+            )
             shown[out.compare] = comparison(state.comparisons, message, state.arms, conclusion=state.conclusion)
         elif state.before:
             shown[out.compare] = comparison(state.before, TO_COME)
@@ -240,14 +244,16 @@ class RunHandlers:
     def _saved(self, state: RunState, folder: Path) -> Updates:
         """Offer the download of a saved run, and the choice among its models."""
         archive = self.desk.backend.archive(folder)
-        label = f"Download the {'models' if state.arms else 'model'} (about {size_of(folder) / 1e6:.0f} MB)"
-        choices = [(column_name(weight), weight) for weight in state.arms]
-        chosen = state.arms[0] if state.arms else None
+        label = f"Download the {'models' if state.arms else 'model'} (about {size_of_zip(folder) / 1e6:.0f} MB)"
+        arm = _NO_ARM
+        if state.arms:
+            choices = [(column_name(weight), weight) for weight in state.arms]
+            arm = gr.update(choices=choices, value=state.arms[0], visible=len(choices) > 1)
         return {
             self.out.download: gr.update(value=str(archive), label=label, interactive=True),
             self.out.saved: str(archive),
             self.out.train_on: gr.update(visible=True),
-            self.out.arm: gr.update(choices=choices, value=chosen, visible=len(choices) > 1),
+            self.out.arm: arm,
         }
 
     def _show_arm_curves(self, state: RunState) -> Updates:

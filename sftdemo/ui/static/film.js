@@ -51,6 +51,7 @@ const arm = (data, { name, frames, moments }) => {
     head.append(graph, told);
     node.append(head);
   }
+  if (losses && data.rows.length) node.append(h("p", "note", t("With each answer stands its row as it was written, its own answer underlined. The deeper a token's blue, the higher its loss; point at it for the figures.")));
   const rows = losses ? data.rows.map((row, number) => [number, rowNode(row), row.question]) : [];
   const layers = frames[0].answers.map(([prompt, source], question) => {
     const box = h("div", "asked"), said = h("div"), stack = h("div", "stack"), all = answers(frames, question);
@@ -110,7 +111,8 @@ const draw = () => {
   });
   const show = (index) => {
     slider.value = index;
-    const words = t("step {step} of {last}", { step: frames[index].step, last: frames[last].step });
+    const step = frames[index].step, growing = Boolean(data.message);  // the last one is not known yet
+    const words = growing ? t("step {step}", { step }) : t("step {step} of {last}", { step, last: frames[last].step });
     slider.setAttribute("aria-valuetext", words);
     label.textContent = words;
     for (const each of arms) each.show(index);

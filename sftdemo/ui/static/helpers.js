@@ -60,6 +60,8 @@ const foldable = (className, text) => {
   return box;
 };
 
+const whereIs = (event) => `${event.screenX} ${event.screenY}`;
+
 // Why an answer ended, in words, with their class.
 const STOPS = {
   EOS: [t("stopped by itself"), "stop good"],

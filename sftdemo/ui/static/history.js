@@ -47,7 +47,9 @@ const form = (run, data) => {
   note.setAttribute("aria-label", t("note on the run"));
   const keep = button("keep", t("Keep"));
   keep.type = "submit";
-  box.append(name, note, keep, button("cancel", t("Cancel"), () => { naming = null; draw(); }));
+  const ends = h("div", "ends");
+  ends.append(keep, button("cancel", t("Cancel"), () => { naming = null; draw(); }));
+  box.append(name, note, ends);
   box.onsubmit = (event) => {
     event.preventDefault();
     naming = null;

@@ -1,5 +1,6 @@
 let chosen = null;  // [the model that is looked at, the one it is compared with or null], as indices
 let pinned = null;  // {row, index}: the token that was clicked
+let moved = "";     // where the mouse has moved to; a page that scrolls under it brings it other tokens there
 
 const TRAINED_AT = t("‘{token}’ at position {index}: trained");
 const UNTRAINED_AT = t("‘{token}’ at position {index}: not trained, it is only looked at");
@@ -111,7 +112,7 @@ const draw = () => {
       if (pin) pinned = { card, index };
       show(card, index);
     };
-    body.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") look(event, false); });
+    body.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse" && whereIs(event) !== moved) look(event, false); });
     body.addEventListener("pointerout", () => { if (pinned) show(pinned.card, pinned.index); });
     body.addEventListener("focusin", (event) => look(event, true));
     body.addEventListener("click", (event) => look(event, true));
@@ -150,5 +151,6 @@ const draw = () => {
     if (cards[0]?.card.nodes[0]) cards[0].card.nodes[0].tabIndex = 0;
   }
 };
+window.addEventListener("pointermove", (event) => { moved = whereIs(event); });
 watch("value", draw);
 draw();

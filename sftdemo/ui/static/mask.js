@@ -125,7 +125,6 @@ const makeCard = (row) => {
   return card;
 };
 
-const whereIs = (event) => `${event.screenX} ${event.screenY}`;
 const cardOf = (target) => target.closest?.(".row")?.card;
 const indexOf = (target) => {
   const node = target.closest?.(".token");

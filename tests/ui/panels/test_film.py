@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import merged, named
+from desk import leaves_with_its_run, merged, named
 
 
 def played(ui, run_id) -> list[dict]:
@@ -49,3 +49,10 @@ def test_weights_that_are_trained_whole_have_no_film(ui, values):
 def test_without_a_run_it_says_so(ui):
     (_, shown) = played(ui, None)
     assert shown["message"].startswith("No finished run is shown yet")
+
+
+def test_another_run_takes_the_film_of_the_last_away(ui):
+    assert leaves_with_its_run(ui, ui.film.play, ui.film.reset)
+    reset = ui.film.reset()
+    assert reset[ui.film.panel.develop]["interactive"], "a film that was cut off leaves the button free"
+    assert json.loads(reset[ui.film.panel.film])["arms"] == []

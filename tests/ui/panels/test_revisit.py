@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import merged, named, parts
+from desk import leaves_with_its_run, merged, named, parts
 
 
 @pytest.fixture
@@ -67,3 +67,9 @@ class TestStrength:
         looks = list(ui.running.train(values(full=True)))
         said, _ = asked(ui, values(run_id=named(ui, looks[0])["run_id"], strength=0.5))
         assert "no adapter" in said[-1]["title"]
+
+
+def test_another_run_takes_the_answers_of_the_last_away(ui):
+    assert leaves_with_its_run(ui, ui.revisit.ask, ui.revisit.reset)
+    status, answers = parts(ui, ui.revisit.reset(), "status", "answers")
+    assert (json.loads(status)["state"], json.loads(answers)["rows"]) == ("idle", [])

@@ -14,7 +14,9 @@ from desk import ROWS, Busy, build_page, event, made, merged, named, scanned, ti
 
 from sftdemo.core.events import Before
 from sftdemo.runs.estimate import pace_for
+from sftdemo.runs.folder import FILM
 from sftdemo.ui.backend import Backend
+from sftdemo.ui.downloads import size_of_zip
 from sftdemo.ui.panels.train import TO_COME
 
 
@@ -49,6 +51,9 @@ def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
     while_training = [json.loads(named(ui, look)["compare"])["rows"] for look in looks if "compare" in named(ui, look)]
     assert [None, None, None] in [[pair["answers"][-1]["text"] for pair in rows] for rows in while_training]
     assert list(ended["curve"]["value"]["step"]) == [1, 2]
+    arms = [shown["arm"] for look in looks if "arm" in (shown := named(ui, look))]
+    assert len(arms) == 2
+    assert not any("choices" in arm for arm in arms), "the browser may still send one of the run before"
     with ZipFile(made(ui, ended["download"])) as archive:
         names = {Path(name).name for name in archive.namelist()}
         assert {"run.json", "adapter_model.safetensors", "examples.jsonl"} <= names
@@ -88,6 +93,10 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
     with ZipFile(made(ui, ended["download"])) as archive:
         names = set(archive.namelist())
         assert not [name for name in names if str(gpt2_folder).encode() in archive.read(name)]
+        unpacked = sum(file.file_size for file in archive.infolist())
+    run = ui.desk.backend.saved_run(named(ui, looks[0])["run_id"])
+    assert len(list(run.folder.rglob(FILM))) == 2, "a poor test of the size that is told"
+    assert size_of_zip(run.folder) == pytest.approx(unpacked, rel=0.05)
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
     again = merged(ui, ui.running.resume(named(ui, looks[0])["run_id"]))
     for name in ("compare", "figures", "arm", "run_status"):
