@@ -7,7 +7,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Any, cast
 
-from .errors import ModelError
+from .errors import ModelError, unread
 
 MOST = 64 * 2**20  # bytes; the largest vocabularies have half of it
 
@@ -28,7 +28,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not JSON ({error}); it may have been cut or changed.") from error
+        raise ModelError(f"{path} cannot be read: {unread(error)}.") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds no JSON object, but {_kind(found)}; it may have been cut or changed.")
     return cast("dict[str, Any]", found)

@@ -15,10 +15,11 @@ from typing import Any
 from .. import __version__
 from ..core import distributed
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, SftdemoError, TrainingError, sentence
+from ..core.errors import UNREADABLE, ConfigError, TrainingError, sentence, unread
 from ..core.events import Finished
 from ..core.every import Every, read_every
 from ..core.sealed import changed_file, is_same, stamp
+from ..core.settings_file import read_recorded
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
 from ..train.checkpoints import Checkpoints, last_checkpoint
 from .folder import RECORD, load_events
@@ -123,7 +124,7 @@ def read_begun(folder: str | Path) -> Begun:
         raise TrainingError(_without_checkpoint(folder))
     try:
         known = _about(checkpoint)
-        config = RunConfig(**known["config"] | {"prompts": tuple(known["config"]["prompts"])})
+        config = read_recorded(known["config"])
         rows = Path(known["rows"]).name
         origin = None if known["data"] is None else Origin(**known["data"])
         problems = tuple(Problem(**problem) for problem in known["problems"])
@@ -133,8 +134,8 @@ def read_begun(folder: str | Path) -> Begun:
             (known["mask_sha256"], known["weights_sha256"]),
         )
         read = open_examples(folder / CHECKPOINT / rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SftdemoError) as error:
-        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {unread(error)}.") from error
     if processes != distributed.count():
         raise TrainingError(
             f"the run in {folder} was begun with {processes} processes, and there are {distributed.count()} now; start "
