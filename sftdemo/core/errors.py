@@ -77,11 +77,16 @@ def reason(error: BaseException, most: int = 400) -> str:
     ('Validation failed: it is no number', 'KeyError')
     >>> reason(KeyError("lm_head.weight"))
     "there is no 'lm_head.weight'"
+    >>> reason(ZeroDivisionError("integer modulo by zero"))
+    'a value in it is not what it must be (integer modulo by zero)'
     """
     if isinstance(error, KeyError) and error.args:
         return f"there is no {error}"[:most]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 1 + lines[0].endswith(":")])[:most]
+    said = " ".join(lines[: 1 + lines[0].endswith(":")])
+    if isinstance(error, ArithmeticError | IndexError | TypeError | AttributeError):  # Python's words, about no file
+        said = f"a value in it is not what it must be ({said})"
+    return said[:most]
 
 
 # What it raises to read a file that this program has written and somebody has cut or changed.

@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -167,7 +167,11 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
 
     def read_weights() -> Any:
         return AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
         )
 
     logging.disable_progress_bar()
@@ -178,7 +182,11 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
         except ModelError:
             raise
         except Exception as error:  # of many kinds, as a file may be cut or changed at any place
-            raise ModelError(f"{gguf} cannot be read as a GGUF model: {reason(error)}") from error
+            raise ModelError(
+                f"{gguf} cannot be read as a GGUF model: {reason(error).rstrip('.')}. Fetch it anew, or name another "
+                "model."
+            ) from error
+        check_shapes(str(gguf), told["mismatched_keys"])
         check_complete(str(gguf), told["missing_keys"])
         # save_pretrained refuses a quantised model; these weights no longer are
         model.hf_quantizer = None
@@ -216,6 +224,19 @@ def _converting(work: Callable[[], Result], words: str, fraction: float) -> Gene
     phase = Phase("model", f"Converting the model, once: {words}", fraction)
     yield phase
     return (yield from in_thread(work, lambda: phase))
+
+
+def check_shapes(name: str, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights of other shapes than the configuration asks for.
+
+    Raises:
+        ModelError: with the first of them, and both shapes.
+    """
+    for key, found, wanted in sorted(mismatched):
+        raise ModelError(
+            f"{name} has {key!r} with the shape {tuple(found)}, and its configuration asks for {tuple(wanted)}; one of "
+            "them may have been changed. Fetch or save it anew."
+        )
 
 
 def check_complete(name: str, missing: Collection[str]) -> None:

@@ -25,6 +25,16 @@ class _Model:
 
 
 @dataclass(frozen=True)
+class _Settings:
+    """The settings that are read by their names; a run of an earlier version is without some of the others."""
+
+    model: str
+    template: str
+    full: bool
+    prompt_loss_weight: float
+
+
+@dataclass(frozen=True)
 class _Rows:
     source: str
 
@@ -45,7 +55,7 @@ class _Record:
     finished: str
     kind: str
     model: _Model
-    config: dict[str, Any]
+    config: _Settings
     shape: str
     data: _Rows | None
     command: str

@@ -36,7 +36,7 @@ def test_a_whole_one_and_one_of_an_ablation():
 
 @pytest.mark.parametrize("name", RECORD)
 def test_a_value_of_another_kind(name):
-    for value in ([[]], True, *([{"a": 5}] if name != "config" else [])):
+    for value in ([[]], {"a": 5}, True):
         with pytest.raises(ModelError, match=rf"^out/run\.json does not say what was trained: .*{name}[^\n]*$"):
             check_record(PLACE, RECORD | {name: value})
 
@@ -51,11 +51,12 @@ def test_a_value_that_is_missing(name):
     ("name", "value", "says"),
     [
         ("batch_size", None, "batch_size is empty; write a whole number"),
-        ("model", 7, "model is 7; write text"),
+        ("model", 7, "config.model is missing or of another kind"),
         ("steps", "x", "steps is x; write a whole number"),
         ("seed", -1, "seed is -1; it must lie between"),
         ("set", "weight_decay=0.1", "set is weight_decay=0.1; write a list of texts"),
         ("prompts", [5], "prompts is "),
+        ("full", None, "config.full is missing or of another kind"),
         ("of_tomorrow", 1, "'of_tomorrow' is no setting"),
     ],
 )
