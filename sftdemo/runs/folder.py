@@ -251,12 +251,10 @@ def save_run(output: Path, record: dict, data: ParsedExamples, trained: ModelToS
 
 @contextmanager
 def _written(output: Path) -> Iterator[Path]:
-    from safetensors import SafetensorError
-
     try:
         with written_whole(output) as folder:
             yield folder
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise TrainingError(f"the model could not be saved to {output}: {unwritten(error, 'folder')}") from error
 
 
