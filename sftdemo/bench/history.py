@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import ConfigError, SftdemoError, unwritten
+from ..core.errors import UNREADABLE, ConfigError, SftdemoError, unread, unwritten
 from ..core.files import write_whole
 from ..core.json_files import read_object
 from ..core.palette import LINES
@@ -60,9 +60,9 @@ def _kept(path: Path) -> Kept:
         on = f"{machine['processor']}, {machine['instructions']}" if machine["device"] == "CPU" else machine["device"]
         known = {name: float(ratios[name]) for name in _PANELS if name in ratios}
         return Kept(date.fromisoformat(result["date"]), on, known)
-    except (KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise ConfigError(
-            f"{path} is no result of the bench with its date, machine and ratios ({error}); move it elsewhere."
+            f"{path} is no result of the bench with its date, machine and ratios: {unread(error)}. Move it elsewhere."
         ) from error
 
 

@@ -8,6 +8,7 @@ SftdemoError
 └── TrainingError    a run cannot start, or ended without a usable result
 """
 
+import json
 import shutil
 
 # Words that messages begin with. Any other first word is taken for a name.
@@ -76,8 +77,42 @@ def reason(error: BaseException, most: int = 400) -> str:
     ('Validation failed: it is no number', 'KeyError')
     >>> reason(KeyError("lm_head.weight"))
     "there is no 'lm_head.weight'"
+    >>> reason(ZeroDivisionError("integer modulo by zero"))
+    'a value in it is not what it must be (integer modulo by zero)'
     """
     if isinstance(error, KeyError) and error.args:
         return f"there is no {error}"[:most]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 1 + lines[0].endswith(":")])[:most]
+    said = " ".join(lines[: 1 + lines[0].endswith(":")])
+    if isinstance(error, ArithmeticError | IndexError | TypeError | AttributeError):  # Python's words, about no file
+        said = f"a value in it is not what it must be ({said})"
+    return said[:most]
+
+
+# What it raises to read a file that this program has written and somebody has cut or changed.
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError),
+    SftdemoError,
+)
+
+
+def unread(error: Exception) -> str:
+    """Return why a file that this program has written cannot be read any more, in words of its own rather than Python's
+    or a library's: a part of a sentence.
+
+    >>> unread(KeyError("seed")), unread(TypeError("'int' object is not iterable"))
+    ("there is no 'seed'", 'a value in it is of another kind than was written; it may have been changed')
+    """
+    if isinstance(error, SftdemoError):
+        return str(error).removesuffix(".")
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, KeyError):
+        return reason(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start:,}; it may have been cut or changed"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON at line {error.lineno:,}, column {error.colno:,}; it may have been cut or changed"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply; it may have been changed"
+    return "a value in it is of another kind than was written; it may have been changed"

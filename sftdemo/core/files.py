@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 from collections.abc import Generator
@@ -15,6 +16,7 @@ from platformdirs import user_cache_path
 from .errors import ConfigError
 from .held import KEPT, abandoned, held_folder, sweep
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)$")
 _WHOLE, _OLD = "whole", KEPT  # what `written_whole` moves into place, and what it moves away
 
 
@@ -111,11 +113,27 @@ def written_whole(folder: Path) -> Generator[Path]:
     with held_folder(place.parent, f".{place.name}-") as held:
         partial, whole = held / "partial", held / _WHOLE
         partial.mkdir()
-        yield partial
+        with _as_os_errors():
+            yield partial
         flush_folder(partial)
         recover(place)  # what another process finished meanwhile is older
         partial.rename(whole)
         _take_place(whole, place, held / _OLD)
+
+
+@contextmanager
+def _as_os_errors() -> Generator[None]:
+    """Raise what a library in Rust says of the file system as the OSError that it is: safetensors has an error of its
+    own for it, tokenizers a bare one."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def recover(folder: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, cast
 
-from .errors import ModelError
+from .errors import ModelError, unread
 
 MOST = 64 * 2**20  # bytes; the largest vocabularies have half of it
 
@@ -18,14 +19,16 @@ def read_object(path: Path) -> dict[str, Any]:
         ModelError: if the file cannot be read, or holds something else.
     """
     try:
-        size = path.stat().st_size
-        if size > MOST:
-            raise ModelError(f"{path} has {size:,} bytes, and the limit is {MOST:,}; it may have been changed.")
+        told = path.stat()
+        if not (S_ISREG(told.st_mode) or S_ISDIR(told.st_mode)):  # a pipe would be waited for
+            raise ModelError(f"{path} is no file.")
+        if told.st_size > MOST:
+            raise ModelError(f"{path} has {told.st_size:,} bytes, and the limit is {MOST:,}; it may have been changed.")
         found: object = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not JSON ({error}); it may have been cut or changed.") from error
+        raise ModelError(f"{path} cannot be read: {unread(error)}.") from error
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds no JSON object, but {_kind(found)}; it may have been cut or changed.")
     return cast("dict[str, Any]", found)

@@ -1,10 +1,11 @@
-"""Know a folder of the cache again, so that one that was cut or changed on the disk is made anew and never used."""
+"""Know a folder again, so that one that was cut or changed on the disk is never used: of the cache it is made anew."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
+from typing import cast
 
 from .errors import ModelError
 from .json_files import read_object
@@ -18,8 +19,8 @@ def seal(folder: Path) -> None:
     Raises:
         OSError: if that fails, as on a full disk.
     """
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    known = {path.relative_to(folder).as_posix(): [*_stamp(path), _sha256(path)] for path in files}
+    files = [path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL]
+    known = {path.relative_to(folder).as_posix(): stamp(path) for path in files}
     (folder / SEAL).write_text(json.dumps(known, indent=1), encoding="utf-8")
 
 
@@ -30,21 +31,40 @@ def is_whole(folder: Path) -> bool:
         return False
     if not (folder / SEAL).exists():
         return all(map(_is_sound, folder.iterdir()))
+    return changed_file(folder) is None
+
+
+def changed_file(folder: Path) -> str | None:
+    """Return the name of a file in a sealed folder that is missing or not as it was, the seal's own where that cannot
+    be read; None if there is none."""
     try:
-        return all(_is_same(folder / name, *known) for name, known in read_object(folder / SEAL).items())
-    except (ModelError, OSError, TypeError):
-        return False
+        files = read_object(folder / SEAL)
+    except ModelError:
+        return SEAL
+    return next((name for name, known in files.items() if not is_same(folder / name, known)), None)
 
 
-def _is_same(path: Path, size: int, time: int, sha256: str) -> bool:
-    """Return whether a file is as it was; it is only read if it has been written or copied since."""
-    found_size, found_time = _stamp(path)
-    return found_size == size and (found_time == time or _sha256(path) == sha256)
+def stamp(path: Path) -> tuple[int, int, str]:
+    """Return the size of a file in bytes, its time in nanoseconds, and its SHA-256.
 
-
-def _stamp(path: Path) -> tuple[int, int]:
+    Raises:
+        OSError: if it cannot be read.
+    """
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return found.st_size, found.st_mtime_ns, _sha256(path)
+
+
+def is_same(path: Path, known: object) -> bool:
+    """Return whether a file is there as it was when `known` was its `stamp`, which JSON has as a list. It is only read
+    if it has been written or copied since."""
+    if not (isinstance(known, list | tuple) and len(cast("list[object]", known)) == 3):
+        return False
+    size, time, sha256 = cast("list[object]", known)
+    try:
+        found = path.stat()
+        return found.st_size == size and (found.st_mtime_ns == time or _sha256(path) == sha256)
+    except (OSError, ValueError):
+        return False
 
 
 def _sha256(path: Path) -> str:

@@ -68,6 +68,21 @@ def check_values(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _read(name, value) for name, value in found.items()}
 
 
+def read_recorded(found: object) -> RunConfig:
+    """Return the settings that `RunConfig.to_dict` gave, from the JSON of a run or of a checkpoint.
+
+    Raises:
+        ConfigError: for a name that is no setting, or a value that a setting cannot have.
+    """
+    if not isinstance(found, dict):
+        raise ConfigError("it has no settings of the run.")
+    settings = dict(cast("dict[str, object]", found))
+    pairs = settings.pop(_SET, [])
+    if not _is_list_of_texts(pairs):
+        raise ConfigError(f"{_SET} is {_told(pairs)}; write a list of texts.")
+    return RunConfig(**check_values(settings), set=tuple(pairs))
+
+
 def merge_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Return both, where those of `first` go before those of `second`. Of `set`, each name counts by itself."""
     settings = dict(second)

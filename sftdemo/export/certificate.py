@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import DataError
+from ..core.errors import UNREADABLE, DataError, unread
 from ..core.text import markdown_table, plural
 
 CERTIFICATE = "certificate.json"
@@ -136,8 +136,10 @@ def read_certificate(run: Path) -> Certificate | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         checks = tuple(Check(**check) for check in found["checks"])
         return Certificate(found["engine"], found["weights"], found["max_new_tokens"], checks)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); write it anew with `sftdemo certify {run}`.") from error
+    except UNREADABLE as error:
+        raise DataError(
+            f"{path} cannot be read: {unread(error)}. Write it anew with `sftdemo certify {run}`."
+        ) from error
 
 
 def _all(found: Sequence[bool | None]) -> bool | None:

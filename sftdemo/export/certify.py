@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from ..core.characters import half_at
 from ..core.errors import DataError
 from ..core.events import Event, Phase
 from ..core.files import write_whole
@@ -82,6 +84,8 @@ def certify(
     saved = read_run(folder)
     if gguf and not gguf.is_file():
         raise DataError(f"there is no file {gguf}; write it with `sftdemo export {folder} --to gguf`.")
+    if gguf and half_at(os.path.realpath(gguf)) is not None:  # llama.cpp cannot be given it
+        raise DataError(f"{gguf} has a name that is not UTF-8; give it another name.")
     with ExitStack() as stack:
         opened = yield from open_model(replace(saved.config, model=str(folder)))
         if gguf is None and url is None:

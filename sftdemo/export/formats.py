@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from ..core.characters import half_at
 from ..core.config import EXPORT_FORMATS, QUANTIZATIONS
 from ..core.errors import ConfigError, TrainingError, unwritten
 from ..core.events import Event, Phase, Saved
@@ -76,6 +78,8 @@ def export(
 
 def _write(run: Path, to: str, output: Path, quantization: str) -> Generator[Phase]:
     record = read_record(run)
+    if half_at(os.path.realpath(output)) is not None:  # neither safetensors nor tokenizers writes there
+        raise TrainingError(f"{output} has a name that is not UTF-8; name another place.")
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
         yield from write_served(run, output, quantization)
@@ -193,9 +197,7 @@ def _written(output: Path) -> Iterator[Path]:
 @contextmanager
 def _telling(output: Path) -> Iterator[None]:
     """Turn an error of the file system into a sentence."""
-    from safetensors import SafetensorError
-
     try:
         yield
-    except (OSError, SafetensorError) as error:  # the latter of a full disk
+    except OSError as error:
         raise TrainingError(f"{output} cannot be written: {unwritten(error)}") from error

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..core.errors import DataError, ModelError, reason
+from ..core.errors import DataError, ModelError, reason, unread
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -84,7 +84,7 @@ def prompt_of(modelfile: Path, question: str) -> str:
     try:
         text = modelfile.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{modelfile} cannot be read: {error}.") from error
+        raise DataError(f"{modelfile} cannot be read: {unread(error)}.") from error
     template = re.search(r'^TEMPLATE """(.*?)"""', text, re.DOTALL | re.MULTILINE)
     found = _WRITTEN.match(template[1]) if template else None
     if found is None:

@@ -110,17 +110,7 @@ def counted_labels(input_ids: tuple[int, ...], labels: tuple[int, ...], prompt_l
 
 def _check_record(run: Path, record: dict[str, Any]) -> None:
     """Refuse a record that was changed in what is told of its run."""
-    mask, losses, model = record.get("mask"), record.get("losses"), record["model"]
-    is_whole = (
-        isinstance(mask, dict)
-        and all(type(mask.get(name)) is int for name in _COUNTS)
-        and isinstance(mask.get("sha256"), str)
-        and isinstance(losses, list)
-        and all(isinstance(loss, float) for loss in losses)
-        and type(record.get("steps")) is int
-        and isinstance(model.get("hub_id") or model.get("public_name"), str)
-    )
-    if not is_whole:
+    if "mask" not in record or "losses" not in record:
         raise ModelError(f"the run.json of {run} does not say what was trained; it may have been changed.")
 
 

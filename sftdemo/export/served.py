@@ -9,6 +9,7 @@ from ..core.errors import ModelError
 from ..core.json_files import read_object
 from ..model.loading import load_tokenizer
 from ..model.sources import RUN_RECORD, ModelSource, path_of
+from ..runs.record import check_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,13 +24,10 @@ def read_record(run: Path) -> dict:
     if not (path_of(str(run)) / RUN_RECORD).is_file():
         raise ModelError(f"{run} is not the folder of a saved run: it has no {RUN_RECORD}.")
     record = read_object(run / RUN_RECORD)
-    if not isinstance(record.get("kind"), str):
-        raise ModelError(f"{run} is not the folder of a saved run: its {RUN_RECORD} does not say of what kind it is.")
-    if record["kind"] == "ablation":
+    if record.get("kind") == "ablation":
         arms = ", ".join(map(str, record.get("arms", [])))
         raise ModelError(f"{run} holds an ablation; name one of its arms: {arms}.")
-    if not (isinstance(record.get("model"), dict) and isinstance(record.get("data"), dict | None)):
-        raise ModelError(f"{run} is not the folder of a saved run: its {RUN_RECORD} does not say what was trained.")
+    check_record(run / RUN_RECORD, record)
     return record
 
 

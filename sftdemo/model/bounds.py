@@ -5,7 +5,7 @@ Importing this module imports transformers, so import it where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from operator import itemgetter
 from pathlib import Path
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 LONGEST = 2**21  # entries of a list in a GGUF file's head; the largest vocabularies have a quarter of it
 PACKED = 8  # weights in one number of a quantised model's files, at most
 _WHOLE = ("I", "U", "BOOL")  # kinds of numbers in a safetensors file that are not in floating point
-_SIZES = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size", "max_position_embeddings")
+_SIZES = (
+    *("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings"),
+)
 
 
 def check_folder(name: str, folder: Path) -> None:
@@ -137,13 +140,19 @@ def check_gguf(path: Path) -> PretrainedConfig:
         Exception: of many kinds, if its head cannot be read.
     """
     metadata, _ = read_gguf_metadata(str(path))
-    for key, value in read_gguf_metadata(str(path), metadata)[0].items():
-        if isinstance(value, list) and len(value) > LONGEST:
-            raise ModelError(f"{path} has {len(value):,} entries in {key!r}, and the limit is {LONGEST:,}.")
+    fields: dict[str, object] = read_gguf_metadata(str(path), metadata)[0]
+    for key, value in fields.items():
+        entries = len(cast("list[object]", value)) if isinstance(value, list) else 0
+        if entries > LONGEST:
+            raise ModelError(f"{path} has {entries:,} entries in {key!r}, and the limit is {LONGEST:,}.")
+    _check_vocabulary(path, fields)
     header, alignment, end = GgufHeader.from_file(str(path)), metadata.get("general.alignment", 32), 0
     for tensor in sorted(header.tensors, key=lambda each: each.offset):
         if tensor.offset != end:
-            raise ModelError(f"{path} says of {tensor.name!r} that it begins at byte {tensor.offset:,}, not {end:,}.")
+            raise ModelError(
+                f"{path} says of {tensor.name!r} that it begins at byte {tensor.offset:,}, not {end:,}; "
+                "it may have been changed. Fetch it anew."
+            )
         last, end = end + tensor.nbytes, -(-(end + tensor.nbytes) // alignment) * alignment
         if header.data_start + last > path.stat().st_size:
             raise ModelError(f"{path} ends before {tensor.name!r} does; it has been cut. Fetch it anew.")
@@ -151,6 +160,22 @@ def check_gguf(path: Path) -> PretrainedConfig:
     elements = sum(prod(tensor.shape) for tensor in header.tensors)
     _check_sizes(str(path), config, len(header.tensors), elements)
     return config
+
+
+def _check_vocabulary(path: Path, fields: Mapping[str, object]) -> None:
+    """Refuse a tokenizer in the head of a GGUF file of which an id is no token's, or a merge does not join two."""
+    tokens, merges = (fields.get(f"tokenizer.ggml.{name}") for name in ("tokens", "merges"))
+    known = len(cast("list[object]", tokens)) if isinstance(tokens, list) else 0
+    for key, value in fields.items():
+        if (
+            key.startswith("tokenizer.ggml.")
+            and key.endswith("_token_id")
+            and not (type(value) is int and value < known)
+        ):
+            raise ModelError(f"{path} says that {key} is {value!r}, and it has {known:,} tokens. Fetch it anew.")
+    for merge in cast("list[object]", merges) if isinstance(merges, list) else ():
+        if not (isinstance(merge, str) and len(merge.split(" ")) == 2):
+            raise ModelError(f"{path} has a merge {str(merge)[:40]!r} of tokens; each joins two. Fetch it anew.")
 
 
 def _check_sizes(name: str, config: PretrainedConfig, tensors: int, elements: int) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -150,35 +150,35 @@ def pip_reason(log: str) -> str:
 
 def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     from .bounds import check_gguf
 
-    def read_tokenizer() -> Any:
+    def read_tokenizer() -> tuple[Any, Any]:
         config = check_gguf(gguf)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        with written_whole(tokenizer_folder(folder)) as alone:
-            config.save_pretrained(alone)
-            tokenizer.save_pretrained(alone)
-            seal(alone)
-        return tokenizer
+        return config, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
 
     def read_weights() -> Any:
         return AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
         )
 
     logging.disable_progress_bar()
     with written_whole(folder) as beside, _read_once():
-        try:
-            tokenizer = yield from _converting(read_tokenizer, "reading its tokenizer", 0.1)
+        with _reading(gguf):
+            config, tokenizer = yield from _converting(read_tokenizer, "reading its tokenizer", 0.1)
+        with written_whole(tokenizer_folder(folder)) as alone:
+            config.save_pretrained(alone)
+            tokenizer.save_pretrained(alone)
+            seal(alone)
+        with _reading(gguf):
             model, told = yield from _converting(read_weights, "dequantising its weights", 0.3)
-        except ModelError:
-            raise
-        except Exception as error:  # of many kinds, as a file may be cut or changed at any place
-            raise ModelError(f"{gguf} cannot be read as a GGUF model: {reason(error)}") from error
+        check_shapes(str(gguf), told["mismatched_keys"])
         check_complete(str(gguf), told["missing_keys"])
         # save_pretrained refuses a quantised model; these weights no longer are
         model.hf_quantizer = None
@@ -189,12 +189,19 @@ def _convert(gguf: Path, folder: Path) -> Iterator[Phase]:
             tokenizer.save_pretrained(beside)
             seal(beside)
 
-        try:
-            yield from _converting(write, "writing it to the cache", 0.9)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(
-                f"{folder.parent} cannot be written ({reason(error)}); free space, or set SFTDEMO_CACHE."
-            ) from error
+        yield from _converting(write, "writing it to the cache", 0.9)
+
+
+@contextmanager
+def _reading(gguf: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # of many kinds, as a file may be cut or changed at any place
+        raise ModelError(
+            f"{gguf} cannot be read as a GGUF model: {reason(error).rstrip('.')}. Fetch it anew, or name another model."
+        ) from error
 
 
 @contextmanager
@@ -216,6 +223,19 @@ def _converting(work: Callable[[], Result], words: str, fraction: float) -> Gene
     phase = Phase("model", f"Converting the model, once: {words}", fraction)
     yield phase
     return (yield from in_thread(work, lambda: phase))
+
+
+def check_shapes(name: str, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Refuse weights of other shapes than the configuration asks for.
+
+    Raises:
+        ModelError: with the first of them, and both shapes.
+    """
+    for key, found, wanted in sorted(mismatched):
+        raise ModelError(
+            f"{name} has {key!r} with the shape {tuple(found)}, and its configuration asks for {tuple(wanted)}; one of "
+            "them may have been changed. Fetch or save it anew."
+        )
 
 
 def check_complete(name: str, missing: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ from ..data.templates import template_of
 from ..mask.encoding import largest_token
 from ..mask.labels import Masker
 from .devices import choose_device, describe_device, precision_of, precision_on
-from .gguf import check_complete
+from .gguf import check_complete, check_shapes
 from .sources import RUN_RECORD, ModelSource, check_adapter, resolve, resolve_tokenizer
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def load_model(
             **words,
         )
         model, told = found
-        _check_shapes(source.name, told["mismatched_keys"])
+        check_shapes(source.name, told["mismatched_keys"])
         check_complete(source.name, told["missing_keys"])
         known = source.base or source
         model.config._name_or_path = model.name_or_path = known.public_name  # what a saved adapter names as its base
@@ -296,15 +296,6 @@ def put_adapter(model: PeftModel, folder: Path) -> None:
     check_adapter_weights(str(folder), folder)
     _check_adapter_names(str(folder), model, folder)
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-
-
-def _check_shapes(name: str, mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]]) -> None:
-    """Refuse weights of other shapes than the configuration asks for."""
-    for key, found, wanted in sorted(mismatched):
-        raise ModelError(
-            f"{name} has {key!r} with the shape {tuple(found)}, and its config.json asks for {tuple(wanted)}; one of "
-            "them may have been changed. Fetch or save it anew."
-        )
 
 
 def _check_adapter_names(name: str, model: PeftModel, folder: Path) -> None:

@@ -10,20 +10,22 @@ from dataclasses import asdict, dataclass, replace
 from heapq import merge
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..core import distributed
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, SftdemoError, TrainingError, sentence
+from ..core.errors import UNREADABLE, ConfigError, TrainingError, sentence, unread
 from ..core.events import Finished
 from ..core.every import Every, read_every
+from ..core.sealed import changed_file, is_same, stamp
+from ..core.settings_file import read_recorded
 from ..data.examples import Example, Origin, ParsedExamples, Problem, open_examples, to_record
 from ..train.checkpoints import Checkpoints, last_checkpoint
 from .folder import RECORD, load_events
 from .output import CHECKPOINT
 
 ABOUT = "run.json"  # in a checkpoint, what `Begun` is read from
-_TRAINER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 _MAY_DIFFER = ("device", "save_every", "film", "anyway")  # settings that do not decide what a run comes to
 
 
@@ -121,8 +123,8 @@ def read_begun(folder: str | Path) -> Begun:
     if checkpoint is None:
         raise TrainingError(_without_checkpoint(folder))
     try:
-        known = json.loads((checkpoint / ABOUT).read_text(encoding="utf-8"))
-        config = RunConfig(**known["config"] | {"prompts": tuple(known["config"]["prompts"])})
+        known = _about(checkpoint)
+        config = read_recorded(known["config"])
         rows = Path(known["rows"]).name
         origin = None if known["data"] is None else Origin(**known["data"])
         problems = tuple(Problem(**problem) for problem in known["problems"])
@@ -132,19 +134,33 @@ def read_begun(folder: str | Path) -> Begun:
             (known["mask_sha256"], known["weights_sha256"]),
         )
         read = open_examples(folder / CHECKPOINT / rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SftdemoError) as error:
-        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {unread(error)}.") from error
     if processes != distributed.count():
         raise TrainingError(
             f"the run in {folder} was begun with {processes} processes, and there are {distributed.count()} now; start "
             "as many."
         )
-    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    missing = [name for name in (*_TRAINER, *states) if not (checkpoint / name).is_file()]
-    if missing:  # transformers would go on without it
-        raise TrainingError(f"the checkpoint in {checkpoint} cannot be read: {missing[0]} is missing.")
     data = replace(read, problems=problems, notes=(), origin=origin)
     return Begun(folder, checkpoint, step, config, data, rows, *hashes)
+
+
+def _about(checkpoint: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of its run.
+
+    Raises:
+        TrainingError: if its rows or a file in it are missing, or not as they were written: the run would come to what
+            it would not have come to.
+    """
+    known, changed = dict[str, Any](), changed_file(checkpoint)
+    if changed is None:
+        known = json.loads((checkpoint / ABOUT).read_text(encoding="utf-8"))
+        changed = None if is_same(checkpoint.with_name(known["rows"]), known["rows_stamp"]) else known["rows"]
+    if changed is not None:
+        raise TrainingError(
+            f"{changed} is missing, or is not as it was written. Put it back, or begin anew in another folder."
+        )
+    return known
 
 
 def begun_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Begun], list[str]]:
@@ -205,6 +221,7 @@ def checkpoints_of(
     def about(checkpoint: Path) -> None:
         if not (place / rows).is_file():
             _write_rows(place / rows, data)
+        known.setdefault("rows_stamp", stamp(place / rows))
         state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         text = json.dumps(known | {"step": state["global_step"]}, indent=1, ensure_ascii=False)
         (checkpoint / ABOUT).write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from ..core.errors import ModelError, TrainingError, unwritten
+from ..core.errors import UNREADABLE, ModelError, TrainingError, unread, unwritten
 from ..core.events import Event, FilmRow, Frame, Phase, from_dict
 from ..core.files import write_whole
 from ..core.json_files import read_object
@@ -93,8 +93,10 @@ def film(folder: Path, device: str = "auto", stop: Stop = lambda: False) -> Gene
 def _read(path: Path) -> Iterator[Event]:
     try:
         yield from [from_dict(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); delete it, and train the run again with --film.") from error
+    except UNREADABLE as error:
+        raise ModelError(
+            f"{path} cannot be read: {unread(error)}. Delete it, and train the run again with --film."
+        ) from error
 
 
 def _scene(saved: SavedRun, masker: Masker) -> _Scene:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from .. import __version__
 from ..core import distributed
 from ..core.config import DEFAULT_TEMPLATE, RunConfig
-from ..core.errors import ModelError, TrainingError, unwritten
+from ..core.errors import UNREADABLE, ModelError, TrainingError, unread, unwritten
 from ..core.events import Event, Failed, Finished, Saved, from_dict
 from ..core.files import link_folder, written_whole
 from ..core.json_files import read_object
@@ -85,8 +85,8 @@ def way_of_asking(folder: Path) -> tuple[Template, str]:
         config = record["config"]
         # a run of an earlier version has no arguments of the chat template
         return get_template(config["template"], arguments=config.get("chat_template_kwargs", "")), record["shape"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / RECORD} does not say how the run was trained ({error}).") from error
+    except UNREADABLE as error:
+        raise ModelError(f"{folder / RECORD} does not say how the run was trained: {unread(error)}.") from error
 
 
 def load_events(folder: Path) -> list[Event]:
@@ -101,8 +101,8 @@ def load_events(folder: Path) -> list[Event]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # an answer may hold any other end of a line
         return [from_dict(json.loads(line)) for line in lines if line]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"the events of the run in {folder} cannot be read ({error}).") from error
+    except UNREADABLE as error:
+        raise ModelError(f"the events of the run in {folder} cannot be read: {unread(error)}.") from error
 
 
 def public_texts(folder: Path) -> dict[str, str]:
@@ -117,8 +117,8 @@ def public_texts(folder: Path) -> dict[str, str]:
         texts = {RECORD: json.dumps(public_record(record), indent=1, ensure_ascii=False)}
         if (folder / SETTINGS).is_file():
             texts[SETTINGS] = public_settings((folder / SETTINGS).read_text(encoding="utf-8"), record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / RECORD} does not say what was trained ({error}).") from error
+    except UNREADABLE as error:
+        raise ModelError(f"{folder / RECORD} does not say what was trained: {unread(error)}.") from error
     return texts
 
 
@@ -251,12 +251,10 @@ def save_run(output: Path, record: dict, data: ParsedExamples, trained: ModelToS
 
 @contextmanager
 def _written(output: Path) -> Iterator[Path]:
-    from safetensors import SafetensorError
-
     try:
         with written_whole(output) as folder:
             yield folder
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise TrainingError(f"the model could not be saved to {output}: {unwritten(error, 'folder')}") from error
 
 

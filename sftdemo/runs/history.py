@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core.config import SETTINGS, RunConfig
 from ..core.curves import thin
-from ..core.errors import DataError, ModelError, sentence
+from ..core.errors import UNREADABLE, DataError, ModelError, sentence, unread
 from ..core.events import Arm, Columns, Comparison, Event, Figures, Finished, HeldOut, Prepared, Step
 from ..data.examples import parse_examples, to_record
 from ..data.samples import SAMPLES
@@ -83,8 +83,8 @@ def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Pa
             found.append(_past_run(place))
         except ModelError as error:
             unreadable.append(sentence(error))
-        except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            unreadable.append(f"The run in {place} cannot be read ({error}).")
+        except UNREADABLE as error:
+            unreadable.append(f"The run in {place} cannot be read: {unread(error)}.")
     return sorted(found, key=lambda run: run.finished, reverse=True), unreadable
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.errors import ConfigError, ModelError
+from ..core.errors import UNREADABLE, ConfigError, ModelError, unread
 from ..core.files import write_whole
 from .output import LABEL
 
@@ -41,13 +41,13 @@ def read_label(folder: Path) -> Label:
     try:
         found = json.loads((folder / LABEL).read_text(encoding="utf-8"))
         return Label(_text(found["name"]), _text(found["note"]))
-    except (OSError, ValueError, TypeError, KeyError, ConfigError) as error:
-        raise ModelError(f"{folder / LABEL} cannot be read: {error}. Delete it.") from error
+    except UNREADABLE as error:
+        raise ModelError(f"{folder / LABEL} cannot be read: {unread(error)}. Delete it.") from error
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise ModelError("the name and the note must be texts.")
     return value
 
 

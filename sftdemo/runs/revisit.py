@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..core.config import RunConfig
-from ..core.errors import ConfigError, DataError, ModelError, TrainingError
+from ..core.errors import UNREADABLE, ConfigError, DataError, ModelError, TrainingError, unread
 from ..core.events import Event, Phase, TokenLosses
 from ..core.json_files import read_object
+from ..core.settings_file import read_recorded
 from ..core.streams import Outcome, event_stream
 from ..data.examples import ParsedExamples, read_examples
 from ..data.questions import Question, question_text, questions_of, shape_of, typed_prompt
@@ -25,6 +26,7 @@ from ..model.devices import choose_device
 from ..model.loading import load_model, open_model, put_adapter
 from ..model.sources import ModelSource, base_of, path_of, resolve
 from .folder import EXAMPLES, RECORD
+from .record import check_record
 from .setup import render_questions
 
 if TYPE_CHECKING:
@@ -103,22 +105,19 @@ def read_run(folder: Path) -> SavedRun:
     try:
         path_of(str(folder))
         record = read_object(folder / RECORD)
-        config = RunConfig(**record["config"])
+        check_record(folder / RECORD, record)
+        config = read_recorded(record["config"])
         places = [folder / Path(name).name for name in record.get("arms", [])]
         arms = [read_object(place / RECORD) for place in places] or [record]
-        weights = [RunConfig(**arm["config"]).prompt_loss_weight for arm in arms]
+        for place, arm in zip(places, arms, strict=False):
+            check_record(place / RECORD, arm)
+        weights = [read_recorded(arm["config"]).prompt_loss_weight for arm in arms]
         pairs = tuple(zip(weights, places or [folder], strict=True))
         base, rows = base_of(record) or config.model, (record.get("data") or {}).get("source")
         datetime.fromisoformat(record["finished"])
-        if not all(
-            isinstance(text, str) for text in (base, config.model, config.template, rows or "", arms[0]["kind"])
-        ):
-            raise TypeError("a name in it is no text")
-        if not isinstance(record["model"], dict):
-            raise TypeError("it does not say which model")
         return SavedRun(folder, config, pairs, arms[0]["kind"], base, record["finished"], rows)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError, ConfigError) as error:
-        raise ModelError(f"there is no run that can be read in {folder} ({error}).") from error
+    except UNREADABLE as error:
+        raise ModelError(f"there is no run that can be read in {folder}: {unread(error)}.") from error
 
 
 def check_strength(strength: float) -> None:

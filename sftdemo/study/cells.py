@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .. import __version__
 from ..core.config import STUDY_SEEDS, STUDY_WEIGHTS, RunConfig, check_limit
-from ..core.errors import ConfigError, DataError, TrainingError, unwritten
+from ..core.errors import UNREADABLE, ConfigError, DataError, ModelError, TrainingError, unwritten
 from ..core.events import Event, Phase, Step, StudyCell, from_dict
 from ..core.files import write_whole
 from ..core.held import scratch_folder
+from ..core.json_files import read_object
 from ..core.streams import Outcome, Relay, event_stream
 from ..core.text import duration, plural
 from ..core.until import Until
@@ -322,9 +323,9 @@ def read_settings(folder: Path) -> dict:
         TrainingError: if they cannot be read.
     """
     try:
-        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"what is in {folder / SETTINGS} cannot be read ({error}); name another folder.") from error
+        return read_object(folder / SETTINGS)
+    except ModelError as error:
+        raise TrainingError(f"{error} Name another folder.") from error
 
 
 def read_cells(folder: Path) -> list[StudyCell]:
@@ -344,6 +345,6 @@ def read_cells(folder: Path) -> list[StudyCell]:
             if not isinstance(cell, StudyCell):
                 raise TypeError(f"it is a {type(cell).__name__}")
             cells.setdefault(Cell.of(cell), cell)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise TrainingError(f"line {number} of {path} is no cell; delete the line, and go on.") from error
     return list(cells.values())

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the job failed (one line on stderr says why), 2 the call w
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a Windows console may be set to an encoding without ␣ or emoji
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         return options.command(options)
     except ConfigError as error:
         remark(f"sftdemo: {error}")
@@ -62,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it flushes
         return 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = str(error.filename)
+        told = f"{name[:40]!r}… has {len(name):,} characters, more than a file's name can"
+        remark(f"sftdemo: {told}; put a text into a file, and name that.")
+        return 2
     except KeyboardInterrupt:
         remark("sftdemo: interrupted")
         return 130

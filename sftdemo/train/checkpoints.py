@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.every import Every
 from ..core.files import flush_folder
+from ..core.sealed import seal
 
 PARTIAL, STEP = ".partial", "step-"
 
@@ -62,6 +63,7 @@ class Checkpoints:
         """
         (written,) = self.partial.iterdir()
         self.about(written)
+        seal(written)
         flush_folder(written)
         place = self.folder / f"{STEP}{step}"
         shutil.rmtree(place, ignore_errors=True)  # of another run, which this one replaces

@@ -30,7 +30,7 @@ PACKAGE = Path(errors.__file__).parent.parent
 
 
 def test_the_examples_in_the_docstrings():
-    assert doctest.testmod(errors) == (0, 4)
+    assert doctest.testmod(errors) == (0, 6)
 
 
 @pytest.mark.parametrize("name", ["outputs", "gpt2", "distilgpt2", "owner/name", "steps", "hub:a/b", "'x'", "Qwen3"])

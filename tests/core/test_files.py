@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from crash import kill, refuse, with_fault, writes_of
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from sftdemo.core.errors import ConfigError
 from sftdemo.core.files import (
@@ -203,6 +206,21 @@ def test_every_file_of_a_folder_is_flushed(tmp_path, monkeypatch):
         file.write_text("x")
     flush_folder(tmp_path)
     assert sorted(flushed) == sorted(file.stat().st_ino for file in files)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+def test_a_full_disk_of_a_library_in_rust(tmp_path):
+    """tokenizers raises a bare Exception for it."""
+
+    def save() -> None:
+        with written_whole(tmp_path / "run") as folder:
+            (folder / "tokenizer.json").symlink_to("/dev/full")
+            Tokenizer(WordLevel({"a": 0})).save(str(folder / "tokenizer.json"))
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        save()
+    assert raised.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
 
 
 class TestFaults:

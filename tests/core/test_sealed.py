@@ -66,5 +66,6 @@ def test_a_seal_that_is_broken_or_a_file_that_is_missing(folder):
         (folder / SEAL).write_text(text)
         assert not is_whole(folder), text
     seal(folder)
+    assert is_whole(folder)
     os.remove(folder / "config.json")
     assert not is_whole(folder)

@@ -49,7 +49,7 @@ def test_a_disk_that_is_full_at_the_weights_is_told_and_nothing_stays(saved, tmp
 
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", full)
     *_, last = export(saved("adapter"), "merged", tmp_path / "out", "f16")
-    assert "out cannot be written: Error while serializing: I/O error: No space left" in last.message
+    assert "out cannot be written: No space left on device. Free space, or name another place." in last.message
     assert not any("out" in path.name for path in tmp_path.iterdir())
 
 
@@ -104,6 +104,13 @@ def test_nothing_is_replaced(saved, tmp_path, name, to):
     (failed,) = export(saved("adapter"), to, tmp_path / ("m.gguf" if to == "gguf" else "out"))
     assert f"{name} is there already" in failed.message
     assert (tmp_path / name).read_text() == "years of work"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names have whole characters")
+def test_a_place_whose_name_is_not_utf_8(saved, tmp_path):
+    (failed,) = export(saved("adapter"), "merged", tmp_path / "out\udcff")
+    assert failed.message.endswith("has a name that is not UTF-8; name another place.")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_run(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import tiny_gpt2, tokenizer_named
@@ -62,6 +63,24 @@ def test_a_file_that_was_cut(gguf, tmp_path):
     path.write_bytes(path.read_bytes()[: gguf.data_offset + 100])
     with pytest.raises(ModelError, match="it has been cut"):
         check_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("token_merges", ["ab"], "has a merge 'ab' of tokens; each joins two. Fetch it anew."),
+        ("eos_token_id", 10**6, r"eos_token_id is 1000000, and it has \d+ tokens. Fetch it anew."),
+        ("feed_forward_length", 0, "intermediate_size is 0; it must be a whole number above 0."),
+        ("feed_forward_length", 7, r"the shape \(32, 64\), and its configuration asks for \(32, 7\)"),
+        ("head_count", 0, r"is not what it must be \(.*zero\). Fetch it anew, or name another model."),
+    ],
+)
+def test_a_head_that_says_what_cannot_be(field, value, told, tmp_path, monkeypatch):
+    add = getattr(GGUFWriter, f"add_{field}")
+    monkeypatch.setattr(GGUFWriter, f"add_{field}", lambda writer, _: add(writer, value))
+    tiny_gguf(tmp_path / "model.gguf")
+    *_, last = answer(RunConfig(str(tmp_path / "model.gguf"), max_new_tokens=2), ["Hello"])
+    assert re.search(told, last.message), last.message
 
 
 @pytest.mark.parametrize(
@@ -124,7 +143,7 @@ def with_weights(folder, change: Callable[[dict[str, torch.Tensor]], object], na
         (lambda w: w.update({NORM: w[NORM] * float("nan")}), "The model computes what is no number (NaN)"),
         (
             lambda w: w.update({NORM: torch.zeros(3)}),
-            f"has {NORM!r} with the shape (3,), and its config.json asks for (32,)",
+            f"has {NORM!r} with the shape (3,), and its configuration asks for (32,)",
         ),
     ],
     ids=["NaN", "shape"],

@@ -18,6 +18,7 @@ from tiny import tiny_gpt2, tokenizer_named
 from sftdemo.core.config import RunConfig
 from sftdemo.core.errors import TrainingError
 from sftdemo.core.events import Checkpoint, Comparison, Failed, Finished, Phase, Prepared, Saved, Step
+from sftdemo.core.sealed import SEAL, seal
 from sftdemo.data import examples
 from sftdemo.data.examples import Origin, parse_examples
 from sftdemo.runs.ablation import ablate
@@ -175,7 +176,7 @@ class TestWhatIsKept:
         (step, rows) = sorted((cut / "checkpoint").iterdir(), key=lambda path: path.is_file())
         assert (step.name, rows.suffix) == ("step-4", ".jsonl")
         assert {path.name for path in step.iterdir()} == {
-            *("README.md", "adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "rng_state.pth"),
+            *(SEAL, "README.md", "adapter_config.json", "adapter_model.safetensors", "optimizer.pt", "rng_state.pth"),
             *("run.json", "scheduler.pt", "trainer_state.json"),
         }
         for name in ("optimizer.pt", "scheduler.pt"):
@@ -328,15 +329,37 @@ class TestRefusal:
         assert isinstance(list(run(replace(config, steps=1), data(), copy, overwrite=True))[-1], Finished)
         assert not (copy / "checkpoint").exists()
 
-    @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "run.json", "trainer_state.json"])
-    def test_a_checkpoint_with_a_file_missing(self, copy, name):
-        (copy / "checkpoint" / "step-4" / name).unlink()
-        with pytest.raises(TrainingError, match=f"cannot be read: .*{name}"):
-            read_begun(copy)
+    @pytest.mark.parametrize(
+        "name",
+        ["optimizer.pt", "rng_state.pth", "run.json", "trainer_state.json", "adapter_model.safetensors", "rows-*"],
+    )
+    def test_a_checkpoint_with_a_file_missing_or_changed(self, copy, name):
+        """As by hand, by a disk, or with the file of another checkpoint, of which the run would come to another end."""
+        (file,) = (copy / "checkpoint").rglob(name)
+        whole = file.read_bytes()
+        middle = len(whole) // 2
+        for content in (None, b"", b"[]", whole[:middle], whole[:middle] + b"7" + whole[middle + 1 :]):
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+            with pytest.raises(TrainingError, match=r"cannot be read: \S+ is missing, or is not as it was written\. P"):
+                read_begun(copy)
+            file.write_bytes(whole)
+        assert read_begun(copy).step == 4
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among the files")
+    def test_a_checkpoint_with_a_pipe_in_place_of_a_file(self, copy):
+        for name in ("rows-*", "run.json", SEAL):
+            (file,) = (copy / "checkpoint").rglob(name)
+            file.unlink()
+            os.mkfifo(file)
+            with pytest.raises(TrainingError, match=f"cannot be read: {file.name} is missing"):
+                read_begun(copy)
 
     @pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth", "adapter_model.safetensors"])
-    def test_a_damaged_checkpoint(self, copy, name):
+    def test_a_strangers_checkpoint_that_is_sealed_and_damaged(self, copy, name):
         (copy / "checkpoint" / "step-4" / name).write_bytes(b"nonsense")
+        seal(copy / "checkpoint" / "step-4")
         *_, failed = resumed(copy)
         assert isinstance(failed, Failed)
         assert "step-4 cannot be read: " in failed.message
@@ -347,6 +370,7 @@ class TestRefusal:
                 return (Path.touch, (tmp_path / "ran",))
 
         torch.save({"state": Evil()}, copy / "checkpoint" / "step-4" / "optimizer.pt")
+        seal(copy / "checkpoint" / "step-4")
         *_, failed = resumed(copy)
         assert "step-4 cannot be read: " in failed.message
         assert not (tmp_path / "ran").exists()

@@ -126,7 +126,7 @@ class TestRefusals:
         (tmp_path / "film.json").write_text("{")
         (last,) = film(tmp_path)
         assert isinstance(last, Failed)
-        assert "delete it, and train the run again with --film" in last.message
+        assert "Delete it, and train the run again with --film" in last.message
 
     @pytest.mark.parametrize("name", ["full", "merge"])
     def test_what_saves_no_adapter(self, config, name):

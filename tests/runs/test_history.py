@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -164,12 +165,13 @@ def test_events_that_were_cut_or_changed_have_one_line(runs, tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_bytes((runs[0] / "a" / "run.json").read_bytes())
     lines = (runs[0] / "a" / "events.jsonl").read_text().splitlines(keepends=True)
-    wrong = [lines[:cut] for cut in range(len(lines))] + [lines[-1:], ["null\n"], ["[" * 100_000]]
+    wrong = [lines[:cut] for cut in range(len(lines))] + [lines[-1:], ["null\n"], ["[" * 100_000], ['{"event": []}\n']]
     wrong += [[*lines[:-1], json.dumps(json.loads(lines[-1]) | {"steps": "x"})]]
     for each in wrong:
         (tmp_path / "bad" / "events.jsonl").write_text("".join(each))
         found, problems = past_runs(tmp_path)
         assert (found, len(problems)) == ([], 1), each
+        assert not re.search(r"\n|pydantic|NoneType|iterable|unhashable|Error", problems[0])
 
 
 def test_an_answer_with_other_ends_of_lines(runs, tmp_path):

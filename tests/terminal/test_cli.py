@@ -213,6 +213,14 @@ class TestWrongCalls:
         err.flush()
         assert err.buffer.getvalue() == rb"sftdemo: no\udcff.jsonl cannot be read: No such file or directory." + b"\n"
 
+    @pytest.mark.parametrize("command", ["mask", "train --resume", "film", "bench --draw"])
+    def test_a_text_in_place_of_a_files_name(self, capsys, command):
+        code, _, err = called(capsys, *command.split(), "x" * 300)
+        assert code == 2
+        assert re.match(
+            rf"sftdemo: '{'x' * 40}'… has 3\d\d characters, more than a file's name can; put", one_line(err)
+        )
+
     def test_a_template_without_a_place_for_the_instruction(self, capsys, data, gpt2_folder):
         code, out, err = called(capsys, "mask", data, "--model", gpt2_folder, "--template", "Q: {question}")
         assert (code in (1, 2), out) == (True, [])
