@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sftdemo.core.every import Every
+from sftdemo.core.sealed import SEAL
 from sftdemo.train.checkpoints import Checkpoints, last_checkpoint
 
 
@@ -33,7 +34,7 @@ def test_only_the_last_is_kept(checkpoints, tmp_path):
         write(checkpoints, step)
     assert last_checkpoint(tmp_path) == tmp_path / "step-10"
     assert names(tmp_path) == {"step-10", "rows"}
-    assert names(tmp_path / "step-10") == {"weights", "about"}
+    assert names(tmp_path / "step-10") == {"weights", "about", SEAL}
 
 
 def test_what_another_run_has_left_is_removed(checkpoints, tmp_path):
