@@ -127,7 +127,7 @@ class Before(Event):
 @dataclass(frozen=True)
 class Comparison(Event):
     """The answers to a prompt before and after training. `source` is "held out", "typed", or "training" if the prompt
-    is also trained. A stop is "EOS", "length" or "stopped"."""
+    is also trained. A stop is "EOS", "length", "stopped" or "NaN"."""
 
     prompt: str
     before: str

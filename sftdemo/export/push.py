@@ -86,8 +86,11 @@ def push(
         stop (`Callable[[], bool]`, *optional*):
             Once it returns true, what is pushed is not made ready any further. An upload that has begun goes on.
     """
+    from ..model.bounds import check_numbers
+
     run = Path(run)
     _check(run, read_record(run)["kind"], to, kind, quantization)
+    check_numbers(run)
     api = _connect(token, remedies)
     yield Phase("upload", f"Looking for {to}")
     with _explained(to, remedies):

@@ -62,6 +62,22 @@ def count_weights(folder: Path) -> int:
     return sum(prod(shape) for _, _, shape in _tensors(folder))
 
 
+def check_numbers(folder: Path) -> None:
+    """Refuse weights that are no numbers, as a training leaves them that has diverged at its last step.
+
+    Raises:
+        ModelError: with the first of them.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - it is no mapping
+                if not file.get_tensor(key).isfinite().all():
+                    raise ModelError(
+                        f"{path} has values in {key!r} that are no numbers (NaN): the training has diverged. Train "
+                        "anew, with a lower learning rate."
+                    )
+
+
 def _tensors(folder: Path) -> Iterator[tuple[str, str, list[int]]]:
     """Yield the name, the kind of numbers and the shape of each tensor in a folder's safetensors files."""
     for path in filter(Path.is_file, folder.glob("*.safetensors")):

@@ -30,7 +30,7 @@ def generate(
     batch_size: int | None = None,
     checked: bool = True,
 ) -> list[Answer]:
-    """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length" or "stopped".
+    """Return the greedy continuation of each prompt, with the reason it ended: "EOS", "length", "stopped" or "NaN".
 
     The prompts are answered in batches, shortest first so that little is padded (on the left, with a mask). The
     answers come back in the order of the prompts. `stop` is called before each batch and each token.
@@ -38,7 +38,7 @@ def generate(
     Raises:
         ModelError: for an empty prompt without a BOS token, or one that leaves too few positions for the new tokens;
             for a model that computes NaN, unless `checked` is false: a training that has diverged leaves such a one,
-            and its losses tell.
+            and its answers end there.
     """
     encoded = [prompt.ids for prompt in encoder_for(tokenizer).encode_prompts(prompts)]
     for prompt, ids in zip(prompts, encoded, strict=True):
@@ -46,7 +46,6 @@ def generate(
     known = model.generation_config.eos_token_id
     named = [index for index in (known if isinstance(known, list) else [known]) if isinstance(index, int)]
     stop_ids = {*named, *end_ids(tokenizer, any(p.chat for p in prompts))}
-    checks = [_check_numbers] if checked else []
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     if stop():
         return [Answer(prompt.text, "", "stopped", 0) for prompt in prompts]
@@ -58,7 +57,7 @@ def generate(
                 answers |= {index: Answer(prompts[index].text, "", "stopped", 0) for index in batch}
                 continue
             ids_of_batch = [encoded[index] for index in batch]
-            completions = _generate_batch(model, tokenizer, ids_of_batch, stop_ids, max_new_tokens, stop, checks)
+            completions = _generate_batch(model, tokenizer, ids_of_batch, stop_ids, max_new_tokens, stop, checked)
             for index, (ids, reason) in zip(batch, completions, strict=True):
                 answer = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 answers[index] = Answer(prompts[index].text, cast("str", answer), reason, len(ids))
@@ -85,14 +84,17 @@ def _generate_batch(
     stop_ids: set[int],
     max_new_tokens: int,
     stop: Callable[[], bool],
-    checks: list[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]],
+    checked: bool,
 ) -> list[tuple[list[int], str]]:
     import torch
     from transformers import GenerationConfig
 
+    numbers = _Numbers(len(encoded), checked)
+
     class Stop:
         def __call__(self, input_ids, scores, **kwargs):
-            return torch.full((len(input_ids),), stop(), dtype=torch.bool, device=input_ids.device)
+            stopped = torch.full((len(input_ids),), stop(), dtype=torch.bool)
+            return (stopped | numbers.lost).to(input_ids.device)
 
     longest = max(map(len, encoded))
     pad = tokenizer.pad_token_id or 0  # masked, so any id will do
@@ -109,20 +111,36 @@ def _generate_batch(
                 eos_token_id=sorted(stop_ids) or None,
                 pad_token_id=pad,
             ),
-            logits_processor=checks,
+            logits_processor=[numbers],
             stopping_criteria=[Stop()],
         )
-    return [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
+    answers = [_cut(row, stop_ids, max_new_tokens) for row in output[:, longest:].tolist()]
+    return [numbers.cut(row, *answer, longest) for row, answer in enumerate(answers)]
 
 
-def _check_numbers(_, scores: torch.Tensor) -> torch.Tensor:
-    """Refuse a model that computes NaN, of which the likeliest token would always be the first."""
-    if scores.isnan().any():
-        raise ModelError(
-            "the model computes what is no number (NaN), so its weights or settings are spoilt. Fetch, save or train "
-            "it anew."
-        )
-    return scores
+class _Numbers:
+    """Which rows of a batch are lost, and where: the likeliest token by NaN would always be the first."""
+
+    def __init__(self, rows: int, checked: bool):
+        import torch
+
+        self.checked, self.lost, self._at = checked, torch.zeros(rows, dtype=torch.bool), dict[int, int]()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.lost |= scores.isnan().any(dim=-1).cpu()
+        if self.checked and self.lost.any():
+            raise ModelError(
+                "the model computes what is no number (NaN), so its weights or settings are spoilt. Fetch, save or "
+                "train it anew."
+            )
+        for row in self.lost.nonzero().flatten().tolist():
+            self._at.setdefault(row, input_ids.shape[1])
+        return scores
+
+    def cut(self, row: int, ids: list[int], reason: str, longest: int) -> tuple[list[int], str]:
+        """Return the tokens of a row before it was lost; all of them with their reason if they had ended by then."""
+        length = self._at.get(row, len(ids) + longest + 1) - longest
+        return (ids[:length], "NaN") if length <= len(ids) else (ids, reason)
 
 
 @contextmanager

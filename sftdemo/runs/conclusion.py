@@ -43,6 +43,8 @@ def _of(kind: type[Kind], events: Sequence[Event]) -> list[Kind]:
 def _learned(held_out: Sequence[HeldOut], comparisons: Sequence[Comparison]) -> str:
     """Say how the loss on the held-out answers has changed in a training."""
     if len(held_out) < 2 or not held_out[0].completion_tokens:
+        if any(each.after_stop == "NaN" for each in comparisons):
+            return f"The trained model computes what is no number (NaN): {_DIVERGED}"
         if any(each.source == "held out" for each in comparisons):
             return "No loss on held-out answers was measured: give the held-out rows answers."
         return "No row is held out, so nothing is known of rows that were not trained; `--hold-out 0.2` keeps some."

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from ..core.errors import TrainingError
+from ..core.errors import TrainingError, unwritten
+from ..core.files import write_whole
 from ..mask.report import MaskReport, report_on
 
 _COLUMNS = (
@@ -56,7 +57,7 @@ class MaskCallback(TrainerCallback):
         """Report on the first batch.
 
         Raises:
-            TrainingError: if there is an error and `strict` is set.
+            TrainingError: if the file cannot be written, or there is an error and `strict` is set.
         """
         if not state.is_world_process_zero:
             return
@@ -64,7 +65,10 @@ class MaskCallback(TrainerCallback):
         if tokenizer is None or train_dataloader is None:
             raise TrainingError("the trainer has no tokenizer; pass it: MaskCallback(tokenizer=tokenizer).")
         self.report = report_on(records_of_batch(first_batch(train_dataloader)), tokenizer)
-        self.path.write_text(f"<!doctype html><meta charset='utf-8'>{self.report.to_html()}", encoding="utf-8")
+        try:
+            write_whole(self.path, f"<!doctype html><meta charset='utf-8'>{self.report.to_html()}")
+        except OSError as error:
+            raise TrainingError(f"{self.path} cannot be written: {unwritten(error, 'file')}") from error
         logger.log(logging.WARNING if self.report.errors else logging.INFO, "%s (%s)", self.report, self.path)
         if self.strict and self.report.errors:
             raise TrainingError(f"the labels carry an error, so nothing is trained: {self.report.errors[0]}")

@@ -10,12 +10,14 @@ import pytest
 import torch
 from elsewhere import printed_elsewhere
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from saved import load_saved
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sftdemo.core.events import Failed, Finished, Saved
 from sftdemo.export import formats
 from sftdemo.export.formats import export
+from sftdemo.export.push import push
 from sftdemo.export.served import served_tokenizer
 from sftdemo.runs import use
 
@@ -60,6 +62,19 @@ def test_an_adapter_is_copied(saved, tmp_path):
     assert {file.name: file.read_bytes() for file in run.iterdir()} == {
         file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()
     }
+
+
+@pytest.mark.parametrize("to", ["adapter", "merged", "gguf", "the Hub"])
+def test_a_run_that_has_diverged_goes_nowhere(saved, tmp_path, to):
+    run = shutil.copytree(saved("adapter"), tmp_path / "run")
+    weights = load_file(run / "adapter_model.safetensors")
+    name = max(weights)
+    weights[name][0, 0] = float("nan")
+    save_file(weights, run / "adapter_model.safetensors", {"format": "pt"})
+    *_, last = push(run, "me/mine") if to == "the Hub" else export(run, to, tmp_path / "out")
+    assert isinstance(last, Failed)
+    assert f"has values in '{name}' that are no numbers (NaN): the training has diverged." in last.message
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_gguf_gets_the_whole_model_and_a_modelfile(saved, tmp_path, monkeypatch):

@@ -166,3 +166,27 @@ def test_the_weights_are_copied_only_where_there_is_room(monkeypatch, free, copi
     with linear_layers.onednn_layout(model, 2):
         assert {"forward" in vars(layer) for layer in layers} <= {copied}
     assert not any("forward" in vars(layer) for layer in layers)
+
+
+def test_an_answer_ends_where_the_model_computes_no_number(pair):
+    model, tokenizer = pair
+    prompts = prompts_for(tokenizer)
+    usual = generate(model, tokenizer, prompts, 6)
+
+    def spoil(_, __, output):
+        said["tokens"] += 1
+        if said["tokens"] > 3:
+            output.logits[1] = float("nan")
+        return output
+
+    hook, said = model.register_forward_hook(spoil), {"tokens": 0}
+    found = generate(model, tokenizer, prompts, 6, checked=False)
+    lost = [answer for answer in found if answer.stop == "NaN"]
+    assert [answer for answer in found if answer.stop != "NaN"] == [
+        each for each in usual if each.prompt != lost[0].prompt
+    ]
+    assert [answer.tokens for answer in lost] == [3]
+    said["tokens"] = 0
+    with pytest.raises(ModelError, match="no number"):
+        generate(model, tokenizer, prompts, 6)
+    hook.remove()

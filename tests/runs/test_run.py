@@ -333,8 +333,12 @@ class TestOutput:
             return (yield from answers_after(setup, model, stop))
 
         monkeypatch.setattr("sftdemo.runs.run.answers_after", diverged)
-        events = list(run(config, data_of(), tmp_path / "out"))
+        data = replace(data_of(), held_out=())
+        events = list(run(config, data, tmp_path / "out"))
         assert isinstance(events[-1], Finished)
+        assert {(each.after, each.after_stop) for each in of(Comparison, events)} == {("", "NaN")}
+        (found,) = of(Conclusion, events)
+        assert found.words.startswith("The trained model computes what is no number (NaN): the training has diverged.")
 
 
 class TestStop:

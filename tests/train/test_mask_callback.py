@@ -169,6 +169,11 @@ class TestCallback:
         assert page.count('<section class="sftdemo-row">') == 4
         assert len(callback.report.rows) == 4
 
+    def test_a_place_that_is_not_there(self, tokenizer, tmp_path):
+        trainer = sft_trainer(tokenizer, PAIRS, tmp_path, [sftdemo.MaskCallback(tmp_path / "nowhere" / "mask.html")])
+        with pytest.raises(TrainingError, match=r"mask\.html cannot be written: No such file or directory"):
+            trainer.train()
+
     def test_strict_stops_a_run_that_teaches_nothing(self, tokenizer, tmp_path):
         rows = [{"input_ids": [5, 6, 7, 0], "labels": [-100] * 4}] * 4
         trainer = plain_trainer(tokenizer, rows, tmp_path, callbacks=[MaskCallback(tmp_path / "m.html", strict=True)])

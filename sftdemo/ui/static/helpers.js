@@ -67,6 +67,7 @@ const STOPS = {
   EOS: [t("stopped by itself"), "stop good"],
   length: [t("cut at the length limit"), "stop bad"],
   stopped: [t("stopped by you"), "stop"],
+  NaN: [t("ended by NaN: the model computes no number"), "stop bad"],
 };
 
 const TOP = 8;  // nats of a token's loss that have the most colour under which text can be read: a probability of 1 in 3,000
