@@ -85,7 +85,10 @@ def convert_to_gguf(folder: Path, output: Path, quantization: str) -> Iterator[P
             if code and "No space left on device" in log:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if code or not made.is_file():
-                raise ModelError(f"llama.cpp's converter failed: {_reason(log)}")
+                raise ModelError(
+                    f"llama.cpp's converter failed: {_reason(log)} Export the run as merged instead; another version "
+                    "of llama.cpp may convert that."
+                )
             made.replace(output)
     except OSError as error:
         raise ModelError(f"{output} cannot be written: {unwritten(error)}") from error

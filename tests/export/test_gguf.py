@@ -68,7 +68,7 @@ def test_one_that_cannot_be_fetched_leaves_nothing(calls, tmp_path):
 def test_a_model_that_it_does_not_know(calls, tmp_path, log, says):
     _, run = calls
     run.answer = lambda command: (1, log) if "--outfile" in command else (0, "")
-    with pytest.raises(ModelError, match=f"llama.cpp's converter failed: .*{says}"):
+    with pytest.raises(ModelError, match=f"llama.cpp's converter failed: .*{says}.* Export the run as merged"):
         list(gguf.convert_to_gguf(tmp_path / "model", tmp_path / "a.gguf", "f16"))
     assert not (tmp_path / "a.gguf").exists()
 
