@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from ..core.config import PUSH_KINDS
 from ..core.environment import HUB_TIMEOUT
-from ..core.errors import ConfigError, TrainingError
+from ..core.errors import ConfigError, SftdemoError, TrainingError
 from ..core.events import Event, Phase, Saved, Upload
 from ..core.held import scratch_folder
 from ..core.streams import Outcome, event_stream
 from ..core.until import Until
+from ..data.records import short
+from ..model.sources import RUN_RECORD
 from .formats import check_quantization
 from .served import read_record
 from .upload import Contents, gather
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo
 
+NAME = (
+    "at most 96 letters, digits, '-', '_' and '.', with no '-' or '.' first, last or twice in a row, and no .git last"
+)
 _HUBS_OWN = ".gitattributes"  # which the Hub writes into a new repository
 
 
@@ -96,20 +101,21 @@ def push(
     with _explained(to, remedies):
         found = _find(api, to)
     _check_target(found, to, private, overwrite, remedies)
-    with scratch_folder() as scratch:
+    with _there(run, to), scratch_folder() as scratch:
         gathering = gather(run, kind, quantization, with_examples, Path(scratch), to.partition("/")[2])
         contents = yield from Until(stop).heeded(gathering)
+        size = contents.bytes
         deleted = sorted({*_names(found)} - {*contents.files})
         yield Upload(
             to,
             private if found is None else bool(found.private),
             sorted(contents.files),
-            contents.bytes,
+            size,
             list(contents.with_prompts),
             list(contents.left),
             deleted,
         )
-        yield Phase("upload", f"Uploading {contents.bytes / 1e6:.1f} MB to {to}")
+        yield Phase("upload", f"Uploading {size / 1e6:.1f} MB to {to}")
         with _explained(to, remedies):
             _send(api, to, private, found, contents, deleted)
     yield Saved(f"{api.endpoint}/{to}", "hub")
@@ -126,7 +132,7 @@ def _check(run: Path, trained: str, to: str, kind: str | None, quantization: str
     except HFValidationError:
         bad_name = True
     if bad_name:
-        raise ConfigError(f"to is {to!r}; write owner/name, in letters, digits, '-', '_' and '.'.")
+        raise ConfigError(f"to is {short(to)}; write owner/name, each of {NAME}.")
     if kind not in (None, *PUSH_KINDS):
         raise ConfigError(f"kind is {kind!r}; choose one of {', '.join(PUSH_KINDS)}.")
     check_quantization(quantization, kind)
@@ -138,7 +144,7 @@ def _connect(token: str | None, remedies: Remedies) -> HfApi:
     """Return the Hub as this login sees it, at HF_ENDPOINT if that is set."""
     from huggingface_hub import HfApi, get_token
 
-    token = token or get_token()
+    token = get_token() if token is None else token  # one that is empty is not to be replaced by the machine's own
     if not token:
         raise TrainingError(f"there is no login for the Hub: {remedies.log_in}.")
     if not (token.isascii() and token.isprintable()):
@@ -183,9 +189,16 @@ def _check_target(found: ModelInfo | None, to: str, private: bool, overwrite: bo
 
 
 def _send(api: HfApi, to: str, private: bool, found: ModelInfo | None, contents: Contents, deleted: list[str]) -> None:
-    """Commit all files at once, onto the commit that was looked at."""
+    """Commit all files at once, onto the commit that was looked at.
+
+    Raises:
+        TrainingError: if a file has gone since it was gathered.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+    gone = sorted(name for name, file in contents.files.items() if isinstance(file, Path) and not file.is_file())
+    if gone:
+        raise TrainingError(f"{gone[0]} of the run has gone since it was looked at. Nothing went to {to}; try again.")
     if found is None:
         api.create_repo(to, private=private)
     api.create_commit(
@@ -197,6 +210,21 @@ def _send(api: HfApi, to: str, private: bool, found: ModelInfo | None, contents:
         commit_message="Upload a model trained with sftdemo",
         parent_commit=found.sha if found else None,
     )
+
+
+@contextmanager
+def _there(run: Path, to: str) -> Generator[None]:
+    """Say of whatever fails for it that the run is there no longer.
+
+    Raises:
+        TrainingError: in place of other errors, if the run has gone.
+    """
+    try:
+        yield
+    except (SftdemoError, OSError) as error:
+        if (run / RUN_RECORD).is_file():
+            raise
+        raise TrainingError(f"the run was deleted before it was pushed to {to}; push another.") from error
 
 
 @contextmanager
@@ -232,17 +260,27 @@ def _sentence(to: str, error: BaseException, log_in: str) -> str:
 
     if type(error) is ValueError:  # the card's metadata, or an answer that is none
         return f"the Hub refused what was sent to {to} ({' '.join(str(error).split())}). Nothing was committed."
+    all_or_none = f"All files go up in one commit: {to} has all of them or none."
     if not isinstance(error, HfHubHTTPError):
         return (
-            f"the Hub did not answer for {to} as it should ({type(error).__name__}). All files go up in one commit: "
-            f"{to} has all of them or none. Check the network, look there, and try again."
+            f"the Hub did not answer for {to} as it should ({type(error).__name__}). {all_or_none} Check the network, "
+            "look there, and try again."
         )
     status, said = error.response.status_code, " ".join((error.server_message or "").split())
     because = f" ({said.rstrip('.')})" if said else ""
+    if status == 429 or status >= 500:
+        return (
+            f"the Hub could not take what was sent to {to}, with status {status}{because}. {all_or_none} Look there "
+            "later, and try again."
+        )
     return {
         401: f"the Hub refused the token that was sent for {to}{because}: {log_in}.",
         403: f"the Hub does not let this login write to {to}{because}: check the owner's name, or {log_in}.",
         404: f"the Hub has no user or organisation for {to}{because}, or hides it: check the name, or {log_in}.",
         409: f"the repository {to} is there already, unseen by this login or made a moment ago{because}: name another.",
         412: f"the repository {to} has changed since it was looked at{because}. Look there, and try again.",
-    }.get(status, f"the Hub refused what was sent to {to}, with status {status}{because}. Nothing was committed.")
+    }.get(
+        status,
+        f"the Hub refused what was sent to {to}, with status {status}{because}. Nothing was committed; try "
+        "again, or name another repository.",
+    )

@@ -227,21 +227,25 @@ def checkpoints_of(
         (checkpoint / ABOUT).write_text(text, encoding="utf-8")
 
     every = Every() if config.save_every is None else read_every(config.save_every)
-    return Checkpoints(place, every, about, rows, resume and resume.checkpoint)
+    return Checkpoints(place, every, about, rows, resume and resume.checkpoint, not folder.exists())
 
 
 def _write_rows(path: Path, data: ParsedExamples) -> None:
     """Write the rows so that they are read back with the numbers that they have, which the mask's hash counts: an empty
     record stands for a row that was refused."""
     beside, number = path.with_suffix(".partial"), 0
-    with beside.open("w", encoding="utf-8") as file:
-        for example in _in_order(data):
-            file.write("{}\n" * (example.row - number))
-            file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
-            number = example.row + 1
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            for example in _in_order(data):
+                file.write("{}\n" * (example.row - number))
+                file.write(json.dumps(to_record(example), ensure_ascii=False) + "\n")
+                number = example.row + 1
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def _in_order(data: ParsedExamples) -> Iterator[Example]:

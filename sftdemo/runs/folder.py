@@ -86,7 +86,10 @@ def way_of_asking(folder: Path) -> tuple[Template, str]:
         # a run of an earlier version has no arguments of the chat template
         return get_template(config["template"], arguments=config.get("chat_template_kwargs", "")), record["shape"]
     except UNREADABLE as error:
-        raise ModelError(f"{folder / RECORD} does not say how the run was trained: {unread(error)}.") from error
+        raise ModelError(
+            f"{folder / RECORD} does not say how the run was trained: {unread(error)}. Put it back as it was, "
+            "or train again."
+        ) from error
 
 
 def load_events(folder: Path) -> list[Event]:
@@ -102,7 +105,10 @@ def load_events(folder: Path) -> list[Event]:
         lines = path.read_text(encoding="utf-8").split("\n")  # an answer may hold any other end of a line
         return [from_dict(json.loads(line)) for line in lines if line]
     except UNREADABLE as error:
-        raise ModelError(f"the events of the run in {folder} cannot be read: {unread(error)}.") from error
+        raise ModelError(
+            f"the events of the run in {folder} cannot be read: {unread(error)}. Put events.jsonl back as it "
+            "was; the model itself can still be asked."
+        ) from error
 
 
 def public_texts(folder: Path) -> dict[str, str]:

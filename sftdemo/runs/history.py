@@ -84,7 +84,9 @@ def past_runs(folder: Path, names: Sequence[str] | None = None) -> tuple[list[Pa
         except ModelError as error:
             unreadable.append(sentence(error))
         except UNREADABLE as error:
-            unreadable.append(f"The run in {place} cannot be read: {unread(error)}.")
+            unreadable.append(
+                f"The run in {place} cannot be read: {unread(error)}. Put its files back as they were, or delete it."
+            )
     return sorted(found, key=lambda run: run.finished, reverse=True), unreadable
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class Checkpoints:
             A file in `folder` that all checkpoints share; whatever else lies there is removed.
         resume (`Path`, *optional*):
             The checkpoint to go on from.
+        makes_parent (`bool`, *optional*, defaults to `False`):
+            Whether the folder that `folder` lies in is made with it, and goes with it.
     """
 
     folder: Path
@@ -36,6 +39,7 @@ class Checkpoints:
     about: Callable[[Path], None]
     kept: str
     resume: Path | None = None
+    makes_parent: bool = False
 
     @property
     def partial(self) -> Path:
@@ -52,8 +56,14 @@ class Checkpoints:
         self.partial.mkdir(parents=True)
 
     def drop(self) -> None:
-        """Remove a checkpoint that is not whole, and so free the room that it takes."""
+        """Remove a checkpoint that is not whole, and so free the room that it takes. Without another, nothing stays."""
         shutil.rmtree(self.partial, ignore_errors=True)
+        if self.folder.is_dir() and last_checkpoint(self.folder) is None:
+            with suppress(OSError):  # what others put there stays, and its folders
+                (self.folder / self.kept).unlink(missing_ok=True)
+                self.folder.rmdir()
+                if self.makes_parent:
+                    self.folder.parent.rmdir()
 
     def finish(self, step: int) -> None:
         """Let the folder that was written be the checkpoint, and remove the earlier one.

@@ -25,7 +25,7 @@ from ..runs.estimate import NEW, Ready
 from ..runs.film import film
 from ..runs.folder import load_events
 from ..runs.isolation import prove
-from ..runs.jobs import await_imports, start_child, warm
+from ..runs.jobs import await_imports, events_of, start_child, warm
 from ..runs.output import CHECKPOINT
 from ..runs.queue import ANY_TURN, Turn
 from ..runs.revisit import answers_at, read_run, token_losses
@@ -263,7 +263,10 @@ class Backend(Models, SavedRuns):
 
     def apart(self, work, *arguments: object) -> Iterator[Event]:
         """Run work that needs no GPU in a child process; on ZeroGPU, which has none of its own, here."""
-        yield from self._relay(work, *arguments) if self._gpu is None else each_told(work(*arguments))
+        if self._gpu is None:
+            yield from self._relay(work, *arguments)
+        else:
+            yield from each_told(events_of(work, *arguments, stop=bool))
 
     def export(self, run_id: str | None, weight: float | None, to: str, quantization: str) -> Iterator[Event | Path]:
         """Export a saved run in a child process: yield the events and, last, a zip of what was written.

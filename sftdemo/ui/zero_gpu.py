@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from queue import Empty
 
-from ..core.events import Event, Failed, Phase
+from ..core.events import Event, Failed, Finished, Phase
 from ..core.limits import Limits
 from ..core.text import duration
 from ..core.until import AFTERWARDS
@@ -106,7 +105,11 @@ class LentGpu:
     def _let_go(self, run_id: str) -> None:
         """Forget a run whose page has gone before it watched it; or its visitor could have no other."""
         if self._begun.pop(run_id, None) is not None:
-            self._stops.pop(run_id).unlink(missing_ok=True)
+            self._forget(run_id)
+
+    def _forget(self, run_id: str) -> None:
+        if stop := self._stops.pop(run_id, None):
+            stop.unlink(missing_ok=True)
 
     def watch(self, run_id: str) -> Iterator[list[Event]]:
         """Run what was kept, and yield all its events so far, again and again. Nothing, if it is watched elsewhere."""
@@ -117,33 +120,38 @@ class LentGpu:
         try:
             for event in begun:
                 events.append(event)
+                if isinstance(event, Finished | Failed):  # what ZeroGPU does after it may take minutes
+                    self._forget(run_id)
                 yield events
         finally:
-            self._stops.pop(run_id).unlink(missing_ok=True)
+            self._forget(run_id)
 
     def stop(self, run_id: str) -> None:
         """Ask a run to end after the current step, and to keep what it has."""
-        if run_id in self._stops:
-            self._stops[run_id].touch()
+        if stop := self._stops.get(run_id):
+            stop.touch()
 
     def relay(
         self, work: Work, *arguments: object, estimate: float | None = None, stop: Callable[[], bool] = bool
     ) -> Iterator[Event]:
-        """Run `work(*arguments, stop=...)` and yield its events. What ZeroGPU refuses is the last, in a sentence.
-        `stop`, by default never, must be a function that can be pickled."""
+        """Run `work(*arguments, stop=...)` and yield its events. What ZeroGPU refuses is the last, in a sentence; what
+        fails there after the last is only logged. `stop`, by default never, must be a function that can be pickled."""
         import gradio as gr
-        import httpx
 
-        seconds = gpu_seconds(estimate)
+        seconds, last = gpu_seconds(estimate), None
         yield Phase("gpu", f"Asking for a GPU for {duration(seconds)}")
         try:
-            yield from self._work(seconds, stop, work, *arguments)
+            for last in self._work(seconds, stop, work, *arguments):
+                yield last
+            return
         except gr.Error as error:
             _LOG.warning("ZeroGPU refused a run: %s: %s", error.title, error)
-            yield Failed(refusal(error.title, str(error), seconds))
-        except (RuntimeError, httpx.HTTPError, Empty):
+            said = refusal(error.title, str(error), seconds)
+        except Exception:  # the package raises all kinds for an answer that is none
             _LOG.exception("ZeroGPU could not be asked for a GPU.")
-            yield Failed(_OTHER)
+            said = _OTHER
+        if not isinstance(last, Finished | Failed):
+            yield Failed(said)
 
 
 def refusal(title: str, message: str, seconds: int) -> str:

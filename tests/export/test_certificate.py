@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tiny import byte_level, tokenizer_named
 
+from sftdemo.core.errors import DataError
 from sftdemo.data.examples import Example
 from sftdemo.data.questions import Question
-from sftdemo.export.certificate import Certificate, Check
+from sftdemo.export.certificate import CERTIFICATE, Certificate, Check, read_certificate
 from sftdemo.export.certify import Asked, compare
 from sftdemo.export.engines import Served
 
@@ -128,3 +131,26 @@ class TestSums:
     def test_a_table_that_no_prompt_breaks(self):
         lines = self.certificate(self.PARTS).table().splitlines()
         assert lines[2] == "| b\\|' | same | 2 of 4 | - | after 2: x (weights) |"
+
+
+ODD = {"prompt": "Say hello", "same_ids": True, "same_end": 1, "same_tokens": 5, "tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("engine", None),
+        ("weights", 7),
+        ("max_new_tokens", "4"),
+        ("checks", [[]]),
+        ("checks", [ODD]),
+        ("engine", "\ud800"),
+    ],
+)
+def test_one_with_a_value_of_another_kind_is_refused(tmp_path, field, value):
+    whole = Certificate("llama.cpp", "f16", 32, (Check("Say hello", True, True, 5, 5),))
+    (tmp_path / CERTIFICATE).write_text(json.dumps(whole.to_dict()))
+    assert read_certificate(tmp_path) == whole
+    (tmp_path / CERTIFICATE).write_text(json.dumps(whole.to_dict() | {field: value}))
+    with pytest.raises(DataError, match="Write it anew with `sftdemo certify"):
+        read_certificate(tmp_path)

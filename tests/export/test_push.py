@@ -16,7 +16,7 @@ from model_hub import OWNER, TOKEN, Repository, serve_models, use_in_place_of_th
 from sftdemo.core.events import Failed, Finished, Saved, Upload
 from sftdemo.export import formats
 from sftdemo.export.certificate import Certificate, Check
-from sftdemo.export.push import push
+from sftdemo.export.push import NAME, push
 
 ROOT = Path(__file__).parents[2]
 TO = f"{OWNER}/pirate"
@@ -166,9 +166,9 @@ def test_overwrite_leaves_nothing_of_what_was_there(hub, saved):
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"to": "pirate"}, "To is 'pirate'; write owner/name, in letters, digits, '-', '_' and '.'."),
-        ({"to": "a/b/c"}, "To is 'a/b/c'; write owner/name"),
-        ({"to": "a/b--c"}, "To is 'a/b--c'; write owner/name"),
+        ({"to": "pirate"}, f'To is "pirate"; write owner/name, each of {NAME}.'),
+        ({"to": "a/b/c"}, 'To is "a/b/c"; write owner/name'),
+        ({"to": "a/b--c"}, 'To is "a/b--c"; write owner/name'),
         ({"kind": "script"}, "kind is 'script'; choose one of adapter, merged, gguf."),
         ({"quantization": "q2"}, "quantization is 'q2'; choose one of"),
         ({"quantization": "q8_0"}, "quantization is 'q8_0', which only a GGUF file has; choose gguf, or leave it out."),
@@ -255,6 +255,13 @@ def test_what_cannot_be_is_said_before_the_hub_is_asked(hub, saved, tmp_path, mo
             {},
             f"The Hub refused what was sent to {TO}, with status 422",
         ),
+        (
+            TO,
+            None,
+            {f"POST /api/models/{TO}/commit": 504},
+            {},
+            f"All files go up in one commit: {TO} has all of them or none. Look there later, and try again.",
+        ),
     ],
 )
 def test_a_push_that_fails_commits_nothing(hub, saved, to, held, refuses, how, says):
@@ -276,6 +283,28 @@ def test_a_repository_that_changes_meanwhile_keeps_the_change(hub, saved):
             break
     assert f"he repository {TO} has changed since it was looked at (A commit has happened since" in refusal(events)
     assert set(hub.repositories[TO].files) == {".gitattributes", "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"),
+    [
+        ("README.md", f"README.md of the run has gone since it was looked at. Nothing went to {TO}; try again."),
+        ("", f"The run was deleted before it was pushed to {TO}; push another."),
+    ],
+)
+def test_what_goes_while_it_is_pushed_is_named(hub, saved, gone, says):
+    run = saved("adapter")
+    events = push(run, TO)
+    while not isinstance(next(events), Upload):
+        pass
+    (run / gone).unlink() if gone else shutil.rmtree(run)
+    assert refusal(events) == says
+    assert not hub.repositories
+
+
+def test_an_empty_token_is_not_replaced(hub, saved):
+    assert refusal(push(saved("adapter"), TO, token="")).startswith("There is no login for the Hub")
+    assert not hub.asked
 
 
 def test_a_card_with_bad_metadata_is_named(hub, saved, tmp_path):

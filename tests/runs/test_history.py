@@ -172,6 +172,7 @@ def test_events_that_were_cut_or_changed_have_one_line(runs, tmp_path):
         found, problems = past_runs(tmp_path)
         assert (found, len(problems)) == ([], 1), each
         assert not re.search(r"\n|pydantic|NoneType|iterable|unhashable|Error", problems[0])
+    assert problems[0].endswith("Put events.jsonl back as it was; the model itself can still be asked.")
 
 
 def test_an_answer_with_other_ends_of_lines(runs, tmp_path):

@@ -142,6 +142,16 @@ class TestMask:
         assert "[Y]" not in out
         assert "\x1b[4;30;48;5;" in out
 
+    def test_the_middle_of_a_row_without_end_is_left_out_and_counted(self, capsys, monkeypatch):
+        monkeypatch.setattr("sftdemo.terminal.mask.SHOWN", 20)
+        out = mask_of(capsys, {"instruction": "Hi", "output": "Yo"}, name="characters")
+        (count,) = re.findall(r"\n… (\d+) tokens of this row are not shown …\n", out)
+        (example,), _ = looked_over({"instruction": "Hi", "output": "Yo"}, name="characters")
+        assert int(count) == len(example.input_ids) - 20
+        assert "<s>###" in out
+        assert "Instruction:" not in out
+        assert "[Y][o][</s>]" in out
+
     def test_counts_and_totals(self, capsys):
         out = mask_of(capsys, {"instruction": "Hi", "output": "Yo"}, name="characters", held_out=2)
         prompt = len("### Instruction:\nHi\n\n### Response:\n") + 1

@@ -58,3 +58,23 @@ def test_the_earlier_one_stays_until_the_next_is_whole(checkpoints, tmp_path):
     assert last_checkpoint(tmp_path) == tmp_path / "step-2"
     write(checkpoints, 6)  # what was left half written is in nobody's way
     assert names(tmp_path) == {"step-6", "rows"}
+
+
+@pytest.mark.parametrize("makes_parent", [True, False])
+def test_nothing_stays_of_the_first_where_it_fails(tmp_path, makes_parent):
+    place = tmp_path / "run" / "checkpoint"
+
+    def about(folder):
+        (place / "rows").write_text("x")
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Checkpoints(place, Every(1), about, "rows", makes_parent=makes_parent)
+    with pytest.raises(OSError, match="No space left"):
+        write(checkpoints, 2)
+    checkpoints.drop()
+    assert not place.exists()
+    assert place.parent.exists() is not makes_parent
+    place.mkdir(parents=True)
+    (place / "mine").touch()
+    checkpoints.drop()
+    assert names(place) == {"mine"}

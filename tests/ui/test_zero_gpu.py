@@ -14,7 +14,7 @@ from device_api import HUNG_UP, LENT, device_api
 from on_zero_gpu import WITHOUT_TORCH
 from pages import ROOT
 
-from sftdemo.core.events import Phase
+from sftdemo.core.events import Finished, Phase
 from sftdemo.core.limits import Limits
 from sftdemo.ui.zero_gpu import LEAST, MOST, UNKNOWN, LentGpu, gpu_seconds, within
 
@@ -44,6 +44,10 @@ REFUSED = {  # by the server's answer, what is told
     ),
     "broken": ((500, {}), OTHER),
     "hung-up": (HUNG_UP, OTHER),
+    "less": ((200, {"idle": False}), OTHER),
+    "list": ((200, []), OTHER),
+    "no-quota": ((429, {}), OTHER),
+    "no-event": ((200, "event: unheard-of\n\n"), OTHER),
 }
 
 
@@ -118,3 +122,16 @@ def test_a_run_that_nobody_watches_is_let_go(monkeypatch):
     assert ("watched" in gpu, "forsaken" in gpu) == (True, False)
     assert list(gpu.watch("forsaken")) == []
     assert [*looks][-1][-1] == told
+
+
+def test_what_fails_after_a_run_has_ended_changes_nothing(monkeypatch):
+    def worked(_, stop, work):
+        yield Finished(2, 2, 0.1, stopped=False)
+        raise RuntimeError("ZeroGPU API /release error: 500")
+
+    monkeypatch.setattr("sftdemo.ui.zero_gpu.gpu_work", lambda: worked)
+    gpu = LentGpu()
+    gpu.begin("run", lambda stop: iter([]), None)
+    under_way = [("run" in gpu, events[-1]) for events in gpu.watch("run")]
+    assert under_way[0][0]
+    assert under_way[1:] == [(False, Finished(2, 2, 0.1, stopped=False))]

@@ -9,7 +9,8 @@ import gradio as gr
 
 from ...core.errors import ConfigError, SftdemoError
 from ...core.events import Failed, Phase, Saved, Upload
-from ...export.push import ON_PAGE, push
+from ...data.records import short
+from ...export.push import NAME, ON_PAGE, push
 from ...runs.jobs import BusyError
 from ..places import sentence
 from ..state import Desk
@@ -86,7 +87,7 @@ class PushHandlers:
         """Upload the current run into a repository of the visitor's own, and tell what is sent."""
         panel, notes = self.panel, list[str]()
         try:
-            if profile is None or token is None:
+            if profile is None or token is None or not token.token:
                 raise ConfigError(f"there is nobody signed in here any more. {_HOW}")
             to = f"{profile.username}/{_checked(name or '')}"
             folder = self.desk.backend.folder(run_id, weight)
@@ -127,9 +128,9 @@ def _checked(name: str) -> str:
     if not name.strip():
         raise ConfigError("the name is empty; write one for the repository, such as my-first-run.")
     if "/" in name:
-        raise ConfigError(f"the name is {name!r}; write it without an owner: it goes to your own account.")
+        raise ConfigError(f"the name is {short(name)}; write it without an owner: it goes to your own account.")
     try:
         validate_repo_id(name.strip())
     except HFValidationError as error:
-        raise ConfigError(f"the name is {name!r}; write it in letters, digits, '-', '_' and '.'.") from error
+        raise ConfigError(f"the name is {short(name)}; write {NAME}.") from error
     return name.strip()

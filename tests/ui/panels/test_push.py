@@ -11,6 +11,7 @@ import pytest
 from desk import OnLentGpu, build_page, named, tiny
 from model_hub import OWNER, TOKEN, Repository, serve_models, use_in_place_of_the_hub
 
+from sftdemo.export.push import NAME
 from sftdemo.ui.panels.push import AS_TRAINED, MERGED, PushHandlers
 
 VISITORS = TOKEN
@@ -74,11 +75,14 @@ def test_a_run_goes_to_the_visitors_own_account(hub, space, run_id, tmp_path, ca
     assert VISITORS not in str(before) + str(last) + "".join(capfd.readouterr()) + caplog.text
 
 
+LONG = 300 * "x"
 REFUSED = {
     None: "The name is empty; write one for the repository, such as my-first-run.",
     " ": "The name is empty; write one for the repository, such as my-first-run.",
-    "other/pirate": "The name is 'other/pirate'; write it without an owner: it goes to your own account.",
-    "a b": "The name is 'a b'; write it in letters, digits, '-', '_' and '.'.",
+    "other/pirate": 'The name is "other/pirate"; write it without an owner: it goes to your own account.',
+    "a b": f'The name is "a b"; write {NAME}.',
+    "a..b": f'The name is "a..b"; write {NAME}.',
+    LONG: f'The name is "{LONG[:59]}…"; write {NAME}.',
     "full": f"The repository {OWNER}/full is not empty: it holds model.bin. Name another.",
     "open": f"The repository {OWNER}/open is public; make it private in its settings on the Hub, "
     "untick Private, or name another.",
@@ -117,3 +121,19 @@ def test_signing_in_is_offered_where_it_exists_and_is_no_endpoint(ui, space):
     assert (len(buttons(space)), len(buttons(ui))) == (1, 0)
     info = space.blocks.get_api_info()
     assert (len(info["named_endpoints"]), info["unnamed_endpoints"]) == (6, {})
+
+
+@pytest.mark.parametrize("token", ["", None])
+def test_the_servers_own_token_takes_no_visitors_place(hub, space, run_id, token):
+    nobody = (PROFILE, gr.OAuthToken(token, "openid", int(time.time()) + 3600))
+    assert pushed(space, run_id, who=nobody)[-1]["title"].startswith("There is nobody signed in here any more.")
+    assert not hub.asked
+
+
+def test_what_nobody_foresaw_ends_in_a_sentence(hub, space, run_id, monkeypatch):
+    def forgetful(*_, **__):
+        yield from ()
+        raise KeyError("seven")
+
+    monkeypatch.setattr("sftdemo.ui.panels.push.push", forgetful)
+    assert pushed(space, run_id)[-1]["title"].startswith("The run failed unexpectedly: KeyError: 'seven'.")
