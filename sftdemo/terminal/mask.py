@@ -189,12 +189,11 @@ def _bar(blocks: Sequence[Block], width: int, widest: int, layout: Layout, audit
 def _mask_text(example: TokenizedExample, tokenizer, console: Console, prompt_loss_weight: float) -> Text:
     text, tokens, is_plain = Text(), [], console.color_system is None
     viewed = view_tokens(example, tokenizer, prompt_loss_weight)
-    left = max(0, len(viewed) - SHOWN)
+    left, half = max(0, len(viewed) - SHOWN), SHOWN // 2
     for index, token in enumerate(viewed):
-        if left and SHOWN // 2 <= index < SHOWN // 2 + left:
-            if index == SHOWN // 2:
-                words = f"\n… {left:,} tokens of this row are not shown …\n"
-                tokens.append((" ", words, "dim", 0))
+        if half <= index < half + left:
+            if index == half:
+                tokens.append((" ", f"\n… {left:,} tokens of this row are not shown …\n", "dim", 0))
             continue
         brackets = "[]" if token.weight == 1 else "()" if token.weight else ""
         shown = f"{brackets[0]}{token.text}{brackets[1]}" if is_plain and brackets else token.text
@@ -218,9 +217,8 @@ def _style(token: ViewToken) -> tuple[str, str]:
 _SEVERITIES = {"error": ("✗", "bold red"), "warning": ("⚠", "yellow"), "note": ("·", "cyan")}
 
 
-SHOWN = (
-    20_000  # tokens of a row, half from its beginning and half from its end: a terminal takes a minute for a million
-)
+# Tokens of a row, half from its beginning and half from its end: a terminal takes a minute for a million.
+SHOWN = 20_000
 BARS, BAR_WIDTH = 8, 60  # rows of a layout, and characters of its widest
 
 
