@@ -17,7 +17,7 @@ from sftdemo.runs.estimate import pace_for
 from sftdemo.runs.folder import FILM
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.downloads import size_of_zip
-from sftdemo.ui.panels.train import TO_COME
+from sftdemo.ui.panels.train import HIDDEN, TO_COME
 
 
 def finish(ui, values) -> tuple[list, str]:
@@ -82,8 +82,8 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
         assert sorted(set(frame["arm"])) == arms
         assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
         assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
-    assert ended["arm_curves"]["visible"]
-    assert not ended["curve"]["visible"]
+    assert ended["arm_curves"]["visible"] is True
+    assert ended["curve"]["visible"] == HIDDEN
     compared = json.loads(ended["compare"])
     assert compared["columns"] == ["base", *arms]
     assert all(len(pair["answers"]) == 3 for pair in compared["rows"])
@@ -116,7 +116,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, changed,
     ended = merged(ui, ui.running.train_both(values(**changed)))
     state, title = status_of(ended)
     assert (state, says in title.lower()) == ("failed", True)
-    assert not ended["arm_curves"]["visible"]
+    assert ended["arm_curves"]["visible"] == HIDDEN
     assert json.loads(ended["compare"])["rows"] == []
 
 
