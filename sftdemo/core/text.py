@@ -47,6 +47,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 3570 else f"{seconds / 3600:,.1f} h"
 
 
+def file_size(count: int) -> str:
+    """Return a number of bytes in MB or, below a tenth of one, in kB.
+
+    >>> file_size(1740), file_size(2_345_678)
+    ('1.7 kB', '2.3 MB')
+    """
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
 def epochs(steps: int, rows_a_step: int, rows: int, packed: bool = False) -> str:
     """Return how much of the rows some optimizer steps see: a share of them or, from one pass on, a number of epochs.
     With packing, `rows` are the `packed` ones.

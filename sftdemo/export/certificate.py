@@ -12,6 +12,7 @@ from ..core.errors import UNREADABLE, DataError, unread
 from ..core.text import markdown_table, plural
 
 CERTIFICATE = "certificate.json"
+COLUMNS = ("prompt", "ids", "same tokens", "end", "first difference")  # of its table
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,21 @@ class Certificate:
 
     def table(self) -> str:
         """Return the checks as a Markdown table."""
+        return markdown_table(COLUMNS, [[_cell(text) for text in row] for row in self.rows()])
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the cells of each check under `COLUMNS`, each on one line."""
         words = {True: "same", False: "differs", None: "-"}
-        rows = [
+        return [
             (
-                _cell(check.prompt),
+                _short(check.prompt),
                 words[check.same_ids],
                 f"{check.same_tokens} of {check.tokens}",
                 words[check.same_end],
-                _cell(f"{check.difference} ({check.cause})" if check.difference else ""),
+                _short(f"{check.difference} ({check.cause})" if check.difference else ""),
             )
             for check in self.checks
         ]
-        return markdown_table(["prompt", "ids", "same tokens", "end", "first difference"], rows)
 
 
 def read_certificate(run: Path) -> Certificate | None:
@@ -155,6 +159,9 @@ def _share(found: Sequence[bool | None], same: str, unknown: str) -> str:
     return f"{sum(known)} of {len(known)} {same}" if known else unknown
 
 
+def _short(text: str) -> str:
+    return " ".join((text if len(text) <= 80 else f"{text[:79]}…").split())
+
+
 def _cell(text: str) -> str:
-    short = text if len(text) <= 80 else f"{text[:79]}…"
-    return " ".join(short.replace("|", "\\|").replace("`", "'").split())
+    return text.replace("|", "\\|").replace("`", "'")

@@ -90,32 +90,39 @@ def print_table(
     ratios: Sequence[int] = (),
     numbers: bool = False,
 ) -> None:
-    """Print a table in which no word is broken or, where the console is too narrow for that, the rows as a list.
+    """Print a table in which no word is broken or, where the console is too narrow for that, the rows as a list. In a
+    pipe, a table without `ratios` is as wide as its text.
 
     Args:
         ratios (`Sequence[int]`, *optional*):
             How the columns share a whole line, with lines between the rows. By default they are as wide as their text.
         numbers (`bool`, *optional*, defaults to `False`):
-            Whether the columns after the first are aligned to the right.
+            Whether the columns after the first are aligned to the right, each cell on one line.
     """
-    widths = _widths(console.width - 3 * len(head) - 1, head, rows, ratios)
+    between = 3 * len(head) + 1
+    room = sys.maxsize if console.soft_wrap and not ratios else console.width - between
+    widths = _widths(room, head, rows, ratios, numbers)
     if not widths:
         console.print(_listed(title, head, rows), soft_wrap=False)
         return
-    drawn = Table(title=title, title_justify="left", show_lines=bool(ratios))
+    drawn = Table(title=title, title_justify="left", show_lines=bool(ratios), width=sum(widths) + between)
     for index, (name, width) in enumerate(zip(head, widths, strict=True)):
         drawn.add_column(name, width=width, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    console.print(drawn, soft_wrap=False)
+    console.print(drawn, soft_wrap=False, crop=False)
 
 
 def _widths(
-    room: int, head: Sequence[str], rows: Sequence[Sequence[str | Text]], ratios: Sequence[int]
+    room: int, head: Sequence[str], rows: Sequence[Sequence[str | Text]], ratios: Sequence[int], numbers: bool
 ) -> list[int] | None:
-    """Return the widths of the columns, or None if there is not enough `room` for the longest word of each."""
+    """Return the widths of the columns, or None if there is not enough `room` for the longest word of each and, with
+    `numbers`, for the figures."""
     columns = [[str(cell) for cell in column] for column in zip(head, *rows, strict=True)]
     least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    if numbers:
+        figures = [max((cell_len(cell) for cell in column[1:]), default=0) for column in columns[1:]]
+        least[1:] = map(max, least[1:], figures)
     most = [max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
     if ratios:
         least = [max(LEAST, width) for width in least]

@@ -5,10 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
 
 from ..core.streams import Relay
 from ..mask.view import harmless
 from .commands import follow, print_events
+from .console import line, print_table, results_console
+
+if TYPE_CHECKING:
+    from ..export.certificate import Certificate
 
 
 def export(options: argparse.Namespace) -> int:
@@ -62,5 +69,14 @@ def certify(options: argparse.Namespace) -> int:
         print(json.dumps(certificate.to_dict(), ensure_ascii=False))
     else:
         certificate = follow(work)
-        print(harmless(certificate.to_markdown()))
+        _print_certificate(certificate)
     return int(not certificate.holds)
+
+
+def _print_certificate(certificate: Certificate) -> None:
+    from ..export.certificate import COLUMNS
+
+    console = results_console()
+    line(console, harmless(str(certificate)), "bold")
+    rows = [[Text(harmless(cell)) for cell in row] for row in certificate.rows()]
+    print_table(console, "Here and there, prompt by prompt", COLUMNS, rows)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..core.config import RunConfig
 from ..core.errors import ConfigError
+from ..core.settings_file import check_values
 from ..core.yaml_text import read_yaml
 from ..data.samples import SAMPLES
 from ..mask.audit import Audit
@@ -104,8 +105,9 @@ class Filled(_Part):
             _one_of(name, LESSON_SETTINGS)
         try:
             own = {name: value for name, value in settings.items() if name not in ("custom", "against")}
-            RunConfig(**own | ({"template": settings.get("custom", "")} if own.get("template") == "custom" else {}))
-        except (ConfigError, TypeError) as error:
+            given = own | ({"template": settings.get("custom", "")} if own.get("template") == "custom" else {})
+            RunConfig(**check_values(given))
+        except ConfigError as error:
             raise ValueError(str(error).rstrip(".")) from error
         return settings
 
@@ -201,7 +203,9 @@ def read_lesson(path: Path) -> Lesson:
     try:
         return Lesson.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
+        found_wrong = error.errors()
+        # a misspelt name is told, and not that the right one is missing
+        first = next((each for each in found_wrong if each["type"] == "extra_forbidden"), found_wrong[0])
         reason = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise ConfigError(f"{path.name}: {_place(first['loc'])}{reason}. See docs/lessons.md.") from error
 

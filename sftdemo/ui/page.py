@@ -201,7 +201,7 @@ def _progress_panel() -> dict[str, Any]:
     """Lay out the progress of a run, and return its components by their names in `RunOutputs`."""
     run_status = progress_widget("run-status", progress("idle", "", ""))
     strip = widget("strip", RunState().strip)
-    curve = _curve("loss", "Loss on the trained tokens, step by step", visible=False, elem_id="curve")
+    curve = _curve("loss", "Loss on the trained tokens", visible=False, elem_id="curve")
     with gr.Row(visible=False, elem_id="contest") as arm_curves:
         answers = _curve("answers", "Loss on the held-out answers", color="arm", elem_id="answers-curve")
         prompts = _curve("prompts", "Loss on the held-out prompts", color="arm", elem_id="prompts-curve")

@@ -137,14 +137,19 @@ class Desk:
         """How the columns are read where no shape has them; None where they are known."""
         return choice_for(*self._source(values))
 
-    def command(self, values: dict, config: RunConfig, weights: Sequence[float] = ()) -> tuple[str, str]:
+    def command(self, values: dict, config: RunConfig, weights: Sequence[float] | None = None) -> tuple[str, str]:
         """The command that repeats a run, and what its file of examples is.
+
+        Args:
+            weights (`Sequence[float]`, *optional*):
+                The prompt-loss weights that the run compares, none for a training one way. By default those of the run
+                that is shown.
 
         Raises:
             DataError: as `data` does.
         """
         reading, opened, start = self._read(values), values[self.session.opened], self.start(values)
-        weights = weights or self._weights(values, config)
+        weights = self._weights(values, config) if weights is None else weights
         if start is not None and is_public():  # where the run lies there is of no use elsewhere
             config = replace(config, model=start.download)
         data, columns = reading.data, reading.choice and reading.choice.columns

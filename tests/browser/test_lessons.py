@@ -52,6 +52,16 @@ def the_inspector_and_painting_by_touch(page: Page, finger: CDPSession) -> None:
     assert trained(page) == before | {4, 5, 6}
 
 
+@pytest.mark.thorough
+def test_what_is_wrong_is_told_after_the_question(visit):
+    page = visit("?lesson=stop", ready="#lesson .ask")
+    flag = page.locator("#mask .flag").first
+    expect(flag).to_be_hidden()
+    page.get_by_role("button", name="EOS is there").click()
+    expect(flag).to_contain_text("EOS is never trained")
+    expect(flag).to_be_visible()
+
+
 @pytest.mark.thorough  # the handlers, and each mend, are tested without a browser
 def test_the_audit_judges_a_mend(visit):
     page = visit("?lesson=museum&step=8")

@@ -135,6 +135,20 @@ def test_the_mask_follows_then_a_run_that_is_left_and_come_back_to_stopped_and_t
     zipfile.ZipFile(archive).extractall(tmp_path / "model")
     assert any("lora" in name for name in load_file(tmp_path / "model" / "adapter_model.safetensors"))
     assert (tmp_path / "model" / "examples.jsonl").read_text().count("\n") == 22
+    the_curve_goes_for_the_next_run(page)
+
+
+def the_curve_goes_for_the_next_run(page: Page) -> None:
+    """Without an error in the page, though the plot keeps an observer of its element from each time it was drawn."""
+    width = "document.querySelector('#curve svg.marks').getBoundingClientRect().width"
+    for wide in (900, 1280):
+        before = page.evaluate(width)
+        page.set_viewport_size({"width": wide, "height": 720})
+        page.wait_for_function(f"before => Math.abs({width} - before) > 99", arg=before)
+    page.click("#train")
+    expect(page.locator("#curve")).to_be_hidden()
+    page.click("#stop")
+    expect(page.locator("#train")).to_be_enabled(timeout=RUN)
 
 
 def the_mask_follows_the_typing_and_the_template(page: Page) -> None:

@@ -11,7 +11,7 @@ from sftdemo.core.text import duration, epochs, markdown_table, plural
 
 
 def test_the_examples_in_the_docstrings():
-    assert doctest.testmod(text) == (0, 6)
+    assert doctest.testmod(text) == (0, 7)
 
 
 @pytest.mark.parametrize("count", [0, 2, 1_000])

@@ -171,7 +171,8 @@ class TestTerminal:
         assert main(["certify", str(run), "--url", serve(Model(run, more="\n")), "--max-new-tokens", "4"]) == 1
         out = capsys.readouterr().out
         assert out.startswith("2 prompts: 0 of 2 the same ids;")
-        assert "(template) |" in out
+        assert "(template) │" in out
+        assert "|---" not in out  # Markdown is for the card
 
     def test_nothing_there(self, saved, capsys):
         assert main(["certify", str(saved("adapter")), "--url", "http://127.0.0.1:9"]) == 1

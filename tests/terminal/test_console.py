@@ -13,8 +13,8 @@ HEAD = ["Prompt", "base", "masked", "prompt weight 0.1", "prompt weight 0.5", "u
 ROW = ["Why? (training)", *["an extraordinarily long answer"] * 5]
 
 
-def table(width: int, head, rows, **settings) -> list[str]:
-    console = Console(width=width, color_system=None, soft_wrap=True)
+def table(width: int, head, rows, piped: bool = False, **settings) -> list[str]:
+    console = Console(width=width, color_system=None, soft_wrap=piped)
     with console.capture() as capture:
         print_table(console, "The title", head, rows, **settings)
     return capture.get().splitlines()
@@ -31,6 +31,23 @@ def test_no_word_is_broken(width, ratios):
     assert set(" ".join(ROW).split()) <= words_of(lines)
     assert max(map(len, lines)) <= width
     assert ("┃" in lines[2]) == (width >= 104)  # 10 + 5 * 15, and 19 between them
+
+
+FIGURES = ["16", "0.5", "2.508 ± 0.027", "1.976 ± 0.008", "12 of 18"]
+FIGURES_HEAD = ["rows", "weight", "completion loss", "prompt loss", "ended"]
+
+
+def test_a_figure_stays_with_its_spread():
+    """58 columns hold all figures, and 16 are between them; one less, and they are a list."""
+    wide, narrow = (table(width, FIGURES_HEAD, [FIGURES], numbers=True) for width in (60, 59))
+    assert [line for line in wide if "2.508 ± 0.027 │ 1.976 ± 0.008 │ 12 of 18" in line]
+    assert max(map(len, wide)) <= 60
+    assert "completion loss: 2.508 ± 0.027" in narrow
+
+
+def test_in_a_pipe_a_table_of_figures_is_as_wide_as_they_are():
+    lines = table(30, FIGURES_HEAD, [FIGURES], piped=True, numbers=True)
+    assert [line for line in lines if "2.508 ± 0.027 │ 1.976 ± 0.008 │ 12 of 18" in line]
 
 
 def test_what_does_not_fit_side_by_side_is_a_list():

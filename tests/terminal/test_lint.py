@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from tiny import tokenizer_named
 
+from sftdemo.core.yaml_text import read_yaml
 from sftdemo.terminal.cli import main
 from sftdemo.terminal.lint import Remark, formatted
 
@@ -119,3 +123,18 @@ def test_refused_rows_can_be_saved(lint, tmp_path):
     lint([GOOD, {"instruction": "a"}], "--save-problems", str(tmp_path / "refused.jsonl"))
     (line,) = (tmp_path / "refused.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["row"] == 1
+
+
+def test_the_hook_of_the_docs_looks_at_each_of_the_files(tmp_path):
+    """pre-commit gives all changed files to one call; `lint` takes one."""
+    page = (Path(__file__).parents[2] / "docs" / "lint.md").read_text(encoding="utf-8")
+    hook = read_yaml(page.split("```yaml\n")[2].partition("```")[0], "lint.md")["repos"][0]["hooks"][0]
+    command = tmp_path / "sftdemo"
+    command.write_text('#!/bin/sh\necho "$@"\ntest "$2" != bad.jsonl\n', encoding="utf-8")
+    command.chmod(0o755)
+    paths = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    files = ["data/a b.jsonl", "bad.jsonl", "c.jsonl"]
+    done = subprocess.run([*shlex.split(hook["entry"]), *files], env=paths, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [f"lint {file}" for file in files]
+    assert done.returncode == 1
+    assert subprocess.run([*shlex.split(hook["entry"]), "c.jsonl"], env=paths, capture_output=True).returncode == 0

@@ -56,6 +56,9 @@ def test_the_lesson_of_the_docs_can_be_read(write):
         (GOOD + "  - {title: B, text: C, sample: pirate, rows: [{a: b}]}\n", "step 2: sample and rows stand together"),
         (GOOD + "  - {title: B, text: C, ask: {question: D, choices: [x, y], right: 2}}\n", "step 2, ask: right is 2;"),
         (GOOD + "settings: {max_length: -1}\n", "mine.yaml: settings: max_length is -1"),
+        (GOOD + "settings: {max_length: many}\n", "settings: max_length is many; write a whole number. See"),
+        (GOOD + "settings: {prompt_loss_weight: true}\n", "settings: prompt_loss_weight is true; write a number. See"),
+        (GOOD + "  - {title: B, textt: C}\n", "mine.yaml: step 2, textt: there is no such field"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(write, text, says):

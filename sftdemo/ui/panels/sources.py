@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ...core.errors import DataError
-from ...core.text import plural
+from ...core.text import file_size, plural
 from ...data.examples import FIRST_ROWS
 from ...data.files import read_file
 from ...data.hub import HUB, FetchedRows, is_hub
@@ -78,7 +78,7 @@ class SourceHandlers:
         if isinstance(content, str) and len(content) <= EDITABLE:
             return self.show_source(text=content)
         rows, size = len(data.train) + len(data.held_out) + len(data.problems), Path(path).stat().st_size
-        title = f"{Path(path).name}: {rows:,} {plural(rows, 'row')}, {size / 1e6:.1f} MB"
+        title = f"{Path(path).name}: {rows:,} {plural(rows, 'row')}, {file_size(size)}"
         why = "too long to be edited here" if isinstance(content, str) else "a table, not a text to be edited here"
         return self.show_source(opened=path) | {self.sources.status: progress("done", title, why)}
 

@@ -34,6 +34,8 @@ from .scanned import planned
 TO_COME = "The answers before the training; those after it are to come."
 # The choices of the last run stay: the browser may still send one, which Gradio looks for among them.
 _NO_ARM = gr.update(value=None, visible=False)
+# Out of sight, and still in the page: Gradio's plot draws itself once more when its element goes, and fails.
+HIDDEN = "hidden"
 OWN_RUNS = 50  # the number of runs whose ids a browser keeps
 
 
@@ -197,8 +199,8 @@ class RunHandlers:
             out.train_on: gr.update(visible=False),
             out.run_status: progress("working", "Starting"),
             out.strip: RunState.beginning().strip,
-            out.curve: gr.update(value=None, visible=False),
-            out.arm_curves: gr.update(visible=False),
+            out.curve: gr.update(visible=HIDDEN),
+            out.arm_curves: gr.update(visible=HIDDEN),
             out.compare: comparison([], ""),
             out.figures: figures_table([]),
             out.arm: _NO_ARM,

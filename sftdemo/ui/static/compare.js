@@ -62,7 +62,7 @@ const draw = () => {
     const trained = row.answers.slice(1).map(({ text }) => text);
     const compared = trained.length > 1 && trained.every((text) => text !== null);
     const at = compared ? partsAt(trained) : -1;
-    if (compared && at < 0) prompt.append(h("span", "same", t("the same answer")));
+    if (compared && at < 0) prompt.append(h("span", "same", t("the same answer in all columns after the first")));
     node.append(prompt, ...row.answers.map((each, index) => answer(data.columns[index], index, each, at)));
     return node;
   });

@@ -191,7 +191,7 @@ const drawTasks = () => {
   }
   page.classList.toggle("guessing", data.guess !== null && !state().looked);
   // what is wrong is not told before the learner has said where
-  page.classList.toggle("asking", Boolean(data.finding && data.ask && state().choice !== data.ask.right));
+  page.classList.toggle("asking", Boolean(data.ask && state().choice !== data.ask.right));
   const all = tasks(), done = all.every(Boolean);
   const after = root().querySelector(".then");
   const shown = data.then && done ? data.then : "";

@@ -67,7 +67,7 @@ class TestSources:
         assert sample["value"] is None
         assert "value" not in box
         assert (box["visible"], opened, page, card["visible"]) == (False, str(path), 0, True)
-        assert json.loads(status)["title"].startswith("mine.parquet: 2 rows, 0.0 MB")
+        assert json.loads(status)["title"] == f"mine.parquet: 2 rows, {path.stat().st_size / 1000:.1f} kB"
         assert json.loads(status)["detail"] == "a table, not a text to be edited here"
         assert (
             drawn(ui, values(opened=opened))[0]["rows"] == drawn(ui, values(examples=json.dumps(ROWS[:2])))[0]["rows"]

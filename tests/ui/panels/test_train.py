@@ -17,7 +17,7 @@ from sftdemo.runs.estimate import pace_for
 from sftdemo.runs.folder import FILM
 from sftdemo.ui.backend import Backend
 from sftdemo.ui.downloads import size_of_zip
-from sftdemo.ui.panels.train import TO_COME
+from sftdemo.ui.panels.train import HIDDEN, TO_COME
 
 
 def finish(ui, values) -> tuple[list, str]:
@@ -69,7 +69,8 @@ def test_a_run_from_the_click_to_the_download(ui, values, gpt2_folder):
 
 
 def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
-    looks = list(ui.running.train_both(values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)))
+    asked = values(prompts="Why?", prompt_loss_weight=0.1, against=0.75)
+    looks = list(ui.running.train_both(asked))
     begun = named(ui, looks[0])
     assert begun["command"].endswith("--prompt 'Why?' --weights 0.1 0.75")
     assert "sftdemo ablate " in begun["command"]
@@ -82,8 +83,8 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
         assert sorted(set(frame["arm"])) == arms
         assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
         assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
-    assert ended["arm_curves"]["visible"]
-    assert not ended["curve"]["visible"]
+    assert ended["arm_curves"]["visible"] is True
+    assert ended["curve"]["visible"] == HIDDEN
     compared = json.loads(ended["compare"])
     assert compared["columns"] == ["base", *arms]
     assert all(len(pair["answers"]) == 3 for pair in compared["rows"])
@@ -94,7 +95,11 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
         names = set(archive.namelist())
         assert not [name for name in names if str(gpt2_folder).encode() in archive.read(name)]
         unpacked = sum(file.file_size for file in archive.infolist())
-    run = ui.desk.backend.saved_run(named(ui, looks[0])["run_id"])
+    run_id = named(ui, looks[0])["run_id"]
+    run = ui.desk.backend.saved_run(run_id)
+    shown = asked | {ui.desk.run_id: run_id}
+    commands = [ui.desk.command(shown, ui.desk.config(shown), *weights)[0] for weights in ((), ((),))]
+    assert ["sftdemo ablate " in each for each in commands] == [True, False], "of what is shown, and of a run one way"
     assert len(list(run.folder.rglob(FILM))) == 2, "a poor test of the size that is told"
     assert size_of_zip(run.folder) == pytest.approx(unpacked, rel=0.05)
     assert {f"weight-{weight}/adapter_model.safetensors" for weight in ("0.1", "0.75")} <= names
@@ -116,7 +121,7 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, changed,
     ended = merged(ui, ui.running.train_both(values(**changed)))
     state, title = status_of(ended)
     assert (state, says in title.lower()) == ("failed", True)
-    assert not ended["arm_curves"]["visible"]
+    assert ended["arm_curves"]["visible"] == HIDDEN
     assert json.loads(ended["compare"])["rows"] == []
 
 
