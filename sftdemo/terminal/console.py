@@ -91,7 +91,7 @@ def print_table(
     numbers: bool = False,
 ) -> None:
     """Print a table in which no word is broken or, where the console is too narrow for that, the rows as a list. In a
-    pipe, a table without `ratios` is as wide as its text.
+    pipe, a table without `ratios` is as wide as that takes.
 
     Args:
         ratios (`Sequence[int]`, *optional*):
@@ -100,8 +100,8 @@ def print_table(
             Whether the columns after the first are aligned to the right, each cell on one line.
     """
     between = 3 * len(head) + 1
-    room = sys.maxsize if console.soft_wrap and not ratios else console.width - between
-    widths = _widths(room, head, rows, ratios, numbers)
+    grows = console.soft_wrap and not ratios
+    widths = _widths(console.width - between, head, rows, ratios, numbers, grows)
     if not widths:
         console.print(_listed(title, head, rows), soft_wrap=False)
         return
@@ -114,10 +114,15 @@ def print_table(
 
 
 def _widths(
-    room: int, head: Sequence[str], rows: Sequence[Sequence[str | Text]], ratios: Sequence[int], numbers: bool
+    room: int,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    ratios: Sequence[int],
+    numbers: bool,
+    grows: bool,
 ) -> list[int] | None:
-    """Return the widths of the columns, or None if there is not enough `room` for the longest word of each and, with
-    `numbers`, for the figures."""
+    """Return the widths of the columns, or None if there is not enough `room`, unless it `grows`, for the longest word
+    of each and, with `numbers`, for the figures."""
     columns = [[str(cell) for cell in column] for column in zip(head, *rows, strict=True)]
     least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
     if numbers:
@@ -127,6 +132,7 @@ def _widths(
     if ratios:
         least = [max(LEAST, width) for width in least]
         most = [room * ratio // sum(ratios) for ratio in ratios]
+    room = max(room, sum(least)) if grows else room
     spare, wanted = room - sum(least), [max(0, width - word) for width, word in zip(most, least, strict=True)]
     if spare < 0:
         return None

@@ -7,12 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from ..core.streams import Relay
 from ..mask.view import harmless
 from .commands import follow, print_events
-from .console import line, print_table, results_console
 
 if TYPE_CHECKING:
     from ..export.certificate import Certificate
@@ -74,7 +71,10 @@ def certify(options: argparse.Namespace) -> int:
 
 
 def _print_certificate(certificate: Certificate) -> None:
+    from rich.text import Text
+
     from ..export.certificate import COLUMNS
+    from .console import line, print_table, results_console
 
     console = results_console()
     line(console, harmless(str(certificate)), "bold")
