@@ -147,6 +147,7 @@ def the_curve_goes_for_the_next_run(page: Page) -> None:
         page.wait_for_function(f"before => Math.abs({width} - before) > 99", arg=before)
     page.click("#train")
     expect(page.locator("#curve")).to_be_hidden()
+    expect(page.locator("#contest")).to_be_hidden()
     page.click("#stop")
     expect(page.locator("#train")).to_be_enabled(timeout=RUN)
 

@@ -199,8 +199,7 @@ class RunHandlers:
             out.train_on: gr.update(visible=False),
             out.run_status: progress("working", "Starting"),
             out.strip: RunState.beginning().strip,
-            out.curve: gr.update(visible=HIDDEN),
-            out.arm_curves: gr.update(visible=HIDDEN),
+            **{curve: gr.update(visible=HIDDEN) for curve in (out.curve, out.answers_curve, out.prompts_curve)},
             out.compare: comparison([], ""),
             out.figures: figures_table([]),
             out.arm: _NO_ARM,
@@ -266,7 +265,7 @@ class RunHandlers:
         points += [(say(name), *points[0][1:]) for name in state.arm_names if name not in started]
         frame = pd.DataFrame(points, columns=["arm", "step", "answers", "prompts"])
         colors = dict(zip(say_all(state.arm_names), ARMS, strict=False))
-        picture = {"color_map": colors, "x_lim": [0, state.total]}
+        picture = {"color_map": colors, "x_lim": [0, state.total], "visible": True}
         return {
             self.out.arm_curves: gr.update(visible=True),
             self.out.answers_curve: gr.update(value=frame[["arm", "step", "answers"]], **picture),

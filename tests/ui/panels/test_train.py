@@ -83,7 +83,7 @@ def test_both_ways_from_the_click_to_the_download(ui, values, gpt2_folder):
         assert sorted(set(frame["arm"])) == arms
         assert all(list(frame[frame["arm"] == arm]["step"]) == [0, 1, 2] for arm in arms)
         assert frame[frame["step"] == 0][y].nunique() == 1, "both begin as the base"
-    assert ended["arm_curves"]["visible"] is True
+    assert [ended[name]["visible"] for name in ("arm_curves", "answers_curve", "prompts_curve")] == [True] * 3
     assert ended["curve"]["visible"] == HIDDEN
     compared = json.loads(ended["compare"])
     assert compared["columns"] == ["base", *arms]
@@ -121,7 +121,8 @@ def test_what_cannot_be_compared_is_a_sentence_and_no_chart(ui, values, changed,
     ended = merged(ui, ui.running.train_both(values(**changed)))
     state, title = status_of(ended)
     assert (state, says in title.lower()) == ("failed", True)
-    assert ended["arm_curves"]["visible"] == HIDDEN
+    assert "arm_curves" not in ended
+    assert ended["answers_curve"]["visible"] == ended["prompts_curve"]["visible"] == HIDDEN
     assert json.loads(ended["compare"])["rows"] == []
 
 
