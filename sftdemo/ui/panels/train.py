@@ -221,6 +221,7 @@ class RunHandlers:
         elif len(state.losses) > 1:  # a series of one point is invisible
             frame = pd.DataFrame(state.losses, columns=["step", "loss"])
             shown[out.curve] = gr.update(value=frame, visible=True, x_lim=[1, state.total])
+            shown |= {curve: gr.update(visible=HIDDEN) for curve in (out.answers_curve, out.prompts_curve)}
         if state.comparisons:
             message = (
                 "Answered greedily: each token is the likeliest one there, so a model answers the same every time."
