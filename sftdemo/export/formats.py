@@ -82,12 +82,12 @@ def _write(run: Path, to: str, output: Path, quantization: str) -> Generator[Pha
     record = read_record(run)
     if half_at(os.path.realpath(output)) is not None:  # neither safetensors nor tokenizers writes there
         raise TrainingError(f"{output} has a name that is not UTF-8; name another place.")
+    if to not in ("script", "trl-config"):  # which take no weights along
+        check_numbers(run)
     if to == "gguf":
         _check_free(output.parent / MODELFILE)
-        check_numbers(run)
         yield from write_served(run, output, quantization)
     elif to == "merged":
-        check_numbers(run)
         yield from write_merged(run, output)
     elif to in ("script", "trl-config"):
         with scratch_folder() as scratch:
@@ -97,7 +97,6 @@ def _write(run: Path, to: str, output: Path, quantization: str) -> Generator[Pha
     elif record["kind"] != "adapter":
         raise TrainingError(f"{run} has no adapter: its weights are {record['kind']}. Export it as merged or gguf.")
     else:
-        check_numbers(run)
         yield Phase("export", f"Copying to {output}")
         with _written(output) as folder:
             shutil.copytree(run, folder, dirs_exist_ok=True)

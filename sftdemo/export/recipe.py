@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import REPORTS, RunConfig
-from ..core.errors import ModelError, TrainingError
+from ..core.errors import TrainingError
 from ..core.events import Phase, Step
 from ..core.json_files import read_object
 from ..data.examples import open_examples
@@ -78,7 +78,6 @@ def read_recipe(run: Path, scratch: Path) -> Generator[Phase, None, Recipe]:
     for input_ids, labels in _pairs(found.examples):
         trained = sum(label != IGNORE_INDEX for label in labels)
         rows.add(input_ids, counted_labels(input_ids, labels, opened.config.prompt_loss_weight), trained)
-    _check_record(run, record)
     _check_counts(run, rows, record["mask"])
     tokenizer = served_tokenizer(run)
     return Recipe(
@@ -106,12 +105,6 @@ def counted_labels(input_ids: tuple[int, ...], labels: tuple[int, ...], prompt_l
     labels, too, and the first token, which nothing predicts, has none. Between 0 and 1 labels alone cannot say it."""
     weights = loss_weights(labels, float(prompt_loss_weight == 1))
     return tuple(index if weight else IGNORE_INDEX for index, weight in zip(input_ids, weights, strict=True))
-
-
-def _check_record(run: Path, record: dict[str, Any]) -> None:
-    """Refuse a record that was changed in what is told of its run."""
-    if "mask" not in record or "losses" not in record:
-        raise ModelError(f"the run.json of {run} does not say what was trained; it may have been changed.")
 
 
 def _check_counts(run: Path, rows: RowFile, mask: dict[str, Any]) -> None:

@@ -28,6 +28,8 @@ def read_record(run: Path) -> dict:
         arms = ", ".join(map(str, record.get("arms", [])))
         raise ModelError(f"{run} holds an ablation; name one of its arms: {arms}.")
     check_record(run / RUN_RECORD, record)
+    if "mask" not in record or "losses" not in record:
+        raise ModelError(f"the {RUN_RECORD} of {run} does not say what was trained; it may have been changed.")
     return record
 
 

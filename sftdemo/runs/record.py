@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import ConfigError, ModelError
 from ..core.settings_file import read_recorded
@@ -53,7 +53,7 @@ class _Record:
 
     sftdemo: str
     finished: str
-    kind: str
+    kind: Literal["adapter", "merged", "full", "ablation"]
     model: _Model
     config: _Settings
     shape: str
@@ -63,7 +63,7 @@ class _Record:
     loss: float
     begun: str | None = None  # which a record calls `from`
     losses: tuple[float, ...] = ()
-    mask: _Mask | None = None
+    mask: _Mask = _Mask(0, 0, 0, "")
     comparisons: tuple[dict[str, Any], ...] = ()
     conclusion: str = ""
     same_ids: tuple[int, ...] = ()

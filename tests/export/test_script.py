@@ -326,7 +326,10 @@ class TestRefusals:
         run = self.changed(runs, tmp_path, "examples.jsonl", lambda text: text.split("\n", 1)[1])
         assert "was trained on 7 examples, but its rows now come to 6" in self.refused(run, "script", tmp_path / "out")
         record = json.loads((run / "run.json").read_text())
-        for change in ({"mask": 5}, {"mask": record["mask"] | {"tokens": None}}, {"losses": 5}, {"steps": "x"}):
+        for change in (
+            *({"mask": 5}, {"mask": None}, {"mask": record["mask"] | {"tokens": None}}),
+            *({"losses": 5}, {"losses": None}, {"steps": "x"}),
+        ):
             (run / "run.json").write_text(json.dumps(record | change))
             assert "does not say what was trained" in self.refused(run, "script", tmp_path / "out")
 

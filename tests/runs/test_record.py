@@ -47,6 +47,12 @@ def test_a_value_that_is_missing(name):
         check_record(PLACE, {key: value for key, value in RECORD.items() if key != name})
 
 
+@pytest.mark.parametrize(("name", "value"), [("kind", "nonsense"), ("mask", None), ("losses", None)])
+def test_a_value_that_no_run_has(name, value):
+    with pytest.raises(ModelError, match=f": {name} is missing or of another kind"):
+        check_record(PLACE, RECORD | {name: value})
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
